@@ -1,0 +1,258 @@
+"""The command ``hashserver``: buffers and results over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from hashserver.errors import HashserverError, UsageError
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Sequence
+
+    from hashserver.server.service import Service
+
+DEFAULT_PORTS = "5577-5676"
+SHUTDOWN_SECONDS = 3.0
+"""What is on its way when the server is told to stop gets so long to finish."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's options."""
+    result = argparse.ArgumentParser(
+        prog="hashserver", description="Keep buffers and results, and serve them over HTTP."
+    )
+    add = result.add_argument
+    add("--store", required=True, metavar="URL", help="directory or fsspec URL that keeps the buffers")
+    add("--database", required=True, metavar="FILE", help="the result database, seamless.db")
+    add("--host", default="127.0.0.1", help="address to listen on; others than loopback need TLS")
+    add("--port", default=DEFAULT_PORTS, metavar="N|A-B", help="port, or range to take a free one from")
+    add("--token-file", metavar="FILE", help="tokens; made if missing (default: beside the database)")
+    add("--read-only", action="store_true", help="take no data and no results, whatever the token")
+    add("--tls-cert", metavar="FILE", help="certificate chain, PEM")
+    add("--tls-key", metavar="FILE", help="its private key, PEM")
+    add("--max-size", type=_size, metavar="SIZE", help="longest buffer to accept, such as 500M or 20G")
+    add("--ready-file", metavar="FILE", help="JSON file that exists while the server listens")
+    return result
+
+
+def _size(text: str) -> int:
+    factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(text[-1:].upper(), 1)
+    digits = text[:-1] if factor > 1 else text
+    if not digits.isascii() or not digits.isdecimal():
+        raise argparse.ArgumentTypeError(f"not a size: {text}")
+    return int(digits) * factor
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server until it is told to stop; return the exit status."""
+    options = parser().parse_args(argv)
+    try:
+        return _run(options)
+    except HashserverError as error:
+        print(f"hashserver: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except OSError as error:
+        print(f"hashserver: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    tls = _tls(options.tls_cert, options.tls_key)
+    ports = _ports(options.port)
+    token_file = _token_file(options)
+    listener = _listen(options.host, ports, tls is not None)
+    with listener:
+        service = _service(options, token_file)
+        try:
+            return asyncio.run(_serve(options, service, listener, tls, token_file))
+        finally:
+            service.close()
+
+
+def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise UsageError("--tls-cert and --tls-key belong together")
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(
+            certificate, key, password=""
+        )  # a key behind a password is refused, not asked for
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot use the certificate {certificate} with the key {key}: {reason}") from None
+    return context
+
+
+def _ports(text: str) -> range:
+    first, _, last = text.partition("-")
+    last = last or first
+    if not (first.isascii() and last.isascii() and first.isdecimal() and last.isdecimal()):
+        raise UsageError(f"--port is a number or a range such as 8000-8100, not {text!r}")
+    ports = range(int(first), int(last) + 1)
+    if not ports or ports[-1] > 65535:
+        raise UsageError(f"--port {text}: there are no such ports")
+    return ports
+
+
+def _token_file(options: argparse.Namespace) -> str:
+    """Return the path of the token file, which is made if it is missing."""
+    from hashserver.auth import create_token_file
+
+    path: str = options.token_file or os.path.abspath(options.database) + ".tokens"
+    try:
+        create_token_file(path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise UsageError(f"cannot make the token file {path}: {error.strerror}") from None
+    else:
+        print(f"hashserver: new tokens in {path}", file=sys.stderr)
+    return path
+
+
+def _listen(host: str, ports: range, tls: bool) -> socket.socket:
+    import socket
+
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UsageError(f"--host {host}: {error.strerror}") from None
+    if not tls and not _is_loopback(str(address[0])):
+        raise UsageError(f"--host {host} is open to the network: give --tls-cert and --tls-key")
+    for port in ports:
+        try:
+            return _bind(family, str(address[0]), port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    shown = f"port {ports[0]} is" if len(ports) == 1 else f"all ports {ports[0]}-{ports[-1]} are"
+    raise UsageError(f"{shown} in use: give another --port")
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
+
+
+def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    import socket
+
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # after a restart the port is free at once; a port that somebody listens on is refused all the same
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.listen(512)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _service(options: argparse.Namespace, token_file: str) -> Service:
+    from hashserver.auth import read_token_file
+    from hashserver.checksum import Checksum
+    from hashserver.results.database import Database
+    from hashserver.server.service import Service
+    from hashserver.storage.store import open_store
+
+    tokens = read_token_file(token_file)
+    if options.store.startswith(("http://", "https://")):
+        raise UsageError("--store is where the buffers lie; another hashserver cannot be one")
+    store = open_store(options.store)
+    store.has([Checksum("0" * 64)])  # a store that cannot be reached shall be known now
+    if not options.read_only:
+        store.clean()
+    database = Database(options.database, read_only=options.read_only)
+    database.counts()
+    for warning in database.warnings:
+        print(f"hashserver: {warning}", file=sys.stderr)
+    return Service(store, database, tokens, options.read_only, options.max_size)
+
+
+async def _serve(
+    options: argparse.Namespace,
+    service: Service,
+    listener: socket.socket,
+    tls: ssl.SSLContext | None,
+    token_file: str,
+) -> int:
+    from hashserver.server.application import Server
+
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    protocols = Server(service).protocol_factory()
+    server = await loop.create_server(protocols, sock=listener, ssl=tls)
+    url = _url(options.host, listener, tls is not None)
+    ready = _Ready(options.ready_file, url, token_file, getattr(service.store, "root", None))
+    print(f"hashserver: listening on {url}", file=sys.stderr, flush=True)
+    try:
+        await stop.wait()
+    finally:
+        ready.remove()
+        server.close()
+        await protocols.shutdown(SHUTDOWN_SECONDS)
+    return 0
+
+
+def _url(host: str, listener: socket.socket, tls: bool) -> str:
+    import socket
+
+    name = socket.getfqdn() if host in ("0.0.0.0", "::") else host  # noqa: S104
+    name = f"[{name}]" if ":" in name else name
+    return f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
+
+
+class _Ready:
+    """The file that tells others where the server is, while it is there.
+
+    Processes of the same host may go to the directory of a local store by themselves.
+    """
+
+    def __init__(self, path: str | None, url: str, token_file: str, directory: str | None) -> None:
+        self._path = path
+        if path is None:
+            return
+        document = {
+            "url": url,
+            "pid": os.getpid(),
+            "host": os.uname().nodename,
+            "token_file": os.path.abspath(token_file),
+            "store": directory,
+        }
+        temporary = f"{path}.{os.getpid()}"
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            json.dump(document, file)
+        os.replace(temporary, path)
+
+    def remove(self) -> None:
+        """Remove the file, unless another server has replaced it."""
+        if self._path is None:
+            return
+        try:
+            with open(self._path) as file:
+                if json.load(file)["pid"] != os.getpid():
+                    return
+            os.unlink(self._path)
+        except (OSError, ValueError, KeyError):
+            pass  # somebody else was faster
+
+
+if __name__ == "__main__":
+    sys.exit(main())

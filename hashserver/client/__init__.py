@@ -1,0 +1,1 @@
+"""The HTTP client: the interfaces of store and database, over sockets."""

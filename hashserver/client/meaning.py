@@ -1,0 +1,56 @@
+"""What the answers of a server mean to its client."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from hashserver.errors import (
+    AuthenticationFailed,
+    BufferCorrupt,
+    BufferMissing,
+    HashserverError,
+    NoSpace,
+    OriginalChanged,
+    ReadOnly,
+    ServiceUnavailable,
+    TooLarge,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashserver.client.connection import Response
+
+
+def raise_for(response: Response, checksum: str, url: str) -> None:
+    """Raise the error that an answer stands for, if any."""
+    status = response.status
+    if status < 400:
+        return
+    try:
+        message = str(json.loads(response.read())["error"])
+    except (ValueError, KeyError, TypeError):
+        message = f"{url} answered with status {status}"
+    finally:
+        response.__exit__()
+    raise _meaning(status, message, checksum, url)
+
+
+def _meaning(status: int, message: str, checksum: str, url: str) -> HashserverError:
+    if checksum and status == 404:
+        return BufferMissing(checksum, f"buffer {checksum} is not in {url}")
+    if checksum and status == 400:
+        return BufferCorrupt(checksum, message)
+    if status == 410:
+        return OriginalChanged(checksum, message)
+    kinds: dict[int, Callable[[str], HashserverError]] = {
+        401: AuthenticationFailed,
+        403: ReadOnly,
+        404: UsageError,
+        413: TooLarge,
+        507: NoSpace,
+    }
+    kind = kinds.get(status, UsageError if status < 500 and status != 408 else ServiceUnavailable)
+    return kind(f"{message} ({url})" if url not in message else message)

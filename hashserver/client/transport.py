@@ -1,0 +1,271 @@
+"""HTTP/1.1 over blocking sockets: only what a client of our own server needs.
+
+The standard library's client costs more to import than a cached run may take, and copies bodies
+more than once. This one keeps connections, sends from files and receives into buffers of the
+caller's without copies, and asks before it sends a large body (``Expect: 100-continue``).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from hashserver.client.connection import IDLE_SECONDS, Connection, LostError, Response, Sink, Upload
+from hashserver.errors import ServiceUnavailable, UsageError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+    Bytes = bytes | bytearray | memoryview
+
+CONNECT_SECONDS = 10.0
+EXPECT_SECONDS = 3.0
+PAUSES = (0.0, 0.05, 0.2, 0.5)
+"""Seconds before each attempt at a request."""
+
+_JOINED = 1 << 16
+_TIMEVAL = struct.Struct("@ll")
+
+
+class Transport:
+    """Sends requests to one server; may be used from many threads.
+
+    Parameters
+    ----------
+    url
+        ``http://host:port`` or ``https://host:port``, with or without a path before all others.
+    token
+        The secret that is sent with each request; over a network only by TLS.
+    ca_file
+        Certificates to trust instead of the system's.
+    """
+
+    def __init__(self, url: str, token: str | None = None, ca_file: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._tls, self._host, self._port, self._base = _split(self.url)
+        self._ca_file = ca_file
+        self._has_token = token is not None
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self._common = f"Host: {host}:{self._port}\r\n"
+        if token is not None:
+            self._common += f"Authorization: Bearer {token}\r\n"
+        self._idle: list[Connection] = []
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"Transport({self.url!r})"
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Bytes | Callable[[Sink], None] = b"",
+        *,
+        length: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        expect: bool = False,
+        replay: bool = True,
+    ) -> Response:
+        """Send a request and return its answer once the head of that has arrived.
+
+        Parameters
+        ----------
+        method, path
+            What is asked; `path` needs no quoting.
+        body
+            Bytes, or a function that writes them to a `Sink`.
+        length
+            The number of bytes that the function writes; when not given the body goes in chunks.
+        headers
+            Further headers.
+        expect
+            Ask before the body is sent; an answer other than "continue" comes back without it.
+        replay
+            Whether the body can be sent a second time when the connection is lost.
+
+        Raises
+        ------
+        ServiceUnavailable
+            If the server cannot be reached, or the connection is lost.
+        """
+        head = self._head(method, path, body, length, headers, expect)
+        failure: OSError = LostError("no answer")
+        for pause in PAUSES:
+            if pause:
+                time.sleep(pause)
+            try:
+                return self._attempt(method, head, body, length, expect)
+            except OSError as error:
+                failure = error
+                if not replay or _is_final(error):
+                    break
+        raise self.unavailable(failure)
+
+    def begin(self, method: str, path: str) -> Upload:
+        """Start a request whose body comes in parts and cannot be sent twice.
+
+        Raises
+        ------
+        ServiceUnavailable
+            If the server cannot be reached.
+        """
+        for last, pause in enumerate(PAUSES, 1 - len(PAUSES)):
+            time.sleep(pause)
+            try:
+                return Upload(self, self._take(), self._head(method, path, _ignore, None, None, False))
+            except OSError as error:
+                if last == 0 or _is_final(error):
+                    raise self.unavailable(error) from None
+        raise AssertionError
+
+    def unavailable(self, error: OSError) -> ServiceUnavailable:
+        """Return the error to raise when `error` came from a socket."""
+        reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        if type(error).__name__ == "SSLCertVerificationError":
+            reason = "its certificate is not trusted; name the certificate to trust by the ca_file setting"
+        return ServiceUnavailable(f"no connection to {self.url}: {reason}")
+
+    def _head(
+        self,
+        method: str,
+        path: str,
+        body: Bytes | Callable[[Sink], None],
+        length: int | None,
+        headers: Mapping[str, str] | None,
+        expect: bool,
+    ) -> bytes:
+        text = f"{method} {self._base}{path} HTTP/1.1\r\n{self._common}"
+        size = length if callable(body) else len(body)
+        if size is None:
+            text += "Transfer-Encoding: chunked\r\n"
+        elif size or method in ("PUT", "POST"):
+            text += f"Content-Length: {size}\r\n"
+        if expect:
+            text += "Expect: 100-continue\r\n"
+        for name, value in (headers or {}).items():
+            text += f"{name}: {value}\r\n"
+        return f"{text}\r\n".encode("latin-1")
+
+    def _attempt(
+        self,
+        method: str,
+        head: bytes,
+        body: Bytes | Callable[[Sink], None],
+        length: int | None,
+        expect: bool,
+    ) -> Response:
+        connection = self._take()
+        try:
+            if expect:
+                early = self._ask(connection, method, head)
+                if early is not None:
+                    return early
+                head = b""
+            reusable = _send(connection, head, body, length)
+            return Response(self, connection, method, reusable)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _ask(self, connection: Connection, method: str, head: bytes) -> Response | None:
+        connection.sock.sendall(head)
+        connection.sock.settimeout(EXPECT_SECONDS)
+        try:
+            answer = Response(self, connection, method, reusable=False)
+        except TimeoutError:
+            return None  # not every server knows the question: send the body all the same
+        finally:
+            connection.sock.settimeout(IDLE_SECONDS)
+        return answer if answer.status != 100 else None
+
+    def _take(self) -> Connection:
+        if self._pid != os.getpid():  # a fork: the connections are the parent's
+            self._pid, self._idle = os.getpid(), []
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._connect()
+            if connection.alive():
+                return connection
+            connection.close()
+
+    def put_back(self, connection: Connection) -> None:
+        """Keep a connection for the next request."""
+        self._idle.append(connection)
+
+    def _connect(self) -> Connection:
+        import socket
+
+        sock = socket.create_connection((self._host, self._port), timeout=CONNECT_SECONDS)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(IDLE_SECONDS), 0))
+            if self._tls:
+                sock = self._wrap(sock)
+            elif self._has_token and not _is_loopback(sock.getpeername()[0]):
+                raise UsageError(f"{self.url}: a token is sent to another host only by https")
+            sock.settimeout(IDLE_SECONDS)
+        except BaseException:
+            sock.close()
+            raise
+        return Connection(sock, plain=not self._tls)
+
+    def _wrap(self, sock: socket.socket) -> socket.socket:
+        import ssl
+
+        try:
+            context = ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:
+            raise UsageError(f"cannot read the certificates in {self._ca_file}: {error.strerror}") from None
+        return context.wrap_socket(sock, server_hostname=self._host)
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _send(
+    connection: Connection, head: bytes, body: Bytes | Callable[[Sink], None], length: int | None
+) -> bool:
+    """Send a request; false if the other side stopped listening, which it may do after it has answered."""
+    try:
+        if not callable(body):
+            connection.sock.sendall(head + body if len(body) < _JOINED else head)
+            if len(body) >= _JOINED:
+                connection.sock.sendall(body)
+            return True
+        connection.sock.sendall(head)
+        sink = Sink(connection, chunked=length is None)
+        body(sink)
+        sink.end()
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
+
+
+def _ignore(_: Sink) -> None:
+    """Stand for a body that comes later."""
+
+
+def _split(url: str) -> tuple[bool, str, int, str]:
+    scheme, _, rest = url.partition("://")
+    authority, slash, base = rest.partition("/")
+    host, colon, port = authority.rpartition(":")
+    if not colon or authority.endswith("]"):
+        host, port = authority, "443" if scheme == "https" else "80"
+    if scheme not in ("http", "https") or not host or not port.isdecimal() or "@" in host:
+        raise UsageError("a server's address is http://HOST:PORT or https://HOST:PORT")
+    return scheme == "https", host.strip("[]"), int(port), slash + base
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith(("127.", "::ffff:127.")) or address == "::1"
+
+
+def _is_final(error: OSError) -> bool:
+    return not isinstance(error, ConnectionError) or type(error).__name__ == "SSLCertVerificationError"

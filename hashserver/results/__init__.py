@@ -1,0 +1,1 @@
+"""The result database: one SQLite file of ours, and those of others beside it."""

@@ -1,0 +1,165 @@
+"""The one database file that is ours to write: opening, making, locking."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+from hashserver.filesystem import is_network_filesystem
+from hashserver.results import schema
+from hashserver.results.sqlitefile import connect, patiently, primary_code, translate_os
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashserver.results.sources import Source
+
+T = TypeVar("T")
+
+
+class OwnFile:
+    """A database file that processes and threads read and write at once.
+
+    One connection reads and another one writes, each behind a lock of its own, so that look-ups never wait
+    for a writer (with a write-ahead log). A forked child opens its own.
+
+    Parameters
+    ----------
+    path
+        The file, made with its directory when it is first used. Opened then, too.
+    warnings
+        Lines for the user are appended here.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], warnings: list[str]) -> None:
+        self.path = os.path.abspath(os.fsdecode(path))
+        self._warnings = warnings
+        self._pid = os.getpid()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._read_lock, self._write_lock = threading.Lock(), threading.Lock()
+        self._reader: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._unwritable: Source | None = None
+
+    def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Call `operation` with a connection; all its queries see one state of the file."""
+        self._mind_fork()
+        with self._read_lock:
+            if self._unwritable is None:
+                self._reader = self._reader or patiently(self._open, self.path)
+            if self._unwritable is not None:
+                return self._unwritable.read(operation)
+            reader = self._reader
+            assert reader is not None
+            return patiently(lambda: within(reader, "BEGIN", operation), self.path)
+
+    def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Call `operation` in a transaction: all of it is recorded, or nothing."""
+        self._mind_fork()
+        with self._write_lock:
+            if self._writer is None:
+                self._writer = patiently(self._open_for_writing, self.path)
+            writer = self._writer
+            return patiently(lambda: within(writer, "BEGIN IMMEDIATE", operation), self.path)
+
+    def close(self) -> None:
+        """Close the file; a later use opens it again."""
+        self._mind_fork()
+        with self._read_lock, self._write_lock:
+            for opened in (self._reader, self._writer, self._unwritable):
+                if opened is not None:
+                    opened.close()
+            self._reader = self._writer = self._unwritable = None
+
+    def _mind_fork(self) -> None:
+        # A connection must not be used, not even closed, by another process than the one that opened it.
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            _inherited.append((self._reader, self._writer))
+            self._forget()
+
+    def _open(self) -> sqlite3.Connection | None:
+        connection = self._connect()
+        try:
+            self._prepare(connection)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if primary_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+            # A write-ahead log cannot be made in a directory that is not writable.
+            from hashserver.results.sources import Source
+
+            self._unwritable = Source(self.path)
+            return None
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        # No look beforehand whether the file is there: another process may be making it.
+        try:
+            return connect(self.path, "rwc")
+        except sqlite3.OperationalError:
+            directory = os.path.dirname(self.path)
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise translate_os(error, directory) from error
+        return connect(self.path, "rwc")
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        remote = is_network_filesystem(self.path)
+        if remote:
+            self._warn_of_network()
+            if _in_wal_mode(connection):
+                connection.execute("PRAGMA journal_mode = DELETE")
+        if schema.is_empty(connection, self.path):
+            if not remote:
+                connection.execute("PRAGMA journal_mode = WAL")
+            schema.create(connection, self.path)
+
+    def _open_for_writing(self) -> sqlite3.Connection:
+        connection = self._connect()
+        try:
+            self._prepare(connection)
+            if not is_network_filesystem(self.path):
+                if not _in_wal_mode(connection):  # an exported file, or one that was on a network file system
+                    connection.execute("PRAGMA journal_mode = WAL")
+                # What a power failure can take away is computed again; without one nothing is lost.
+                connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _warn_of_network(self) -> None:
+        line = (
+            f"{self.path} is on a network file system, where SQLite is slow and its locks may fail:"
+            " seamless-init starts a hashserver that keeps the database for all hosts"
+        )
+        if line not in self._warnings:
+            self._warnings.append(line)
+
+
+_inherited: list[object] = []  # connections of a parent process, never closed here
+
+
+def _in_wal_mode(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
+
+
+def within(connection: sqlite3.Connection, begin: str, operation: Callable[[sqlite3.Connection], T]) -> T:
+    """Call `operation` between `begin` and COMMIT, or roll back."""
+    connection.execute(begin)
+    try:
+        answer = operation(connection)
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return answer

@@ -1,0 +1,227 @@
+"""Answers of the server, written to the connection as they are.
+
+aiohttp builds the head of a response from a dictionary and serialises it; for a buffer of a few
+hundred bytes that costs more than everything else together. Here a head is one formatted line of
+bytes. aiohttp still owns the connection: it calls `prepare` and `write_eof`, and asks `keep_alive`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hashserver.protocol import JSON_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
+    from typing import BinaryIO
+
+    from aiohttp.abc import AbstractStreamWriter
+
+_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    + b"X-Content-Type-Options: nosniff\r\n"
+    for status in HTTPStatus
+}
+_CLOSE = b"Connection: close\r\n"
+
+
+class _Clock:
+    """The Date header, formatted once a second."""
+
+    second = 0
+    line = b""
+
+    @classmethod
+    def date(cls) -> bytes:
+        now = int(time.time())
+        if now != cls.second:
+            cls.second, cls.line = now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode()
+        return cls.line
+
+
+class Answer(web.StreamResponse):
+    """An answer whose bytes are known.
+
+    Parameters
+    ----------
+    request
+        What is answered.
+    status
+        The HTTP status.
+    body
+        The bytes; of a ``HEAD`` request they are only counted.
+    headers
+        Complete lines, each with its end.
+    length
+        The length to announce, where it is not that of `body`.
+    """
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        status: int,
+        body: bytes = b"",
+        headers: bytes = b"",
+        length: int | None = None,
+    ) -> None:
+        # StreamResponse.__init__ is left out on purpose: it only makes what `prepare` here does not use
+        self._answer_status = status
+        self._body_bytes = b"" if request.method == "HEAD" else body
+        self._keep_alive = request.keep_alive and request.content.is_eof()
+        size = len(body) if length is None else length
+        self._head_bytes = b"".join(
+            (
+                _LINES[status],
+                _Clock.date(),
+                headers,
+                b"Content-Length: %d\r\n" % size if status != 304 and size >= 0 else b"",
+                b"\r\n" if self._keep_alive else _CLOSE + b"\r\n",
+            )
+        )
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._answer_status
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write the answer."""
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        transport.write(self._head_bytes + self._body_bytes)
+        await request.writer.drain()
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: all is written by now."""
+
+
+class FileAnswer(Answer):
+    """An answer with a part of a file, which the kernel copies; the file is closed afterwards."""
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        status: int,
+        headers: bytes,
+        file: BinaryIO,
+        start: int,
+        length: int,
+    ) -> None:
+        super().__init__(request, status, b"", headers, length)
+        self._source, self._offset, self._count = file, start, length
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write the answer."""
+        with self._source:
+            await super().prepare(request)
+            transport = request.transport
+            if transport is None:
+                raise ConnectionResetError("the client is gone")
+            loop = asyncio.get_running_loop()
+            sent = await loop.sendfile(transport, self._source, self._offset, self._count)
+            if sent != self._count:  # somebody cut the file: the client must not take it for all
+                transport.abort()
+                raise ConnectionResetError("the file became shorter")
+        return None
+
+
+class StreamAnswer(Answer):
+    """An answer from parts that a thread produces.
+
+    Parameters
+    ----------
+    request, status, headers
+        As of `Answer`.
+    parts
+        The body; it is advanced in a thread, and closed there.
+    threads
+        Where that is.
+    length
+        The number of bytes; without one the body is sent in chunks.
+    """
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        status: int,
+        headers: bytes,
+        parts: Iterator[bytes],
+        threads: Executor,
+        length: int | None = None,
+    ) -> None:
+        self._chunked = length is None
+        headers += b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
+        super().__init__(request, status, b"", headers, -1 if length is None else length)
+        self._parts, self._threads, self._left = parts, threads, length or 0
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write the answer."""
+        loop = asyncio.get_running_loop()
+        try:
+            await super().prepare(request)
+            while part := await loop.run_in_executor(self._threads, next, self._parts, b""):
+                await self._write(request, part)
+        except BaseException as error:
+            # the head is out: only a broken connection can still tell the client
+            if request.transport is not None:
+                request.transport.abort()
+            if isinstance(error, Exception):
+                raise ConnectionResetError("the source failed") from error
+            raise
+        finally:
+            close: Callable[[], None] | None = getattr(self._parts, "close", None)
+            if close is not None:
+                loop.run_in_executor(self._threads, close)
+        self._end(request)
+        return None
+
+    async def _write(self, request: web.BaseRequest, part: bytes) -> None:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        if self._chunked:
+            transport.writelines((b"%x\r\n" % len(part), part, b"\r\n"))
+        else:
+            transport.write(part)
+        self._left -= len(part)
+        await request.writer.drain()
+
+    def _end(self, request: web.BaseRequest) -> None:
+        transport = request.transport
+        if transport is None:
+            return
+        if self._chunked:
+            transport.write(b"0\r\n\r\n")
+        elif self._left:
+            transport.abort()
+            raise ConnectionResetError("the source ended early")
+
+
+def content_type(name: str) -> bytes:
+    """Return the header line of a media type."""
+    return f"Content-Type: {name}\r\n".encode()
+
+
+_JSON = content_type(JSON_TYPE)
+
+
+def json_answer(request: web.BaseRequest, document: Any, status: int = 200, headers: bytes = b"") -> Answer:
+    """Return an answer with `document` as JSON; bytes are taken for JSON already."""
+    if not isinstance(document, bytes):
+        document = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return Answer(request, status, document, _JSON + headers)
+
+
+def error_answer(request: web.BaseRequest, status: int, message: str, headers: bytes = b"") -> Answer:
+    """Return an answer that says in one line what is wrong."""
+    return json_answer(request, {"error": " ".join(message.split())}, status, headers)

@@ -1,0 +1,131 @@
+"""Routes that are about many buffers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hashserver.checksum import Checksum, hash_bytes
+from hashserver.errors import BufferMissing, OriginalChanged, UsageError
+from hashserver.protocol import BLOCK, MAX_MEMBER, PACK_TYPE, PackReader, PackWriter
+from hashserver.server.answers import Answer, StreamAnswer, content_type, json_answer
+from hashserver.server.uploads import read_body, receive
+from hashserver.storage.local import LocalStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aiohttp import web
+
+    from hashserver.server.service import Service
+    from hashserver.storage.store import Store
+
+_LONGEST_LIST = 64 << 20
+
+
+async def read_list(request: web.BaseRequest) -> list[Checksum]:
+    """Return the JSON list of checksums that is the body of a request."""
+    document = parse_json(await read_body(request, _LONGEST_LIST))
+    if not isinstance(document, list):
+        raise UsageError("the body must be a JSON list of checksums")
+    return list(map(Checksum, document))
+
+
+def parse_json(body: bytes) -> Any:
+    """Return the document in `body`, or raise `UsageError`."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise UsageError("the body is not JSON") from None
+
+
+async def post_has(service: Service, request: web.BaseRequest) -> Answer:
+    """Answer with the lengths of buffers."""
+    checksums = await read_list(request)
+    return json_answer(request, await service.run(service.store.has, checksums))
+
+
+async def get_has(service: Service, request: web.BaseRequest) -> Answer:
+    """Answer as Seamless 1.x does: whether buffers are there."""
+    checksums = await read_list(request)
+    lengths = await service.run(service.store.has, checksums)
+    return json_answer(request, [length >= 0 for length in lengths])
+
+
+async def post_pack(service: Service, request: web.BaseRequest) -> Answer:
+    """Answer with a pack of the buffers that are asked for."""
+    checksums = await read_list(request)
+    parts = _packed(service.store, checksums)
+    return StreamAnswer(request, 200, content_type(PACK_TYPE), parts, service.threads)
+
+
+def _packed(store: Store, checksums: list[Checksum]) -> Iterator[bytes]:
+    writer = PackWriter()
+    local = store if isinstance(store, LocalStore) else None
+    for checksum in checksums:
+        try:
+            if local is not None and (data := _small(local, checksum)) is not None:
+                writer.add(checksum, data)
+                if writer.size >= BLOCK:
+                    yield writer.take()
+                continue
+            with store.open(checksum) as file:
+                size = file.seek(0, 2)
+                file.seek(0)
+                writer.head(checksum, size)
+                for part in _exactly(file, size):
+                    writer.part(part)
+                    if writer.size >= BLOCK:
+                        yield writer.take()
+        except (BufferMissing, OriginalChanged):
+            writer.missing(checksum)
+    writer.end()
+    yield writer.take()
+
+
+def _small(store: LocalStore, checksum: Checksum) -> bytes | None:
+    """Return a small buffer; a file object would cost more than its bytes."""
+    fd, state = store.descriptor(checksum)
+    try:
+        data = os.read(fd, state.st_size + 1) if state.st_size < BLOCK else None
+    finally:
+        os.close(fd)
+    return data if data is None or len(data) == state.st_size else None
+
+
+def _exactly(file: Any, size: int) -> Iterator[bytes]:
+    while size:
+        data = file.read(min(size, BLOCK))
+        if not data:
+            raise OSError("a buffer became shorter while it was sent")
+        size -= len(data)
+        yield data
+
+
+async def put_pack(service: Service, request: web.BaseRequest) -> Answer:
+    """Store the members of a pack, each for itself."""
+    service.demand_writable()
+    stored, size, rejected = await receive(request, service.threads, partial(_unpack, service))
+    service.metrics.received += size
+    return json_answer(request, {"stored": stored, "rejected": rejected})
+
+
+def _unpack(service: Service, parts: Iterator[bytes]) -> tuple[int, int, dict[str, str]]:
+    limit = MAX_MEMBER if service.max_size is None else min(MAX_MEMBER, service.max_size)
+    reader, store = PackReader(limit), service.store
+    rejected: dict[str, str] = {}
+    stored = size = 0
+    for part in parts:
+        for checksum, data in reader.feed(part):
+            if data is None:
+                rejected[checksum] = "it has no bytes"
+            elif hash_bytes(data) != checksum:
+                rejected[checksum] = "its bytes are not those of the checksum"
+            else:
+                store.put(data)
+                stored += 1
+                size += len(data)
+    reader.finish()
+    return stored, size, rejected

@@ -1,0 +1,498 @@
+"""Buffers in a directory of this host, or of a network file system.
+
+::
+
+    <root>/<first two hex digits>/<checksum>    a buffer, mode 0444 (or a link to a user's file)
+    <root>/.references, .links                  records of users' files, see `references`
+    <root>/.quarantine/<checksum>               what was found to be corrupt
+    <root>/.tmp/                                what is being written, where files need a name for that
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from hashserver.checksum import Checksum, hash_bytes, hash_descriptor
+from hashserver.errors import (
+    BufferMissing,
+    LinkRefused,
+    OriginalChanged,
+    ServiceUnavailable,
+    UsageError,
+)
+from hashserver.storage.files import (
+    Download,
+    NewFile,
+    clone,
+    copy_hashed,
+    is_executable,
+    read_all,
+    remove_abandoned,
+    write_all,
+    write_error,
+)
+from hashserver.storage.references import References
+from hashserver.storage.store import SMALL, Store, Writer, changed, check, file_changed, local_error, receive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
+
+    from hashserver.storage.store import Bytes, Path
+
+PREFIX_MARKER = ".HASHSERVER_PREFIX"
+"""An empty file by which Seamless 1.x knows that buffers lie in directories by their first two digits."""
+
+EMPTY = hash_bytes(b"")
+_READ = os.O_RDONLY | os.O_CLOEXEC
+
+
+class LocalStore(Store):
+    """Buffers in a directory; made with the first of them.
+
+    Parameters
+    ----------
+    root
+        The directory, shared by any number of processes and hosts. It may be one of Seamless 1.x.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.path.abspath(os.fspath(root))
+        self.url = f"file://{self.root}"
+        self._references = References(f"{self.root}/.references")
+        self._links = References(f"{self.root}/.links")
+        self._numbers = 0
+
+    @property
+    def writable(self) -> bool:
+        """Whether buffers can be added."""
+        place = self.root
+        while not os.path.exists(place) and place != "/":
+            place = os.path.dirname(place)
+        return os.access(place, os.W_OK | os.X_OK)
+
+    # ------------------------------------------------------------------ reading
+
+    def has(self, checksums: Sequence[Checksum]) -> list[int]:
+        """Return the length of each buffer, -1 for what cannot be read."""
+        referred = self._references.any()
+        return [self._length(checksum, referred) for checksum in checksums]
+
+    def _length(self, checksum: Checksum, referred: bool) -> int:
+        try:
+            state = os.stat(self._file(checksum))
+        except OSError:
+            return self._length_referred(checksum) if referred else -1
+        try:
+            self._check_buffer(checksum, state)
+        except (BufferMissing, OriginalChanged):
+            return -1
+        return state.st_size
+
+    def _length_referred(self, checksum: Checksum) -> int:
+        record = self._references.get(checksum)
+        if record is None:
+            return -1
+        try:
+            state = os.stat(record.path)
+        except OSError:
+            return -1
+        return state.st_size if record.holds(state) and os.access(record.path, os.R_OK) else -1
+
+    def get(self, checksum: Checksum) -> bytes:
+        """Return a buffer whole, verified."""
+        fd, state = self._open(checksum)
+        try:
+            data = read_all(fd, state.st_size)
+        finally:
+            os.close(fd)
+        found = hash_bytes(data)
+        if found != checksum:
+            check(checksum, found, self.url)
+        return data
+
+    def get_file(self, checksum: Checksum, path: Path, executable: bool | None = None) -> None:
+        """Write a buffer to a file, verified; the file is replaced at once or not at all."""
+        source, state = self._open(checksum)
+        try:
+            if state.st_size < SMALL:
+                receive(checksum, [read_all(source, state.st_size)], path, executable, self.url)
+            else:
+                self._get_large(checksum, source, path, executable)
+        except OSError as error:
+            raise local_error(error, path) from error
+        finally:
+            os.close(source)
+
+    def _get_large(self, checksum: Checksum, source: int, path: Path, executable: bool | None) -> None:
+        with Download(path) as target:
+            found, _ = copy_hashed(source, target.fd, self._file(checksum))
+            check(checksum, found, self.url)
+            if executable is None:
+                executable = is_executable(os.pread(target.fd, 4, 0))
+            target.finish(executable)
+
+    def read(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Return the bytes in parts, not verified."""
+        fd, _ = self._open(checksum)
+        return _Parts(fd, start, length)
+
+    def open(self, checksum: Checksum) -> BinaryIO:
+        """Return an open file with the bytes, not verified."""
+        return os.fdopen(self._open(checksum)[0], "rb")
+
+    def local_path(self, checksum: Checksum) -> str | None:
+        """Return the path of the bytes, None when they are not here."""
+        try:
+            os.close(self._open(checksum)[0])
+        except BufferMissing:
+            return None
+        path = self._file(checksum)
+        if os.path.exists(path):
+            return path
+        record = self._references.get(checksum)
+        return record.path if record else None
+
+    def descriptor(self, checksum: Checksum) -> tuple[int, os.stat_result]:
+        """Return an open descriptor of the bytes, not verified, and the state of the file.
+
+        Raises
+        ------
+        BufferMissing, OriginalChanged
+            When there is none.
+        """
+        return self._open(checksum)
+
+    def _file(self, checksum: Checksum) -> str:
+        return f"{self.root}/{checksum[:2]}/{checksum}"
+
+    def _open(self, checksum: Checksum) -> tuple[int, os.stat_result]:
+        try:
+            fd = os.open(f"{self.root}/{checksum[:2]}/{checksum}", _READ)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise _unreadable(error, checksum, self.url) from error
+            return self._open_referred(checksum)
+        state = os.fstat(fd)
+        try:
+            self._check_buffer(checksum, state)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd, state
+
+    def _check_buffer(self, checksum: Checksum, state: os.stat_result) -> None:
+        if state.st_size == 0 and checksum != EMPTY:
+            # what a crash of the host makes of a file that had its name but not yet its blocks
+            raise BufferMissing(checksum)
+        if state.st_nlink == 1 and not state.st_mode & 0o222:
+            return  # our own buffers have one name and nobody may write to them: no record to look for
+        if (record := self._links.get(checksum)) and not record.holds(state):
+            raise record.changed(checksum)
+
+    def _open_referred(self, checksum: Checksum) -> tuple[int, os.stat_result]:
+        record = self._references.get(checksum)
+        if record is None:
+            raise BufferMissing(checksum, f"buffer {checksum} is not in {self.url}")
+        try:
+            fd = os.open(record.path, _READ | os.O_NONBLOCK)
+        except OSError as error:
+            raise record.changed(checksum) from error
+        state = os.fstat(fd)
+        if not record.holds(state):
+            os.close(fd)
+            raise record.changed(checksum)
+        return fd, state
+
+    # ------------------------------------------------------------------ writing
+
+    def put(self, data: Bytes) -> Checksum:
+        """Store `data` and return its checksum."""
+        checksum = hash_bytes(data)
+        self._put(checksum, data)
+        return checksum
+
+    def _put(self, checksum: Checksum, data: Bytes) -> None:
+        if self._stored(checksum, len(data)):
+            return
+        try:
+            with self._new_file() as file:
+                write_all(file.fd, data)
+                self._publish(file, checksum, len(data))
+        except OSError as error:
+            raise write_error(error, self.url) from error
+
+    def put_file(self, path: Path, expected: Checksum | None = None) -> tuple[Checksum, int]:
+        """Store a file, reading it once; hashing and writing overlap."""
+        source = os.open(path, _READ)
+        try:
+            before = os.fstat(source)
+            if stat.S_ISDIR(before.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+            if before.st_size < SMALL and stat.S_ISREG(before.st_mode):
+                return self._put_small(source, before, path, expected)
+            return self._put_large(source, before, path, expected)
+        finally:
+            os.close(source)
+
+    def _put_small(
+        self, source: int, before: os.stat_result, path: Path, expected: Checksum | None
+    ) -> tuple[Checksum, int]:
+        try:
+            data = read_all(source, before.st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        checksum = hash_bytes(data)
+        if len(data) != before.st_size or (expected is not None and checksum != expected):
+            raise file_changed(path, expected)
+        self._put(checksum, data)
+        return checksum, len(data)
+
+    def _put_large(
+        self, source: int, before: os.stat_result, path: Path, expected: Checksum | None
+    ) -> tuple[Checksum, int]:
+        try:
+            with self._new_file() as file:
+                checksum, size = copy_hashed(source, file.fd, path)
+                regular = stat.S_ISREG(before.st_mode)  # the clock of a pipe means nothing
+                if (regular and changed(before, os.fstat(source))) or checksum != (expected or checksum):
+                    raise file_changed(path, expected)
+                self._publish(file, checksum, size)
+        except OSError as error:
+            if error.filename == path:
+                raise
+            raise write_error(error, self.url) from error
+        return checksum, size
+
+    def writer(self) -> Writer:
+        """Return a writer of one new buffer."""
+        return _LocalWriter(self)
+
+    def delete(self, checksum: Checksum) -> None:
+        """Forget a buffer; a user's file stays as it is."""
+        try:
+            os.unlink(self._file(checksum))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise write_error(error, self.url) from error
+        self._links.remove(checksum)
+        self._references.remove(checksum)
+
+    def verify(self, checksum: Checksum) -> bool:
+        """Read a buffer back; a corrupt one is put into quarantine."""
+        try:
+            fd, state = self._open(checksum)
+        except OriginalChanged:
+            self._quarantine(checksum, None)
+            return False
+        try:
+            found, _ = hash_descriptor(fd)
+        finally:
+            os.close(fd)
+        if found != checksum:
+            self._quarantine(checksum, state)
+        return found == checksum
+
+    def _quarantine(self, checksum: Checksum, state: os.stat_result | None) -> None:
+        path = self._file(checksum)
+        try:
+            linked = self._links.get(checksum) is not None
+            if linked or not os.path.exists(path):
+                # a user's file: there is nothing of ours to keep for inspection
+                self.delete(checksum)
+            elif state is None or os.path.samestat(os.stat(path), state):  # else it was mended meanwhile
+                os.makedirs(f"{self.root}/.quarantine", mode=0o700, exist_ok=True)
+                os.replace(path, f"{self.root}/.quarantine/{checksum}")
+        except FileNotFoundError:
+            pass  # another process was faster
+        except OSError as error:
+            raise write_error(error, self.url) from error
+
+    def clean(self) -> int:
+        """Remove what dead writers left behind; return how many files that were."""
+        return remove_abandoned(f"{self.root}/.tmp")
+
+    # ------------------------------------------------------------------ users' files
+
+    def reference(self, path: Path, checksum: Checksum, state: os.stat_result | None = None) -> None:
+        """Record a file where it is."""
+        original = os.path.realpath(path)
+        state = _state_with(original, checksum, state)
+        try:
+            self._make_directory(self.root)
+            self._references.put(checksum, original, state)
+        except OSError as error:
+            raise write_error(error, self.url) from error
+
+    def link_file(self, path: Path, checksum: Checksum, state: os.stat_result | None = None) -> None:
+        """Hard-link a file into the store, or share its blocks where links are not permitted."""
+        original = os.path.realpath(path)
+        state = _state_with(original, checksum, state)
+        if self._stored(checksum, state.st_size):
+            return
+        try:
+            self._make_directory(os.path.dirname(self._file(checksum)))
+            # the record first: nobody shall open a link and find no record to compare it with
+            self._links.put(checksum, original, state)
+        except OSError as error:
+            raise write_error(error, self.url) from error
+        try:
+            os.link(original, self._file(checksum))
+        except FileExistsError:
+            pass  # another process was faster
+        except OSError as error:
+            self._links.remove(checksum)
+            if not self._cloned(original, checksum, state):
+                raise _link_refused(error, path, self.url) from error
+
+    def _cloned(self, original: str, checksum: Checksum, state: os.stat_result) -> bool:
+        source = os.open(original, _READ)
+        try:
+            with self._new_file() as file:
+                if not clone(source, file.fd):
+                    return False
+                if changed(state, os.fstat(source)):
+                    raise file_changed(original, checksum)
+                self._publish(file, checksum, state.st_size)
+        except OSError as error:
+            raise write_error(error, self.url) from error
+        finally:
+            os.close(source)
+        return True
+
+    # ------------------------------------------------------------------ files of the store
+
+    def _stored(self, checksum: Checksum, size: int) -> bool:
+        """Say whether the buffer itself is here; one of another length is damaged."""
+        try:
+            state = os.stat(self._file(checksum))
+            self._check_buffer(checksum, state)
+        except (OSError, BufferMissing, OriginalChanged):
+            return False
+        return state.st_size == size
+
+    def _new_file(self) -> NewFile:
+        self._numbers += 1
+        temporary = f"{self.root}/.tmp/{os.uname().nodename}-{os.getpid()}-{id(self):x}-{self._numbers}"
+        try:
+            return NewFile(self.root, temporary, 0o444)
+        except FileNotFoundError:
+            self._make_directory(self.root)
+            self._make_directory(f"{self.root}/.tmp")
+            return NewFile(self.root, temporary, 0o444)
+
+    def _publish(self, file: NewFile, checksum: Checksum, size: int) -> None:
+        path = self._file(checksum)
+        try:
+            named = file.publish(path, replace=False)
+        except FileNotFoundError:
+            self._make_directory(os.path.dirname(path))
+            named = file.publish(path, replace=False)
+        if not named and not self._stored(checksum, size):
+            # the one in its place is damaged, or a link to a file that has changed
+            self._make_directory(f"{self.root}/.tmp")
+            file.publish(path, replace=True)
+            self._links.remove(checksum)
+
+    def _make_directory(self, path: str) -> None:
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+        if not os.path.exists(f"{self.root}/{PREFIX_MARKER}"):
+            os.close(os.open(f"{self.root}/{PREFIX_MARKER}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if path != self.root:
+            with suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+
+
+class _LocalWriter(Writer):
+    def __init__(self, store: LocalStore) -> None:
+        super().__init__()
+        self._store = store
+        try:
+            self._file = store._new_file()
+        except OSError as error:
+            raise write_error(error, store.url) from error
+
+    def _write(self, data: bytes) -> None:
+        try:
+            write_all(self._file.fd, data)
+        except OSError as error:
+            raise write_error(error, self._store.url) from error
+
+    def _commit(self, checksum: Checksum) -> None:
+        try:
+            self._store._publish(self._file, checksum, self.size)
+        except OSError as error:
+            raise write_error(error, self._store.url) from error
+
+    def _close(self) -> None:
+        self._file.close()
+
+
+class _Parts:
+    """The bytes of a descriptor, which is closed at the end or when nobody wants the rest."""
+
+    def __init__(self, fd: int, start: int, length: int | None) -> None:
+        self._fd, self._left = fd, length
+        if start:
+            os.lseek(fd, start, os.SEEK_SET)
+
+    def __iter__(self) -> _Parts:
+        return self
+
+    def __next__(self) -> bytes:
+        part = b""
+        if self._fd >= 0:
+            part = os.read(self._fd, SMALL if self._left is None else min(SMALL, self._left))
+        if not part:
+            self.close()
+            raise StopIteration
+        if self._left is not None:
+            self._left -= len(part)
+        return part
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
+def _state_with(original: str, checksum: Checksum, state: os.stat_result | None) -> os.stat_result:
+    """Return the state in which the file has `checksum`: `state`, if it still is in that."""
+    if state is None:
+        fd = os.open(original, _READ)
+        try:
+            state = os.fstat(fd)
+            found, _ = hash_descriptor(fd)
+        finally:
+            os.close(fd)
+        if found != checksum:
+            raise file_changed(original, checksum)
+    now = os.stat(original)
+    if not stat.S_ISREG(now.st_mode):
+        raise UsageError(f"{original} is not a regular file: only those can be stored in place")
+    if changed(state, now):
+        raise file_changed(original, checksum)
+    return state
+
+
+def _unreadable(error: OSError, checksum: Checksum, url: str) -> ServiceUnavailable:
+    return ServiceUnavailable(f"buffer {checksum} in {url} cannot be read: {error.strerror}")
+
+
+def _link_refused(error: OSError, path: Path, url: str) -> LinkRefused:
+    reasons = {
+        errno.EXDEV: "it is on another file system",
+        errno.EPERM: "the system does not permit links to files that are not your own to write",
+        errno.EMLINK: "it has too many links already",
+    }
+    reason = reasons.get(error.errno or 0, error.strerror)
+    return LinkRefused(
+        f"{os.fspath(path)} cannot be linked into {url} ({reason}): use --in-place to store it where it is"
+    )

@@ -1,0 +1,80 @@
+"""Buffers that are a user's file: recorded where it is, or linked into the store.
+
+Neither is protected from its owner, so each has a record of the state in which it had its
+checksum, and every opening compares.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import NamedTuple
+
+from hashserver.errors import OriginalChanged
+from hashserver.storage.files import NewFile, write_all
+
+
+class Reference(NamedTuple):
+    """The state in which a user's file had the checksum it is recorded under."""
+
+    path: str
+    size: int
+    inode: int
+    mtime_ns: int
+
+    def holds(self, state: os.stat_result) -> bool:
+        """Say whether `state` is the recorded one."""
+        return (state.st_size, state.st_ino, state.st_mtime_ns) == self[1:]
+
+    def changed(self, checksum: str) -> OriginalChanged:
+        """Return the error for a file that is not what it was."""
+        what = "has changed since it was stored in place" if os.path.exists(self.path) else "is gone"
+        return OriginalChanged(
+            checksum, f"{self.path} {what}, and with it buffer {checksum}: seamless-upload the data again"
+        )
+
+
+class References:
+    """The records, one file a buffer under `directory`.
+
+    Parameters
+    ----------
+    directory
+        Where they are; made with the first of them.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def any(self) -> bool:
+        """Say whether there may be records: one look spares one for each buffer."""
+        return os.path.exists(self._directory)
+
+    def get(self, checksum: str) -> Reference | None:
+        """Return the record of a buffer; one that cannot be read counts as none."""
+        try:
+            with open(self._file(checksum), encoding="utf-8") as file:
+                record = json.load(file)
+            return Reference(record["path"], record["size"], record["inode"], record["mtime_ns"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, checksum: str, path: str, state: os.stat_result) -> None:
+        """Record that the file at `path` has `checksum` in `state`."""
+        record = Reference(path, state.st_size, state.st_ino, state.st_mtime_ns)
+        target = self._file(checksum)
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        with NewFile(os.path.dirname(target), f"{target}.new", 0o600) as file:
+            write_all(file.fd, json.dumps(record._asdict()).encode())
+            file.publish(target)
+
+    def remove(self, checksum: str) -> bool:
+        """Forget a record; False when there was none."""
+        try:
+            os.unlink(self._file(checksum))
+        except OSError:
+            return False
+        return True
+
+    def _file(self, checksum: str) -> str:
+        return f"{self._directory}/{checksum[:2]}/{checksum}"

@@ -1,0 +1,26 @@
+"""Fixtures for all tests: every test has a home and a cache of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home directory; nothing of the real one is seen."""
+    directory = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(directory))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(directory / ".config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(directory / ".cache"))
+    monkeypatch.setenv("SEAMLESS_CACHE", str(directory / "cache"))
+    for name in (
+        "SEAMLESS_STORE",
+        "SEAMLESS_HASHSERVER",
+        "SEAMLESS_DATABASE",
+        "SEAMLESS_TOKEN_FILE",
+        "SEAMLESS_PROFILE",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    return directory

@@ -1,0 +1,125 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from hashserver import atomic
+from hashserver.atomic import TEMPORARY_PREFIX, remove_stale, temporary_path, write_atomic
+
+
+@pytest.fixture(params=["unnamed", "named"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of writing: file systems without O_TMPFILE need names."""
+    if request.param == "named":
+        monkeypatch.setattr(atomic, "_open_unnamed", lambda folder, mode: None)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
+class TestWriting:
+    def test_new_and_replaced(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        for data in (b"one", b"", b"three" * 100_000):
+            write_atomic(path, data)
+            assert path.read_bytes() == data
+        assert os.listdir(tmp_path) == ["file"]
+
+    def test_a_relative_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        for data in (b"one", b"two"):
+            write_atomic("file", data)
+            assert Path("file").read_bytes() == data
+
+    @pytest.mark.parametrize(("mode", "umask", "expected"), [(0o666, 0o027, 0o640), (0o600, 0o022, 0o600)])
+    def test_permissions_follow_the_umask(self, tmp_path: Path, mode: int, umask: int, expected: int) -> None:
+        old = os.umask(umask)
+        try:
+            write_atomic(tmp_path / "file", b"", mode)
+        finally:
+            os.umask(old)
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == expected
+
+    def test_a_failure_leaves_nothing_behind(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "file").write_bytes(b"old")
+
+        def full(fd: int, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(atomic.os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            write_atomic(tmp_path / "file", b"new")
+        assert os.listdir(tmp_path) == ["file"]
+        assert (tmp_path / "file").read_bytes() == b"old"
+
+    def test_a_directory_in_the_way(self, tmp_path: Path) -> None:
+        (tmp_path / "file").mkdir()
+        with pytest.raises(OSError, match="irectory"):
+            write_atomic(tmp_path / "file", b"new")
+        assert os.listdir(tmp_path) == ["file"]
+
+    def test_no_directory(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            write_atomic(tmp_path / "none" / "file", b"new")
+
+    def test_readers_see_all_or_nothing(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        contents = {bytes([65 + number]) * 50_000 for number in range(4)}
+        write_atomic(path, min(contents))
+        threads = [
+            threading.Thread(target=lambda data=data: [write_atomic(path, data) for _ in range(25)])
+            for data in contents
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            assert path.read_bytes() in contents
+        for thread in threads:
+            thread.join()
+        assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from hashserver import atomic
+def die(fd, data):
+    os.write(1, b"x")
+    signal.pause()
+atomic._write_all = die
+atomic.write_atomic(sys.argv[1], b"new")
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "file")], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.read(1) == b"x"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    remove_stale([str(path) for path in tmp_path.iterdir()])
+    assert os.listdir(tmp_path) == []
+
+
+def test_only_what_dead_processes_of_this_host_left_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    mine = Path(temporary_path(str(tmp_path / "file")))
+    host = mine.name.removeprefix(TEMPORARY_PREFIX).split("-")[0]
+    stale = tmp_path / f"{TEMPORARY_PREFIX}{host}-{dead.pid}-1-0"
+    others = [
+        tmp_path / f"{TEMPORARY_PREFIX}elsewhere-{dead.pid}-1-0",
+        tmp_path / f"{TEMPORARY_PREFIX}what",
+        mine,
+    ]
+    for path in (stale, *others):
+        path.touch()
+    assert remove_stale([str(path) for path in tmp_path.iterdir()]) == 1
+    assert sorted(tmp_path.iterdir()) == sorted(others)
