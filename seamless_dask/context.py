@@ -1,0 +1,121 @@
+"""The store and the database that a configuration names, opened when they are first used."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from .config import Config, load, private_directory
+
+if TYPE_CHECKING:
+    from hashserver.client.results import DatabaseClient
+    from hashserver.results.database import Database
+    from hashserver.statcache import NullStatCache
+    from hashserver.storage.cache import NodeCache
+    from hashserver.storage.store import Store
+
+
+class Context:
+    """Everything that commands and tasks need of the outside world.
+
+    Parameters
+    ----------
+    config : Config, optional
+        That of the current directory by default.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = load() if config is None else config
+
+    def __repr__(self) -> str:
+        return f"Context(stores={self.config.stores!r}, database={self.config.database!r})"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether no server is involved: jobs run on this host, watched through files in the cache."""
+        return not _is_url(self.config.database)
+
+    @cached_property
+    def cache(self) -> str:
+        """The cache directory, made with mode 0700."""
+        return private_directory(self.config.cache)
+
+    @cached_property
+    def store(self) -> Store:
+        """The one store, or all of them in order."""
+        stores = [self._open_store(url) for url in self.config.stores]
+        if len(stores) == 1:
+            return stores[0]
+        from hashserver.storage.places import Places
+
+        return Places(stores)
+
+    @cached_property
+    def database(self) -> Database | DatabaseClient:
+        """The result database; a file or a server."""
+        if _is_url(self.config.database):
+            from hashserver.client.results import connect_database
+
+            url = self.config.database
+            server = connect_database(url, self._token_file(url), self.config.ca_file)
+            if not self.config.databases:
+                return server
+            from .further import ServerAndFiles
+
+            return ServerAndFiles(server, self.config.databases)
+        from hashserver.results.database import Database
+
+        self._make_parent(self.config.database)
+        return Database(self.config.database, others=self.config.databases)
+
+    @cached_property
+    def stat_cache(self) -> NullStatCache:
+        """What is known of files that have not changed."""
+        from hashserver.statcache import stat_cache
+
+        return stat_cache(self.cache)
+
+    @cached_property
+    def node_cache(self) -> NodeCache:
+        """Inputs on the local disk, shared by the tasks of a node."""
+        from hashserver.storage.cache import NodeCache
+
+        directory = self.config.node_cache
+        self._make_parent(directory)
+        return NodeCache(private_directory(directory), self.config.node_cache_size, self.store)
+
+    def close(self) -> None:
+        """Close what has been opened."""
+        for name in ("node_cache", "stat_cache", "database", "store"):
+            opened = self.__dict__.pop(name, None)
+            if opened is not None and hasattr(opened, "close"):
+                opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open_store(self, url: str) -> Store:
+        from hashserver.storage.store import open_store
+
+        if "://" not in url:
+            self._make_parent(url)
+            return open_store(url)
+        return open_store(url, token_file=self._token_file(url), ca_file=self.config.ca_file)
+
+    def _make_parent(self, path: str) -> None:
+        """Make the cache before what lies in it, so that its mode is right."""
+        if os.path.dirname(path) == self.config.cache:
+            self.cache  # noqa: B018 - made by looking at it
+
+    def _token_file(self, url: str) -> str | None:
+        """Return the token's file for the server that it is meant for, and for no other."""
+        server = self.config.hashserver
+        return self.config.token_file if _is_url(url) and server in (None, url) else None
+
+
+def _is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))

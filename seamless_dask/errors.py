@@ -1,0 +1,72 @@
+"""What can go wrong with a computation, and who is to blame.
+
+::
+
+    SeamlessError
+    ├── UsageError                 the user's input
+    │   └── InvalidTransformation  a document that is not a transformation
+    ├── ComputationFailed          the computation: exit status, missing result, limit, kill
+    │   ├── ResultMissing          a declared result was not written
+    │   └── LimitExceeded          time or memory
+    ├── InputModified              the command wrote to an input; it runs once more on copies
+    ├── Cancelled                  by Ctrl-C or seamless-cancel
+    └── WorkerLost                 the system: retried elsewhere
+
+Missing data is ``hashserver.errors.BufferMissing``; a service that does not answer is
+``hashserver.errors.ServiceUnavailable``.
+"""
+
+from __future__ import annotations
+
+
+class SeamlessError(Exception):
+    """Root of all errors of this package; ``str(error)`` is one line that says what to do."""
+
+
+class UsageError(SeamlessError):
+    """The user's input is at fault."""
+
+
+class InvalidTransformation(UsageError):
+    """A document that is not a transformation in canonical form."""
+
+
+class ComputationFailed(SeamlessError):
+    """A computation that ran and failed; it is recorded as a failure, never as a result.
+
+    Parameters
+    ----------
+    message : str
+        One line that says what happened.
+    exit_status : int
+        The command's exit status as a shell reports it (128 + signal number for a signal).
+    stderr : str
+        The tail of its standard error.
+    """
+
+    def __init__(self, message: str, exit_status: int = 1, stderr: str = "") -> None:
+        super().__init__(message, exit_status, stderr)
+        self.exit_status, self.stderr = exit_status, stderr
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ResultMissing(ComputationFailed):
+    """A declared result that the command did not write."""
+
+
+class LimitExceeded(ComputationFailed):
+    """A time or memory limit that the computation went over."""
+
+
+class InputModified(SeamlessError):
+    """The command wrote to a linked input: what it computed is not used."""
+
+
+class Cancelled(SeamlessError):
+    """The computation was cancelled."""
+
+
+class WorkerLost(SeamlessError):
+    """The process that ran the computation is gone."""

@@ -1,0 +1,339 @@
+"""Running a transformation in Bash, from its inputs to its value."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from hashserver.errors import NoSpace
+from seamless_dask.errors import Cancelled, ComputationFailed, InputModified, LimitExceeded, UsageError
+from seamless_dask.records import Outcome, complete, timestamp
+from seamless_dask.supervisor import NoSupervisor
+from seamless_dask.transformation import Value
+
+from . import environment, isolation, pipelines, process
+from .capture import Capture
+from .placement import Placement
+from .workdir import RunDirectory, depth_of, layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from seamless_dask.context import Context
+    from seamless_dask.options import Options
+    from seamless_dask.supervisor import Supervisor
+    from seamless_dask.transformation import Transformation
+
+_NO_ROOM = ("No space left on device", "Disk quota exceeded", "[Errno 28]", "[Errno 122]")
+# what a command says that tried to write to an input it shares with others
+_REFUSED = (
+    "Read-only file system", "Device or resource busy", "Permission denied", "Operation not permitted",
+    "Invalid cross-device link", "[Errno 30]", "[Errno 16]", "[Errno 13]", "[Errno 1]", "[Errno 18]",
+)  # fmt: skip
+_LONGEST_WORD = 100_000  # the kernel takes words of up to 128 KiB
+
+# why no sandbox came about in this process, once that is known
+_without_sandbox: list[str] = []
+
+
+def run_bash(
+    transformation: Transformation,
+    context: Context,
+    options: Options,
+    supervisor: Supervisor | None = None,
+) -> Outcome:
+    """Run a command and store its results.
+
+    Parameters
+    ----------
+    transformation
+        What to run; its inputs are known values.
+    context
+        Store and node cache.
+    options
+        Environment and manner; limits are the supervisor's.
+    supervisor
+        Is asked while the command runs; by default everything runs to its end.
+
+    Returns
+    -------
+    Outcome
+        The value and the record of the run.
+
+    Raises
+    ------
+    ComputationFailed
+        With exit status, the tail of stderr, and the record in ``record``. `ResultMissing` and
+        `LimitExceeded` are kinds of it.
+    Cancelled
+        If the supervisor says that nobody waits any more.
+    UsageError
+        If what the options ask for is not there.
+    BufferMissing, ServiceUnavailable
+        If inputs cannot be had, or there is no room.
+    """
+    runner = _Runner(transformation, context, options, supervisor or NoSupervisor())
+    try:
+        return runner.run()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _no_space() from error
+        if error.errno == errno.E2BIG:
+            raise UsageError("the variables of the command are too long for this system") from error
+        raise
+
+
+class _Runner:
+    def __init__(
+        self, transformation: Transformation, context: Context, options: Options, supervisor: Supervisor
+    ) -> None:
+        self._transformation, self._context = transformation, context
+        self._options, self._supervisor = options, supervisor
+        self._code = context.store.get(transformation.code)
+
+    def run(self) -> Outcome:
+        try:
+            try:
+                return self._run_once(copies=False)
+            except InputModified:
+                return self._run_once(copies=True)
+        except isolation.Unavailable as reason:
+            if self._options.isolation == "bubblewrap":
+                raise UsageError(f"isolation by bubblewrap does not work here: {reason}") from None
+            _without_sandbox.append(str(reason))
+            return self.run()
+
+    def _run_once(self, copies: bool) -> Outcome:
+        spec = self._transformation.result
+        results = (*spec.paths, *(_literal_part(glob) for glob in spec.globs))
+        with RunDirectory(depth_of((*self._transformation.inputs, *results))) as directory:
+            attempt = _Attempt(self._code, self._transformation, self._context, self._options, directory)
+            try:
+                attempt.prepare(copies, results)
+                ended = attempt.start(self._supervisor)
+                attempt.judge(ended)
+                return attempt.outcome(self._supervisor.scratch())
+            except ComputationFailed as error:
+                if not error.stderr and attempt.stderr:
+                    error.args = (error.args[0], error.exit_status, attempt.stderr)
+                    error.stderr = attempt.stderr
+                error.record = attempt.record  # type: ignore[attr-defined]
+                raise
+            finally:
+                attempt.close()
+
+
+class _Attempt:
+    """One run of the command in one directory."""
+
+    def __init__(
+        self,
+        code: bytes,
+        transformation: Transformation,
+        context: Context,
+        options: Options,
+        directory: RunDirectory,
+    ) -> None:
+        self._code, self._transformation, self._context = code, transformation, context
+        self._options, self._directory = options, directory
+        self._bwrap = _sandbox_program(options)
+        self._outer = directory.layout
+        depth = self._outer.work.count("/") - self._outer.root.count("/")
+        self._inner = layout(directory.name, isolation.INNER, depth) if self._bwrap else self._outer
+        if self._bwrap:
+            self._inner = self._inner._replace(tmp="/tmp")  # noqa: S108 - a private one
+        self._placement = Placement(context, self._outer, mounts=self._bwrap is not None, copies=False)
+        self._stdout = os.path.join(directory.path, "stdout")
+        self.stderr = ""
+        self.record: dict[str, Any] = {}
+
+    def close(self) -> None:
+        """Let go of the inputs."""
+        self._placement.close()
+
+    def prepare(self, copies: bool, results: Sequence[str]) -> None:
+        """Place inputs; a result that is an input too, or lies in one, is going to be written to."""
+        self._placement = Placement(self._context, self._outer, self._bwrap is not None, copies)
+        self._placement.place(self._transformation, (*self._options.writable, *results))
+        self._placement.make_parents(results)
+
+    def start(self, supervisor: Supervisor) -> process.Ended:
+        """Run the command; fills in the record."""
+        words, env = self._shell()
+        if self._bwrap:
+            mounted = [
+                (source, self._inner.root + target.removeprefix(self._outer.root))
+                for target, (source, _) in self._placement.mounted.items()
+            ]
+            words = isolation.sandbox(self._bwrap, self._outer, self._inner, mounted, env) + words
+        began = time.time()
+        ended = self._process(words, env, supervisor)
+        self.stderr = ended.stderr.decode("utf-8", "replace")
+        if not ended.started:
+            raise isolation.Unavailable(self.stderr.strip().rpartition("\n")[2])
+        measured = {
+            "started": timestamp(began),
+            "wall": round(ended.wall, 6),
+            "cpu": round(ended.cpu, 6),
+            "max_rss": ended.max_rss or None,
+            "exit_status": ended.status,
+            "stderr": self.stderr,
+            "isolation": "bubblewrap" if self._bwrap else "none",
+            "placement": self._placement.counts,
+        }
+        if not self._bwrap and _without_sandbox and self._options.isolation == "auto":
+            measured["isolation_reason"] = _without_sandbox[0]
+        self.record = complete(measured, self._options)
+        return ended
+
+    def judge(self, ended: process.Ended) -> None:
+        """Raise what the end of the command means."""
+        host = os.uname().nodename
+        if ended.stop is not None:
+            if ended.stop.limit:
+                raise LimitExceeded(f"{ended.stop} on {host}", ended.status, self.stderr)
+            raise Cancelled(str(ended.stop))
+        self._placement.check()
+        self._check_room(ended)
+        self._check_prelude(ended)
+        if ended.status == 0:
+            return
+        if self._placement.shared and any(text in self.stderr for text in _REFUSED):
+            raise InputModified("the command could not write to an input")
+        raise ComputationFailed(
+            f"the command failed on {host} with exit status {ended.status}{_signal_name(ended.status)}",
+            ended.status,
+            self.stderr,
+        )
+
+    def outcome(self, scratch: bool) -> Outcome:
+        """Store the results; `scratch` says that nobody else wants their bytes."""
+        mounted = {target: checksum for target, (_, checksum) in self._placement.mounted.items()}
+        keep = not (self._options.scratch and scratch)
+        capture = Capture(self._context.store, self._outer, self._inner, mounted, keep)
+        captured = capture.capture(self._transformation.result, self._stdout)
+        return Outcome(captured.value, self.record, captured.members)
+
+    def _shell(self) -> tuple[list[str], dict[str, str]]:
+        """Return the words that start the shell, and its environment."""
+        env = environment.variables(self._inner, self._transformation, self._options, os.environ)
+        flags = environment.shell_flags(self._transformation)
+        text = code = self._code.decode("utf-8", "surrogateescape")
+        if "pipefail" in flags:
+            text = pipelines.excuse(code)
+        before = environment.prelude(
+            self._options, f"{self._inner.control}/phase", marked=text != code, source=os.environ
+        )
+        if before or len(text) > _LONGEST_WORD or "\0" in text:
+            os.mkdir(self._outer.control)
+        if before:
+            _write_text(f"{self._outer.control}/prelude", before)
+            env["BASH_ENV"] = f"{self._inner.control}/prelude"
+        if len(text) > _LONGEST_WORD or "\0" in text:
+            _write_text(f"{self._outer.control}/command", text)
+            return ["bash", *flags, f"{self._inner.control}/command"], env
+        return ["bash", *flags, "-c", "--", text], env
+
+    def _process(self, words: list[str], env: dict[str, str], supervisor: Supervisor) -> process.Ended:
+        opened: list[int] = []
+        try:
+            opened.append(self._open_stdin())
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            opened.append(os.open(self._stdout, flags, 0o600))
+            command = process.Command(
+                words,
+                env,
+                cwd=self._outer.work,
+                name=self._directory.name,
+                directory=self._directory.path,
+                sandboxed=self._bwrap is not None,
+                stdin=opened[0],
+                stdout=opened[1],
+                show_stdout=self._options.direct_print,
+            )
+            return process.run(command, supervisor)
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def _open_stdin(self) -> int:
+        stdin = self._transformation.stdin
+        if stdin is None:
+            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        assert isinstance(stdin, Value)
+        return self._placement.open_stdin(stdin)
+
+    def _check_room(self, ended: process.Ended) -> None:
+        """Raise `NoSpace` for a full disk: the system's fault, whatever the command made of it."""
+        place = os.statvfs(self._directory.path)
+        full = place.f_bavail * place.f_frsize < 1 << 16 or (place.f_files > 0 and place.f_favail == 0)
+        if full or (ended.status != 0 and any(text in self.stderr for text in _NO_ROOM)):
+            raise _no_space()
+
+    def _check_prelude(self, ended: process.Ended) -> None:
+        if not (self._options.prologue or self._options.modules):
+            return
+        try:
+            with open(f"{self._outer.control}/phase", encoding="utf-8") as file:
+                phase = file.read()
+        except OSError:
+            phase = ""
+        if phase == "command":
+            return
+        host, why = os.uname().nodename, _last_line(self.stderr)
+        if phase == "prologue":
+            message = f"the prologue failed on {host}{why}"
+        elif phase.startswith("module"):
+            message = f"{phase} could not be loaded on {host}{why}"
+        else:
+            message = "these shell flags keep prologue and modules from being run: do without -p"
+        raise ComputationFailed(message, ended.status or 1, self.stderr)
+
+
+def _sandbox_program(options: Options) -> str | None:
+    if options.isolation == "none" or (options.isolation == "auto" and _without_sandbox):
+        return None
+    found = isolation.program() if sys.platform == "linux" else None
+    if found is None:
+        raise isolation.Unavailable("bwrap is not installed (Debian: apt install bubblewrap)")
+    return found
+
+
+def _literal_part(pattern: str) -> str:
+    """Return the part of a glob that can be made beforehand: up to its first special character."""
+    for position, character in enumerate(pattern):
+        if character in "*?[":
+            return pattern[:position] + "_"
+    return pattern
+
+
+def _signal_name(status: int) -> str:
+    if not 128 < status <= 128 + 64:
+        return ""
+    try:
+        name = signal.Signals(status - 128).name
+    except ValueError:
+        return ""
+    hint = ": out of memory?" if name == "SIGKILL" else ""
+    return f" (killed by {name}{hint})"
+
+
+def _last_line(stderr: str) -> str:
+    line = stderr.strip().rpartition("\n")[2].strip()
+    return f": {line}" if line else ""
+
+
+def _no_space() -> NoSpace:
+    from .workdir import temporary_directory
+
+    place = f"{temporary_directory()} on {os.uname().nodename}"
+    return NoSpace(f"no room left in {place}: free some space there, or set TMPDIR to another place")
+
+
+def _write_text(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)

@@ -1,0 +1,209 @@
+"""What a command has written becomes values in the store."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from hashserver.checksum import Checksum, hash_bytes
+from hashserver.errors import TreeError
+from hashserver.index import index_bytes
+from seamless_dask.errors import ComputationFailed, ResultMissing
+from seamless_dask.transformation import ResultSpec, Value
+from seamless_dask.values import RESULTS, Results
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hashserver.storage.store import Store
+
+    from .workdir import Layout
+
+
+class Found(NamedTuple):
+    """One declared result: a file, or the files of a directory by their paths in it."""
+
+    file: str | None
+    files: dict[str, str]
+
+
+class Captured(NamedTuple):
+    """The value of a run, and every checksum inside it."""
+
+    value: Value
+    members: list[Checksum]
+
+
+def glob_folder(pattern: str) -> str:
+    """Return the directory that a pattern names before its first special character.
+
+    >>> glob_folder("out/part-*.csv")
+    'out'
+    """
+    parts = pattern.split("/")
+    special = next(number for number, part in enumerate(parts) if set(part) & set("*?["))
+    return "/".join(parts[:special]) or "."
+
+
+class Capture:
+    """Captures the results of one run, after all its processes have ended.
+
+    Parameters
+    ----------
+    store : Store
+        Where results go.
+    outer, inner : Layout
+        The directories of the run, as we see them and as the command did.
+    mounted : mapping
+        Path → checksum of inputs that only the command saw: in their place we see an empty file.
+    keep : bool
+        Whether bytes are kept; otherwise only checksums are computed.
+    """
+
+    def __init__(
+        self, store: Store, outer: Layout, inner: Layout, mounted: Mapping[str, Checksum], keep: bool
+    ) -> None:
+        self._store, self._outer, self._inner, self._mounted, self._keep = store, outer, inner, mounted, keep
+
+    def capture(self, spec: ResultSpec, stdout: str) -> Captured:
+        """Return the value of what is declared.
+
+        Parameters
+        ----------
+        spec
+            What is declared.
+        stdout
+            The file with the command's standard output.
+
+        Raises
+        ------
+        ResultMissing
+            If a declared result is not there.
+        ComputationFailed
+            If it cannot be captured: a special file, a link out of the work directory.
+        """
+        found = [self._find(name) for name in spec.paths] + [self._find_all(glob) for glob in spec.globs]
+        if spec.stdout:
+            found.insert(0, Found(stdout, {}))
+        known = self._checksums(found)
+        values = iter([self._value(item, known) for item in found])
+        results = Results(
+            next(values) if spec.stdout else None,
+            {name: next(values) for name in spec.paths},
+            {glob: next(values) for glob in spec.globs},
+        )
+        members = [known[path] for item in found for path in item.files.values()]
+        if (only := results.only()) is not None:
+            return Captured(only, list(dict.fromkeys(members)))
+        members += [value.checksum for value in results.values]
+        return Captured(Value(RESULTS, self._store.put(results.to_bytes())), list(dict.fromkeys(members)))
+
+    def _find(self, name: str) -> Found:
+        path = self._outer.path(name)
+        if not os.path.lexists(path):
+            raise ResultMissing(
+                f"the command wrote no {name}: correct --capture, or use --capture :{name}"
+                " to capture its standard output"
+            )
+        path = self._resolve(path, name)
+        if os.path.isdir(path):
+            return Found(None, self._files(path, name))
+        self._check_regular(path, name)
+        return Found(path, {})
+
+    def _find_all(self, pattern: str) -> Found:
+        """Return the files that match, by their paths below the pattern's own directory."""
+        from glob import glob
+
+        files: dict[str, str] = {}
+        folder = glob_folder(pattern)
+        for name in sorted(glob(pattern, root_dir=self._outer.work, recursive=True)):
+            name = os.path.normpath(name)
+            found = self._find(name)
+            inner = os.path.relpath(name, folder)
+            if found.file is not None:
+                files[inner] = found.file
+            files |= {f"{inner}/{below}": path for below, path in found.files.items()}
+        if not files:
+            raise ResultMissing(f"the command wrote nothing that matches {pattern}: correct --capture")
+        return Found(None, files)
+
+    def _files(self, directory: str, name: str) -> dict[str, str]:
+        from hashserver.scan import scan
+
+        self._prepare(directory, name)
+        try:
+            members = scan(directory, literal=True).files
+        except TreeError as error:
+            message = str(error).replace(directory, name)
+            raise ComputationFailed(f"the result {name} cannot be captured: {message}") from None
+        return {relative: os.path.realpath(f"{directory}/{relative}") for relative, _ in members}
+
+    def _prepare(self, directory: str, name: str) -> None:
+        """Make all directories readable, and judge the links."""
+        for parent, folders, files in os.walk(directory):
+            for entry in (*folders, *files):
+                path = f"{parent}/{entry}"
+                status = os.lstat(path)
+                if stat.S_ISLNK(status.st_mode):
+                    self._resolve(path, os.path.join(name, os.path.relpath(path, directory)))
+                elif stat.S_ISDIR(status.st_mode) and status.st_mode & 0o500 != 0o500:
+                    os.chmod(path, 0o700)
+
+    def _resolve(self, path: str, name: str) -> str:
+        """Return the path without links.
+
+        A link out of the work directory is refused: we may see there what the command did not.
+        """
+        self._translate(path)
+        found = os.path.realpath(path)
+        if found != self._outer.root and not found.startswith(self._outer.root + "/"):
+            raise ComputationFailed(
+                f"the result {name} is a link out of the work directory: let the command copy the file"
+            )
+        return found
+
+    def _translate(self, path: str) -> None:
+        """Let an absolute link that was made in the sandbox lead to the same file for us."""
+        for _ in range(40):
+            if not os.path.islink(path):
+                return
+            target = os.readlink(path)
+            if self._inner.root != self._outer.root and target.startswith(self._inner.root + "/"):
+                target = self._outer.root + target.removeprefix(self._inner.root)
+                os.unlink(path)
+                os.symlink(target, path)
+            path = os.path.join(os.path.dirname(path), target)
+
+    def _check_regular(self, path: str, name: str) -> None:
+        try:
+            regular = stat.S_ISREG(os.stat(path).st_mode)
+        except OSError:
+            raise ComputationFailed(f"the result {name} is a link that leads nowhere") from None
+        if not regular:
+            raise ComputationFailed(f"the result {name} is neither a file nor a directory")
+
+    def _checksums(self, found: Sequence[Found]) -> dict[str, Checksum]:
+        """Return the checksum of each file, stored all at once."""
+        paths = [path for item in found for path in (item.file, *item.files.values()) if path is not None]
+        known = {path: self._mounted[path] for path in paths if path in self._mounted}
+        rest = [path for path in dict.fromkeys(paths) if path not in known]
+        for path in rest:
+            mode = os.stat(path).st_mode
+            if not mode & 0o400:
+                os.chmod(path, mode | 0o400)
+        return known | dict(zip(rest, self._put_all(rest), strict=True))
+
+    def _put_all(self, paths: list[str]) -> list[Checksum]:
+        if self._keep:
+            return self._store.put_files([(path, None) for path in paths])
+        from hashserver.hashing import hash_files
+
+        return [hashed.checksum for hashed in hash_files(paths)]
+
+    def _value(self, item: Found, known: Mapping[str, Checksum]) -> Value:
+        if item.file is not None:
+            return Value("file", known[item.file])
+        index = index_bytes({name: known[path] for name, path in item.files.items()})
+        return Value("directory", self._store.put(index) if self._keep else hash_bytes(index))

@@ -1,0 +1,145 @@
+"""Bubblewrap: the command sees the system, its own files, and no network."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .workdir import Layout
+
+INNER = "/seamless"
+"""Where a sandboxed command finds the directories of its run: the same place every time."""
+
+_SYSTEM = (
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/sys",
+    "/nix/store", "/gnu/store", "/run/current-system", "/cvmfs",
+    "/var/lib/texmf", "/var/cache/fontconfig",
+)  # fmt: skip
+_DEVICES = ("/dev/dri", "/dev/kfd")
+# what may lie directly in a prefix such as ~/.local; the rest of it is nobody's business
+_PREFIX_PARTS = ("bin", "sbin", "lib", "lib64", "libexec", "include")
+_PRIVATE = {"/", "/home", "/root", "/var", "/mnt", "/media", "/srv", "/run", "/proc", "/dev"}
+_PRIVATE |= {"/tmp", "/var/tmp"}  # noqa: S108
+
+
+class Unavailable(Exception):
+    """The sandbox did not come about; the text says why."""
+
+
+def program() -> str | None:
+    """Return the path of bubblewrap, None where it is not installed."""
+    import shutil
+
+    return shutil.which("bwrap")
+
+
+def sandbox(
+    bwrap: str, outer: Layout, inner: Layout, mounted: Iterable[tuple[str, str]], env: Mapping[str, str]
+) -> list[str]:
+    """Return the words that a command is prefixed with.
+
+    Parameters
+    ----------
+    bwrap
+        The program.
+    outer, inner
+        The directories of the run, as we see them and as the command does.
+    mounted
+        Pairs of a file, and the path as the command sees it, where it can be read.
+    env
+        The environment of the command; its search path says which software must be visible.
+    """
+    words = [bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", *_system()]
+    words += ["--proc", "/proc", "--dev", "/dev", *_devices()]
+    words += ["--bind", outer.tmp, "/tmp", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"]  # noqa: S108
+    for path in software(env):
+        words += ["--ro-bind", path, path]
+    words += ["--bind", outer.root, inner.root, "--bind", outer.home, inner.home]
+    words += ["--bind-try", outer.control, inner.control]
+    for source, target in mounted:
+        words += ["--ro-bind", source, target]
+    return [*words, "--chdir", inner.work, "--"]
+
+
+@cache
+def _system() -> list[str]:
+    words: list[str] = []
+    for path in _SYSTEM:
+        if os.path.islink(path):
+            words += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            words += ["--ro-bind", path, path]
+    return words
+
+
+@cache
+def _devices() -> list[str]:
+    try:
+        graphics = [f"/dev/{name}" for name in os.listdir("/dev") if name.startswith("nvidia")]
+    except OSError:
+        graphics = []
+    found = [path for path in (*graphics, *_DEVICES) if os.path.exists(path)]
+    return [word for path in found for word in ("--dev-bind", path, path)]
+
+
+def software(env: Mapping[str, str]) -> list[str]:
+    """Return the directories outside the system's that the search paths in `env` lead to.
+
+    An environment (venv, conda, pyenv) is visible as a whole, of another prefix such as ``~/.local`` its
+    programs and libraries, of a home directory never more than the directory that is named.
+    """
+    found: dict[str, None] = {}
+    for directory in env.get("PATH", "").split(":"):
+        for path in _parts_of(directory):
+            found.setdefault(path)
+    for directory in env.get("MODULEPATH", "").split(":"):
+        if os.path.isdir(directory):
+            found.setdefault(_module_root(os.path.realpath(directory)))
+    if os.path.isdir(env.get("PYENV_ROOT", "")):
+        found.setdefault(env["PYENV_ROOT"])
+    shown = [
+        path for path in sorted(found) if not _covered(path, _SYSTEM) and os.access(path, os.R_OK | os.X_OK)
+    ]
+    return [path for path in shown if not any(path.startswith(other + "/") for other in shown)]
+
+
+def _parts_of(directory: str) -> list[str]:
+    """Return what must be visible so that the programs in one directory of the search path work."""
+    if not os.path.isabs(directory) or not os.path.isdir(directory) or _covered(directory, _SYSTEM):
+        return []
+    prefix = os.path.dirname(directory.rstrip("/"))
+    if os.path.exists(f"{prefix}/pyvenv.cfg"):
+        return [prefix, *_base_of(f"{prefix}/pyvenv.cfg")]
+    if os.path.isdir(f"{prefix}/conda-meta") or os.path.isdir(f"{prefix}/shims"):
+        return [prefix]
+    if prefix in _PRIVATE or os.path.realpath(os.path.expanduser("~")).startswith(os.path.realpath(prefix)):
+        return [directory]
+    return [directory, *(f"{prefix}/{part}" for part in _PREFIX_PARTS if os.path.isdir(f"{prefix}/{part}"))]
+
+
+def _base_of(configuration: str) -> list[str]:
+    """Return the installation that a virtual environment was made from."""
+    try:
+        with open(configuration, encoding="utf-8") as file:
+            lines = [line.partition("=") for line in file]
+    except (OSError, UnicodeDecodeError):
+        return []
+    homes = [value.strip() for name, _, value in lines if name.strip() == "home"]
+    found = {path for home in homes for path in (home, os.path.realpath(f"{home}/python3"))}
+    prefixes = {os.path.dirname(home) for home in homes}
+    prefixes |= {os.path.dirname(os.path.dirname(path)) for path in found if os.path.isfile(path)}
+    return [path for path in prefixes if path not in _PRIVATE and os.path.isdir(path)]
+
+
+def _module_root(path: str) -> str:
+    """Return the tree that module files most likely speak of: ``/software/modules`` → ``/software``."""
+    top = "/" + path.split("/")[1]
+    return path if top in _PRIVATE else top
+
+
+def _covered(path: str, places: Iterable[str]) -> bool:
+    return any(path == place or path.startswith(place + "/") for place in places)

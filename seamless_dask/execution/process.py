@@ -1,0 +1,286 @@
+"""A command as a process tree: started, watched, and ended with all that came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from resource import RUSAGE_SELF, getrusage
+from select import POLLIN, poll
+from typing import TYPE_CHECKING, NamedTuple
+
+from .resources import Meter, StrayFinder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from seamless_dask.supervisor import Stop, Supervisor
+
+TAIL = 64 << 10
+"""How much of the end of stderr is kept, in bytes."""
+SHOWN = 16 << 20
+"""How much of stderr is passed on while the command runs, in bytes."""
+
+_CHUNK = 64 << 10
+_FIRST_LOOK, _LATER_LOOKS = 0.005, 0.1
+_SETTLE = 2.0
+
+
+class Ended(NamedTuple):
+    """How a command ended.
+
+    ``status`` is what a shell would report (128 + number for a signal), ``started`` whether the command ran
+    at all (a sandbox may not have come about), ``stop`` why it was killed. Times in seconds, memory in bytes,
+    0 if the command ended before it was looked at.
+    """
+
+    status: int
+    started: bool
+    stop: Stop | None
+    stderr: bytes
+    wall: float
+    cpu: float
+    max_rss: int
+
+
+class Command(NamedTuple):
+    """What to start.
+
+    ``name`` and ``directory`` are those of the run. A ``sandboxed`` command takes ``--json-status-fd`` and
+    has a process namespace of its own, so that nothing can outlive it. With ``show_stdout`` what is
+    written to stdout, a file, is shown along with stderr.
+    """
+
+    words: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    name: str
+    directory: str
+    sandboxed: bool
+    stdin: int
+    stdout: int
+    show_stdout: bool = False
+
+
+def run(command: Command, supervisor: Supervisor) -> Ended:
+    """Run a command to its end, and end whatever it has left running."""
+    with _Run(command, supervisor) as running:
+        return running.watch()
+
+
+def kill_strays(name: str, directory: str) -> None:
+    """Kill the processes of a run that no longer belong to its process group."""
+    find = StrayFinder(name, directory)
+    deadline = time.monotonic() + _SETTLE
+    # again until none is left: each may have started another one in the meantime
+    while pids := find():
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return  # stuck in the kernel: it dies when it comes out
+        time.sleep(0.001)
+
+
+class _Run:
+    def __init__(self, command: Command, supervisor: Supervisor) -> None:
+        self._command, self._supervisor = command, supervisor
+        self._stderr, write_end = os.pipe()
+        status, status_end = os.pipe() if command.sandboxed else (-1, -1)
+        self._status = status
+        words = list(command.words)
+        if command.sandboxed:
+            words[1:1] = ["--json-status-fd", str(status_end)]
+        try:
+            self._process = subprocess.Popen(
+                words, cwd=command.cwd, env=dict(command.env), start_new_session=True,
+                stdin=command.stdin, stdout=command.stdout, stderr=write_end,
+                pass_fds=[status_end] if command.sandboxed else [],
+            )  # fmt: skip
+        except BaseException:
+            self._close(self._stderr, status)
+            raise
+        finally:
+            self._close(write_end, status_end)
+        self._pid = self._process.pid
+        self._pidfd = _pidfd(self._pid)
+        self._init = -1  # the first process of the sandbox
+        self._report = b""
+        strays = None if command.sandboxed else StrayFinder(command.name, command.directory)
+        self._meter = Meter(self._pid, strays)
+        self._tail = _Tail(supervisor.stderr)
+        self._shown = 0
+        self._alone = False
+        os.set_blocking(self._stderr, False)
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kill()
+        self._reap()
+        self._end_others()
+        self._tail.close()
+        self._close(self._stderr, self._status, self._pidfd, self._init)
+
+    def watch(self) -> Ended:
+        """Follow the command to its end."""
+        stop = self._follow()
+        wall = self._meter.wall
+        if stop is not None:
+            self._kill()
+        status, cpu, rss = self._reap()
+        self._end_others()
+        self._drain()
+        self._show_stdout()
+        started = not self._command.sandboxed or status != 1 or b'"exit-code"' in self._read_report()
+        return Ended(
+            status, started, stop, self._tail.bytes(), wall,
+            max(cpu, self._meter.cpu), max(rss, self._meter.max_memory),
+        )  # fmt: skip
+
+    def _follow(self) -> Stop | None:
+        poller = poll()
+        for fd in (self._stderr, self._status, self._pidfd):
+            if fd >= 0:
+                poller.register(fd, POLLIN)
+        pause, next_look = _FIRST_LOOK, time.monotonic() + _FIRST_LOOK
+        while True:
+            ready = {fd for fd, _ in poller.poll(max(0.0, next_look - time.monotonic()) * 1000)}
+            if self._stderr in ready and not self._tail.read(self._stderr):
+                poller.unregister(self._stderr)
+            if self._status in ready:
+                self._read_report()
+                poller.unregister(self._status)
+            if self._has_ended(ready):
+                return None
+            if time.monotonic() >= next_look:
+                if (stop := self._supervisor.poll(self._meter.read())) is not None:
+                    return stop
+                self._show_stdout()
+                pause = min(pause * 1.5, _LATER_LOOKS)
+                next_look = time.monotonic() + pause
+
+    def _has_ended(self, ready: set[int]) -> bool:
+        if self._pidfd >= 0:
+            return self._pidfd in ready
+        # kernels before 5.3
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _kill(self) -> None:
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+
+    def _reap(self) -> tuple[int, float, int]:
+        """Return exit status, processor time and largest memory of the command."""
+        if self._process.returncode is not None:
+            return self._process.returncode, 0.0, 0
+        if not self._command.sandboxed:
+            # the number of the group is ours until its leader is waited for
+            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(OSError):
+                os.killpg(self._pid, signal.SIGKILL)
+        _, status, used = os.wait4(self._pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        self._process.returncode = code if code >= 0 else 128 - code
+        # a child starts with the figure of the process that it was forked from
+        rss = used.ru_maxrss if used.ru_maxrss > getrusage(RUSAGE_SELF).ru_maxrss else 0
+        return self._process.returncode, used.ru_utime + used.ru_stime, rss << 10
+
+    def _end_others(self) -> None:
+        """Return when no other process of the command is left."""
+        if self._alone:
+            return
+        self._alone = True
+        if not self._command.sandboxed:
+            kill_strays(self._command.name, self._command.directory)
+        elif self._init >= 0:
+            # it ends after all others in its namespace
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
+            waiting = poll()
+            waiting.register(self._init, POLLIN)
+            waiting.poll(_SETTLE * 1000)
+
+    def _read_report(self) -> bytes:
+        """Read what the sandbox says of itself; the first report names its first process."""
+        if self._status >= 0:
+            os.set_blocking(self._status, False)
+            with contextlib.suppress(BlockingIOError):
+                self._report += os.read(self._status, _CHUNK)
+            if self._init < 0:
+                self._init = _first_process(self._report)
+        return self._report
+
+    def _drain(self) -> None:
+        """Read the rest of stderr; all writers are dead, so that it has an end."""
+        with contextlib.suppress(BlockingIOError):
+            while self._tail.read(self._stderr):
+                pass
+
+    def _show_stdout(self) -> None:
+        while self._command.show_stdout and (data := os.pread(self._command.stdout, _CHUNK, self._shown)):
+            self._shown += len(data)
+            self._tail.show(data)
+
+    @staticmethod
+    def _close(*fds: int) -> None:
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
+
+
+class _Tail:
+    """Keeps the end of a stream, and passes its beginning on to a file."""
+
+    def __init__(self, path: str | None) -> None:
+        self._kept = bytearray()
+        self._left = SHOWN
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._file = -1 if path is None else os.open(path, flags, 0o600)
+
+    def read(self, fd: int) -> bool:
+        """Take what `fd` has; False at its end."""
+        data = os.read(fd, _CHUNK)
+        self._kept += data
+        if len(self._kept) > 4 * TAIL:
+            del self._kept[:-TAIL]
+        self.show(data)
+        return bool(data)
+
+    def show(self, data: bytes) -> None:
+        """Pass `data` on."""
+        if self._file < 0 or not data or self._left <= 0:
+            return
+        self._left -= len(data)
+        if self._left <= 0:
+            data += b"\n[what follows is not shown; its end is kept with the record]\n"
+        # nobody may be reading any more, and a full disk must not end the command
+        with contextlib.suppress(OSError):
+            os.write(self._file, data)
+
+    def bytes(self) -> bytes:
+        """Return the end of the stream."""
+        return bytes(self._kept[-TAIL:])
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+
+
+def _pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return -1
+
+
+def _first_process(report: bytes) -> int:
+    import re
+
+    match = re.search(rb'"child-pid": *([0-9]+)', report)
+    return -1 if match is None else _pidfd(int(match[1]))

@@ -1,0 +1,162 @@
+"""Bytes that are gone are made again by the computations they came from, to any depth.
+
+A result on record names bytes; it does not say that they are still there. They may never have been kept
+(scratch), or have been evicted or quarantined since. Whoever needs them has the producer run again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hashserver.errors import BufferCorrupt, BufferMissing
+
+from .errors import ComputationFailed
+from .options import Options
+from .records import environment_of
+from .transformation import Transformation, Value
+from .values import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hashserver.checksum import Checksum
+
+    from .context import Context
+    from .task import Worker
+
+_in_progress: list[str] = []
+
+
+def fingertip(
+    context: Context,
+    checksum: Checksum,
+    *,
+    on_stderr: Callable[[bytes], None] | None = None,
+    tick: Callable[[], None] | None = None,
+) -> None:
+    """See to it that the bytes of a checksum are in the store, by running their producer if need be.
+
+    Parameters
+    ----------
+    on_stderr, tick
+        As for `seamless_dask.jobs.run`.
+
+    Raises
+    ------
+    BufferMissing
+        When they are gone and no computation is known that made them.
+    Irreproducible
+        When that computation gave other bytes this time.
+    """
+    if context.store.has([checksum])[0] >= 0:
+        return
+    from . import jobs
+
+    def again(producer: Checksum, options: Options) -> None:
+        jobs.run(context, producer, options, need_bytes=True, fresh=True, on_stderr=on_stderr, tick=tick)
+
+    _remake(context, checksum, again)
+
+
+def fingertip_value(
+    context: Context,
+    value: Value,
+    *,
+    on_stderr: Callable[[bytes], None] | None = None,
+    tick: Callable[[], None] | None = None,
+) -> None:
+    """See to it that all bytes of a value are there, those of a directory's files included."""
+    tried: set[Checksum] = set()
+    while gone := [checksum for checksum in missing(context.store, [value]) if checksum not in tried]:
+        tried.add(gone[0])
+        fingertip(context, gone[0], on_stderr=on_stderr, tick=tick)
+
+
+def needs(transformation: Transformation) -> list[Value]:
+    """Return all values whose bytes a run needs, the code among them."""
+    return [Value("text", transformation.code), *transformation.values]
+
+
+def ensure(worker: Worker, values: Sequence[Value]) -> None:
+    """Make again what of some values is gone (in a process that runs tasks)."""
+    tried: set[Checksum] = set()
+    while gone := [checksum for checksum in missing(worker.context.store, values) if checksum not in tried]:
+        tried.add(gone[0])
+        remake(worker, gone[0])
+
+
+def fetch(worker: Worker, checksum: Checksum) -> bytes:
+    """Return the bytes of a checksum, made again if need be (in a process that runs tasks)."""
+    try:
+        return worker.context.store.get(checksum)
+    except (BufferMissing, BufferCorrupt):
+        remake(worker, checksum)
+        return worker.context.store.get(checksum)
+
+
+def remake(worker: Worker, checksum: Checksum) -> None:
+    """Run a producer of a checksum again (in a process that runs tasks)."""
+    from .task import execute, load
+
+    def again(producer: Checksum, options: Options) -> None:
+        transformation = load(worker.context, producer)
+        worker.share(
+            producer,
+            producer,
+            lambda supervisor: execute(worker, producer, transformation, options, supervisor),
+        )
+
+    _remake(worker.context, checksum, again)
+
+
+def _remake(context: Context, checksum: Checksum, again: Callable[[Checksum, Options], None]) -> None:
+    if checksum in _in_progress:
+        raise BufferMissing(checksum, f"buffer {checksum} is gone, and needs itself to be made again")
+    producers = context.database.producers(checksum)
+    unknown = []
+    _in_progress.append(checksum)
+    try:
+        for producer in producers:
+            if context.store.has([producer])[0] < 0:
+                unknown.append(producer)
+                continue
+            _again(context, checksum, producer, again)
+            if context.store.has([checksum])[0] >= 0:
+                return
+    finally:
+        _in_progress.pop()
+    raise _gone(checksum, producers, unknown)
+
+
+def _again(
+    context: Context, checksum: Checksum, producer: Checksum, again: Callable[[Checksum, Options], None]
+) -> None:
+    known = context.database.get(producer)
+    options = _as_it_was(known.record if known else None)
+    try:
+        again(producer, options)
+    except ComputationFailed as error:
+        message = (
+            f"buffer {checksum} is gone, and transformation {producer}, which made it, failed now: {error}"
+        )
+        raise ComputationFailed(message, error.exit_status, error.stderr) from error
+
+
+def _as_it_was(record: Mapping[str, Any] | None) -> Options:
+    environment = environment_of(record)
+    return Options(
+        prologue=tuple(environment.get("prologue", ())),
+        modules=tuple(environment.get("modules", ())),
+        isolation="none" if record and record.get("isolation") == "none" else "auto",
+    )
+
+
+def _gone(checksum: Checksum, producers: Sequence[Checksum], unknown: Sequence[Checksum]) -> BufferMissing:
+    message = f"buffer {checksum} is in none of the stores, and "
+    if not producers:
+        message += "no transformation is known that made it: upload it again"
+    elif unknown:
+        message += f"the transformation that made it is gone too: {unknown[0]}"
+    else:
+        message += f"transformation {producers[0]} did not bring it back"
+    return BufferMissing(checksum, message)

@@ -1,0 +1,279 @@
+"""The directory through which the processes of one cache share a running computation.
+
+::
+
+    <cache>/jobs/guard            locked for every short step below (flock)
+    <cache>/jobs/<key>/lock       locked by whoever runs the computation, for as long as it lives
+    <cache>/jobs/<key>/askers/<id>.json   one who waits: options, and what else it wants
+    <cache>/jobs/<key>/askers/<id>.done   how it ended for this one
+    <cache>/jobs/<key>/askers/<id>.fifo   written to when that is there
+    <cache>/jobs/<key>/losses     one line for every runner that was lost
+    <cache>/jobs/<key>/cancel     everybody withdraws
+    <cache>/jobs/<key>/serving    nobody waits, but a step that others wait for is still being run
+    <cache>/jobs/<key>/stderr, log, config.json
+
+Who runs is told by the lock, never by a process number, which another process may have by now. Outcomes are
+written and the lock is released in one step under the guard, so that an asker without an outcome and a free
+lock mean: the runner was lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hashserver.atomic import write_atomic
+
+from .config import private_directory
+from .locks import birth, is_locked, locked, try_lock
+from .options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hashserver.checksum import Checksum
+
+    from .outcomes import Outcome
+
+GUARD = "guard"
+SERVING = "serving"
+
+
+class Asker(NamedTuple):
+    """What one who waits has said of itself.
+
+    Attributes
+    ----------
+    options : Options
+        Its limits, and whether it wants the bytes kept.
+    need_bytes : bool
+        It needs the bytes of the result, not just the name.
+    fresh : bool
+        A result that is on record does not do.
+    nested : bool
+        It is itself the runner of another computation: if it dies it does not wait any more.
+    detached : bool
+        It does not wait to be told.
+    """
+
+    options: Options = Options()
+    need_bytes: bool = False
+    fresh: bool = False
+    nested: bool = False
+    detached: bool = False
+
+    def to_json(self) -> bytes:
+        """Return it as JSON."""
+        return json.dumps({**self._asdict(), "options": self.options.to_json()}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Asker:
+        """Read what `to_json` wrote."""
+        document = json.loads(text)
+        return cls(**document | {"options": Options.from_json(document["options"])})
+
+
+class JobDirectory:
+    """One computation of one cache.
+
+    Parameters
+    ----------
+    cache : str
+        The cache directory.
+    key : Checksum
+        Key of the computation.
+    """
+
+    def __init__(self, cache: str, key: Checksum) -> None:
+        self.cache, self.key = cache, key
+        self.root = os.path.join(cache, "jobs")
+        self.path = os.path.join(self.root, key)
+        self._askers = os.path.join(self.path, "askers")
+
+    def __repr__(self) -> str:
+        return f"JobDirectory({self.path!r})"
+
+    def file(self, name: str) -> str:
+        """Return the path of one of its files."""
+        return os.path.join(self.path, name)
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Do a short step alone."""
+        private_directory(self.root)
+        with locked(os.path.join(self.root, GUARD)):
+            yield
+
+    # -------------------------------------------------- who runs it (all of these under the guard)
+
+    def try_lock(self) -> int | None:
+        """Become the one who runs it; None when somebody is already."""
+        with suppress(FileExistsError):
+            os.makedirs(self._askers, 0o700)
+        return try_lock(self.file("lock"))
+
+    def held(self) -> bool:
+        """Whether somebody runs it."""
+        return is_locked(self.file("lock"))
+
+    def remove_if_over(self) -> None:
+        """Remove the directory when nobody runs it and nobody has still to read an outcome."""
+        try:
+            waiting = os.listdir(self._askers)
+        except FileNotFoundError:
+            waiting = []
+        if not waiting and not self.held():
+            remove(self.path)
+
+    # -------------------------------------------------- who waits for it
+
+    def register(self, asker: Asker) -> str:
+        """Add one who waits (under the guard), and return its name."""
+        with suppress(FileExistsError):
+            os.makedirs(self._askers, 0o700)
+        name = f"{os.uname().nodename}-{os.getpid()}-{birth(os.getpid())}-{time.monotonic_ns()}"
+        if not asker.detached:
+            os.mkfifo(self._file(name, "fifo"), 0o600)
+        write_atomic(self._file(name, "json"), asker.to_json(), 0o600)
+        return name
+
+    def unregister(self, name: str) -> None:
+        """Forget one who waited (under the guard)."""
+        for kind in ("json", "done", "fifo"):
+            with suppress(FileNotFoundError):
+                os.unlink(self._file(name, kind))
+
+    def waiting(self) -> list[str]:
+        """Return the names of those who wait and have no outcome yet."""
+        try:
+            names = set(os.listdir(self._askers))
+        except FileNotFoundError:
+            return []
+        return sorted(
+            name[:-5] for name in names if name.endswith(".json") and f"{name[:-5]}.done" not in names
+        )
+
+    def asker(self, name: str) -> Asker | None:
+        """Return what one has said; None when it has gone in the meantime."""
+        try:
+            with open(self._file(name, "json"), "rb") as file:
+                return Asker.from_json(file.read())
+        except FileNotFoundError:
+            return None
+
+    def deliver(self, name: str, outcome: Outcome) -> None:
+        """Tell one how it ended."""
+        write_atomic(self._file(name, "done"), json.dumps(outcome).encode(), 0o600)
+        with suppress(OSError):  # nobody reads: it is dead, or has just looked
+            fifo = os.open(self._file(name, "fifo"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                os.write(fifo, b".")
+            finally:
+                os.close(fifo)
+
+    def outcome(self, name: str) -> Outcome | None:
+        """Return how it ended for one who waits; None as long as it has not."""
+        try:
+            with open(self._file(name, "done"), "rb") as file:
+                outcome: Outcome = json.load(file)
+                return outcome
+        except FileNotFoundError:
+            return None
+
+    def bell(self, name: str) -> Bell:
+        """Return what rings when there is an outcome for `name`."""
+        return Bell(self._file(name, "fifo"))
+
+    # -------------------------------------------------- what has become of it
+
+    def running(self) -> bool:
+        """Whether somebody runs it (not under the guard: it takes that)."""
+        if not os.path.exists(self.path):
+            return False
+        with self.guard():
+            return self.held()
+
+    def cancelled(self) -> bool:
+        """Whether `seamless-cancel` was called."""
+        return os.path.exists(self.file("cancel"))
+
+    def mind_loss(self, how: str) -> None:
+        """Note that a runner was lost (under the guard, by one who has just got the lock).
+
+        It was if there are some who still wait. Those of them that are dead do not wait any more: nobody
+        would stop what is now started again for them.
+        """
+        waiting = self.waiting()
+        if not waiting:
+            return
+        facts = self.facts()
+        line = f"process {facts.get('pid', '?')} on {facts.get('host', '?')} "
+        if not any(known.startswith(line) for known in self.losses()):
+            with open(self.file("losses"), "a", encoding="utf-8") as file:
+                file.write(line + how.replace("\n", " ") + "\n")
+        for name in waiting:
+            asker = self.asker(name)
+            if asker is not None and not asker.detached and is_dead(name):
+                self.unregister(name)
+
+    def losses(self) -> list[str]:
+        """Return a line for every runner that was lost."""
+        try:
+            with open(self.file("losses"), encoding="utf-8") as file:
+                return file.read().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def describe(self, process: int, label: str | None) -> None:
+        """Write down who runs it, for people (the lock file's content means nothing else)."""
+        from .records import timestamp
+
+        facts = {"pid": process, "host": os.uname().nodename, "started": timestamp(), "label": label}
+        with open(self.file("lock"), "r+b") as file:
+            file.truncate()
+            file.write(json.dumps(facts).encode())
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `describe` wrote."""
+        try:
+            with open(self.file("lock"), "rb") as file:
+                facts = json.load(file)
+                return facts if isinstance(facts, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    def _file(self, name: str, kind: str) -> str:
+        return os.path.join(self._askers, f"{name}.{kind}")
+
+
+class Bell:
+    """The reading end of an asker's FIFO."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def wait(self, seconds: float) -> None:
+        """Return when it rings, or after some time."""
+        if select.select([self._fd], [], [], seconds)[0] and not os.read(self._fd, 64):
+            time.sleep(min(seconds, 0.005))  # the writer has closed and the outcome is about to be read
+
+    def close(self) -> None:
+        """Take it down."""
+        os.close(self._fd)
+
+
+def is_dead(name: str) -> bool:
+    """Whether an asker's process is known to be dead: it was on this host and is no more."""
+    host, process, born, _ = name.rsplit("-", 3)
+    return host == os.uname().nodename and birth(int(process)) != int(born)
+
+
+def remove(path: str) -> None:
+    """Remove a directory and all in it, as far as that can be done."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,99 @@
+"""The process that runs one computation for all who ask for it: ``python -m seamless_dask.runner CACHE KEY``.
+
+It is started by `seamless_dask.jobs` with the job's lock as descriptor 3, in a session of its own. It hears
+neither the terminal's signals nor of the death of those who asked; that somebody withdraws it sees in the
+job's directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from hashserver.checksum import Checksum
+
+from . import collection, jobs, task, ticket
+from .config import Config
+from .context import Context
+from .errors import Cancelled
+from .holding import JobSupervisor, hold, join
+from .jobdir import Asker, JobDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .supervisor import Supervisor
+    from .transformation import Value
+
+
+class LocalWorker:
+    """What tasks have in this process.
+
+    Parameters
+    ----------
+    context : Context
+        Store and database.
+    supervisor : JobSupervisor
+        That of the computation which was asked for.
+    fresh : bool
+        It is to run whatever is known.
+    """
+
+    def __init__(self, context: Context, supervisor: JobSupervisor, fresh: bool) -> None:
+        self.context = context
+        self._supervisor, self._fresh = supervisor, fresh
+
+    def must_run(self, key: Checksum) -> bool:
+        """Whether this is what was asked for, and asked for anew."""
+        return self._fresh and key == self._supervisor.job.key
+
+    def share(self, checksum: Checksum, key: Checksum, action: Callable[[Supervisor], Value]) -> Value:
+        """Run it under its own lock, which other computations that need it see too."""
+        own = self._supervisor
+        if stop := own.abandoned():
+            raise Cancelled(str(stop))
+        if checksum == own.job.key:
+            return action(own)
+        job = JobDirectory(own.job.cache, checksum)
+        return join(job, own, key == own.job.key, action)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one computation; how it ended is told to those who asked."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.set_inheritable(ticket.RUNNERS_LOCK, False)  # or a stray child of the command would hold it
+    os.chdir("/")
+    cache, key = arguments
+    job = JobDirectory(cache, Checksum(key))
+    with open(job.file("request.json"), "rb") as file:
+        request = json.load(file)
+    asker = Asker.from_json(request["asker"].encode())
+    supervisor = JobSupervisor(job, job.file("stderr"))
+    with Context(config_of(request["config"])) as context:
+        jobs.clean(context)
+        worker = LocalWorker(context, supervisor, asker.fresh)
+        task.equip(worker)
+        hold(ticket.RUNNERS_LOCK, supervisor, lambda _: _compute(worker, asker, supervisor))
+    return 0
+
+
+def config_of(document: dict[str, object]) -> Config:
+    """Return the configuration that came as JSON, which knows no tuples."""
+    return Config(**{name: tuple(v) if isinstance(v, list) else v for name, v in document.items()})  # type: ignore[arg-type]
+
+
+def _compute(worker: LocalWorker, asker: Asker, supervisor: JobSupervisor) -> Value:
+    from .fingertip import ensure
+
+    value = collection.compute(worker.context, supervisor.job.key, asker.options, fresh=asker.fresh)
+    if supervisor.needs_bytes():
+        ensure(worker, [value])
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,117 @@
+"""What a sandboxed command can and cannot reach."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from seamless_dask.errors import ComputationFailed, UsageError
+from seamless_dask.execution import bash
+from seamless_dask.execution import isolation as sandboxes
+
+if TYPE_CHECKING:
+    from .conftest import Lab
+
+
+@pytest.fixture(autouse=True)
+def fresh_knowledge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bash, "_without_sandbox", [])
+
+
+@pytest.fixture
+def broken_bwrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where user namespaces are not permitted."""
+    program = tmp_path / "bin" / "bwrap"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def test_auto_takes_bubblewrap_where_it_works(lab: Lab, bubblewrap: str) -> None:
+    assert lab.run("true", isolation="auto").record["isolation"] == bubblewrap
+
+
+def test_auto_falls_back_and_says_so(lab: Lab, broken_bwrap: None) -> None:
+    record = lab.run("true", isolation="auto").record
+    assert record["isolation"] == "none"
+    assert record["isolation_reason"] == "bwrap: No permissions to create new namespace"
+    assert record["stderr"] == ""
+
+
+def test_forced_bubblewrap_that_does_not_work(lab: Lab, broken_bwrap: None) -> None:
+    with pytest.raises(UsageError, match="does not work here: bwrap: No permissions"):
+        lab.run("true", isolation="bubblewrap")
+
+
+def test_forced_bubblewrap_that_is_not_there(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandboxes, "program", lambda: None)
+    with pytest.raises(UsageError, match="apt install bubblewrap"):
+        lab.run("true", isolation="bubblewrap")
+    assert lab.run("true", isolation="auto").record["isolation"] == "none"
+
+
+def test_a_command_that_fails_with_1_is_no_broken_sandbox(lab: Lab, bubblewrap: str) -> None:
+    with pytest.raises(ComputationFailed, match="exit status 1"):
+        lab.run("echo 'bwrap: no' >&2; exit 1", isolation=bubblewrap)
+
+
+def test_no_network(lab: Lab, bubblewrap: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}"
+        lab.run(code, isolation="none")
+        with pytest.raises(ComputationFailed):
+            lab.run(code, isolation=bubblewrap)
+
+
+def test_no_files_of_others(lab: Lab, bubblewrap: str, home: Path) -> None:
+    (home / "secret").write_text("secret")
+    lab.run(f"cat {home}/secret", isolation="none")
+    for place in (home, Path(lab.context.config.cache), Path(__file__).parent):
+        with pytest.raises(ComputationFailed):
+            lab.run(f"ls {place}", isolation=bubblewrap)
+
+
+def test_system_is_read_only_and_tmp_private(lab: Lab, bubblewrap: str) -> None:
+    code = "touch /tmp/mine /var/tmp/mine; ls /tmp; ! touch /usr/x /etc/x /x/y 2>/dev/null"
+    assert lab.stdout(code, isolation=bubblewrap) == "mine\n"
+    assert not os.path.exists("/tmp/mine")
+
+
+def test_the_same_place_every_time(lab: Lab, bubblewrap: str) -> None:
+    assert lab.stdout("pwd; echo $HOME", isolation=bubblewrap) == "/seamless/work\n/seamless/home\n"
+
+
+def test_other_processes_are_not_seen(lab: Lab, bubblewrap: str) -> None:
+    assert int(lab.stdout("ls -d /proc/[0-9]* | wc -l", isolation=bubblewrap)) < 10
+
+
+def test_environments_on_the_search_path_work(
+    lab: Lab, bubblewrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setenv("PATH", f"{sys.prefix}/bin:/usr/bin:/bin")
+    installed = "pytest" if sys.prefix != sys.base_prefix else "json"
+    code = f"python3 -c 'import {installed}, sys; print(sys.prefix)'"
+    assert lab.stdout(code, isolation=bubblewrap).strip() == sys.prefix
+
+
+def test_a_home_directory_is_never_shown_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    for name in ("bin", "keys", ".local/bin", ".local/lib", ".local/share", "conda/bin", "conda/conda-meta"):
+        (home / name).mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    path = f"{home}/bin:{home}/.local/bin:{home}/conda/bin:/usr/bin:.:relative:{home}/nonsense"
+    shown = sandboxes.software({"PATH": path})
+    assert shown == [f"{home}/{name}" for name in (".local/bin", ".local/lib", "bin", "conda")]
+
+
+def test_devices(lab: Lab, bubblewrap: str) -> None:
+    lab.run("echo x > /dev/null; test -c /dev/urandom -a -d /dev/shm", isolation=bubblewrap)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)

@@ -1,0 +1,69 @@
+"""The directory of a run comes and goes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from seamless_dask.execution import workdir
+from seamless_dask.execution.workdir import RunDirectory, depth_of, remove, sweep
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    sweep.cache_clear()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("names", "depth"), [([], 0), (["a", "b/../c"], 0), (["../a"], 1), (["../../a/b", "../c"], 2)]
+)
+def test_depth(names: list[str], depth: int) -> None:
+    if names != ["a", "b/../c"]:
+        assert depth_of(names) == depth
+    with RunDirectory(depth) as directory:
+        assert directory.layout.work.count("/") - directory.layout.root.count("/") == depth
+
+
+def test_nothing_leads_out() -> None:
+    layout = workdir.layout("name", "/base", 1)
+    assert layout.path("../x") == "/base/work/x"
+    for name in ("../../x", "/x", "a/../../../x"):
+        with pytest.raises(ValueError, match="leads out"):
+            layout.path(name)
+
+
+def test_private_and_removed(temporary: Path) -> None:
+    with RunDirectory() as directory:
+        assert os.stat(directory.path).st_mode & 0o777 == 0o700
+    assert list(temporary.iterdir()) == []
+
+
+def test_read_only_directories_are_removed(temporary: Path) -> None:
+    tree = temporary / "tree"
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "b" / "file").touch()
+    (tree / "a" / "link").symlink_to(temporary)
+    for path in (tree / "a" / "b", tree / "a", tree):
+        path.chmod(0)
+    remove(str(tree))
+    assert list(temporary.iterdir()) == []
+
+
+def test_only_what_is_dead_and_ours_is_swept(temporary: Path) -> None:
+    with RunDirectory() as living:
+        host = living.name.split("-")[1]
+        dead = temporary / f"seamless-{host}-{os.getpid()}-1-00000000"
+        foreign = temporary / f"seamless-{'0' * 8}-1-1-00000000"
+        other = temporary / "seamless-notes"
+        for directory in (dead, foreign, other):
+            directory.mkdir()
+        sweep.cache_clear()
+        with RunDirectory():
+            assert not dead.exists()
+            assert foreign.exists()
+            assert other.exists()
+            assert Path(living.path).exists()

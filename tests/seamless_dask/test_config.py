@@ -1,0 +1,181 @@
+"""Where things are, and who says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seamless_dask.config import load, parse_size, private_directory
+from seamless_dask.errors import UsageError
+
+
+def config(directory: Path, text: str, **options: Any) -> Any:
+    (directory / "seamless.toml").write_text(text)
+    return load(options, str(directory))
+
+
+def test_the_embedded_default_needs_nothing(home: Path, tmp_path: Path) -> None:
+    found = load({}, str(tmp_path))
+    cache = home / "cache"
+    assert found.cache == str(cache)
+    assert found.stores == (str(cache / "buffers"),)
+    assert found.database == str(cache / "seamless.db")
+    assert found.hashserver is None
+    assert found.isolation == "auto"
+    assert not cache.exists()
+
+
+def test_without_seamless_cache_it_lies_in_the_users_cache(home: Path, tmp_path: Path) -> None:
+    environment = {"HOME": str(home)}
+    assert load({}, str(tmp_path), environment).cache == str(home / ".cache" / "seamless")
+
+
+def test_the_order_is_command_line_environment_project_user_default(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = home / ".config" / "seamless" / "config.toml"
+    users.parent.mkdir(parents=True)
+    users.write_text('store = "/user"\n')
+    assert load({}, str(tmp_path)).stores == ("/user",)
+    assert config(tmp_path, 'store = "/project"').stores == ("/project",)
+    monkeypatch.setenv("SEAMLESS_STORE", "/variable")
+    assert load({}, str(tmp_path)).stores == ("/variable",)
+    assert load({"store": "/line"}, str(tmp_path)).stores == ("/line",)
+
+
+def test_the_nearest_file_upwards_counts(tmp_path: Path) -> None:
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    (tmp_path / "seamless.toml").write_text('store = "/far"')
+    assert load({}, str(below)).stores == ("/far",)
+    (tmp_path / "a" / "seamless.toml").write_text('store = "near"')
+    assert load({}, str(below)).stores == (str(tmp_path / "a" / "near"),)
+
+
+def test_paths_are_relative_to_who_names_them(tmp_path: Path, home: Path) -> None:
+    found = config(tmp_path, 'store = ["buffers", "s3://bucket/x", "~/mine"]\ntoken_file = "token"')
+    assert found.stores == (str(tmp_path / "buffers"), "s3://bucket/x", str(home / "mine"))
+    assert found.token_file == str(tmp_path / "token")
+
+
+def test_a_variable_can_name_several_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEAMLESS_STORE", "/a http://host:1/")
+    assert load({}, str(tmp_path)).stores == ("/a", "http://host:1")
+
+
+def test_a_hashserver_is_store_and_database_unless_these_are_named(tmp_path: Path) -> None:
+    found = config(tmp_path, 'hashserver = "http://host:1"')
+    assert (found.stores, found.database) == (("http://host:1",), "http://host:1")
+    found = config(tmp_path, 'hashserver = "http://host:1"\nstore = ["/shared", "http://host:1"]')
+    assert (found.stores, found.database) == (("/shared", "http://host:1"), "http://host:1")
+
+
+def test_a_hashserver_on_the_command_line_goes_before_the_store_of_a_file(tmp_path: Path) -> None:
+    found = config(tmp_path, 'store = "/file"\ndatabase = "/file.db"', hashserver="http://host:1")
+    assert (found.stores, found.database) == (("http://host:1",), "http://host:1")
+
+
+def test_a_profile_goes_before_the_top_level_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = 'store = "/top"\ndatabase = "/top.db"\n[profile.cluster]\nstore = "/cluster"\n'
+    assert config(tmp_path, text).stores == ("/top",)
+    found = config(tmp_path, text, profile="cluster")
+    assert (found.stores, found.database, found.profile) == (("/cluster",), "/top.db", "cluster")
+    monkeypatch.setenv("SEAMLESS_PROFILE", "cluster")
+    assert load({}, str(tmp_path)).stores == ("/cluster",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('sotre = "/x"', "unknown key 'sotre'"),
+        ('[profile.a]\nsotre = "/x"', r"unknown key 'profile\.a\.sotre'"),
+        ("store = 1", "store must be a text or a list"),
+        ('store = [""]', "store must be a text or a list"),
+        ("database = []", "database must be a text"),
+        ('isolation = "docker"', "isolation must be one of auto, bubblewrap, none"),
+        ('hashserver = "host:1"', "hashserver must be an http"),
+        ('node_cache_size = "many"', "node_cache_size must be a size"),
+        ('profile = "a"', "'profile' must be tables"),
+        ("store = ", "is not TOML"),
+    ],
+)
+def test_an_error_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        config(tmp_path, text)
+    assert str(tmp_path / "seamless.toml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_in_a_variable_names_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="environment: SEAMLESS_ISOLATION must be"):
+        load({}, str(tmp_path), {"SEAMLESS_ISOLATION": "x", "HOME": "/"})
+
+
+def test_an_unknown_profile_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no profile 'x' in"):
+        load({"profile": "x"}, str(tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_strangers_file_in_a_public_directory_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "seamless.toml"
+    file.write_text('store = "/theirs"')
+    os.chown(file, 12345, 12345)
+    assert load({}, str(tmp_path)).stores == ("/theirs",)
+    tmp_path.chmod(0o1777)
+    with pytest.raises(UsageError, match="belongs to another user"):
+        load({}, str(tmp_path))
+
+
+def test_a_running_server_of_the_cache_is_used(home: Path, tmp_path: Path) -> None:
+    ready = {"url": "http://127.0.0.1:1", "pid": os.getpid(), "host": os.uname().nodename, "token_file": "/t"}
+    (home / "cache").mkdir()
+    (home / "cache" / "hashserver.json").write_text(json.dumps(ready))
+    found = load({}, str(tmp_path))
+    assert (found.stores, found.database, found.token_file) == ((ready["url"],), ready["url"], "/t")
+    assert load({"store": "/x"}, str(tmp_path)).hashserver is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"url": 1}', '{"url": "http://h:1", "pid": 4194304, "host": ""}']
+)
+def test_a_server_that_died_without_a_word_is_not_used(home: Path, tmp_path: Path, text: str) -> None:
+    (home / "cache").mkdir()
+    (home / "cache" / "hashserver.json").write_text(text)
+    assert load({}, str(tmp_path)).hashserver is None
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("20 GiB", 20 << 30),
+        ("1.5k", 1536),
+        ("7", 7),
+        (7, 7),
+        ("2TB", 2 << 40),
+        ("x", None),
+        (-1, None),
+        (True, None),
+    ],
+)
+def test_sizes(text: object, size: int | None) -> None:
+    assert parse_size(text) == size
+
+
+def test_the_cache_is_made_private(tmp_path: Path) -> None:
+    path = private_directory(str(tmp_path / "a" / "b"))
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
+    assert private_directory(path) == path
+
+
+def test_a_cache_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="SEAMLESS_CACHE names another place"):
+        private_directory(str(tmp_path / "file" / "cache"))

@@ -1,0 +1,87 @@
+"""Stores and databases are opened when they are used, with the mode they should have."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+from hashserver.storage.local import LocalStore
+from hashserver.storage.places import Places
+from seamless_dask.config import load
+from seamless_dask.context import Context
+
+
+def test_nothing_is_made_before_it_is_used(home: Path, tmp_path: Path) -> None:
+    with Context(load({}, str(tmp_path))) as context:
+        assert context.embedded
+        assert not (home / "cache").exists()
+        context.store.put(b"x")
+        assert stat.S_IMODE(os.stat(home / "cache").st_mode) == 0o700
+
+
+def test_the_embedded_default_keeps_buffers_and_results(home: Path) -> None:
+    with Context() as context:
+        checksum = context.store.put(b"hello")
+        context.database.put(checksum, "file", checksum)
+    with Context() as context:
+        found = context.database.get(checksum)
+        assert found is not None
+        assert context.store.get(found.checksum) == b"hello"
+        assert context.node_cache.fetch(checksum).startswith(str(home / "cache" / "node"))
+
+
+def test_several_stores_are_places(tmp_path: Path) -> None:
+    with Context(load({"store": ["a", "b"]}, str(tmp_path))) as context:
+        assert isinstance(context.store, Places)
+        checksum = context.store.put(b"x")
+    assert LocalStore(tmp_path / "a").get(checksum) == b"x"
+
+
+def test_a_server_is_not_embedded(tmp_path: Path) -> None:
+    context = Context(load({"hashserver": "http://localhost:1"}, str(tmp_path)))
+    assert not context.embedded
+    assert context.database.path == "http://localhost:1"
+    context.close()
+
+
+def test_a_token_is_for_its_own_server_only(tmp_path: Path) -> None:
+    options = {
+        "hashserver": "http://ours:1",
+        "store": ["http://ours:1", "http://theirs:1"],
+        "token_file": "t",
+    }
+    context = Context(load(options, str(tmp_path)))
+    assert context._token_file("http://ours:1") == str(tmp_path / "t")
+    assert context._token_file("http://theirs:1") is None
+    assert context._token_file("s3://bucket") is None
+
+
+def test_a_further_database_is_asked_too(tmp_path: Path) -> None:
+    with Context(load({"database": "theirs.db"}, str(tmp_path))) as context:
+        checksum = context.store.put(b"x")
+        context.database.put(checksum, "file", checksum)
+    with Context(load({"databases": ["theirs.db"]}, str(tmp_path))) as context:
+        found = context.database.get(checksum)
+        assert found is not None
+        assert found.source == str(tmp_path / "theirs.db")
+
+
+def test_a_cached_look_up_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from seamless_dask.context import Context; from seamless_dask.transformation import parse\n"
+        "from hashserver.checksum import hash_bytes\n"
+        "c = Context(); c.database.get(hash_bytes(b'')); c.store.has([hash_bytes(b'')]); c.stat_cache\n"
+        "heavy = {'dataclasses', 'pathlib', 'subprocess', 'shutil', 'tempfile', 'random', 'uuid',\n"
+        "         'asyncio', 'ssl', 'http', 'urllib', 'logging', 'inspect', 'concurrent', 'fsspec',\n"
+        "         'multiprocessing', 'aiohttp', 'dask', 'click', 'tomllib'}\n"
+        "print(*sorted((set(sys.modules) - before) & heavy))"
+    )
+    # without the packages that an editable installation imports at start-up
+    words = [sys.executable, "-S", "-c", code]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    run = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout.split() == []

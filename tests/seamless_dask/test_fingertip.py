@@ -1,0 +1,120 @@
+"""Bytes that are gone are made again, to any depth."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from hashserver.checksum import hash_bytes
+from hashserver.errors import BufferMissing, Irreproducible
+from seamless_dask import collection
+from seamless_dask.errors import ComputationFailed
+from seamless_dask.fingertip import fingertip, fingertip_value
+from seamless_dask.options import Options
+from seamless_dask.transformation import ResultSpec, Value
+
+PLAIN = Options(isolation="none")
+SCRATCH = Options(isolation="none", scratch=True)
+
+
+def test_what_is_there_is_not_made_again(lab: Any) -> None:
+    fingertip(lab.context, lab.file(b"x").checksum)
+    assert lab.leftovers() == []
+
+
+def test_a_scratch_result_is_made_again(lab: Any) -> None:
+    value = lab.run(lab.store(f"{lab.counted()}; echo 1"), SCRATCH)
+    assert lab.context.store.has([value.checksum]) == [-1]
+    fingertip(lab.context, value.checksum)
+    assert lab.bytes(value) == b"1\n"
+    assert lab.ran() == ["ran", "ran"]
+
+
+def test_it_goes_to_any_depth(lab: Any) -> None:
+    value = lab.run(lab.store(f"{lab.counted('0')}; echo 0"), SCRATCH)
+    values = [value]
+    for number in range(1, 4):
+        code = f"{lab.counted(str(number))}; cat x; echo {number}"
+        values.append(value := lab.run(lab.store(code, inputs={"x": value}), PLAIN))
+    for known in values:
+        lab.context.store.delete(known.checksum)
+    fingertip(lab.context, value.checksum)
+    assert lab.bytes(value) == b"0\n1\n2\n3\n"
+    assert lab.ran()[-4:] == ["0", "1", "2", "3"]
+
+
+def test_a_consumer_has_its_input_made_again(lab: Any, worker: Any) -> None:
+    value = lab.run(lab.store("echo 1"), SCRATCH)
+    result = collection.compute(lab.context, lab.store("cat x; echo 2", inputs={"x": value}), PLAIN)
+    assert lab.bytes(result) == b"1\n2\n"
+
+
+def test_a_file_of_a_directory_result_is_traced_back(lab: Any) -> None:
+    key = lab.store("mkdir d; echo a > d/a; echo b > d/b", result=ResultSpec(paths=("d",)))
+    value = lab.run(key, SCRATCH)
+    fingertip(lab.context, hash_bytes(b"a\n"))
+    assert lab.context.store.get(hash_bytes(b"a\n")) == b"a\n"
+    lab.context.store.delete(hash_bytes(b"b\n"))
+    fingertip_value(lab.context, value)
+    assert lab.context.store.get(hash_bytes(b"b\n")) == b"b\n"
+
+
+def test_one_of_several_results_is_traced_back(lab: Any) -> None:
+    key = lab.store("mkdir d; echo a > d/a; echo b > b", result=ResultSpec(True, ("d", "b")))
+    value = lab.run(key, SCRATCH)
+    fingertip(lab.context, hash_bytes(b"b\n"))
+    lab.context.store.delete(hash_bytes(b"a\n"))
+    fingertip_value(lab.context, value)
+    assert lab.context.store.get(hash_bytes(b"a\n")) == b"a\n"
+
+
+def test_the_bytes_of_an_input_directory_are_made_again(lab: Any, worker: Any) -> None:
+    value = lab.run(lab.store("mkdir d; echo a > d/a", result=ResultSpec(paths=("d",))), SCRATCH)
+    result = collection.compute(lab.context, lab.store("cat d/a", inputs={"d": value}), PLAIN)
+    assert lab.bytes(result) == b"a\n"
+
+
+def test_a_corrupt_buffer_is_made_again(lab: Any, worker: Any) -> None:
+    value = lab.run(lab.store("echo good"), PLAIN)
+    path = lab.context.store.local_path(value.checksum)
+    os.chmod(path, 0o600)
+    with open(path, "wb") as file:
+        file.write(b"evil\n")
+    result = collection.compute(lab.context, lab.store("cat x; echo", inputs={"x": value}), PLAIN)
+    assert lab.bytes(result) == b"good\n\n"
+
+
+def test_other_bytes_are_an_error(lab: Any) -> None:
+    value = lab.run(lab.store("date +%s%N"), SCRATCH)
+    with pytest.raises(Irreproducible, match="not reproducible"):
+        fingertip(lab.context, value.checksum)
+
+
+def test_what_nobody_made_is_told(lab: Any) -> None:
+    with pytest.raises(BufferMissing, match="no transformation is known that made it"):
+        fingertip(lab.context, hash_bytes(b"nobody"))
+
+
+def test_an_input_that_nobody_made_is_told(lab: Any) -> None:
+    key = lab.store("cat x", inputs={"x": Value("file", hash_bytes(b"nobody"))})
+    with pytest.raises(BufferMissing, match="upload it again"):
+        lab.run(key)
+
+
+def test_a_producer_that_fails_now_is_told(lab: Any) -> None:
+    flag = lab.directory / "flag"
+    flag.write_text("x")
+    value = lab.run(lab.store(f"cat {flag}"), SCRATCH)
+    flag.unlink()
+    with pytest.raises(ComputationFailed, match=f"{value.checksum} is gone, and transformation"):
+        fingertip(lab.context, value.checksum)
+
+
+def test_a_circle_ends(lab: Any) -> None:
+    x, y = Value("file", hash_bytes(b"x")), Value("file", hash_bytes(b"y"))
+    for one, other in ((x, y), (y, x)):
+        lab.context.database.put(lab.store("cat i", inputs={"i": one}), *other)
+    with pytest.raises(BufferMissing):
+        fingertip(lab.context, x.checksum)
