@@ -1,0 +1,298 @@
+"""What all commands share: messages, progress, results, exit codes.
+
+Standard output carries results and nothing else; everything said to a person goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+from hashserver.errors import HashserverError
+from seamless_dask.errors import (
+    Cancelled,
+    ComputationFailed,
+    InvalidTransformation,
+    SeamlessError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class CommandError(SeamlessError):
+    """One line for the user; exit status 1."""
+
+
+class OutputClosedError(Exception):
+    """The reader of standard output is gone."""
+
+
+class Console:
+    """Messages of one command, as loud as was asked for.
+
+    Parameters
+    ----------
+    name : str
+        What the command is called in its messages.
+    verbosity : int
+        Number of ``-v`` minus number of ``-q``.
+    json : bool
+        Facts are printed as JSON.
+    """
+
+    def __init__(self, name: str = "seamless", verbosity: int = 0, json: bool = False) -> None:
+        self.name, self.verbosity, self.json = name, verbosity, json
+
+    def error(self, text: str) -> None:
+        """Say what went wrong; always shown."""
+        self._say(f"{self.name}: {text}")
+
+    def warn(self, text: str) -> None:
+        """Say what the user should know; not shown with ``-qq``."""
+        if self.verbosity > -2:
+            self._say(f"{self.name}: warning: {text}")
+
+    def note(self, text: str) -> None:
+        """Say what happened; not shown with ``-q``."""
+        if self.verbosity > -1:
+            self._say(f"{self.name}: {text}")
+
+    def detail(self, text: str) -> None:
+        """Say what is of interest when things are looked at closely (``-v``)."""
+        if self.verbosity > 0:
+            self._say(f"{self.name}: {text}")
+
+    def print(self, text: str) -> None:
+        """Print one line of result."""
+        write_stdout([os.fsencode(text + "\n")])
+
+    def facts(self, value: object, lines: Iterable[str] = ()) -> None:
+        """Print facts: as JSON when that was asked for, else as lines."""
+        if self.json:
+            import json
+
+            text = json.dumps(value, indent=2, ensure_ascii=False)
+            write_stdout([text.encode("utf-8", "surrogateescape"), b"\n"])
+        else:
+            write_stdout([b"".join(os.fsencode(line + "\n") for line in lines)])
+
+    def progress(self, label: str, total: int) -> Progress:
+        """Progress of `total` bytes; shown on a terminal only."""
+        return Progress(label, total, shown=self.verbosity > -1 and sys.stderr.isatty())
+
+    def confirm(self, question: str) -> bool:
+        """Ask on the terminal; the caller has made sure that there is one."""
+        sys.stderr.write(f"{self.name}: {question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):  # nobody listens: no reason to fail
+            sys.stderr.write(one_line(text) + "\n")
+
+
+class Progress:
+    """A line on the terminal that says how far something is; silent elsewhere.
+
+    Parameters
+    ----------
+    label : str
+        What is being done.
+    total : int
+        Bytes altogether.
+    shown : bool
+        Whether standard error is a terminal whose user wants to see it.
+    """
+
+    def __init__(self, label: str, total: int, shown: bool) -> None:
+        self._label, self._total, self._shown = label, total, shown
+        self._done, self._next, self._drawn = 0, time.monotonic() + 0.3, False
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def add(self, size: int) -> None:
+        """`size` more bytes are done."""
+        self._done += size
+        if self._shown and time.monotonic() >= self._next:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._next, self._drawn = time.monotonic() + 0.1, True
+        share = 100 * self._done // max(self._total, 1)
+        sys.stderr.write(
+            f"\r\x1b[K{self._label}: {size_text(self._done)} of {size_text(self._total)} ({share} %)"
+        )
+        sys.stderr.flush()
+
+
+def size_text(size: int) -> str:
+    """`size` in bytes as a person reads it: ``"3.1 MB"``."""
+    number = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{size} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def count_text(count: int, noun: str) -> str:
+    """`count` things in words: ``"1 file"``, ``"2,000 files"``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def one_line(text: str) -> str:
+    """`text` with control characters escaped, so that a message is one line and moves no cursor."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def write_stdout(chunks: Iterable[bytes]) -> None:
+    """Write bytes to standard output, past Python's text layer.
+
+    Raises
+    ------
+    OutputClosedError
+        The reader is gone (``| head``).
+    CommandError
+        The bytes cannot be written (a full disk).
+    """
+    try:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(1, view) :]
+    except BrokenPipeError:
+        raise OutputClosedError from None
+    except OSError as error:
+        raise CommandError(f"standard output: {error.strerror}") from error
+
+
+def os_error_text(error: OSError) -> str:
+    """One line for an error of the operating system."""
+    names = [
+        os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))
+    ]
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno == errno.ELOOP:
+        reason = "a symbolic link that leads in a circle"
+    return ": ".join([*names[-1:], reason])
+
+
+def add_common(parser: argparse.ArgumentParser, json: bool = False) -> None:
+    """Give `parser` the options that every command takes."""
+    group = parser.add_argument_group("common options")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv shows tracebacks")
+    group.add_argument("-q", "--quiet", action="count", default=0, help="say less; -qq hides warnings too")
+    if json:
+        group.add_argument("--json", action="store_true", help="print facts as JSON")
+    add_configuration(parser)
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the options that take the place of settings."""
+    group = parser.add_argument_group("configuration (each also a setting of seamless.toml)")
+    group.add_argument("--profile", metavar="NAME", help="use the settings of [profile.NAME]")
+    group.add_argument("--hashserver", metavar="URL", help="hashserver for buffers and results")
+    group.add_argument("--store", metavar="URL", help="where buffers are: a directory or an fsspec URL")
+    group.add_argument("--database", metavar="FILE|URL", help="result database")
+    group.add_argument("--token-file", metavar="FILE", help="file with the hashserver's token")
+    group.add_argument("--ca-file", metavar="FILE", help="certificate authority of the hashserver")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with one line and status 2."""
+        self.exit(USAGE, f"{self.prog}: {one_line(message)}; {self.prog} --help lists the options\n")
+
+
+def new_parser(prog: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """Return a parser with the manners of all commands: no abbreviations, complaints of one line."""
+    return _Parser(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
+
+
+def start(
+    parser: argparse.ArgumentParser,
+    execute: Callable[[argparse.Namespace, Console], int],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse the command line and execute the command.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    if "_ARGCOMPLETE" in os.environ:
+        from .completion import complete
+
+        complete(parser)
+    arguments = parser.parse_args(argv)
+    verbosity = arguments.verbose - arguments.quiet
+    console = Console(parser.prog, verbosity, getattr(arguments, "json", False))
+    return guarded(lambda: execute(arguments, console), console)
+
+
+def guarded(action: Callable[[], int], console: Console) -> int:
+    """Do `action`; turn what it raises into one line and an exit status."""
+    try:
+        return action()
+    except OutputClosedError:
+        return _end_by_sigpipe()
+    except (KeyboardInterrupt, Cancelled):
+        console.error("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        return _report(error, console)
+
+
+def _end_by_sigpipe() -> int:
+    """End as every program does whose reader went away."""
+    import signal
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+    return 128 + signal.SIGPIPE
+
+
+def _report(error: Exception, console: Console) -> int:
+    if console.verbosity >= 2:
+        import traceback
+
+        traceback.print_exception(error)
+    console.error(error_text(error))
+    return exit_status(error)
+
+
+def exit_status(error: Exception) -> int:
+    """Return the exit status for an error: a failed command's own, 2 for a bad command line, else 1."""
+    if isinstance(error, ComputationFailed):
+        return error.exit_status or ERROR
+    usage = isinstance(error, UsageError) and not isinstance(error, InvalidTransformation)
+    return USAGE if usage else ERROR
+
+
+def error_text(error: Exception) -> str:
+    """Return the line that is shown for an error."""
+    if isinstance(error, (SeamlessError, HashserverError, ComputationFailed)):
+        return str(error)
+    if isinstance(error, OSError):
+        return os_error_text(error)
+    return f"internal error: {type(error).__name__}: {error} (-vv shows where)"

@@ -1,0 +1,145 @@
+"""``seamless-download PATH…``: fetch what sidecars name."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
+
+from hashserver.errors import HashserverError, ServiceUnavailable
+
+from .console import ERROR, OK, CommandError, Console, add_common, count_text, error_text, new_parser, start
+from .deliver import deliver_directory, deliver_file, load_index, print_buffer
+from .futures import settle_future
+from .identify import Identity, identify_sidecar, no_such_path
+from .session import open_context
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from seamless_dask.context import Context
+
+
+class Downloaded(NamedTuple):
+    """What became of one path."""
+
+    identity: Identity
+    target: str
+    written: int
+
+
+def parser(prog: str = "seamless-download") -> argparse.ArgumentParser:
+    """Command line of ``seamless-download``."""
+    result = new_parser(
+        prog,
+        "Fetch the files and directories that sidecars name. What is there already is not fetched again;"
+        " a file of yours that differs is never replaced without --overwrite.",
+    )
+    result.add_argument("paths", metavar="PATH", nargs="+", help="files and directories, without .CHECKSUM")
+    target = result.add_mutually_exclusive_group()
+    target.add_argument("--stdout", action="store_true", help="print the file instead of writing it")
+    target.add_argument("-o", "--output", metavar="PATH", help="write it here instead")
+    result.add_argument("--overwrite", action="store_true", help="replace files that differ")
+    add_common(result, json=True)
+    return result
+
+
+def execute(arguments: argparse.Namespace, console: Console) -> int:
+    """Download; what fails is told, the rest goes on."""
+    paths = [path for word in arguments.paths for path in expand(word)]
+    if len(paths) > 1 and (arguments.stdout or arguments.output):
+        from seamless_dask.errors import UsageError
+
+        raise UsageError("--stdout and -o take one path")
+    done: list[Downloaded] = []
+    status = OK
+    with closing(open_context(arguments)) as context:
+        for path in paths:
+            try:
+                done += _download(context, path, arguments, console)
+            except ServiceUnavailable:
+                raise  # the next path would meet the same
+            except (CommandError, HashserverError, OSError) as error:
+                console.error(error_text(error))
+                status = ERROR
+    if console.json and not arguments.stdout:
+        console.facts([_facts(item) for item in done])
+    return status
+
+
+def expand(word: str) -> Iterator[str]:
+    """Yield what a word names: the shell leaves a pattern alone when only sidecars match it."""
+    if not any(c in word for c in "*?[") or os.path.lexists(word) or os.path.lexists(word + ".CHECKSUM"):
+        yield word
+        return
+    from glob import glob
+
+    found = {name.removesuffix(".CHECKSUM") for name in glob(word + ".CHECKSUM")}
+    found |= {name.removesuffix("/.CHECKSUM") for name in glob(word + "/.CHECKSUM")}
+    yield from sorted(found) or [word]
+
+
+def _download(
+    context: Context, path: str, arguments: argparse.Namespace, console: Console
+) -> list[Downloaded]:
+    settle_future(context, path)
+    identity = identify_sidecar(path) or identify_member(context, path)
+    if identity is None:
+        raise _nothing_to_fetch(path)
+    if arguments.stdout:
+        if identity.kind == "directory":
+            raise CommandError(f"{path} is a directory: only a file can be printed")
+        print_buffer(context.store, identity.checksum)
+        return []
+    target = arguments.output or path
+    if identity.kind == "directory":
+        written = deliver_directory(context, identity.checksum, target, console, arguments.overwrite)
+    else:
+        written = int(deliver_file(context, identity.checksum, target, arguments.overwrite))
+    console.note(
+        f"{target}: {count_text(written, 'file')} fetched" if written else f"{target}: is there already"
+    )
+    return [Downloaded(identity, target, written)]
+
+
+def identify_member(context: Context, path: str) -> Identity | None:
+    """Return what the index of a directory above says of `path`, None when none knows it."""
+    from hashserver.tree import index_bytes
+
+    full = os.path.abspath(path)
+    folder, _, name = full.rpartition("/")
+    while folder:
+        above = identify_sidecar(folder)
+        if above is not None and above.kind == "directory":
+            _, index = load_index(context.store, above.checksum, folder)
+            inner = {
+                key[len(name) + 1 :]: value for key, value in index.items() if key.startswith(name + "/")
+            }
+            if name in index:
+                return Identity(path, "file", index[name], here=False)
+            if inner:
+                return Identity(path, "directory", context.store.put(index_bytes(inner)), here=False)
+        folder, _, parent = folder.rpartition("/")
+        name = f"{parent}/{name}"
+    return None
+
+
+def _nothing_to_fetch(path: str) -> CommandError:
+    if path.endswith(".CHECKSUM") and os.path.lexists(path):
+        subject = path.removesuffix(".CHECKSUM").rstrip("/") or "."
+        return CommandError(f"{path} is a sidecar: name what it stands for (seamless-download {subject})")
+    if os.path.lexists(path):
+        return CommandError(f"{path} has no sidecar that says what to fetch")
+    return no_such_path(path)
+
+
+def _facts(item: Downloaded) -> dict[str, object]:
+    identity = item.identity
+    facts: dict[str, object] = {"path": identity.path, "kind": identity.kind, "checksum": identity.checksum}
+    return {**facts, "target": item.target, "files_written": item.written}
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "seamless-download") -> int:
+    """Entry point."""
+    return start(parser(prog), execute, argv)

@@ -1,0 +1,52 @@
+"""``seamless-fingertip CHECKSUM``: print the bytes of a checksum, recomputing them when they are gone."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from seamless_dask.errors import Cancelled, ComputationFailed
+
+from .console import ERROR, OK, Console, add_common, new_parser, start
+from .resolve import add_target
+from .session import open_context
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+
+def parser(prog: str = "seamless-fingertip") -> argparse.ArgumentParser:
+    """Command line of ``seamless-fingertip``."""
+    result = new_parser(prog, "Print the bytes of a checksum; when they are gone, run again what made them.")
+    add_target(result)
+    add_common(result)
+    return result
+
+
+def execute(arguments: argparse.Namespace, console: Console) -> int:
+    """Make the bytes again if need be, and print them."""
+    from .deliver import hand_over
+
+    with closing(open_context(arguments)) as context:
+        if context.store.has([arguments.checksum])[0] < 0:
+            from seamless_dask.fingertip import fingertip
+
+            from .compute import show_tail
+
+            console.detail("the bytes are gone: running again what made them")
+            try:
+                fingertip(context, arguments.checksum)
+            except Cancelled as error:
+                raise KeyboardInterrupt from error
+            except ComputationFailed as error:
+                show_tail(error.stderr)
+                console.error(str(error))
+                return ERROR
+        hand_over(context, arguments.checksum, arguments.output, arguments.overwrite)
+    return OK
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "seamless-fingertip") -> int:
+    """Entry point."""
+    return start(parser(prog), execute, argv)

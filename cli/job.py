@@ -1,0 +1,182 @@
+"""From what a command line means to a transformation with a key."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from hashserver.checksum import hash_bytes
+from hashserver.errors import SidecarError
+from hashserver.statcache import checksum_of
+from seamless_dask.transformation import Deferred, Transformation, Value
+
+from .identify import File
+from .results import Wanted
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hashserver.checksum import Checksum
+    from hashserver.statcache import NullStatCache
+    from seamless_dask.context import Context
+    from seamless_dask.options import Options
+
+    from .console import Console
+    from .words.inputs import Input, Inputs
+
+
+class Job(NamedTuple):
+    """What is to be computed, and what is known here about it.
+
+    Attributes
+    ----------
+    transformation : Transformation
+        What is computed.
+    document : bytes
+        Its canonical form.
+    key : Checksum
+        Its checksum, or its structural key.
+    text : str
+        The shell text.
+    named, unnamed : tuple of File
+        The local files of its inputs: those that a sidecar names, and those that none does.
+    indices : tuple of bytes
+        The indices of input directories that are here.
+    wanted : tuple of Wanted
+        Where its results go.
+    writable : tuple of str
+        Inputs that the command is going to modify.
+    """
+
+    transformation: Transformation
+    document: bytes
+    key: Checksum
+    text: str
+    named: tuple[File, ...]
+    unnamed: tuple[File, ...]
+    indices: tuple[bytes, ...]
+    wanted: tuple[Wanted, ...]
+    writable: tuple[str, ...]
+
+
+class _Identified(NamedTuple):
+    value: Value | Deferred
+    files: tuple[File, ...] = ()
+    index_data: bytes | None = None
+
+
+def build(context: Context, meant: Inputs, arguments: argparse.Namespace, console: Console) -> Job:
+    """Identify all inputs and put the transformation together.
+
+    Raises
+    ------
+    SidecarError
+        An input has changed since its sidecar was written.
+    """
+    values: dict[str, Value | Deferred] = {}
+    stdin: Value | Deferred | None = None
+    named: list[File] = []
+    unnamed: list[File] = []
+    indices: list[bytes] = []
+    for item in meant.all:
+        found = identify_input(context, item, console)
+        if item is meant.stdin:
+            stdin = found.value
+        else:
+            values[item.name] = found.value
+        (unnamed if item.sidecar is None or item.literal else named).extend(found.files)
+        indices += [] if found.index_data is None else [found.index_data]
+    transformation = Transformation(
+        language="bash",
+        code=hash_bytes(meant.text.encode()),
+        result=meant.result,
+        inputs=values,
+        stdin=stdin,
+        variables=arguments.var or None,
+        shell_flags=arguments.shell_flags,
+    )
+    document = transformation.canonical()
+    return Job(
+        transformation, document, hash_bytes(document), meant.text,
+        tuple(named), tuple(unnamed), tuple(indices), wanted(meant), meant.writable,
+    )  # fmt: skip
+
+
+def wanted(meant: Inputs) -> tuple[Wanted, ...]:
+    """Return where each result goes; with nothing captured, standard output is printed."""
+    if not meant.captures:
+        return (Wanted(None, None),)
+    return tuple(Wanted(capture.path or None, capture.local) for capture in meant.captures)
+
+
+def identify_input(context: Context, item: Input, console: Console) -> _Identified:
+    """Find out what an input is: a job's result, what its sidecar says, or its bytes."""
+    if item.future is not None and not item.literal:
+        return _Identified(_future_value(context, item))
+    if not item.exists:
+        assert item.sidecar is not None
+        return _Identified(Value(item.sidecar.kind, item.sidecar.checksum))
+    if item.kind == "directory":
+        return _identify_directory(item, context.stat_cache, console)
+    checksum, status = checksum_of(item.shown, context.stat_cache)
+    if item.sidecar is not None and not item.literal and item.sidecar.checksum != checksum:
+        raise SidecarError(
+            f"{item.shown} has changed since its sidecar was written: seamless-upload {item.shown} to use it"
+        )
+    return _Identified(Value("file", checksum), (File(item.path, checksum, status),))
+
+
+def _identify_directory(item: Input, stat_cache: NullStatCache, console: Console) -> _Identified:
+    from hashserver.tree import identify
+
+    found = identify(item.shown, stat_cache)
+    if found is None:
+        raise SidecarError(f"{item.shown} is gone: it was there a moment ago")
+    value = Value(found.kind, found.checksum)
+    if found.tree is None:
+        return _Identified(value)
+    for warning in found.tree.scan.warnings:
+        console.warn(f"{item.shown}: {warning}")
+    tree = found.tree
+    files = (
+        File(os.path.join(item.path, name), tree.index[name], status) for name, status in tree.scan.files
+    )
+    return _Identified(value, tuple(files), tree.data)
+
+
+def _future_value(context: Context, item: Input) -> Value | Deferred:
+    """Return the result of the job that makes an input, or a reference to it while it runs."""
+    assert item.future is not None
+    future = item.future
+    known = context.database.lookup(future.key)
+    if known is None:
+        return Deferred(future.key, future.result)
+    from .futures import pick
+
+    return pick(context, future, Value(known[1].format, known[1].checksum))
+
+
+def options_of(arguments: argparse.Namespace, job: Job, isolation: str) -> Options:
+    """Return how the job is to be run."""
+    from seamless_dask.options import Options
+
+    return Options(
+        prologue=tuple(arguments.prologue),
+        modules=tuple(arguments.module),
+        metavars=dict(arguments.metavar),
+        cpus=arguments.cpus,
+        memory=arguments.memory,
+        time_limit=arguments.time_limit,
+        retries=arguments.retries,
+        writable=job.writable,
+        scratch=arguments.scratch,
+        isolation=isolation,
+        direct_print=arguments.direct_print,
+        label=label_of(job.text),
+    )
+
+
+def label_of(text: str) -> str:
+    """Return a short name for a command: its first word."""
+    words = text.split(None, 1)
+    return os.path.basename(words[0])[:40] if words else "bash"

@@ -1,0 +1,1 @@
+"""Which words of a command line are its inputs and which its results."""

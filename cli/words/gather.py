@@ -1,0 +1,208 @@
+"""Inputs as they are found: each once, under the name that it has for the command."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from hashserver.sidecar import CHECKSUM, INDEX
+from seamless_dask.errors import UsageError
+
+from .globbing import expand
+from .word import is_glob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hashserver.sidecar import Future, Sidecar
+
+    from .captures import Outputs
+    from .hints import Hints
+    from .lookup import Found, Lookup
+    from .naming import Names
+
+
+class Input(NamedTuple):
+    """One input.
+
+    Attributes
+    ----------
+    name : str
+        Its path for the command, relative and normalised.
+    path : str
+        Its absolute local path, whether or not something is there.
+    shown : str
+        The same as the user wrote it, for messages.
+    kind : str
+        ``"file"`` or ``"directory"``; of a pending result it is not known and said to be a file.
+    exists : bool
+        Whether bytes are at `path`. A directory may hold nothing but its own sidecars.
+    sidecar : Sidecar or None
+        What its sidecar says.
+    future : Future or None
+        The job that is to make it. It goes before the sidecar.
+    literal : bool
+        It is itself called like a sidecar: its own bytes are meant.
+    """
+
+    name: str
+    path: str
+    shown: str
+    kind: str
+    exists: bool
+    sidecar: Sidecar | None = None
+    future: Future | None = None
+    literal: bool = False
+
+
+class Gather:
+    """Takes paths as inputs.
+
+    Parameters
+    ----------
+    names : Names
+        What inputs are called for the command.
+    lookup : Lookup
+        What local paths stand for.
+    outputs : Outputs
+        What is never an input.
+    hints : Hints
+        What the user is told.
+    """
+
+    def __init__(self, names: Names, lookup: Lookup, outputs: Outputs, hints: Hints) -> None:
+        self.names, self.lookup, self.outputs, self.hints = names, lookup, outputs, hints
+        self.inputs: dict[str, Input] = {}
+
+    def find(self, path: str) -> tuple[Found | None, bool]:
+        """Return what an absolute path stands for, and whether it is a sidecar that is taken literally."""
+        literal = path.endswith((CHECKSUM, INDEX))
+        return (self.lookup.literal(path) if literal else self.lookup.find(path)), literal
+
+    def take(self, value: str, path: str, found: Found, literal: bool = False) -> str:
+        """Add an input; returns its name."""
+        if found.inside and found.sidecar is None:
+            return self._take_enclosing(value, path, found)
+        if literal:
+            self.hints.literal(value)
+        name = self.names.name(path if value.startswith("/") else value)
+        if self.names.mapping and self.outputs.has(name):
+            raise UsageError(
+                f"{value} would be called {name}, which is a result: call the result something else"
+            )
+        if name not in self.inputs:
+            self.inputs[name] = Input(
+                name, path, value, found.kind, found.exists, found.sidecar, found.future, literal
+            )
+        return name
+
+    def _take_enclosing(self, value: str, path: str, found: Found) -> str:
+        """Take the whole directory, since only that has a checksum."""
+        whole = self.lookup.find(found.inside)
+        if whole is None or self.names.mapping:
+            raise UsageError(
+                f"{value} is known only as a part of {found.inside}: seamless-download {value} first"
+            )
+        inside = os.path.relpath(found.inside, self.names.cwd)
+        if inside == ".":
+            raise UsageError(
+                f"{value} is known only as a part of the current directory: seamless-download . first"
+            )
+        self.take(inside, found.inside, whole)
+        return self.names.name(path if value.startswith("/") else value)
+
+    def explicit(self, value: str) -> None:
+        """Take what ``--input`` names; a pattern that names no file by itself is expanded."""
+        path = self.names.local(value)
+        if self.outputs.has(value):
+            raise UsageError(f"--input {value}: it is a result of the command, too")
+        found, literal = self.find(path)
+        if found is None and is_glob(value):
+            matches = expand(value, frozenset(), self.lookup)
+            for match in matches:
+                if not self.outputs.has(match):
+                    self.explicit(match)
+            if matches:
+                return
+        if found is None:
+            raise UsageError(f"--input {value}: no such file or directory, and no sidecar beside it")
+        if found.kind == "directory" and not self.names.mapping and _holds(path, self.names.base):
+            self._entries(path)
+        else:
+            self.take(value, path, found, literal)
+
+    def _entries(self, folder: str) -> None:
+        """Take what lies in the directory that the command runs in, or in one above it, piece by piece.
+
+        Such a directory cannot be put into itself, and results that are delivered into it would change it.
+        """
+        for name in self.lookup.names(folder):
+            path = os.path.join(folder, name)
+            value = os.path.relpath(path, self.names.cwd)
+            if name.startswith(".") or self.outputs.has(value):
+                continue
+            if _holds(path, self.names.base):
+                self._entries(path)
+            elif (found := self.lookup.find(path)) is not None:
+                self.take(value, path, found)
+
+    def stdin(self, value: str) -> Input:
+        """Return what ``--stdin`` names."""
+        path = self.names.absolute(value)
+        found = self.lookup.find(path)
+        if found is None:
+            raise UsageError(f"--stdin {value}: no such file, and no sidecar beside it")
+        if found.kind == "directory":
+            raise UsageError(f"--stdin {value}: a directory cannot be standard input")
+        return Input("", path, value, "file", found.exists, found.sidecar, found.future)
+
+    def fold(self) -> None:
+        """Leave out what lies in a directory that is an input as a whole."""
+        folders = [item for item in self.inputs.values() if item.kind == "directory"]
+        for name, item in list(self.inputs.items()):
+            for folder in folders:
+                if (
+                    name.startswith(folder.name + "/")
+                    and not item.literal
+                    and not _through_link(item, folder)
+                ):
+                    del self.inputs[name]
+                    break
+
+    def writable(self, value: str) -> str:
+        """Return the name of what ``--writable`` names."""
+        path = self.names.absolute(value)
+        for item in self.inputs.values():
+            if path == item.path:
+                return item.name
+            if path.startswith(item.path + "/"):
+                return item.name + path[len(item.path) :]
+        raise UsageError(f"--writable {value}: it is no input of the command")
+
+
+def listed(files: Iterable[str], cwd: str) -> list[str]:
+    """Return the paths that the files of ``--input-file`` list, one a line."""
+    paths: list[str] = []
+    for name in files:
+        try:
+            with open(0 if name == "-" else os.path.join(cwd, name), encoding="utf-8") as lines:
+                paths += [line.rstrip("\n") for line in lines]
+        except OSError as error:
+            raise UsageError(f"--input-file {name}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"--input-file {name}: not UTF-8") from None
+    return [path for path in paths if path]
+
+
+def _holds(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _through_link(item: Input, folder: Input) -> bool:
+    """Tell whether a path inside a directory leads by a link, which the directory's index leaves out."""
+    path = item.path if item.kind == "directory" else os.path.dirname(item.path)
+    while len(path) > len(folder.path):
+        if os.path.islink(path):
+            return True
+        path = os.path.dirname(path)
+    return False

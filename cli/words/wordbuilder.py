@@ -1,0 +1,88 @@
+"""From the pieces of a word in a shell text to its value."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .word import Word, ansi_quoted, bare, double_quoted
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
+
+_VARIABLE = re.compile(r"\$\{?[#!]?([A-Za-z_][A-Za-z0-9_]*|[@*#?$!0-9-])")
+_BARE = re.compile(rb"(?:\\.|[^\\ \t\n])+|\\$|[ \t\n]", re.DOTALL)
+
+
+def _names(source: str) -> list[str]:
+    """Return the variables that an expansion depends on; ``"("`` is the output of a command."""
+    names = ["("] if re.search(r"\$\((?!\()|`", source) else []
+    return names + _VARIABLE.findall(source)
+
+
+class Builder:
+    """Puts the value of a word together, piece by piece."""
+
+    def __init__(self, source: bytes, start: int) -> None:
+        self._source, self._start = source, start
+        self._done: list[Word] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        self._value, self._quoted, self._resolved = "", set[int](), True
+        self._variables: list[str] = []
+
+    def bare(self, start: int, end: int) -> None:
+        """Add text outside quotes."""
+        for match in _BARE.finditer(self._source[start:end]):
+            if match[0] in (b" ", b"\t", b"\n"):
+                self._close(start + match.start())
+                self._start = start + match.end()
+            else:
+                self._bare(match[0].decode())
+
+    def _bare(self, source: str) -> None:
+        found = bare(source)
+        if found is None:
+            self._unresolved(_names(source))
+            return
+        value, quoted = found
+        self._quoted |= {len(self._value) + position for position in quoted}
+        self._value += value
+
+    def piece(self, node: Node) -> None:
+        """Add a quoted or expanded part."""
+        source = self._source[node.start_byte : node.end_byte].decode()
+        value: str | None = None
+        if node.type == "raw_string":
+            value = source[1:-1]
+        elif node.type == "ansi_c_string":
+            value = ansi_quoted(source[2:-1])
+        elif node.type in ("string", "translated_string"):
+            value = double_quoted(source[source.index('"') + 1 : -1])
+            if self._value.endswith("$") and len(self._value) - 1 not in self._quoted:
+                self._value = self._value[:-1]  # $"…" is a text to translate
+        if value is None:
+            self._unresolved(
+                [] if node.type in ("arithmetic_expansion", "process_substitution") else _names(source)
+            )
+        else:
+            self._quoted |= set(range(len(self._value), len(self._value) + len(value)))
+            self._value += value
+
+    def _unresolved(self, names: list[str]) -> None:
+        self._resolved = False
+        self._variables += names
+
+    def _close(self, end: int) -> None:
+        if end > self._start:
+            text = self._source[self._start : end].decode()
+            value = self._value if self._resolved else None
+            quoted = frozenset(self._quoted) if self._resolved else frozenset[int]()
+            self._done.append(Word(text, self._start, end, value, quoted, tuple(self._variables)))
+        self._clear()
+
+    def finish(self, end: int) -> list[Word]:
+        """Return the word, or the words."""
+        self._close(end)
+        return self._done

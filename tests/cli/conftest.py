@@ -1,0 +1,117 @@
+"""Commands as a person types them: real processes of the installed console scripts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+class Done(NamedTuple):
+    """A process that has ended."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode()
+
+    @property
+    def error(self) -> str:
+        """The only line of standard error, without the program's name."""
+        lines = self.stderr.splitlines()
+        assert len(lines) == 1, self.stderr
+        assert "Traceback" not in self.stderr
+        return lines[0].partition(": ")[2]
+
+
+class Cli:
+    """Runs our commands in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __call__(
+        self,
+        command: str,
+        *arguments: str | os.PathLike[str],
+        status: int = 0,
+        cwd: Path | None = None,
+        stdin: bytes = b"",
+        **environment: str,
+    ) -> Done:
+        done = subprocess.run(
+            [self.path(command), *arguments],
+            cwd=cwd or self.directory,
+            input=stdin,
+            capture_output=True,
+            env={**os.environ, **environment},
+            timeout=60,
+        )
+        found = Done(done.returncode, done.stdout, done.stderr.decode())
+        assert found.status == status, (command, arguments, found)
+        return found
+
+    def start(
+        self, command: str, *arguments: str | os.PathLike[str], **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """Start a command and return its process, in a process group of its own."""
+        return subprocess.Popen(
+            [self.path(command), *arguments],
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **environment},
+            process_group=0,
+        )
+
+    @staticmethod
+    def path(command: str) -> str:
+        return str(BIN / command)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """The directory that commands run in."""
+    directory = tmp_path / "work"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def cli(work: Path) -> Cli:
+    """Runs our commands in `work`."""
+    return Cli(work)
+
+
+@pytest.fixture
+def store(home: Path) -> Path:
+    """The embedded store."""
+    return home / "cache" / "buffers"
+
+
+@pytest.fixture
+def tree(work: Path) -> Path:
+    """A directory with a few files, one of them executable and one with a name that is not ASCII."""
+    root = work / "set"
+    (root / "sub").mkdir(parents=True)
+    (root / "a.txt").write_text("hello\n")
+    (root / "sub" / "b.bin").write_bytes(b"x")
+    (root / "sub" / "é.txt").write_text("été\n")
+    (root / "run.sh").write_text("#!/bin/sh\necho hi\n")
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """The files below `root` without its own sidecars."""
+    own = {root / ".CHECKSUM", root / ".INDEX"}
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p not in own}
