@@ -1,0 +1,78 @@
+"""Every command shown in the docs does what is shown there, and the second time nothing runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+class Block(NamedTuple):
+    """One example: its commands and what they print; ``once`` when what it shows can be done only once."""
+
+    name: str
+    script: str
+    output: str
+    once: bool
+
+
+def _blocks() -> list[Block]:
+    found = []
+    for page in PAGES[1:]:
+        examples = re.findall(r"^```console( once)?\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+        for number, (once, text) in enumerate(examples, 1):
+            lines = text.splitlines()
+            script = [line[2:] for line in lines if line.startswith(("$ ", "> "))]
+            output = [line for line in lines if not line.startswith(("$ ", "> "))]
+            shown = "".join(f"{line}\n" for line in output)
+            found.append(Block(f"{page.stem}-{number}", "\n".join(script) + "\n", shown, bool(once)))
+    return found
+
+
+BLOCKS = _blocks()
+
+
+def _run(block: Block, directory: Path) -> None:
+    """Run a block in an empty directory, always the same one: ``-W`` makes its path part of what is run."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", block.script],
+        cwd=directory,
+        env=os.environ | {"PATH": path, "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if block.output:
+        assert done.stdout == block.output
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.name for block in BLOCKS])
+def test_example(block: Block, tmp_path: Path, home: Path) -> None:
+    _run(block, tmp_path / "here")
+    if block.once:
+        return
+    # Whatever runs has a directory of its own here while it does.
+    jobs = home / "cache" / "jobs"
+    before = jobs.stat().st_mtime_ns if jobs.exists() else None
+    _run(block, tmp_path / "here")
+    assert (jobs.stat().st_mtime_ns if jobs.exists() else None) == before, "something ran again"
+
+
+def test_pages_link_to_pages_that_exist() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
