@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .measure import GIB, Bench, Server, random_file, run
 
-NGINX = """daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/error.log;
+NGINX = """{user} daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/error.log;
 events {{ worker_connections 64; }}
 http {{ access_log off; sendfile on; keepalive_requests 10000000; client_body_temp_path {root}/tmp;
   proxy_temp_path {root}/tmp; fastcgi_temp_path {root}/tmp;
@@ -37,7 +37,8 @@ def main(bench: Bench) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (root / "nginx.conf").write_text(NGINX.format(root=root, port=port))
+    user = "" if os.geteuid() else "user root;"  # its workers would otherwise not be let into our directory
+    (root / "nginx.conf").write_text(NGINX.format(user=user, root=root, port=port))
     peer = subprocess.Popen([nginx, "-c", root / "nginx.conf", "-p", root], stderr=subprocess.DEVNULL)
     try:
         _wait(port)

@@ -8,8 +8,8 @@ import sys
 import time
 
 from hashserver.checksum import Checksum
-from hashserver.client.buffers import connect
-from hashserver.results.database import Database
+from hashserver.client.results import connect_database
+from hashserver.results.database import Database, Put
 
 from .measure import Bench, run
 
@@ -22,11 +22,10 @@ def main(bench: Bench) -> None:
     known = [Checksum(hashlib.sha256(b"%d" % number).hexdigest()) for number in range(ROWS)]
     with Database(directory / "seamless.db") as database:
         for start in range(0, ROWS, 50_000):
-            some = known[start : start + 50_000]
-            database.put_many([(transformation, "file", known[0], None) for transformation in some])
+            database.put_many([Put(name, "file", known[0]) for name in known[start : start + 50_000]])
     server = bench.server_at(directory)
     asked = random.Random(1).sample(known, ASKED)
-    _, results = connect(server.url, token_file=str(directory / "token"))
+    results = connect_database(server.url, token_file=str(directory / "token"))
 
     def ours() -> float:
         start = time.perf_counter()

@@ -66,6 +66,7 @@ class Server:
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            stderr=(directory / "log").open("w"),
         )
         while not ready.exists():
             if self.process.poll() is not None:

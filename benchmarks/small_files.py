@@ -28,12 +28,12 @@ def main(bench: Bench) -> None:
             known.unlink() if known.is_file() else shutil.rmtree(known)
         for sidecar in (".CHECKSUM", ".INDEX"):
             (tree / sidecar).unlink(missing_ok=True)
-        return run([BIN / "seamless-upload", "-q", "-y", tree], environment).wall
+        return run([BIN / "seamless-upload", "-q", tree], environment).wall
 
     bench.ratio("upload", upload, cp, 5.0, "cp -r")
     bench.ratio(
         "upload again, unchanged",
-        lambda: run([BIN / "seamless-upload", "-q", "-y", tree], environment).wall,
+        lambda: run([BIN / "seamless-upload", "-q", tree], environment).wall,
         lambda: run(PYTHON).wall,
         15.0,
         "python -c pass",

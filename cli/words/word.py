@@ -192,7 +192,8 @@ def _group(marked: Marked, start: int) -> tuple[list[Marked], int] | None:
 
     A closing brace before any comma or ``..`` of the group's own is an ordinary character, as in bash.
     """
-    depth, parts, begin, ranged = 1, [], start + 1, False
+    parts: list[Marked] = []
+    depth, begin, ranged = 1, start + 1, False
     for position in range(start + 1, len(marked)):
         item = marked[position]
         if item == ("{", False):
