@@ -138,6 +138,16 @@ def is_executable(head: Bytes) -> bool:
     return bytes(head[:4]).startswith((b"#!", b"\x7fELF"))
 
 
+_PROC: list[bool] = []
+
+
+def _has_proc() -> bool:
+    """Say whether descriptors have paths; asked of the system once."""
+    if not _PROC:
+        _PROC.append(os.path.exists("/proc/self/fd"))
+    return _PROC[0]
+
+
 class NewFile:
     """A file that is written first and gets its name when it is complete.
 
@@ -169,7 +179,7 @@ class NewFile:
                 raise
             self._open_named(mode)
         else:
-            if not os.path.exists(f"/proc/self/fd/{self.fd}"):  # a jail without /proc: no way to name it
+            if not _has_proc():  # a jail: no way to name it
                 os.close(self.fd)
                 self._open_named(mode)
 

@@ -220,7 +220,7 @@ class LocalStore(Store):
         if self._stored(checksum, len(data)):
             return
         try:
-            with self._new_file() as file:
+            with self._new_file(os.path.dirname(self._file(checksum))) as file:
                 write_all(file.fd, data)
                 self._publish(file, checksum, len(data))
         except OSError as error:
@@ -376,15 +376,17 @@ class LocalStore(Store):
             return False
         return state.st_size == size
 
-    def _new_file(self) -> NewFile:
+    def _new_file(self, directory: str | None = None) -> NewFile:
+        """Return a new file on the disk of `directory`, by default the root: near where it will be named."""
+        directory = directory or self.root
         self._numbers += 1
         temporary = f"{self.root}/.tmp/{os.uname().nodename}-{os.getpid()}-{id(self):x}-{self._numbers}"
         try:
-            return NewFile(self.root, temporary, 0o444)
+            return NewFile(directory, temporary, 0o444)
         except FileNotFoundError:
-            self._make_directory(self.root)
+            self._make_directory(directory)
             self._make_directory(f"{self.root}/.tmp")
-            return NewFile(self.root, temporary, 0o444)
+            return NewFile(directory, temporary, 0o444)
 
     def _publish(self, file: NewFile, checksum: Checksum, size: int) -> None:
         path = self._file(checksum)

@@ -49,7 +49,7 @@ def original(tmp_path: Path) -> Path:
 
 def everything(root: Path) -> list[str]:
     found = (str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-    return sorted(name for name in found if name != PREFIX_MARKER)
+    return sorted(name for name in found if not name.endswith(PREFIX_MARKER))
 
 
 @contextlib.contextmanager
