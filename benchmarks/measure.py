@@ -174,7 +174,7 @@ class Bench:
             self.within &= good
             word = "ok" if good else "UNDER" if at_least else "OVER"
             verdict = f"{'≥' if at_least else '≤'} {limit:g} {unit}  {word}"
-        print(f"{self.name:12} {what:44} {figure:8.3g} {unit:3} {verdict:16} {detail}", flush=True)
+        print(f"{self.name:12} {what:55} {figure:8.3g} {unit:3} {verdict:16} {detail}", flush=True)
 
     def ratio(
         self,

@@ -3,44 +3,48 @@
 from __future__ import annotations
 
 import itertools
-import re
 import statistics
-import subprocess
 
 from .measure import BIN, PYTHON, Bench, run
 
 _number = itertools.count()
+RUNNER = "import dask._task_spec, dask.local, seamless_dask.runner, seamless_dask.execution"
 
 
 def main(bench: Bench) -> None:
-    """An uncached trivial command, embedded: its overhead, by isolation, and where the time goes."""
-    data = bench.fresh("data")
+    """An uncached trivial command, embedded: its overhead by isolation, and where the time goes."""
     environment = bench.environment()
-    bare = ["bash", "-c", "echo 1"]
     for isolation in ("none", "auto"):
         own = environment | {"SEAMLESS_ISOLATION": isolation}
-
-        def ours(own: dict[str, str] = own) -> float:
-            return run([BIN / "seamless-run", "-c", f"echo {next(_number)}"], own, data).wall
-
-        measured = [(ours(), run(bare).wall, run(PYTHON).wall) for _ in range(bench.runs + 1)][1:]
-        wall, floor, python = (statistics.median(column) for column in zip(*measured, strict=True))
-        detail = f"{wall * 1e3:.0f} ms, of which the command itself {floor * 1e3:.0f} ms"
-        bench.row(f"trivial command, isolation {isolation}", (wall - floor) / python, None, detail)
-    _imports(bench)
+        _measure(bench, isolation, own)
 
 
-def _imports(bench: Bench) -> None:
-    """Say what the interpreters of one run spend on imports: the command's and the runner's."""
-    for what, module in (("command", "seamless_cli.run"), ("runner", "seamless_dask.runner")):
-        report = subprocess.run(
-            [PYTHON[0], "-X", "importtime", "-c", f"import {module}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stderr
-        rows = re.findall(r"import time: +(\d+) \| +(\d+) \| (\s*)(\S+)", report)
-        spent = sum(int(own) for own, *_ in rows) / 1000
-        top = [(int(total), name) for _, total, indent, name in rows if not indent]
-        most = ", ".join(f"{name} {total / 1000:.0f}" for total, name in sorted(top, reverse=True)[:4])
-        bench.row(f"imports of the {what}", spent, None, f"most: {most}", unit="ms")
+def _measure(bench: Bench, isolation: str, environment: dict[str, str]) -> None:
+    """Measure a miss, a hit, the starts of interpreters and the bare command in turn."""
+
+    def seamless(number: int) -> float:
+        return run([BIN / "seamless-run", "-c", f"echo {number}"], environment, bench.directory).wall
+
+    rows = []
+    for _ in range(bench.runs + 1):
+        number = next(_number)
+        rows.append(
+            (
+                seamless(number),
+                seamless(number),
+                run([PYTHON[0], "-c", RUNNER], environment).wall,
+                run(["bash", "-c", f"echo {number}"]).wall,
+                run(PYTHON).wall,
+            )
+        )
+    miss, hit, runner, bare, python = (statistics.median(column) for column in zip(*rows[1:], strict=True))
+    detail = f"{miss * 1e3:.0f} ms in all, against {python * 1e3:.0f} ms for python -c pass"
+    bench.row(f"overhead, isolation {isolation}", (miss - bare) / python, None, detail)
+    parts = {
+        "the command line: parsing, look-up, delivery (a hit)": hit,
+        "the runner: its interpreter, Dask and our modules": runner,
+        "the command itself (bash -c)": bare,
+        "storing, directory, sandbox, records, waiting": miss - hit - runner - bare,
+    }
+    for what, seconds in parts.items():
+        bench.row(f"  {what}", 1e3 * seconds, None, f"{seconds / miss:.0%}", unit="ms")

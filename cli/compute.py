@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from seamless_dask.errors import Cancelled, ComputationFailed
+from seamless_dask.errors import ComputationFailed
 
-from .console import CommandError, Console, count_text, size_text
+from .console import CommandError, Console, count_text, show_tail, size_text
 from .futures import announce, withdraw
 from .job import Job, options_of
 from .results import Manner, check_targets, needs_bytes
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from .identify import File
 
 ASK_FILES, ASK_BYTES = 1000, 10**9
-STDERR_LINES = 20
 
 
 def compute(
     context: Context, job: Job, arguments: argparse.Namespace, manner: Manner, console: Console
-) -> Value:
-    """Run the job, or wait for the one that runs it already.
+) -> Value | None:
+    """Run the job, or wait for the one that runs it already; None when it is only started (``--detach``).
+
+    Its futures stay until its results are delivered, so that there is no moment without either.
 
     Raises
     ------
@@ -43,26 +44,24 @@ def compute(
     options = options_of(arguments, job, context.config.isolation)
     results = [(item.local, item.name) for item in job.wanted if item.local is not None]
     console.detail(f"no result is known: running it ({job.key})")
-    paths = announce(results, job.key, context.config.hashserver)
-    from seamless_dask.jobs import run
+    from seamless_dask.jobs import run, submit
 
+    wishes: dict[str, Any] = {
+        "need_bytes": arguments.fingertip or needs_bytes(job.wanted, manner),
+        "fresh": arguments.same_environment and bool(arguments.prologue or arguments.module),
+    }
     try:
-        return run(
-            context,
-            job.key,
-            options,
-            on_stderr=show_stderr if arguments.direct_print else None,
-            need_bytes=arguments.fingertip or needs_bytes(job.wanted, manner),
-            fresh=arguments.same_environment and bool(arguments.prologue or arguments.module),
-        )
-    except ComputationFailed as error:
-        if not arguments.direct_print:
+        announce(results, job.key, context.config.hashserver)
+        if arguments.detach:
+            submit(context, job.key, options, detached=True, **wishes)
+            return None
+        on_stderr = show_stderr if arguments.direct_print else None
+        return run(context, job.key, options, on_stderr=on_stderr, **wishes)
+    except BaseException as error:
+        withdraw((path for path, _ in results), job.key)
+        if isinstance(error, ComputationFailed) and not arguments.direct_print:
             show_tail(error.stderr)
         raise
-    except Cancelled as error:
-        raise KeyboardInterrupt from error
-    finally:
-        withdraw(paths, job.key)
 
 
 def store_inputs(context: Context, job: Job, arguments: argparse.Namespace, console: Console) -> None:
@@ -101,12 +100,3 @@ def show_stderr(data: bytes) -> None:
     """Pass on what the command writes to its standard error."""
     sys.stderr.buffer.write(data)
     sys.stderr.buffer.flush()
-
-
-def show_tail(text: str) -> None:
-    """Show the last lines that the command wrote to its standard error."""
-    lines = text.splitlines()
-    if len(lines) > STDERR_LINES:
-        lines = [f"[… {len(lines) - STDERR_LINES} more lines]", *lines[-STDERR_LINES:]]
-    for line in lines:
-        sys.stderr.write(line + "\n")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+STDERR_LINES = 20
 
 
 class CommandError(SeamlessError):
@@ -162,6 +163,15 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def show_tail(text: str) -> None:
+    """Show the last lines that the command wrote to its standard error."""
+    lines = text.splitlines()
+    if len(lines) > STDERR_LINES:
+        lines = [f"[… {len(lines) - STDERR_LINES} more lines]", *lines[-STDERR_LINES:]]
+    for line in lines:
+        sys.stderr.write(line + "\n")
+
+
 def write_stdout(chunks: Iterable[bytes]) -> None:
     """Write bytes to standard output, past Python's text layer.
 
@@ -252,6 +262,7 @@ def start(
 
 def guarded(action: Callable[[], int], console: Console) -> int:
     """Do `action`; turn what it raises into one line and an exit status."""
+    _hold_standard_streams()
     try:
         return action()
     except OutputClosedError:
@@ -261,6 +272,20 @@ def guarded(action: Callable[[], int], console: Console) -> int:
         return INTERRUPTED
     except Exception as error:
         return _report(error, console)
+
+
+def _hold_standard_streams() -> None:
+    """Take the place of standard streams that are closed, or a file that is opened would get their number.
+
+    What is then written to standard output is an error, as for every program, and not in that file.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if fd == 2 else os.O_RDONLY)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if fd else "r", encoding="utf-8"))  # noqa: SIM115
 
 
 def _end_by_sigpipe() -> int:

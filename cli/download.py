@@ -7,8 +7,20 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.errors import HashserverError, ServiceUnavailable
+from seamless_dask.errors import Cancelled, ComputationFailed, SeamlessError
 
-from .console import ERROR, OK, CommandError, Console, add_common, count_text, error_text, new_parser, start
+from .console import (
+    ERROR,
+    OK,
+    CommandError,
+    Console,
+    add_common,
+    count_text,
+    error_text,
+    new_parser,
+    show_tail,
+    start,
+)
 from .deliver import deliver_directory, deliver_file, load_index, print_buffer
 from .futures import settle_future
 from .identify import Identity, identify_sidecar, no_such_path
@@ -58,9 +70,13 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
         for path in paths:
             try:
                 done += _download(context, path, arguments, console)
-            except ServiceUnavailable:
+            except (ServiceUnavailable, Cancelled):
                 raise  # the next path would meet the same
-            except (CommandError, HashserverError, OSError) as error:
+            except ComputationFailed as error:
+                show_tail(error.stderr)
+                console.error(f"the job that was to make {path} failed: {error}")
+                status = ERROR
+            except (SeamlessError, HashserverError, OSError) as error:
                 console.error(error_text(error))
                 status = ERROR
     if console.json and not arguments.stdout:

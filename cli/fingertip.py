@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from seamless_dask.errors import Cancelled, ComputationFailed
+from seamless_dask.errors import ComputationFailed
 
-from .console import ERROR, OK, Console, add_common, new_parser, start
+from .console import ERROR, OK, Console, add_common, new_parser, show_tail, start
 from .resolve import add_target
 from .session import open_context
 
@@ -32,13 +32,9 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
         if context.store.has([arguments.checksum])[0] < 0:
             from seamless_dask.fingertip import fingertip
 
-            from .compute import show_tail
-
             console.detail("the bytes are gone: running again what made them")
             try:
                 fingertip(context, arguments.checksum)
-            except Cancelled as error:
-                raise KeyboardInterrupt from error
             except ComputationFailed as error:
                 show_tail(error.stderr)
                 console.error(str(error))

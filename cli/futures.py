@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from hashserver.errors import BufferMissing
 from hashserver.sidecar import (
     Future,
     read_future,
     remove_future,
+    write_atomic,
     write_directory_sidecars,
     write_file_sidecar,
     write_future,
 )
+from seamless_dask.transformation import Value
 
-from .console import CommandError
+from .console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from hashserver.checksum import Checksum
     from seamless_dask.context import Context
-    from seamless_dask.transformation import Transformation, Value
+    from seamless_dask.transformation import Transformation
+
+LOCK = "deliveries.lock"
+
+
+@contextmanager
+def alone(context: Context, path: str) -> Iterator[None]:
+    """Look at or change `path` and its sidecar while no other command of this cache does.
+
+    Between the two steps of a delivery the one does not fit the other. The lock is a byte of one file: it
+    goes with the process, and leaves nothing behind. Where locks do not work nobody is kept waiting.
+    """
+    import fcntl
+
+    from hashserver.checksum import hash_bytes
+
+    place = int(hash_bytes(os.fsencode(os.path.abspath(path)))[:15], 16)
+    with ExitStack() as stack:
+        with suppress(OSError):
+            fd = os.open(os.path.join(context.cache, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, fd)
+            fcntl.lockf(fd, fcntl.LOCK_EX, 1, place)
+        yield
 
 
 def announce(results: Iterable[tuple[str, str | None]], key: Checksum, server: str | None) -> list[str]:
@@ -58,25 +84,49 @@ def withdraw(paths: Iterable[str], key: Checksum) -> None:
 
 
 def settle_future(context: Context, path: str) -> None:
-    """Turn the future of `path` into a sidecar if its job is done.
+    """Put the result of its job in the place of the future of `path`; nothing is done without one.
+
+    A local copy of an older result is replaced. The job is found by a look-up; one that is under way is
+    waited for; one that ended without a result is run again.
 
     Raises
     ------
     CommandError
-        The job is running, or it ended without a result.
+        What is at `path` is the user's own: its bytes are not those of its sidecar.
+    ComputationFailed
+        The job failed.
     """
     future = read_future(path)
     if future is None:
         return
-    known = context.database.lookup(future.key)
-    if known is None:
-        raise CommandError(_pending_text(context, path, future))
-    from seamless_dask.transformation import Value
+    value = pick(context, future, result_of(context, future.key))
+    with alone(context, path):
+        _replace_local_copy(context, path, value)
+        write_sidecar_of(context, path, value)
+        remove_future(path, future.key)
 
-    result = known[1]
-    value = pick(context, future, Value(result.format, result.checksum))
-    write_sidecar_of(context, path, value)
-    remove_future(path, future.key)
+
+def _replace_local_copy(context: Context, path: str, value: Value) -> None:
+    from hashserver.tree import directory_state
+
+    from .deliver import deliver_directory, deliver_file
+
+    if value.format == "directory":
+        if directory_state(path) == "present":
+            deliver_directory(context, value.checksum, path, Console())
+    elif os.path.lexists(path):
+        deliver_file(context, value.checksum, path)
+
+
+def result_of(context: Context, key: Checksum) -> Value:
+    """Return the result of a job that was submitted: known, under way, or to be run again."""
+    known = context.database.lookup(key)
+    if known is not None:
+        return Value(known[1].format, known[1].checksum)
+    from seamless_dask import jobs
+    from seamless_dask.options import Options
+
+    return jobs.run(context, key, Options(isolation=context.config.isolation))
 
 
 def pick(context: Context, future: Future, value: Value) -> Value:
@@ -96,21 +146,14 @@ def stored_transformation(context: Context, key: Checksum) -> Transformation:
 
 def write_sidecar_of(context: Context, path: str, value: Value) -> None:
     """Write the sidecar that says what `path` is."""
-    if value.format == "directory":
-        write_directory_sidecars(path, value.checksum, context.store.get(value.checksum))
-    else:
+    if value.format != "directory":
         parent = os.path.dirname(path)
         if parent:
             os.makedirs(parent, exist_ok=True)
         write_file_sidecar(path, value.checksum)
-
-
-def _pending_text(context: Context, path: str, future: Future) -> str:
-    from seamless_dask.jobdir import JobDirectory
-
-    if JobDirectory(context.config.cache, future.key).running():
-        return f"{path} is still being computed (on {future.host}): try again when its job is done"
-    return (
-        f"the job that was to make {path} ended without a result:"
-        f" seamless-run-transformation {future.key} runs it again and shows why"
-    )
+        return
+    try:
+        write_directory_sidecars(path, value.checksum, context.store.get(value.checksum))
+    except BufferMissing:  # scratch: the index is not kept either
+        os.makedirs(path, exist_ok=True)
+        write_atomic(os.path.join(path, ".CHECKSUM"), f"{value.checksum}\n".encode())

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from hashserver.sidecar import find_sidecar
+from hashserver.sidecar import find_sidecar, read_future
 from hashserver.statcache import checksum_of
 
 from .console import CommandError, Console, os_error_text
@@ -108,6 +108,8 @@ def no_such_path(path: str) -> CommandError:
     """Return the error for a path that is neither there nor has a sidecar."""
     if path.endswith((".CHECKSUM", ".INDEX", ".FUTURE")):
         return CommandError(f"{path}: no such file (name the file itself, not its sidecar)")
+    if read_future(path) is not None:
+        return CommandError(f"{path} is still to be made by a job: seamless-download {path} waits for it")
     return CommandError(f"{path}: no such file or directory, and no sidecar beside it")
 
 

@@ -12,6 +12,9 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from seamless_dask.config import READY_FILE as READY
+from seamless_dask.config import is_hashserver
+
 from .console import OK, CommandError, Console, add_common, new_parser, start
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from seamless_dask.config import Config
 
-READY, LOG, LOCK, TOKEN = "hashserver.json", "hashserver.log", "hashserver.lock", "token"
+LOG, LOCK, TOKEN = "hashserver.log", "hashserver.lock", "token"
 START_LIMIT, STOP_LIMIT = 30.0, 20.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -172,16 +175,6 @@ def running_server(cache: str) -> Server | None:
         return server
     os.unlink(os.path.join(cache, READY))
     return None
-
-
-def is_hashserver(pid: int) -> bool:
-    """Say whether process `pid` of this account is a hashserver; numbers are used again after a death."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
-        return os.stat(f"/proc/{pid}").st_uid == os.geteuid() and any(b"hashserver" in word for word in words)
-    except OSError:
-        return False
 
 
 def _start(settings: Settings) -> Server:

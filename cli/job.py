@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import argparse
 
     from hashserver.checksum import Checksum
-    from hashserver.statcache import NullStatCache
     from seamless_dask.context import Context
     from seamless_dask.options import Options
 
@@ -117,7 +116,7 @@ def identify_input(context: Context, item: Input, console: Console) -> _Identifi
         assert item.sidecar is not None
         return _Identified(Value(item.sidecar.kind, item.sidecar.checksum))
     if item.kind == "directory":
-        return _identify_directory(item, context.stat_cache, console)
+        return _identify_directory(context, item, console)
     checksum, status = checksum_of(item.shown, context.stat_cache)
     if item.sidecar is not None and not item.literal and item.sidecar.checksum != checksum:
         raise SidecarError(
@@ -126,10 +125,20 @@ def identify_input(context: Context, item: Input, console: Console) -> _Identifi
     return _Identified(Value("file", checksum), (File(item.path, checksum, status),))
 
 
-def _identify_directory(item: Input, stat_cache: NullStatCache, console: Console) -> _Identified:
+def _identify_directory(context: Context, item: Input, console: Console) -> _Identified:
+    from hashserver.errors import MemberPending
     from hashserver.tree import identify
 
-    found = identify(item.shown, stat_cache)
+    try:
+        found = identify(item.shown, context.stat_cache)
+    except MemberPending as error:
+        # A directory has a checksum only when all that lies in it has one.
+        from .futures import settle_future
+
+        for path in error.paths:
+            console.detail(f"{path} is made by a job: waiting for it")
+            settle_future(context, path)
+        found = identify(item.shown, context.stat_cache)
     if found is None:
         raise SidecarError(f"{item.shown} is gone: it was there a moment ago")
     value = Value(found.kind, found.checksum)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from hashserver.errors import BufferMissing
-from hashserver.sidecar import write_atomic
-
 from .console import CommandError, Console, write_stdout
 from .deliver import deliver_directory, deliver_file, may_write_file, print_buffer, refuse_file
-from .futures import write_sidecar_of
+from .futures import alone, write_sidecar_of
 from .identify import stat_path
 
 if TYPE_CHECKING:
@@ -65,8 +62,9 @@ def check_targets(context: Context, wanted: Sequence[Wanted], manner: Manner) ->
         if item.local is None:
             continue
         status = stat_path(item.local)
-        if status is not None and not os.path.isdir(item.local):
-            may_write_file(item.local, None, context.stat_cache, manner.overwrite)
+        if status is not None and (item.name is None or not os.path.isdir(item.local)):
+            with alone(context, item.local):
+                may_write_file(item.local, None, context.stat_cache, manner.overwrite)
         parent = os.path.dirname(os.path.abspath(item.local))
         while not os.path.isdir(parent):
             if os.path.lexists(parent):
@@ -102,7 +100,8 @@ def deliver_results(
         if item.local is None:
             _print(context, value, manner, console, data)
         else:
-            _deliver(context, item.local, value, manner, console, data)
+            with alone(context, item.local):
+                _deliver(context, item.local, value, manner, console, data)
 
 
 def _print(context: Context, value: Value, manner: Manner, console: Console, data: bytes | None) -> None:
@@ -144,8 +143,4 @@ def _deliver_directory(context: Context, path: str, value: Value, manner: Manner
         deliver_directory(context, value.checksum, path, console, manner.overwrite)
         return
     refuse_file(path)
-    try:
-        write_sidecar_of(context, path, value)
-    except BufferMissing:  # scratch: the index is not kept either
-        os.makedirs(path, exist_ok=True)
-        write_atomic(os.path.join(path, ".CHECKSUM"), f"{value.checksum}\n".encode())
+    write_sidecar_of(context, path, value)

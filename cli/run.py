@@ -12,10 +12,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import Checksum
+from hashserver.errors import BufferCorrupt, BufferMissing
+from hashserver.futures import remove_future
 
-from . import options
 from .console import OK, CommandError, Console, guarded
 from .job import Job, build, options_of
+from .option_table import parser
+from .options import parse
 from .results import Manner, deliver_results, needs_bytes, result_values
 from .session import open_context
 from .words.inputs import collect
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
 
 INLINE = 1 << 16
 """A result of up to this many bytes comes with the answer of the look-up."""
-
-parser = options.parser
 
 
 class Known(NamedTuple):
@@ -85,10 +86,15 @@ def _settle(context: Context, job: Job, arguments: argparse.Namespace, console: 
         if arguments.fingertip or (needs_bytes(job.wanted, manner) and known.data is None):
             known = _with_bytes(context, known, job, manner, arguments.fingertip)
         if known is not None:
-            return deliver(context, job, known, manner, console, cached=True)
+            try:
+                return deliver(context, job, known, manner, console, cached=True)
+            except (BufferCorrupt, BufferMissing) as error:
+                console.detail(f"{error}: computing it again")
     from .compute import compute
 
     value = compute(context, job, arguments, manner, console)
+    if value is None:
+        return _detached(job, console)
     return deliver(context, job, Known(job.key, value, None), manner, console, cached=False)
 
 
@@ -146,6 +152,11 @@ def deliver(context: Context, job: Job, known: Known, manner: Manner, console: C
     if cached:
         console.detail(f"the result was known ({known.transformation})")
     deliver_results(context, wanted, values, manner, console, only)
+    for item in wanted:
+        if item.local is not None:
+            # A known result takes the place of whatever was pending there before; a job's own result leaves
+            # alone what a later job has announced.
+            remove_future(item.local, None if cached else job.key)
     if console.json:
         console.facts(_facts(job, known, values, cached))
     return OK
@@ -158,6 +169,16 @@ def _facts(job: Job, known: Known, values: dict[str | None, Value], cached: bool
         for item in job.wanted
     ]
     return {"key": job.key, "transformation": known.transformation, "cached": cached, "results": results}
+
+
+def _detached(job: Job, console: Console) -> int:
+    """Say what runs on without us."""
+    names = [item.local for item in job.wanted if item.local is not None]
+    then = f"seamless-download {' '.join(names)} waits" if names else "the same command without -d waits"
+    console.note(f"started ({job.key}); {then} for it")
+    if console.json:
+        console.facts({"key": job.key, "cached": False, "detached": True})
+    return OK
 
 
 def _undo(context: Context, job: Job, console: Console) -> int:
@@ -205,7 +226,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "seamless-run") -> int:
     if "_ARGCOMPLETE" in os.environ:
         from .completion import complete
 
-        complete(options.parser(prog))
+        complete(parser(prog))
     console = Console(prog)
     words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: execute(options.parse(words, prog), console), console)
+    return guarded(lambda: execute(parse(words, prog), console), console)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum
 from hashserver.errors import BufferMissing, InvalidChecksum
-from seamless_dask.errors import Cancelled, ComputationFailed
+from seamless_dask.errors import ComputationFailed
 
-from .console import OK, CommandError, Console, add_common, new_parser, start
+from .console import OK, CommandError, Console, add_common, new_parser, show_tail, start
 from .session import open_context
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def parser(prog: str = "seamless-run-transformation") -> argparse.ArgumentParser:
     """Command line of ``seamless-run-transformation``."""
-    from .options import duration, size
+    from .option_table import duration, size
 
     result = new_parser(
         prog,
@@ -104,8 +104,6 @@ def run(context: Context, key: Checksum, arguments: argparse.Namespace, console:
     from seamless_dask import jobs
     from seamless_dask.options import Options
 
-    from .compute import show_tail
-
     options = Options(
         prologue=tuple(arguments.prologue),
         modules=tuple(arguments.module),
@@ -117,8 +115,6 @@ def run(context: Context, key: Checksum, arguments: argparse.Namespace, console:
     console.detail(f"running {key}")
     try:
         return jobs.run(context, key, options, need_bytes=arguments.fingertip)
-    except Cancelled as error:
-        raise KeyboardInterrupt from error
     except ComputationFailed as error:
         show_tail(error.stderr)
         raise

@@ -16,10 +16,13 @@ SETTINGS = ("profile", "hashserver", "store", "database", "token_file", "ca_file
 
 def load_config(arguments: argparse.Namespace) -> Config:
     """Return the configuration in force; raises `UsageError` for one that makes no sense."""
-    from seamless_dask.config import load
+    from seamless_dask.config import embedded, load
 
     given = {name: getattr(arguments, name, None) for name in SETTINGS}
-    return load({name: value for name, value in given.items() if value is not None}, os.getcwd(), os.environ)
+    config = load(
+        {name: value for name, value in given.items() if value is not None}, os.getcwd(), os.environ
+    )
+    return embedded(config) if getattr(arguments, "local", False) else config
 
 
 def open_context(arguments: argparse.Namespace) -> Context:

@@ -11,6 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from hashserver.atomic import write_atomic
 from hashserver.errors import HashserverError, UsageError
 
 if TYPE_CHECKING:
@@ -28,19 +29,26 @@ SHUTDOWN_SECONDS = 3.0
 def parser() -> argparse.ArgumentParser:
     """Return the command's options."""
     result = argparse.ArgumentParser(
-        prog="hashserver", description="Keep buffers and results, and serve them over HTTP."
+        prog="hashserver",
+        description="Keep buffers under their checksums, and results of transformations; serve both by HTTP.",
+        epilog="Every request but GET /healthcheck needs a token of the token file. SIGTERM ends the server.",
     )
     add = result.add_argument
-    add("--store", required=True, metavar="URL", help="directory or fsspec URL that keeps the buffers")
-    add("--database", required=True, metavar="FILE", help="the result database, seamless.db")
-    add("--host", default="127.0.0.1", help="address to listen on; others than loopback need TLS")
-    add("--port", default=DEFAULT_PORTS, metavar="N|A-B", help="port, or range to take a free one from")
-    add("--token-file", metavar="FILE", help="tokens; made if missing (default: beside the database)")
+    add("--store", required=True, metavar="URL", help="where buffers are: a directory, s3://…, sftp://…")
+    add("--database", required=True, metavar="FILE", help="the result database; made if missing")
+    add("--host", default="127.0.0.1", help="address (%(default)s); others than loopback need TLS")
+    add(
+        "--port",
+        default=DEFAULT_PORTS,
+        metavar="N|A-B",
+        help="port, or range of which the first free one is taken (%(default)s); 0 takes any",
+    )
+    add("--token-file", metavar="FILE", help="made if missing, with two tokens (DATABASE.tokens)")
     add("--read-only", action="store_true", help="take no data and no results, whatever the token")
     add("--tls-cert", metavar="FILE", help="certificate chain, PEM")
-    add("--tls-key", metavar="FILE", help="its private key, PEM")
-    add("--max-size", type=_size, metavar="SIZE", help="longest buffer to accept, such as 500M or 20G")
-    add("--ready-file", metavar="FILE", help="JSON file that exists while the server listens")
+    add("--tls-key", metavar="FILE", help="its private key, PEM, without a password")
+    add("--max-size", type=_size, metavar="SIZE", help="longest buffer to take, such as 500M (no limit)")
+    add("--ready-file", metavar="FILE", help="JSON with URL and process, there while the server listens")
     return result
 
 
@@ -61,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hashserver: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except OSError as error:
-        print(f"hashserver: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        print(f"hashserver: {error}", file=sys.stderr)
         return 1
 
 
@@ -129,8 +137,8 @@ def _listen(host: str, ports: range, tls: bool) -> socket.socket:
 
     try:
         family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise UsageError(f"--host {host}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"--host {host!r}: {getattr(error, 'strerror', 'not a host name')}") from None
     if not tls and not _is_loopback(str(address[0])):
         raise UsageError(f"--host {host} is open to the network: give --tls-cert and --tls-key")
     for port in ports:
@@ -235,11 +243,10 @@ class _Ready:
             "token_file": os.path.abspath(token_file),
             "store": directory,
         }
-        temporary = f"{path}.{os.getpid()}"
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w") as file:
-            json.dump(document, file)
-        os.replace(temporary, path)
+        try:
+            write_atomic(path, json.dumps(document).encode(), 0o600)
+        except OSError as error:
+            raise UsageError(f"cannot write the ready file {path}: {error.strerror}") from None
 
     def remove(self) -> None:
         """Remove the file, unless another server has replaced it."""

@@ -6,6 +6,7 @@ A token file is readable by its owner alone. Each of its lines is ``read TOKEN``
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import NamedTuple
@@ -72,13 +73,20 @@ def create_token_file(path: str) -> None:
     FileExistsError
         If there is a file already: it may be in use.
     """
+    from hashserver.atomic import temporary_path
+
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
     text = "".join(f"{kind} {os.urandom(32).hex()}\n" for kind in ("read-write", "read"))
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    temporary = temporary_path(path)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.fchmod(fd, 0o600)
         os.write(fd, text.encode())
+        os.link(temporary, path)  # whole or not at all: another server may be starting with the same file
     finally:
         os.close(fd)
+        os.unlink(temporary)
 
 
 class Gate:

@@ -9,6 +9,7 @@
     │   ├── InvalidPack            a pack that is cut short or malformed
     │   ├── SidecarError           a sidecar that is empty, not hex, or at odds with another
     │   ├── TreeError              a directory that has no identity
+    │   │   └── MemberPending      as yet: jobs are making some of its members
     │   ├── LinkRefused            --hardlink is not possible for this file
     │   └── TooLarge               over the server's size limit
     ├── BufferFailure                one buffer
@@ -57,6 +58,14 @@ class SidecarError(UsageError):
 
 class TreeError(UsageError):
     """A directory that has no identity: broken links, special files, undecodable names."""
+
+
+class MemberPending(TreeError):
+    """A directory has no identity yet, because jobs are still making what lies at `paths`."""
+
+    def __init__(self, paths: list[str]) -> None:
+        super().__init__(f"{paths[0]} is still being made by a job: run again when it is done")
+        self.paths = paths
 
 
 class LinkRefused(UsageError):

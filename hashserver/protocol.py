@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum
-from hashserver.errors import InvalidPack
+from hashserver.errors import InvalidPack, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -114,8 +114,10 @@ class PackReader:
 
         Raises
         ------
+        TooLarge
+            If a member is too long.
         InvalidPack
-            If a member is too long, the count is wrong, or something follows the end.
+            If the count is wrong, or something follows the end.
         """
         if self._pending:
             self._pending += data
@@ -146,8 +148,8 @@ class PackReader:
             else:
                 stop = position + 40 + length
                 if length > self._max_member:
-                    raise InvalidPack(
-                        f"{digest.hex()} ({length} bytes) is too long for a pack: upload it alone"
+                    raise TooLarge(
+                        f"{digest.hex()} has {length} bytes: a pack takes {self._max_member} bytes at most"
                     )
                 if stop > size:
                     break

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.atomic import TEMPORARY_PREFIX
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.errors import SidecarError, TreeError
+from hashserver.errors import MemberPending, SidecarError, TreeError
 from hashserver.hashing import Hashed, hash_files
 from hashserver.index import (
     Index,
@@ -137,12 +137,11 @@ def assemble(directory: str, found: Scan, checksums: Mapping[str, Checksum]) -> 
 
     Raises
     ------
-    TreeError
-        If a member is still being made by a job.
+    MemberPending
+        If members are still being made by jobs.
     """
     if found.futures:
-        pending = os.path.join(directory, min(found.futures))
-        raise TreeError(f"{pending} is still being made by a job: run again when it is done")
+        raise MemberPending([os.path.join(directory, member) for member in sorted(found.futures)])
     index: Index = {**found.stand_ins, **checksums}
     data = index_bytes(index)
     sizes = {relative: status.st_size for relative, status in found.files}

@@ -100,6 +100,17 @@ def load(
     return _complete(found, profile, environment)
 
 
+def embedded(config: Config) -> Config:
+    """Return `config` with the store and the database of its cache, and no server."""
+    return config._replace(
+        stores=_default_stores(config.cache, None, None),
+        database=_default_database(config.cache),
+        hashserver=None,
+        token_file=None,
+        ca_file=None,
+    )
+
+
 def private_directory(path: str) -> str:
     """Make `path` with mode 0700 if it is not there, and return it.
 
@@ -153,7 +164,7 @@ def _complete(found: dict[str, Any], profile: str | None, environment: Mapping[s
     return Config(
         cache=cache,
         stores=found.get("store") or _default_stores(cache, server, directory),
-        database=found.get("database") or server or os.path.join(cache, "seamless.db"),
+        database=found.get("database") or server or _default_database(cache),
         databases=found.get("databases") or (),
         hashserver=server,
         token_file=token_file,
@@ -172,6 +183,10 @@ def _default_stores(cache: str, server: str | None, directory: str | None) -> tu
     return (directory, server) if directory else (server,)
 
 
+def _default_database(cache: str) -> str:
+    return os.path.join(cache, "seamless.db")
+
+
 def _default_cache(environment: Mapping[str, str]) -> str:
     base = environment.get("XDG_CACHE_HOME", "")
     return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "seamless")
@@ -184,13 +199,21 @@ def _running_server(cache: str) -> dict[str, Any]:
             import json
 
             ready = json.load(file)
-        if ready.get("host", "") in ("", os.uname().nodename):
-            os.kill(ready["pid"], 0)
-    except PermissionError:
-        return {}  # the number belongs to a process of another user by now
+        if ready.get("host", "") in ("", os.uname().nodename) and not is_hashserver(int(ready["pid"])):
+            return {}
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return {}
     return ready if isinstance(ready.get("url"), str) else {}
+
+
+def is_hashserver(pid: int) -> bool:
+    """Say whether a process of this account is a hashserver; numbers are used again after a death."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+        return os.stat(f"/proc/{pid}").st_uid == os.geteuid() and any(b"hashserver" in word for word in words)
+    except OSError:
+        return False
 
 
 def _from_environment(environment: Mapping[str, str], directory: str) -> dict[str, Any]:

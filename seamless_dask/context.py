@@ -113,8 +113,10 @@ class Context:
 
     def _token_file(self, url: str) -> str | None:
         """Return the token's file for the server that it is meant for, and for no other."""
-        server = self.config.hashserver
-        return self.config.token_file if _is_url(url) and server in (None, url) else None
+        config = self.config
+        named = (config.hashserver, config.database, *config.stores)
+        meant = next((place for place in named if place is not None and _is_url(place)), None)
+        return config.token_file if url == meant else None
 
 
 def _is_url(place: str) -> bool:

@@ -18,6 +18,8 @@ Missing data is ``hashserver.errors.BufferMissing``; a service that does not ans
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SeamlessError(Exception):
     """Root of all errors of this package; ``str(error)`` is one line that says what to do."""
@@ -34,6 +36,8 @@ class InvalidTransformation(UsageError):
 class ComputationFailed(SeamlessError):
     """A computation that ran and failed; it is recorded as a failure, never as a result.
 
+    Whoever ran it leaves what was measured in ``record``, which does not travel between processes.
+
     Parameters
     ----------
     message : str
@@ -47,6 +51,7 @@ class ComputationFailed(SeamlessError):
     def __init__(self, message: str, exit_status: int = 1, stderr: str = "") -> None:
         super().__init__(message, exit_status, stderr)
         self.exit_status, self.stderr = exit_status, stderr
+        self.record: dict[str, Any] = {}
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -6,6 +6,7 @@ A result on record names bytes; it does not say that they are still there. They 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import BufferCorrupt, BufferMissing
@@ -125,6 +126,8 @@ def _remake(context: Context, checksum: Checksum, again: Callable[[Checksum, Opt
                 return
     finally:
         _in_progress.pop()
+    with suppress(BufferMissing):
+        context.store.read(checksum)  # `OriginalChanged`, where that is why it is gone
     raise _gone(checksum, producers, unknown)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from hashserver.errors import BufferMissing
+
 from . import outcomes
 from .errors import Cancelled, LimitExceeded
-from .jobdir import SERVING, Asker
+from .jobdir import SERVING, Asker, waits_for
 from .options import Options
 from .supervisor import Stop
 from .transformation import Value
@@ -85,6 +87,8 @@ class JobSupervisor:
         if self.job.cancelled():
             return CANCELLED
         if self._parent and self._parent.abandoned():
+            with self.job.guard():
+                self.job.forget_dead()
             self._leave(self._parent)
         return None if self.job.waiting() else NOBODY
 
@@ -117,7 +121,7 @@ class JobSupervisor:
             memory=None if not memories or None in memories else max(memories),
             scratch=bool(askers) and all(asker.options.scratch for asker in askers),
         )
-        return Asker(options, nested=True)
+        return Asker(options)
 
     def needs_bytes(self) -> bool:
         """Say whether somebody needs the bytes of the result; that they are there is then seen to."""
@@ -225,14 +229,20 @@ def _join_once(
         lock = _lock(job)
         name = job.register(parent.as_asker(final))
         bell = job.bell(name)
+    tries = 0
     try:
         while lock is None:
             if stop := parent.abandoned():
+                with job.guard():
+                    job.forget_dead()
                 raise Cancelled(str(stop))
             with job.guard():
                 if outcome := job.outcome(name):
                     return outcome
                 lock = _lock(job)
+                tries += 1
+                if lock is None and not tries % 10 and waits_for(job, os.getpid()):
+                    raise _circle(job)
             if lock is None:
                 bell.wait(0.05)
         return hold(lock, JobSupervisor(job, parent.stderr, parent, name, final), action, name)
@@ -241,6 +251,13 @@ def _join_once(
         with job.guard():
             job.unregister(name)
             job.remove_if_over()
+
+
+def _circle(job: JobDirectory) -> BufferMissing:
+    """Return the error for two processes each of which needs lost bytes that the other one is to make."""
+    return BufferMissing(
+        job.key, f"what transformation {job.key} gave is gone, and needs itself to be made again"
+    )
 
 
 def _lock(job: JobDirectory) -> int | None:

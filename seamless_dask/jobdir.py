@@ -54,8 +54,6 @@ class Asker(NamedTuple):
         It needs the bytes of the result, not just the name.
     fresh : bool
         A result that is on record does not do.
-    nested : bool
-        It is itself the runner of another computation: if it dies it does not wait any more.
     detached : bool
         It does not wait to be told.
     """
@@ -63,7 +61,6 @@ class Asker(NamedTuple):
     options: Options = Options()
     need_bytes: bool = False
     fresh: bool = False
-    nested: bool = False
     detached: bool = False
 
     def to_json(self) -> bytes:
@@ -120,6 +117,10 @@ class JobDirectory:
         """Whether somebody runs it."""
         return is_locked(self.file("lock"))
 
+    def holder(self) -> int | None:
+        """Return the process that runs it."""
+        return self.facts().get("pid") if self.held() else None
+
     def remove_if_over(self) -> None:
         """Remove the directory when nobody runs it and nobody has still to read an outcome."""
         try:
@@ -156,6 +157,17 @@ class JobDirectory:
         return sorted(
             name[:-5] for name in names if name.endswith(".json") and f"{name[:-5]}.done" not in names
         )
+
+    def forget_dead(self) -> None:
+        """Forget those who died waiting (under the guard): they are no reason to go on.
+
+        What runs is not stopped by the death of those who asked, but it is once somebody stops it who is
+        the last one alive. One who never meant to wait counts as before.
+        """
+        for name in self.waiting():
+            asker = self.asker(name)
+            if asker is not None and not asker.detached and is_dead(name):
+                self.unregister(name)
 
     def asker(self, name: str) -> Asker | None:
         """Return what one has said; None when it has gone in the meantime."""
@@ -204,21 +216,16 @@ class JobDirectory:
     def mind_loss(self, how: str) -> None:
         """Note that a runner was lost (under the guard, by one who has just got the lock).
 
-        It was if there are some who still wait. Those of them that are dead do not wait any more: nobody
-        would stop what is now started again for them.
+        It was if there are some who still wait. What is started again is not started for the dead.
         """
-        waiting = self.waiting()
-        if not waiting:
+        if not self.waiting():
             return
         facts = self.facts()
         line = f"process {facts.get('pid', '?')} on {facts.get('host', '?')} "
         if not any(known.startswith(line) for known in self.losses()):
             with open(self.file("losses"), "a", encoding="utf-8") as file:
                 file.write(line + how.replace("\n", " ") + "\n")
-        for name in waiting:
-            asker = self.asker(name)
-            if asker is not None and not asker.detached and is_dead(name):
-                self.unregister(name)
+        self.forget_dead()
 
     def losses(self) -> list[str]:
         """Return a line for every runner that was lost."""
@@ -248,6 +255,34 @@ class JobDirectory:
 
     def _file(self, name: str, kind: str) -> str:
         return os.path.join(self._askers, f"{name}.{kind}")
+
+
+def all_jobs(cache: str) -> list[JobDirectory]:
+    """Return all computations of a cache that have a directory."""
+    from hashserver.checksum import Checksum
+    from hashserver.errors import InvalidChecksum
+
+    found = []
+    with suppress(FileNotFoundError):
+        for name in sorted(os.listdir(os.path.join(cache, "jobs"))):
+            with suppress(InvalidChecksum):
+                found.append(JobDirectory(cache, Checksum(name)))
+    return found
+
+
+def waits_for(job: JobDirectory, process: int) -> bool:
+    """Say whether who runs a job waits for a process of this host, directly or not (under the guard)."""
+    waited_for: dict[int, int] = {}
+    for other in all_jobs(job.cache):
+        if (holder := other.holder()) is not None:
+            askers = {int(name.rsplit("-", 3)[1]) for name in other.waiting()}
+            waited_for |= dict.fromkeys(askers - {holder}, holder)
+    holder = job.holder()
+    for _ in waited_for:
+        if holder is None or holder == process:
+            break
+        holder = waited_for.get(holder)
+    return holder == process
 
 
 class Bell:

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .jobdir import JobDirectory, is_dead, remove
+from .jobdir import JobDirectory, all_jobs, is_dead, remove
 from .ticket import Ticket
 
 if TYPE_CHECKING:
@@ -79,30 +79,18 @@ def cancel(context: Context, key: Checksum) -> bool:
 
 def jobs(context: Context) -> list[JobInfo]:
     """Return what is running in this cache, and what waits to be started again."""
-    return [_info(job) for job in _all(context.config.cache)]
+    return [_info(job) for job in all_jobs(context.config.cache)]
 
 
 def clean(context: Context) -> int:
     """Remove what dead processes have left behind, and return how many computations it was."""
     removed = 0
-    for job in _all(context.config.cache):
+    for job in all_jobs(context.config.cache):
         with job.guard():
             if not job.held() and all(is_dead(name) for name in _present(job)):
                 remove(job.path)
                 removed += 1
     return removed
-
-
-def _all(cache: str) -> list[JobDirectory]:
-    from hashserver.checksum import Checksum
-    from hashserver.errors import InvalidChecksum
-
-    found = []
-    with suppress(FileNotFoundError):
-        for name in sorted(os.listdir(os.path.join(cache, "jobs"))):
-            with suppress(InvalidChecksum):
-                found.append(JobDirectory(cache, Checksum(name)))
-    return found
 
 
 def _present(job: JobDirectory) -> list[str]:

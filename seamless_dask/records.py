@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
 
+    from .errors import ComputationFailed
     from .options import Options
 
 Record = dict[str, Any]
@@ -68,12 +69,12 @@ def complete(record: Mapping[str, Any], options: Options) -> Record:
     return known | {name: value for name, value in record.items() if value is not None}
 
 
-def failure(error: Exception, options: Options) -> Record:
+def failure(error: ComputationFailed, options: Options) -> Record:
     """Return the record of a computation that failed with `error`."""
-    measured: Record = dict(getattr(error, "record", None) or {})
+    measured: Record = dict(error.record)
     measured["error"] = {"kind": type(error).__name__, "message": str(error)}
-    for name in ("exit_status", "stderr"):
-        measured.setdefault(name, getattr(error, name, None))
+    measured.setdefault("exit_status", error.exit_status)
+    measured.setdefault("stderr", error.stderr)
     return complete(measured, options)
 
 

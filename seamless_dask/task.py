@@ -6,7 +6,9 @@ has from the process it runs in, which was told by `equip`.
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from hashserver.checksum import Checksum
@@ -201,14 +203,22 @@ def _patiently(
                 raise
             remade.add(error.checksum)
             if isinstance(error, BufferCorrupt):
-                worker.context.store.verify(Checksum(error.checksum))  # puts it aside
+                with suppress(BufferMissing):  # who read it may have put it aside already
+                    worker.context.store.verify(Checksum(error.checksum))
             remake(worker, Checksum(error.checksum))
         except (AuthenticationFailed, ReadOnly):
             raise
         except (ServiceUnavailable, OSError) as error:
             losses.append(str(error))
             if len(losses) > options.retries:
-                given_up = f"{checksum} was given up after {len(losses)} attempts: {'; '.join(losses)}"
-                raise WorkerLost(given_up) from error
+                raise WorkerLost(f"{checksum} was given up after {_told(losses)}") from error
             time.sleep(pause)
             pause *= 2
+
+
+def _told(losses: list[str]) -> str:
+    """Say how often it was tried, where, and how it ended; what happened several times is told once."""
+    numbers = {how: losses.count(how) for how in losses}
+    ends = [how if number == 1 else f"{how} ({number} times)" for how, number in numbers.items()]
+    attempts = "one attempt" if len(losses) == 1 else f"{len(losses)} attempts"
+    return f"{attempts} on {os.uname().nodename}: {'; '.join(ends)}"

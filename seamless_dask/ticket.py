@@ -130,7 +130,7 @@ class Ticket:
         return self._value
 
     def withdraw(self, patience: float = PATIENCE) -> bool:
-        """Ask no more; returns whether others still do.
+        """Ask no more; returns whether others still do, of whom the dead do not count.
 
         When nobody does the computation is stopped, which is waited for, but not longer than `patience`.
         """
@@ -138,6 +138,7 @@ class Ticket:
             return bool(self.job.waiting())
         with self.job.guard():
             self.job.unregister(self._name)
+            self.job.forget_dead()
             others = bool(self.job.waiting())
             self.job.remove_if_over()
         self._close()
@@ -254,7 +255,15 @@ class Ticket:
 
 def lost(key: Checksum, losses: list[str]) -> SeamlessError:
     """Return the error for a computation whose runners were lost too often."""
-    return WorkerLost(f"{key} was given up: {len(losses)} runners were lost: {'; '.join(losses)}")
+    processes: dict[tuple[str, str], list[str]] = {}
+    for line in losses:
+        _, process, _, host, how = line.split(" ", 4)
+        processes.setdefault((host, how), []).append(process)
+    told = "; ".join(
+        f"process{'es' if len(found) > 1 else ''} {', '.join(found)} on {host} {how}"
+        for (host, how), found in processes.items()
+    )
+    return WorkerLost(f"{key} was given up: {len(losses)} runners were lost: {told}")
 
 
 def start_runner(context: Context, job: JobDirectory, asker: Asker, lock: int) -> int:

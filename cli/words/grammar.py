@@ -94,7 +94,7 @@ def first_error(root: Node) -> Node | None:
 
 def is_word(node: Node) -> bool:
     """Tell whether `node` is a word or a part of one."""
-    return node.type in WORDS or node.type == "$"
+    return node.type in WORDS or node.type in ("$", "==", "=~")  # operators, to the grammar, anywhere
 
 
 def pieces(group: list[Node]) -> Iterator[Node]:

@@ -99,9 +99,11 @@ class Lookup:
         return self._member(full)
 
     def _member(self, full: str) -> Found | None:
-        """Look for a path that is not there in the index of a directory above it."""
+        """Look for a path that is not there in the index of a directory above it, or in a pending one."""
         folder, _, name = full.rpartition("/")
         while folder and (folder == self._cwd or not self._cwd.startswith(folder + "/")):
+            if read_future(folder) is not None:
+                return Found("file", False, None, None, folder)
             known = self._index(folder)
             if known is not None:
                 sidecar, index = known

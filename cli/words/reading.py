@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _PATH_LIKE = re.compile(r"[\w./+@%~-]*[\w+@%~-]\.[A-Za-z][A-Za-z0-9]{0,7}")
 _NO_FILES = frozenset([*"?#$!-*@", "OMP_NUM_THREADS", "LANG", "RANDOM", "PIPESTATUS"])
 """Parameters whose values name no files."""
+_OUR_SHELLS = re.compile(r"/(?:dev|proc/self)/fd/[1-9]\d+")
+"""What a process substitution becomes when the user's own shell, not the command's, has expanded it."""
 
 
 class Reader:
@@ -164,6 +166,8 @@ class Reader:
         if self.outputs.has(value):
             return self._output(value)
         path = self.names.local(value)
+        if _OUR_SHELLS.fullmatch(path):
+            self.hints.note(f"{value} is of your own shell: quote the line, and <(…) is part of the command")
         if self.system.only_explicit(path) or self.system.owns(path):
             return given
         found, literal = self.gather.find(path)

@@ -19,11 +19,11 @@ from .commandline import (
     SimpleCommand,
     Use,
 )
-from .grammar import OPAQUE, descend, is_word, pieces
-from .wordbuilder import Builder
+from .grammar import OPAQUE, descend, is_word
+from .wordbuilder import WordReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from tree_sitter import Node
 
@@ -43,7 +43,7 @@ class Walk:
     """One walk over the tree of a text, which collects what `Commandline` holds."""
 
     def __init__(self, source: bytes) -> None:
-        self.source = source
+        self._reader = WordReader(source)
         self.commands: list[SimpleCommand] = []
         self.uses: list[Use] = []
         self.redirections: dict[int, list[Redirection]] = {}  # by node
@@ -72,9 +72,9 @@ class Walk:
 
     def _visit_children(self, nodes: Iterable[Node], role: str = LIST) -> None:
         """Collect what stands beside each other; words among it have `role`."""
-        for group in self._groups(nodes):
+        for group in self._reader.groups(nodes):
             if is_word(group[0]):
-                self._add_uses(self._words(group), role)
+                self._add_uses(self._reader.words(group), role)
                 self._visit_inside(group)
             else:
                 self.visit(group[0])
@@ -135,7 +135,7 @@ class Walk:
     def _visit_for_statement(self, node: Node) -> None:
         name = node.child_by_field_name("variable")
         if name is not None:
-            self.loops.add(self._text(name))
+            self.loops.add(self._reader.text(name))
         self._visit_children(node.children)
 
     def _visit_case_item(self, node: Node) -> None:
@@ -176,8 +176,8 @@ class Walk:
                 words.append(child)
             else:
                 rest.append(child)
-        groups = list(self._groups([*words, *sorted(extra, key=lambda item: item.start_byte)]))
-        found = [word for group in groups for word in self._words(group)]
+        groups = list(self._reader.groups([*words, *sorted(extra, key=lambda item: item.start_byte)]))
+        found = [word for group in groups for word in self._reader.words(group)]
         self._add_uses(found[:1], COMMAND)
         self._add_uses(found[1:], ARGUMENT)
         for group in groups:
@@ -194,14 +194,14 @@ class Walk:
         """Collect ``NAME=VALUE``."""
         children = node.children
         sign = next((i for i, child in enumerate(children) if child.type in ("=", "+=")), len(children))
-        name = self._text(children[0])
+        name = self._reader.text(children[0])
         self.loops.add(name)
         value = None
         if [child.type for child in children[sign + 1 :]] == ["array"]:
             self._visit_children(children[sign + 1].children)
         elif children[sign + 1 :]:
-            for group in self._groups(children[sign + 1 :]):
-                words = self._words(group)
+            for group in self._reader.groups(children[sign + 1 :]):
+                words = self._reader.words(group)
                 value = words[0] if words else None
                 self._add_uses(words, ASSIGNMENT)
                 self._visit_inside(group)
@@ -215,7 +215,7 @@ class Walk:
         operator, descriptor, targets = "", None, []
         for child in node.children:
             if child.type == "file_descriptor":
-                text = self._text(child)
+                text = self._reader.text(child)
                 descriptor = int(text) if text.isdigit() else None
             elif is_word(child):
                 targets.append(child)
@@ -233,14 +233,14 @@ class Walk:
                 operator = child.type
         if operator in ("<<", "<<-", ""):
             return targets
-        groups = list(self._groups(targets))
+        groups = list(self._reader.groups(targets))
         here = groups[:1] if operator not in (">&-", "<&-") else []
         for group in here:
             self._target(operator, descriptor, group, owner)
         return [item for group in groups[len(here) :] for item in group]
 
     def _target(self, operator: str, descriptor: int | None, group: list[Node], owner: Node) -> None:
-        words = self._words(group)
+        words = self._reader.words(group)
         word = words[0] if words else None
         if operator.endswith("&") and word is not None and re.fullmatch(r"\d+-?|-", word.text):
             word = None
@@ -270,46 +270,3 @@ class Walk:
 
     def _add_uses(self, words: Iterable[Word], role: str) -> None:
         self.uses += [Use(word, role) for word in words]
-
-    def _groups(self, nodes: Iterable[Node]) -> Iterator[list[Node]]:
-        """Join nodes that are one word: nothing, or a continued line, stands between them."""
-        group: list[Node] = []
-        for node in nodes:
-            if group and is_word(group[-1]) and is_word(node) and self._touch(group[-1], node):
-                group.append(node)
-                continue
-            if group:
-                yield group
-            group = [node]
-        if group:
-            yield group
-
-    def _true_start(self, start: int) -> int:
-        """Return where a word begins: the grammar leaves out escaped blanks before it."""
-        while self.source[start - 2 : start] in (b"\\ ", b"\\\t"):
-            before = self.source[: start - 2]
-            if (len(before) - len(before.rstrip(b"\\"))) % 2:
-                break
-            start -= 2
-        return start
-
-    def _touch(self, left: Node, right: Node) -> bool:
-        gap = self.source[left.end_byte : right.start_byte].replace(b"\\\n", b"")
-        # The grammar takes every space of Unicode for one, the shell three of them.
-        if not gap or set(gap) & set(b" \t\n"):
-            return not gap
-        return not gap.decode().strip()
-
-    def _text(self, node: Node) -> str:
-        return self.source[node.start_byte : node.end_byte].decode()
-
-    def _words(self, group: list[Node]) -> list[Word]:
-        """Read the word that `group` is; the grammar takes ``] [`` for one where the shell sees two."""
-        position = self._true_start(group[0].start_byte)
-        builder = Builder(self.source, position)
-        for piece in pieces(group):
-            builder.bare(position, piece.start_byte)
-            builder.piece(piece)
-            position = piece.end_byte
-        builder.bare(position, group[-1].end_byte)
-        return builder.finish(group[-1].end_byte)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from .grammar import is_word, pieces
 from .word import Word, ansi_quoted, bare, double_quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from tree_sitter import Node
 
 _VARIABLE = re.compile(r"\$\{?[#!]?([A-Za-z_][A-Za-z0-9_]*|[@*#?$!0-9-])")
@@ -86,3 +89,60 @@ class Builder:
         """Return the word, or the words."""
         self._close(end)
         return self._done
+
+
+class WordReader:
+    """Reads words off the nodes of a tree.
+
+    Parameters
+    ----------
+    source : bytes
+        The text that the tree was made of.
+    """
+
+    def __init__(self, source: bytes) -> None:
+        self._source = source
+
+    def groups(self, nodes: Iterable[Node]) -> Iterator[list[Node]]:
+        """Join nodes that are one word: nothing, or a continued line, stands between them."""
+        group: list[Node] = []
+        for node in nodes:
+            if group and is_word(group[-1]) and is_word(node) and self._touch(group[-1], node):
+                group.append(node)
+                continue
+            if group:
+                yield group
+            group = [node]
+        if group:
+            yield group
+
+    def _true_start(self, start: int) -> int:
+        """Return where a word begins: the grammar leaves out escaped blanks before it."""
+        while self._source[start - 2 : start] in (b"\\ ", b"\\\t"):
+            before = self._source[: start - 2]
+            if (len(before) - len(before.rstrip(b"\\"))) % 2:
+                break
+            start -= 2
+        return start
+
+    def _touch(self, left: Node, right: Node) -> bool:
+        gap = self._source[left.end_byte : right.start_byte].replace(b"\\\n", b"")
+        # The grammar takes every space of Unicode for one, the shell three of them.
+        if not gap or set(gap) & set(b" \t\n"):
+            return not gap
+        return not gap.decode().strip()
+
+    def text(self, node: Node) -> str:
+        """Return the text of a node."""
+        return self._source[node.start_byte : node.end_byte].decode()
+
+    def words(self, group: list[Node]) -> list[Word]:
+        """Read the word that `group` is; the grammar takes ``] [`` for one where the shell sees two."""
+        position = self._true_start(group[0].start_byte)
+        builder = Builder(self._source, position)
+        for piece in pieces(group):
+            builder.bare(position, piece.start_byte)
+            builder.piece(piece)
+            position = piece.end_byte
+        builder.bare(position, group[-1].end_byte)
+        return builder.finish(group[-1].end_byte)

@@ -255,7 +255,7 @@ def connect(url: str, token_file: str | None = None, ca_file: str | None = None)
     url
         ``http://host:port`` or ``https://host:port``.
     token_file
-        A file with a token, by default the one that ``SEAMLESS_TOKEN_FILE`` names.
+        A file with a token for this server; without one none is sent.
     ca_file
         Certificates to trust instead of the system's.
 
@@ -268,6 +268,5 @@ def connect(url: str, token_file: str | None = None, ca_file: str | None = None)
 
 
 def find_token(token_file: str | None) -> Token | None:
-    """Return the token of a file that opens most, or that of the file that the environment names."""
-    path = token_file or os.environ.get("SEAMLESS_TOKEN_FILE")
-    return read_token_file(path)[0] if path else None
+    """Return the token of a file that opens most; None without a file: a token is for one server only."""
+    return read_token_file(token_file)[0] if token_file else None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any, Self
 
-    from hashserver.results.database import Put, Record
+    from hashserver.results.database import Record
 
 _ASKED_AT_ONCE = 50_000
 _JSON = {"Content-Type": protocol.JSON_TYPE}
@@ -170,16 +170,6 @@ class DatabaseClient:
                 raise Irreproducible(tf, document["known"], document["found"])
             raise_for(response, "", self.url)
             response.read()
-
-    def put_many(self, results: Iterable[Put]) -> list[Irreproducible]:
-        """Record many results; return an error for each that differs from a known one."""
-        errors = []
-        for result in results:
-            try:
-                self.put(*result)
-            except Irreproducible as error:
-                errors.append(error)
-        return errors
 
     def put_deferred(
         self, key: Checksum, tf: Checksum, upstream: Sequence[tuple[Checksum, str, Checksum]]

@@ -26,6 +26,14 @@ EXPECT_SECONDS = 3.0
 PAUSES = (0.0, 0.05, 0.2, 0.5)
 """Seconds before each attempt at a request."""
 
+_DISTRUST = {
+    9: "its certificate is not valid yet: check the clocks of both hosts",
+    10: "its certificate has expired: whoever runs it must renew it",
+    62: "its certificate is for another host name: use the name that stands in it",
+    64: "its certificate is for another host name: use the name that stands in it",
+}
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+
 _JOINED = 1 << 16
 _TIMEVAL = struct.Struct("@ll")
 
@@ -102,6 +110,8 @@ class Transport:
                 failure = error
                 if not replay or _is_final(error):
                     break
+        if isinstance(failure, LostError) and not self._tls:
+            failure = LostError(f"{failure} without an answer; if it speaks TLS its address is https://…")
         raise self.unavailable(failure)
 
     def begin(self, method: str, path: str) -> Upload:
@@ -124,8 +134,11 @@ class Transport:
     def unavailable(self, error: OSError) -> ServiceUnavailable:
         """Return the error to raise when `error` came from a socket."""
         reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
-        if type(error).__name__ == "SSLCertVerificationError":
-            reason = "its certificate is not trusted; name the certificate to trust by the ca_file setting"
+        code = getattr(error, "verify_code", None)  # of OpenSSL
+        if code is not None:
+            reason = _DISTRUST.get(code, "its certificate is not trusted: name the one to trust as ca-file")
+        elif getattr(error, "reason", None) in _NOT_TLS:
+            reason = "it does not speak TLS; without it its address is http://…"
         return ServiceUnavailable(f"no connection to {self.url}: {reason}")
 
     def _head(

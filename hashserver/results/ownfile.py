@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from hashserver.errors import ServiceUnavailable
 from hashserver.filesystem import is_network_filesystem
 from hashserver.results import schema
 from hashserver.results.sqlitefile import connect, patiently, primary_code, translate_os
@@ -37,6 +38,7 @@ class OwnFile:
         self.path = os.path.abspath(os.fsdecode(path))
         self._warnings = warnings
         self._pid = os.getpid()
+        self._remote = False
         self._forget()
 
     def _forget(self) -> None:
@@ -55,7 +57,7 @@ class OwnFile:
                 return self._unwritable.read(operation)
             reader = self._reader
             assert reader is not None
-            return patiently(lambda: within(reader, "BEGIN", operation), self.path)
+            return patiently(lambda: within(reader, "BEGIN", self._guarded(operation)), self.path)
 
     def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Call `operation` in a transaction: all of it is recorded, or nothing."""
@@ -64,7 +66,7 @@ class OwnFile:
             if self._writer is None:
                 self._writer = patiently(self._open_for_writing, self.path)
             writer = self._writer
-            return patiently(lambda: within(writer, "BEGIN IMMEDIATE", operation), self.path)
+            return patiently(lambda: within(writer, "BEGIN IMMEDIATE", self._guarded(operation)), self.path)
 
     def close(self) -> None:
         """Close the file; a later use opens it again."""
@@ -113,11 +115,11 @@ class OwnFile:
         return connect(self.path, "rwc")
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        remote = is_network_filesystem(self.path)
+        self._remote = remote = is_network_filesystem(self.path)
         if remote:
             self._warn_of_network()
             if _in_wal_mode(connection):
-                connection.execute("PRAGMA journal_mode = DELETE")
+                self._leave_wal_mode(connection)
         if schema.is_empty(connection, self.path):
             if not remote:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -127,7 +129,7 @@ class OwnFile:
         connection = self._connect()
         try:
             self._prepare(connection)
-            if not is_network_filesystem(self.path):
+            if not self._remote:
                 if not _in_wal_mode(connection):  # an exported file, or one that was on a network file system
                     connection.execute("PRAGMA journal_mode = WAL")
                 # What a power failure can take away is computed again; without one nothing is lost.
@@ -136,6 +138,36 @@ class OwnFile:
             connection.close()
             raise
         return connection
+
+    def _leave_wal_mode(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY:
+                raise
+            raise self._in_use_elsewhere() from error
+
+    def _guarded(self, operation: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
+        """Return `operation`, undone where the host that has the disk has turned on the write-ahead log.
+
+        That is shared memory, which a network file system does not share: the file would be damaged.
+        """
+        if not self._remote:
+            return operation
+
+        def guarded(connection: sqlite3.Connection) -> T:
+            answer = operation(connection)
+            if _in_wal_mode(connection):
+                raise self._in_use_elsewhere()
+            return answer
+
+        return guarded
+
+    def _in_use_elsewhere(self) -> ServiceUnavailable:
+        return ServiceUnavailable(
+            f"{self.path} is in use on the host whose disk it is on, and cannot be shared with it over the"
+            " network: run seamless-init there and use its hashserver"
+        )
 
     def _warn_of_network(self) -> None:
         line = (

@@ -14,7 +14,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from hashserver.protocol import JSON_TYPE
 
@@ -64,6 +64,8 @@ class Answer(web.StreamResponse):
         The length to announce, where it is not that of `body`.
     """
 
+    _framed = True
+
     def __init__(
         self,
         request: web.BaseRequest,
@@ -75,7 +77,7 @@ class Answer(web.StreamResponse):
         # StreamResponse.__init__ is left out on purpose: it only makes what `prepare` here does not use
         self._answer_status = status
         self._body_bytes = b"" if request.method == "HEAD" else body
-        self._keep_alive = request.keep_alive and request.content.is_eof()
+        self._keep_alive = request.keep_alive and request.content.is_eof() and self._framed
         size = len(body) if length is None else length
         self._head_bytes = b"".join(
             (
@@ -147,7 +149,7 @@ class StreamAnswer(Answer):
     threads
         Where that is.
     length
-        The number of bytes; without one the body is sent in chunks.
+        The number of bytes; without one the body is sent in chunks, as far as the client knows them.
     """
 
     def __init__(
@@ -159,7 +161,8 @@ class StreamAnswer(Answer):
         threads: Executor,
         length: int | None = None,
     ) -> None:
-        self._chunked = length is None
+        self._chunked = length is None and request.version >= HttpVersion11
+        self._framed = self._chunked or length is not None  # else its end is that of the connection
         headers += b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
         super().__init__(request, status, b"", headers, -1 if length is None else length)
         self._parts, self._threads, self._left = parts, threads, length or 0
@@ -202,7 +205,7 @@ class StreamAnswer(Answer):
             return
         if self._chunked:
             transport.write(b"0\r\n\r\n")
-        elif self._left:
+        elif self._framed and self._left:
             transport.abort()
             raise ConnectionResetError("the source ended early")
 

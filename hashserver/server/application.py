@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
@@ -154,7 +155,7 @@ class Server:
 
     def protocol_factory(self) -> web.Server:
         """Return what makes a protocol for each connection of an event loop."""
-        return web.Server(
+        return _Protocols(
             self.handle,
             access_log=None,
             logger=_silent_logger(),
@@ -163,6 +164,28 @@ class Server:
             read_bufsize=_READ_BUFFER,
             auto_decompress=False,
         )
+
+
+class _Protocol(web.RequestHandler):
+    """Answers what is no request at all in our own words: aiohttp's quote it, perhaps with a token."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to a request that the parser refused."""
+        reason = re.split("[:\"']", message or "")[0].strip()
+        return error_answer(request, status, f"not a request in HTTP/1.1: {reason or 'unreadable'}")
+
+
+class _Protocols(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
 
 
 def _find(path: str) -> tuple[dict[str, Route], str | None]:

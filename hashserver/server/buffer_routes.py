@@ -36,7 +36,7 @@ _FIXED = (
     content_type(BYTES_TYPE)
     + b"Cache-Control: private, max-age=31536000, immutable\r\nAccept-Ranges: bytes\r\n"
 )
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})").fullmatch
+_RANGE = re.compile(r"bytes=([0-9]{0,99})-([0-9]{0,99})", re.IGNORECASE).fullmatch
 
 
 class Part(NamedTuple):
@@ -63,8 +63,8 @@ async def get_buffer(service: Service, request: web.BaseRequest, checksum: Check
         data = os.read(fd, size + 1) if request.method == "GET" else b""
     finally:
         os.close(fd)
-    if len(data) != size and data:
-        raise BufferMissing(checksum)
+    if request.method == "GET" and len(data) != size:
+        raise BufferMissing(checksum)  # somebody cut the file
     service.metrics.sent += len(data)
     return Answer(request, 200, data, _headers(checksum), length=size)
 
@@ -125,7 +125,9 @@ def _names(header: str | None, checksum: Checksum) -> bool:
 
 
 def parse_range(text: str, size: int) -> Part | None:
-    """Return the part that a Range header names; None for several parts, which nobody needs to be given.
+    """Return the part that a Range header names; None where that is to be ignored.
+
+    Several parts are (nobody needs to be given them), and other units than bytes (RFC 9110 demands it).
 
     Raises
     ------
@@ -133,7 +135,7 @@ def parse_range(text: str, size: int) -> Part | None:
         If there is no such part.
     """
     text = text.replace(" ", "")
-    if "," in text:
+    if "," in text or not text.lower().startswith("bytes="):
         return None
     match = _RANGE(text)
     if match is None or match.groups() == ("", ""):
@@ -150,18 +152,17 @@ async def put_buffer(service: Service, request: web.BaseRequest, checksum: Check
     """Store the body, which must be the bytes of the checksum."""
     service.demand_writable()
     check_length(request, service.max_size)
-    known = request.content_length is not None
-    if known:  # one of another length is damaged, and mended by what comes
-        known = await _lengths(service, [checksum]) == [request.content_length]
+    (there,) = await _lengths(service, [checksum])
+    known = there == request.content_length  # one of another length is damaged, and mended by what comes
     if known and expects_permission(request):
-        return json_answer(request, {"checksum": checksum, "length": request.content_length})
+        return json_answer(request, {"checksum": checksum, "length": there})
     consume = partial(_compare if known else _store, service.store, checksum)
     try:
-        length = await receive(request, service.threads, consume, service.max_size)
+        length = await receive(request, service.uploads, consume, service.max_size)
     except BufferCorrupt as error:
         return error_answer(request, 400, f"nothing was kept: {error}")
     service.metrics.received += length
-    return json_answer(request, {"checksum": checksum, "length": length}, 200 if known else 201)
+    return json_answer(request, {"checksum": checksum, "length": length}, 200 if there == length else 201)
 
 
 async def _lengths(service: Service, checksums: list[Checksum]) -> list[int]:
@@ -190,7 +191,7 @@ async def post_buffer(service: Service, request: web.BaseRequest) -> Answer:
     """Store the body and answer with its checksum."""
     service.demand_writable()
     known, checksum, length = await receive(
-        request, service.threads, partial(_store_unnamed, service.store), service.max_size
+        request, service.uploads, partial(_store_unnamed, service.store), service.max_size
     )
     service.metrics.received += length
     return json_answer(request, {"checksum": checksum, "length": length}, 200 if known else 201)
@@ -201,7 +202,7 @@ def _store_unnamed(store: Store, parts: Iterator[bytes]) -> tuple[bool, Checksum
         for part in parts:
             writer.write(part)
         checksum = writer.finish()
-        known = store.has([checksum])[0] >= 0
+        known = store.has([checksum])[0] == writer.size
         return known, *writer.commit()
 
 
@@ -214,6 +215,7 @@ async def delete_buffer(service: Service, request: web.BaseRequest, checksum: Ch
 
 async def verify(service: Service, request: web.BaseRequest, checksum: Checksum) -> Answer:
     """Read a buffer back; a corrupt one is put into quarantine."""
+    service.demand_writable()
     intact = await service.run(service.store.verify, checksum)
     service.metrics.corrupt += not intact
     return json_answer(request, {"intact": intact})

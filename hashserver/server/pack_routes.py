@@ -107,7 +107,7 @@ def _exactly(file: Any, size: int) -> Iterator[bytes]:
 async def put_pack(service: Service, request: web.BaseRequest) -> Answer:
     """Store the members of a pack, each for itself."""
     service.demand_writable()
-    stored, size, rejected = await receive(request, service.threads, partial(_unpack, service))
+    stored, size, rejected = await receive(request, service.uploads, partial(_unpack, service))
     service.metrics.received += size
     return json_answer(request, {"stored": stored, "rejected": rejected})
 

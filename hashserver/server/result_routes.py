@@ -20,7 +20,6 @@ from hashserver.server.uploads import read_body
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from hashserver.results.database import Result
     from hashserver.server.service import Service
 
 _LONGEST_RECORD = 16 << 20
@@ -80,12 +79,14 @@ async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -
     service.demand_writable()
     document = await _document(request)
     value = (_text(document, "format"), Checksum(_text(document, "checksum")))
-    members = [Checksum(member) for member in document.get("members") or ()]
+    members = document.get("members") or []
+    if not isinstance(members, list):
+        raise UsageError("members must be a list of checksums")
     record = document.get("record")
     if record is not None and not isinstance(record, dict):
         raise UsageError("a record must be a JSON object")
     try:
-        await service.run(service.database.put, tf, *value, record, members)
+        await service.run(service.database.put, tf, *value, record, [Checksum(m) for m in members])
     except Irreproducible as error:
         known = {"error": str(error), "known": error.known, "found": error.found}
         return json_answer(request, known, 409)
@@ -98,7 +99,7 @@ async def contest(service: Service, request: web.BaseRequest, tf: Checksum) -> A
     moved = await service.run(service.database.contest, tf, bool(_number(request, "undo")))
     if moved is None:
         return error_answer(request, 404, f"no result of {tf} is known")
-    return json_answer(request, _plain(moved))
+    return json_answer(request, moved._asdict())
 
 
 async def put_deferred(service: Service, request: web.BaseRequest, key: Checksum) -> Answer:
@@ -134,7 +135,7 @@ async def get_producers(service: Service, request: web.BaseRequest, checksum: Ch
 async def get_irreproducible(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
     """Answer with the results that were contested or differ."""
     results = await service.run(service.database.irreproducible, tf)
-    return json_answer(request, [_plain(result) for result in results])
+    return json_answer(request, [result._asdict() for result in results])
 
 
 async def get_counts(service: Service, request: web.BaseRequest) -> Answer:
@@ -158,14 +159,16 @@ def _export(service: Service) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _plain(result: Result) -> dict[str, Any]:
-    return result._asdict()
-
-
 async def _document(request: web.BaseRequest) -> dict[str, Any]:
-    document = parse_json(await read_body(request, _LONGEST_RECORD))
+    body = await read_body(request, _LONGEST_RECORD)
+    document = parse_json(body)
     if not isinstance(document, dict):
         raise UsageError("the body must be a JSON object")
+    if b"\\ud" in body.lower():  # halves of characters, which UTF-8 and SQLite do not have
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise UsageError("the body has a text that is not Unicode") from None
     return document
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _THREADS = 64
-"""Each upload holds one while it lasts; they mostly wait."""
+_UPLOADS = 128
+"""An upload holds a thread while it lasts: they have their own, so that slow clients keep nobody waiting."""
 
 
 class Service:
@@ -53,6 +54,7 @@ class Service:
         self.read_only, self.max_size = read_only, max_size
         self.metrics = Metrics()
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hashserver")
+        self.uploads = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload")
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Call a function in a thread."""
@@ -61,10 +63,11 @@ class Service:
     def demand_writable(self) -> None:
         """Raise `ReadOnly` if nothing may be written."""
         if self.read_only:
-            raise ReadOnly("this server was started with --read-only: it takes no data and no results")
+            raise ReadOnly("this server was started with --read-only: nothing can be changed by it")
 
     def close(self) -> None:
         """Wait for what the threads still do, and let go of store and database."""
-        self.threads.shutdown(wait=True, cancel_futures=True)
+        for pool in (self.uploads, self.threads):
+            pool.shutdown(wait=True, cancel_futures=True)
         self.database.close()
         self.store.close()

@@ -81,6 +81,7 @@ class NodeCache:
         try:
             for name in ("", "/.admitted", "/.fetching", "/.incoming"):
                 os.makedirs(self.directory + name, mode=0o700, exist_ok=True)
+            self._clean()
         except OSError as error:
             raise write_error(error, self.directory) from error
 
@@ -132,13 +133,12 @@ class NodeCache:
         """Return the number of bytes in the cache."""
         return sum(entry.size for entry in self._entries())
 
-    def clean(self) -> int:
-        """Remove what dead processes left behind; return how many files that were."""
-        removed = remove_abandoned(f"{self.directory}/.incoming")
+    def _clean(self) -> None:
+        """Remove what dead processes left behind."""
+        remove_abandoned(f"{self.directory}/.incoming")
         for name in os.listdir(f"{self.directory}/.fetching"):
             with suppress(OSError), _Lock(f"{self.directory}/.fetching/{name}", wait=False):
-                removed += 1  # the lock's end removes its file
-        return removed
+                pass  # the lock's end removes its file
 
     # ------------------------------------------------------------------ fetching
 
@@ -187,7 +187,7 @@ class NodeCache:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             os.rename(incoming, path)
             state = _state(os.stat(path))
-            _write_record(self._record(checksum), f"{incoming}-record", state)
+            _write_record(self._record(checksum), f"{incoming}.record", state)
             total.bytes += state.size
             if total.bytes > self.limit:
                 self._evict(total, checksum)

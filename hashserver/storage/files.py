@@ -302,6 +302,7 @@ def remove_abandoned(directory: str) -> int:
 
     A live writer holds a lock on its own. It has none in the instant between making and locking
     it, so that a file of the last seconds is left alone, unless its process is known to be gone.
+    Locks of another host may not be seen here: what is from there is left alone for a day.
     """
     import time
 
@@ -313,7 +314,7 @@ def remove_abandoned(directory: str) -> int:
     for name in names:
         path = f"{directory}/{name}"
         try:
-            old = time.time() - os.stat(path).st_mtime > 10 or _is_dead(name)
+            old = time.time() - os.stat(path).st_mtime > _seconds_to_wait(name)
             if old and _is_unlocked(path):
                 os.unlink(path)
                 removed += 1
@@ -322,13 +323,12 @@ def remove_abandoned(directory: str) -> int:
     return removed
 
 
-def _is_dead(name: str) -> bool:
-    host, _, rest = name.partition("-" + (pid := _pid_of(name)) + "-")
-    return bool(rest) and host == os.uname().nodename and not os.path.exists(f"/proc/{pid}")
-
-
-def _pid_of(name: str) -> str:
-    return name.rsplit("-", 3)[1] if name.count("-") >= 3 else "?"
+def _seconds_to_wait(name: str) -> float:
+    """Return after how long without a change a file named HOST-PROCESS-…-… may be that of a dead writer."""
+    host, process, *rest = name.rsplit("-", 3)
+    if rest[1:] and host != os.uname().nodename:
+        return 86400.0
+    return 10.0 if not rest[1:] or os.path.exists(f"/proc/{process}") else -1.0
 
 
 def _is_unlocked(path: str) -> bool:

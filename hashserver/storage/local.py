@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum, hash_bytes, hash_descriptor
 from hashserver.errors import (
+    BufferCorrupt,
     BufferMissing,
+    HashserverError,
     LinkRefused,
     OriginalChanged,
     ServiceUnavailable,
@@ -112,6 +114,7 @@ class LocalStore(Store):
             os.close(fd)
         found = hash_bytes(data)
         if found != checksum:
+            self._put_aside(checksum)
             check(checksum, found, self.url)
         return data
 
@@ -123,10 +126,18 @@ class LocalStore(Store):
                 receive(checksum, [read_all(source, state.st_size)], path, executable, self.url)
             else:
                 self._get_large(checksum, source, path, executable)
+        except BufferCorrupt:
+            self._put_aside(checksum)
+            raise
         except OSError as error:
             raise local_error(error, path) from error
         finally:
             os.close(source)
+
+    def _put_aside(self, checksum: Checksum) -> None:
+        """Have a corrupt buffer out of the way, so that it can be stored or computed again."""
+        with suppress(HashserverError):  # a store that cannot be written keeps it
+            self.verify(checksum)
 
     def _get_large(self, checksum: Checksum, source: int, path: Path, executable: bool | None) -> None:
         with Download(path) as target:
@@ -379,6 +390,8 @@ class LocalStore(Store):
     def _new_file(self, directory: str | None = None) -> NewFile:
         """Return a new file on the disk of `directory`, by default the root: near where it will be named."""
         directory = directory or self.root
+        if not self._numbers:
+            self.clean()  # where no server does it, the next process that writes
         self._numbers += 1
         temporary = f"{self.root}/.tmp/{os.uname().nodename}-{os.getpid()}-{id(self):x}-{self._numbers}"
         try:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum, hash_bytes, hash_descriptor
-from hashserver.errors import BufferMissing, HashserverError, NoSpace, ServiceUnavailable
+from hashserver.errors import BufferMissing, HashserverError, NoSpace, ReadOnly, ServiceUnavailable
 from hashserver.storage.asyncfs import abort_uploads, lengths
 from hashserver.storage.files import Download, is_executable, write_all, write_error
 from hashserver.storage.remotefs import open_filesystem, shown, spool, translate
@@ -250,7 +250,10 @@ class FsspecStore(Store):
         """Remove what dead writers left behind; return how many files that were."""
         fs, root = self._connect()
         if hasattr(fs, "_call_s3"):
-            return self._call(abort_uploads, fs, root)
+            try:
+                return self._call(abort_uploads, fs, root, writing=True)
+            except ReadOnly:
+                return 0  # keys that may not do that: it is left to the bucket's own rules
         if self._direct:
             return 0
         try:

@@ -372,6 +372,8 @@ def open_store(url: Path, **options: Any) -> Store:
     """
     text = os.fspath(url)
     scheme, separator, rest = text.partition("://")
+    if not text or (scheme == "file" and separator and not rest.startswith("/")):
+        raise UsageError(f"a store is a directory, file:///DIRECTORY or another URL, not {text!r}")
     if not separator or scheme == "file":
         from hashserver.storage.local import LocalStore
 

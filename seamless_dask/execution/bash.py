@@ -121,7 +121,7 @@ class _Runner:
                 if not error.stderr and attempt.stderr:
                     error.args = (error.args[0], error.exit_status, attempt.stderr)
                     error.stderr = attempt.stderr
-                error.record = attempt.record  # type: ignore[attr-defined]
+                error.record = attempt.record
                 raise
             finally:
                 attempt.close()
@@ -222,9 +222,8 @@ class _Attempt:
         """Return the words that start the shell, and its environment."""
         env = environment.variables(self._inner, self._transformation, self._options, os.environ)
         flags = environment.shell_flags(self._transformation)
-        text = code = self._code.decode("utf-8", "surrogateescape")
-        if "pipefail" in flags:
-            text = pipelines.excuse(code)
+        code = self._code.decode("utf-8", "surrogateescape")
+        text = pipelines.excuse(code, flags)
         before = environment.prelude(
             self._options, f"{self._inner.control}/phase", marked=text != code, source=os.environ
         )

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 BIN = Path(sys.executable).parent
+SLOW = "echo begun >> {mark}; while ! test -e {go}; do sleep 0.02; done; echo done"
 
 
 class Done(NamedTuple):
@@ -115,3 +120,24 @@ def contents(root: Path) -> dict[str, bytes]:
     """The files below `root` without its own sidecars."""
     own = {root / ".CHECKSUM", root / ".INDEX"}
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p not in own}
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait for what another process is about to do."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def slow(work: Path, tmp_path: Path) -> tuple[str, Path, Path]:
+    """A command that begins, tells so, and waits until it may end."""
+    (work / "seamless.toml").write_text('isolation = "none"\n')
+    mark, go = tmp_path / "begun", tmp_path / "go"
+    return SLOW.format(mark=mark, go=go), mark, go
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err.decode()

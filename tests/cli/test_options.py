@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seamless_cli.options import TAIL, duration, parse, parser, size
+from seamless_cli.option_table import duration, parser, size
+from seamless_cli.options import TAIL, parse
 from seamless_dask.errors import UsageError
 
 
@@ -80,6 +81,10 @@ def test_a_line_is_split(argv: list[str], text: str, given: dict[str, object]) -
         (["-i"], "expected one argument"),
         (["cmd", "\udcff"], "not UTF-8"),
         (["--undo", "--dry-run", "cmd"], "exclude each other"),
+        (["--dry-run", "--write-job", "job", "cmd"], "exclude each other"),
+        (["--input", "", "cmd"], "--input was given an empty name"),
+        (["-w", "", "cmd"], "-w was given an empty name"),
+        (["--write-job=", "cmd"], "--write-job was given an empty name"),
     ],
 )
 def test_a_usage_error_is_one_line(argv: list[str], message: str) -> None:

@@ -5,19 +5,18 @@ import json
 import os
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from .conftest import ended
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from .conftest import Cli
 
 HELLO = hashlib.sha256(b"hello\n").hexdigest()
-SLOW = "echo begun > {mark}; while ! test -e {go}; do sleep 0.02; done; echo done"
 
 
 @pytest.fixture
@@ -25,27 +24,6 @@ def hello(work: Path) -> Path:
     path = work / "a.txt"
     path.write_text("hello\n")
     return path
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait for what another process is about to do."""
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def slow(work: Path, tmp_path: Path) -> tuple[str, Path, Path]:
-    """A command that begins, tells so, and waits until it may end."""
-    (work / "seamless.toml").write_text('isolation = "none"\n')
-    mark, go = tmp_path / "begun", tmp_path / "go"
-    return SLOW.format(mark=mark, go=go), mark, go
-
-
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err.decode()
 
 
 def test_prints_standard_output_as_it_is(cli: Cli, hello: Path) -> None:
@@ -304,92 +282,6 @@ def test_write_job_can_be_run_by_hand(cli: Cli, work: Path, hello: Path) -> None
 
 def test_direct_print_shows_stderr_while_it_runs(cli: Cli) -> None:
     assert "to stderr\n" in cli("seamless-run", "--direct-print", "echo to stderr >&2; echo out").stderr
-
-
-def test_ctrl_c_cancels(cli: Cli, work: Path, slow: tuple[str, Path, Path]) -> None:
-    command, mark, _ = slow
-    process = cli.start("seamless-run", "-cp", ":out", command)
-    wait_for(mark.exists)
-    assert (work / "out.FUTURE").exists()
-    os.killpg(process.pid, signal.SIGINT)
-    status, out, err = ended(process)
-    assert (status, out) == (130, b"")
-    assert err.splitlines()[-1] == "seamless-run: interrupted"
-    assert not (work / "out.FUTURE").exists()
-    assert "running     nothing" in cli("seamless-status").text
-
-
-def test_two_at_once_run_it_once(cli: Cli, work: Path, slow: tuple[str, Path, Path]) -> None:
-    command, mark, go = slow
-    command = command.replace(">", ">>", 1)
-    processes = [cli.start("seamless-run", command) for _ in range(2)]
-    wait_for(mark.exists)
-    wait_for(lambda: "2 askers" in cli("seamless-status").text)
-    go.touch()
-    assert [ended(process)[:2] for process in processes] == [(0, b"done\n")] * 2
-    assert mark.read_text() == "begun\n"
-
-
-def test_a_killed_asker_leaves_the_work_and_a_rerun_attaches(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    command, mark, go = slow
-    command = command.replace(">", ">>", 1)
-    process = cli.start("seamless-run", "-cp", ":out", command)
-    wait_for(mark.exists)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert "still being computed" in cli("seamless-download", "out", status=1).error
-    again = cli.start("seamless-run", "-cp", ":out", command)
-    wait_for(lambda: "2 askers" in cli("seamless-status").text)
-    go.touch()
-    assert ended(again)[0] == 0
-    assert (work / "out").read_text() == "done\n"
-    assert mark.read_text() == "begun\n"
-    assert not (work / "out.FUTURE").exists()
-
-
-def test_a_future_of_a_finished_job_is_settled_by_a_download(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    command, mark, go = slow
-    process = cli.start("seamless-run", "-cp", ":out", command)
-    wait_for(mark.exists)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    go.touch()
-    wait_for(lambda: "running     nothing" in cli("seamless-status").text)
-    cli("seamless-download", "out")
-    assert (work / "out").read_text() == "done\n"
-    assert not (work / "out.FUTURE").exists()
-
-
-def test_a_run_depends_on_what_is_still_computed(cli: Cli, work: Path, slow: tuple[str, Path, Path]) -> None:
-    command, mark, go = slow
-    first = cli.start("seamless-run", "-cp", ":out.txt", command)
-    wait_for(mark.exists)
-    second = cli.start("seamless-run", "tr", "a-z", "A-Z", "--stdin", "out.txt")
-    third = cli.start("seamless-run", "cat", "out.txt")
-    go.touch()
-    assert ended(first)[0] == 0
-    assert ended(third)[:2] == (0, b"done\n")
-    second.kill()
-    second.communicate()
-    assert cli("seamless-run", "cat", "out.txt").text == "done\n"
-
-
-def test_a_future_whose_job_died_is_computed_again(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    command, mark, go = slow
-    process = cli.start("seamless-run", "-cp", ":out.txt", command)
-    wait_for(mark.exists)
-    runner = json.loads(cli("seamless-status", "--json").stdout)["jobs"][0]["pid"]
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    os.kill(runner, signal.SIGKILL)
-    go.touch()
-    assert cli("seamless-run", "cat", "out.txt").stdout == b"done\n"
 
 
 def test_an_interrupted_upload_is_one_line(cli: Cli, work: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,28 @@ def test_a_file_that_is_in_use_is_not_replaced(path: str) -> None:
     with pytest.raises(FileExistsError):
         create_token_file(path)
     assert Path(path).read_text() == before
+
+
+def test_of_many_that_start_at_once_one_makes_the_file_and_none_reads_half_of_it(tmp_path: Path) -> None:
+    made, read = [], []
+    barrier = threading.Barrier(8)
+
+    def start() -> None:
+        for number in range(20):
+            path = str(tmp_path / str(number))
+            barrier.wait()
+            with contextlib.suppress(FileExistsError):
+                create_token_file(path)
+                made.append(path)
+            read.append(len(read_token_file(path)))
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == len(os.listdir(tmp_path)) == 20
+    assert read == [2] * 160
 
 
 def test_new_tokens_differ(tmp_path: Path) -> None:

@@ -75,6 +75,20 @@ def test_the_network_needs_tls(tmp_path: Path) -> None:
     assert "--tls-cert" in refusal(tmp_path, "--host", "0.0.0.0")
 
 
+@pytest.mark.parametrize("host", ["", "a..b", "no.such.host.invalid"])
+def test_what_is_no_host_is_refused(tmp_path: Path, host: str) -> None:
+    assert f"--host {host!r}" in refusal(tmp_path, "--host", host)
+
+
+def test_a_ready_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "missing" / "ready")
+    done = subprocess.run(
+        command(tmp_path, "--ready-file", path), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"hashserver: cannot write the ready file {path}: ")
+
+
 def test_half_of_tls_is_refused(tmp_path: Path) -> None:
     assert "belong together" in refusal(tmp_path, "--tls-cert", "x")
 
@@ -108,7 +122,7 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     assert "999" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("store", ["http://127.0.0.1:1", "nosuchscheme://x"])
+@pytest.mark.parametrize("store", ["http://127.0.0.1:1", "nosuchscheme://x", "", "file://relative"])
 def test_a_store_that_cannot_be_used_is_refused(tmp_path: Path, store: str) -> None:
     refusal(tmp_path, "--store", store)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.errors import InvalidPack
+from hashserver.errors import InvalidPack, TooLarge
 from hashserver.protocol import PackReader, pack
 
 Members = list[tuple[Checksum, bytes | None]]
@@ -62,5 +62,5 @@ def test_a_pack_that_lost_a_member_in_the_middle_is_noticed() -> None:
 
 def test_a_member_over_the_limit_is_refused_before_its_bytes_arrive() -> None:
     head = hashlib.sha256(b"").digest() + (1 << 50).to_bytes(8, "big")
-    with pytest.raises(InvalidPack, match="too long"):
+    with pytest.raises(TooLarge, match="1048576 bytes"):
         unpack([head], max_member=1 << 20)

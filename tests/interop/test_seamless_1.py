@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.xdist_group("seamless-1"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 RELEASE = "seamless-suite==1.4.3"
 
 

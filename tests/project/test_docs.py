@@ -12,7 +12,11 @@ from typing import NamedTuple
 
 import pytest
 
+from seamless_cli.option_table import parser
+
 ROOT = Path(__file__).parents[2]
+README_FILES = "mkdir data && printf '2\\n1\\n' > data/input.txt"
+"""What the README takes for granted."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -27,11 +31,12 @@ class Block(NamedTuple):
 
 def _blocks() -> list[Block]:
     found = []
-    for page in PAGES[1:]:
+    for page in PAGES:
         examples = re.findall(r"^```console( once)?\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
         for number, (once, text) in enumerate(examples, 1):
             lines = text.splitlines()
-            script = [line[2:] for line in lines if line.startswith(("$ ", "> "))]
+            script = [README_FILES] if page.stem == "README" else []
+            script += [line[2:] for line in lines if line.startswith(("$ ", "> "))]
             output = [line for line in lines if not line.startswith(("$ ", "> "))]
             shown = "".join(f"{line}\n" for line in output)
             found.append(Block(f"{page.stem}-{number}", "\n".join(script) + "\n", shown, bool(once)))
@@ -70,6 +75,13 @@ def test_example(block: Block, tmp_path: Path, home: Path) -> None:
     before = jobs.stat().st_mtime_ns if jobs.exists() else None
     _run(block, tmp_path / "here")
     assert (jobs.stat().st_mtime_ns if jobs.exists() else None) == before, "something ran again"
+
+
+def test_every_option_stands_in_the_docs() -> None:
+    table = (ROOT / "docs" / "seamless-run.md").read_text()
+    names = {name for action in parser()._actions for name in action.option_strings}
+    missing = [name for name in names - {"-h", "--help", "--verbose", "--quiet"} if f"`{name}" not in table]
+    assert missing == []
 
 
 def test_pages_link_to_pages_that_exist() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,13 +137,43 @@ def test_a_strangers_file_in_a_public_directory_is_refused(tmp_path: Path) -> No
         load({}, str(tmp_path))
 
 
-def test_a_running_server_of_the_cache_is_used(home: Path, tmp_path: Path) -> None:
-    ready = {"url": "http://127.0.0.1:1", "pid": os.getpid(), "host": os.uname().nodename, "token_file": "/t"}
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks like a hashserver."""
+    started = subprocess.Popen(["hashserver", "600"], executable=shutil.which("sleep"))
+    yield started
+    started.kill()
+    started.wait()
+
+
+def test_a_running_server_of_the_cache_is_used(
+    home: Path, tmp_path: Path, process: subprocess.Popen[bytes]
+) -> None:
+    ready = {"url": "http://127.0.0.1:1", "pid": process.pid, "host": os.uname().nodename, "token_file": "/t"}
     (home / "cache").mkdir()
     (home / "cache" / "hashserver.json").write_text(json.dumps(ready))
     found = load({}, str(tmp_path))
     assert (found.stores, found.database, found.token_file) == ((ready["url"],), ready["url"], "/t")
     assert load({"store": "/x"}, str(tmp_path)).hashserver is None
+
+
+@pytest.mark.parametrize("whose", ["a zombie's", "another program's"])
+def test_a_number_that_is_no_servers_any_more(
+    whose: str, home: Path, tmp_path: Path, process: subprocess.Popen[bytes]
+) -> None:
+    number = process.pid
+    process.kill()
+    os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)  # a zombie from now on
+    other = subprocess.Popen(["sleep", "600"]) if whose == "another program's" else None
+    number = other.pid if other else number
+    (home / "cache").mkdir()
+    ready = {"url": "http://127.0.0.1:1", "pid": number, "host": os.uname().nodename}
+    (home / "cache" / "hashserver.json").write_text(json.dumps(ready))
+    found = load({}, str(tmp_path))
+    if other:
+        other.kill()
+        other.wait()
+    assert found.hashserver is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -12,6 +13,8 @@ from hashserver.errors import BufferMissing, Irreproducible
 from seamless_dask import collection
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.fingertip import fingertip, fingertip_value
+from seamless_dask.holding import JobSupervisor, join
+from seamless_dask.jobdir import Asker
 from seamless_dask.options import Options
 from seamless_dask.transformation import ResultSpec, Value
 
@@ -118,3 +121,32 @@ def test_a_circle_ends(lab: Any) -> None:
         lab.context.database.put(lab.store("cat i", inputs={"i": one}), *other)
     with pytest.raises(BufferMissing):
         fingertip(lab.context, x.checksum)
+
+
+def test_two_processes_that_need_each_others_lost_bytes(lab: Any) -> None:
+    """One waits for what we run, while we wait for what it runs."""
+    data = lab.file(b"S\n")
+    there = lab.store("sed s/S/R/ x", inputs={"x": data})
+    other = lab.run(there)
+    back = lab.store("sed s/R/S/ x", inputs={"x": other})
+    assert lab.run(back).checksum == data.checksum
+    lab.context.store.delete(data.checksum)
+    lab.context.store.delete(other.checksum)
+    job = lab.job(there)
+    with job.guard():
+        lock = job.try_lock()
+        job.describe(os.getpid(), None)
+        job.register(Asker())
+    supervisor = JobSupervisor(job, None)
+    asker = lab.asker(lab.store("cat x", inputs={"x": data}))  # holds `back`, for which it needs `there`
+    lab.wait_until(lambda: lab.job(back).running() and len(job.waiting()) == 2)
+
+    def gave_way(_: object) -> Value:
+        raise BufferMissing(data.checksum, "the other one noticed first that this needs itself")
+
+    with pytest.raises(BufferMissing, match="needs itself"):
+        join(lab.job(back), supervisor, False, gave_way)
+    os.close(lock)
+    assert asker.stdout is not None
+    answer = json.loads(asker.stdout.read())
+    assert (answer["error"], "needs itself" in answer["message"]) == ("BufferMissing", True)

@@ -113,6 +113,52 @@ def test_interrupting_one_of_two_leaves_the_other(lab: Any) -> None:
     assert lab.ran() == ["ran"]
 
 
+def test_who_was_killed_does_not_keep_it_from_being_stopped(lab: Any) -> None:
+    gate = lab.gate()
+    key = lab.store(f"{gate.command}; echo done")
+    killed = lab.asker(key)
+    shell = gate.wait()
+    killed.kill()
+    killed.wait()
+    rerun = lab.asker(key)
+    lab.await_askers(key, 2)
+    rerun.send_signal(signal.SIGINT)
+    assert told(rerun) == {"error": "interrupted"}
+    lab.await_end(key)
+    assert not lab.is_alive(shell)
+    assert lab.leftovers() == []
+
+
+def test_interrupting_a_pipeline_stops_a_step_that_only_the_dead_asked_for(lab: Any) -> None:
+    gate = lab.gate()
+    step = lab.store(f"{gate.command}; echo 1")
+    killed = lab.asker(step)
+    shell = gate.wait()
+    killed.kill()
+    killed.wait()
+    pipeline = lab.asker(lab.store("cat x", inputs={"x": Deferred(step)}))
+    lab.await_askers(step, 2)
+    pipeline.send_signal(signal.SIGINT)
+    assert told(pipeline) == {"error": "interrupted"}
+    lab.await_end(step)
+    assert not lab.is_alive(shell)
+
+
+def test_one_who_did_not_mean_to_wait_still_counts(lab: Any) -> None:
+    gate = lab.gate()
+    key = lab.store(f"{gate.command}; echo done")
+    detached = jobs.submit(lab.context, key, Options(isolation="none"), detached=True)
+    gate.wait()
+    asker = lab.asker(key)
+    lab.await_askers(key, 2)
+    asker.send_signal(signal.SIGINT)
+    told(asker)
+    gate.open()
+    lab.await_end(key)
+    assert detached.value is None
+    assert lab.context.database.get(key) is not None
+
+
 def test_cancelling_withdraws_everybody(lab: Any) -> None:
     gate = lab.gate()
     key = lab.store(f"{gate.command}; echo done")
@@ -146,7 +192,7 @@ def test_a_killed_runner_is_replaced(lab: Any) -> None:
 def test_runners_lost_too_often_are_named(lab: Any) -> None:
     key = lab.store("kill -9 $PPID; sleep 600")
     with pytest.raises(
-        WorkerLost, match=r"2 runners were lost: process \d+ on .* was killed by SIGKILL; process"
+        WorkerLost, match=r"2 runners were lost: processes \d+, \d+ on \S+ was killed by SIGKILL$"
     ):
         lab.run(key, Options(isolation="none", retries=1))
     assert lab.leftovers() == []

@@ -143,9 +143,9 @@ def test_the_systems_fault_is_given_up_with_each_loss_named(
     lab: Any, worker: Any, unreliable: list[Exception]
 ) -> None:
     key = lab.store("echo 1")
-    unreliable += [ServiceUnavailable("no answer"), OSError("broken disk")]
-    with pytest.raises(WorkerLost, match="after 2 attempts: no answer; broken disk"):
-        task.run(key, Options(retries=1).to_json())
+    unreliable += [ServiceUnavailable("no answer"), OSError("broken disk"), ServiceUnavailable("no answer")]
+    with pytest.raises(WorkerLost, match=r"after 3 attempts on \S+: no answer \(2 times\); broken disk$"):
+        task.run(key, Options(retries=2).to_json())
     assert lab.context.database.failures(key) == []
 
 

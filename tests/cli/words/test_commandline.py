@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seamless_cli.words import commandline
@@ -199,6 +199,7 @@ QUOTED = st.text(st.sampled_from('ab $*;"é\n'), max_size=5).map(lambda text: f"
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(PLAIN | QUOTED, min_size=1, max_size=3).map("".join), min_size=1, max_size=4))
+@example(["==''", "==a"])
 def test_the_short_way_agrees_with_the_grammar(words: list[str]) -> None:
     text = " ".join(["cat", *words])
     short, long = commandline._parse_simple(text), commandline._parse_any(text)

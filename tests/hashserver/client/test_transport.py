@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from hashserver.auth import READ, Token
+from hashserver.auth import READ, Token, create_token_file
 from hashserver.checksum import hash_bytes
-from hashserver.client.buffers import Client
+from hashserver.client.buffers import Client, connect
+from hashserver.client.results import connect_database
 from hashserver.client.transport import Transport
-from hashserver.errors import ServiceUnavailable, UsageError
+from hashserver.errors import AuthenticationFailed, ServiceUnavailable, UsageError
 
 Script = Callable[[socket.socket, int], None]
 
@@ -125,6 +126,26 @@ def test_a_token_goes_to_another_host_only_by_tls(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("hashserver.client.transport._is_loopback", lambda address: False)
     with serving(script) as url, pytest.raises(UsageError, match="https"):
         Client(url, Token(READ, "secret-secret-secret")).has([hash_bytes(b"")])
+
+
+def test_a_token_goes_to_no_server_that_it_was_not_named_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_token_file(str(tmp_path / "tokens"))
+    monkeypatch.setenv("SEAMLESS_TOKEN_FILE", str(tmp_path / "tokens"))
+    heads = []
+
+    def script(sock: socket.socket, _: int) -> None:
+        heads.append(request_head(sock))
+        sock.sendall(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+
+    with serving(script) as url, connect(url) as client, connect_database(url) as database:
+        with pytest.raises(AuthenticationFailed):
+            client.has([hash_bytes(b"")])
+        with pytest.raises(AuthenticationFailed):
+            database.counts()
+    assert len(heads) == 2
+    assert b"authorization" not in b"".join(heads).lower()
 
 
 @pytest.mark.parametrize("url", ["http://", "ftp://x", "http://x:y", "http://user:pass@host:80", "x"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.errors import DatabaseError, HashserverError, NoSpace
+from hashserver.errors import DatabaseError, HashserverError, NoSpace, ServiceUnavailable
 from hashserver.results import ownfile, schema, sources
 from hashserver.results.database import Database, Put
 
@@ -386,6 +386,33 @@ class TestJournal:
             assert self.mode(path) == "delete"
         filled(path, "b")
         assert self.mode(path) == "wal"
+
+    def test_the_host_with_the_disk_and_another_one_never_share_a_write_ahead_log(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def on_network(*, is_true: bool) -> None:
+            monkeypatch.setattr(ownfile, "is_network_filesystem", lambda path: is_true)
+
+        path = tmp_path / "seamless.db"
+        here, there = Database(path), Database(path)
+        here.put(c("a"), "file", c("r"))
+        on_network(is_true=True)
+        with pytest.raises(ServiceUnavailable, match="seamless-init"):  # while it is open here, at once
+            there.get(c("a"))
+        here.close()
+        assert there.get(c("a")) is not None
+        there.put(c("b"), "file", c("r"))
+        on_network(is_true=False)
+        here.put(c("c"), "file", c("r"))  # the log is turned on under an open connection of the other host
+        on_network(is_true=True)
+        with pytest.raises(ServiceUnavailable, match="seamless-init"):
+            there.get(c("c"))
+        with pytest.raises(ServiceUnavailable, match="seamless-init"):
+            there.put(c("d"), "file", c("r"))
+        there.close()
+        on_network(is_true=False)
+        assert [here.get(c(name)) is not None for name in "abcd"] == [True, True, True, False]
+        here.close()
 
 
 class TestExport:

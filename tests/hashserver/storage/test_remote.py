@@ -25,6 +25,8 @@ from hashserver.errors import (
 from hashserver.storage.remote import FsspecStore
 from hashserver.storage.remotefs import scrub, shown, translate
 
+from ..conftest import drained, start_moto
+
 ABSENT = hash_bytes(b"absent")
 SECRET = "hunter2"
 
@@ -77,6 +79,20 @@ class TestErrors:
         use_s3(monkeypatch, s3_endpoint)
         with pytest.raises(ServiceUnavailable, match="create it first"):
             FsspecStore("s3://no-such-bucket/x").put(b"x")
+        with pytest.raises(ServiceUnavailable, match="create it first"):  # so that a server does not start
+            FsspecStore("s3://no-such-bucket/x").clean()
+
+    def test_keys_that_s3_does_not_know(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        process, url = start_moto(tmp_path_factory.mktemp("strict"), INITIAL_NO_AUTH_ACTION_COUNT="0")
+        with drained(process):
+            use_s3(monkeypatch, url)
+            store = FsspecStore("s3://bucket/x")
+            for use in (lambda: store.has([ABSENT]), lambda: store.get(ABSENT), lambda: store.put(b"x")):
+                with pytest.raises(AuthenticationFailed, match=r"s3://bucket/x .*credentials") as info:
+                    use()
+                assert "test-secret" not in str(info.value)
 
     def test_no_s3_credentials(self, monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
         use_s3(monkeypatch, s3_endpoint)

@@ -98,11 +98,12 @@ STRICT = [
 
 
 def bash(code: str, directory: Path) -> tuple[int, str]:
-    (directory / "prelude").write_text("unset BASH_ENV\n" + PRELUDE)
+    prelude = directory.parent / f"{directory.name}.prelude"  # not where the command looks
+    prelude.write_text("unset BASH_ENV\n" + PRELUDE)
     done = subprocess.run(
         ["bash", "-eo", "pipefail", "-c", excuse(code)],
         capture_output=True, text=True, cwd=directory, check=False, stdin=subprocess.DEVNULL,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "BASH_ENV": str(directory / "prelude")},
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "BASH_ENV": str(prelude)},
     )  # fmt: skip
     return done.returncode, done.stdout.rstrip("\n")
 
@@ -126,15 +127,74 @@ def test_failure(code: str, status: int, output: str, tmp_path: Path) -> None:
         "a | b &",
         "! { a; } | b",
         "time { a; } | b",
+        # these could see the marks
+        "trap 'echo failed' ERR; a | b",
+        "trap 'echo step' SIGDEBUG; a | b",
+        "set -eux; a | b",
+        "set -o xtrace; a | b",
+        "set -a; a | b",
+        "set | grep x",
+        "f() { a | b; }; export -f f; xargs bash -c f",
+        'f() { a | b; }; bash -c "$(declare -f f); f"',
+        "shopt -s lastpipe; a | read x",
     ],
 )
 def test_is_left_alone(code: str) -> None:
     assert excuse(code) == code
 
 
+def test_tracing_by_shell_flags_is_left_alone() -> None:
+    assert excuse("a | b", ["-xeo", "pipefail"]) == "a | b" == excuse("a | b", ["-e"])
+    assert excuse("a | b", ["-eu", "-o", "pipefail"]) != "a | b"
+
+
+ATTACKS = [
+    "set +e; (exit 6); echo $? | cat",
+    "f() { return 4; }; f || echo rc=$? | cat",
+    "set +e; (exit 6); ! echo $? | grep -q 6; echo $?",
+    'mkdir d; ls | wc -l; echo "$_"',
+    'mkdir d; ! ls | false; echo "$_"',
+    "readonly s=3; echo a | cat; echo $s",
+    "shift() { echo no; }; return() { echo no; }; set() { echo no; }; true | false || echo a | cat",
+    "for i in 1 2; do echo $i | cat || break; done; echo $i | cat",
+    "! echo a | cat; eval 'false | true'; echo no",
+    "cat <<\\EOF\n$(a | b)\nEOF\necho x | cat",
+    'cat <<E"O"F | cat\n$(a | b)\nEOF\necho x | cat',
+    "cat <<'E F'\n$(a | b)\nE\nE F\necho x | cat",
+    "cat <<EOF\n\\$(a | b) \\\\$(echo c | cat)\nEOF\necho x | cat",
+    "cat <<A; cat <<B\n$(echo 1 | cat) | x\nA\necho a | cat\nB\necho x | cat",
+    "x=$(cat <<'E'\na | b \"it's\nE\n); echo \"$x\" | cat",
+    "case b in (a|b) echo 2 | cat;; esac; echo $(case a in a) echo x | cat;; esac | cat)",
+    "echo $((5 | 2)) | cat; (( x = 4 << 1 | 1 )); echo $x | cat; echo ${x//|/ | } | cat",
+    'coproc { cat | cat; }; eval "exec ${COPROC[1]}>&-"; cat <&"${COPROC[0]}" | cat',
+    "echo a \\\n | cat # b |\necho c | # d\n cat",
+    "exit 4 | cat || echo r$?; exit 7 | cat",
+    "trap 'rc=$?; echo $rc' EXIT; true | (exit 9)",
+    "set +o pipefail; false | true; echo ok; true | false; echo no",
+    "echo a | cat\nexit 0\ngarbage ) ( | here",
+]
+
+
+@pytest.mark.parametrize("code", ATTACKS)
+def test_nothing_else_is_seen(code: str, tmp_path: Path) -> None:
+    marked, plain = tmp_path / "marked", tmp_path / "plain"
+    marked.mkdir()
+    plain.mkdir()
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", code], capture_output=True, text=True, cwd=plain, check=False,
+        stdin=subprocess.DEVNULL, env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert bash(code, marked) == (done.returncode, done.stdout.rstrip("\n"))
+
+
+@pytest.mark.parametrize("code", [" && ".join(["true"] * 3000) + " | cat", "true | true # …\n" * 5000])
+def test_long_scripts(code: str) -> None:
+    assert excuse(code).count("esac") == code.count(" | ")
+
+
 STAGES = st.sampled_from(["cat", "{ cat; false; }", "(cat; exit 2)", "f", "{ cat; g; }"])
 SIMPLE = st.sampled_from(
-    ["true", "false", "echo 1", "f </dev/null", "g", "x=$(echo 2 | cat)", "x=$(g | cat; g)"]
+    ["true", "false", "echo 1", "f </dev/null", "g", "x=$(echo 2 | cat)", "x=$(g | cat; g)", "echo $? | cat"]
 )
 
 
