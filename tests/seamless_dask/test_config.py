@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,8 @@ def test_a_strangers_file_in_a_public_directory_is_refused(tmp_path: Path) -> No
 def process() -> Iterator[subprocess.Popen[bytes]]:
     """A process that looks like a hashserver."""
     started = subprocess.Popen(["hashserver", "600"], executable=shutil.which("sleep"))
+    while b"hashserver" not in Path(f"/proc/{started.pid}/cmdline").read_bytes():
+        time.sleep(0.001)  # for a moment after its start a process has no words yet
     yield started
     started.kill()
     started.wait()
