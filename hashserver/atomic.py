@@ -1,16 +1,26 @@
-"""Small files that are there whole or not at all."""
+"""Files that are there whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import fcntl
 import os
 import threading
+from contextlib import suppress
+from functools import cache
 from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    Bytes = bytes | bytearray | memoryview
 
 TEMPORARY_PREFIX = ".seamless-tmp-"
 """Files that begin so are being written by us: no part of any directory's identity."""
 
+# what a file system says that has no anonymous files (NFS, FAT, some of FUSE); EISDIR is an old kernel's
+_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 _numbers = count()
 
 
@@ -23,6 +33,150 @@ def temporary_path(path: str) -> str:
 
 def _host() -> str:
     return os.uname().nodename.replace("-", "_").replace("/", "_")[:64]
+
+
+def write_all(fd: int, data: Bytes) -> None:
+    """Write all of `data`: one call may write a part (over 2 GiB, or when a disk fills up)."""
+    written = os.write(fd, data)
+    if written < len(data):
+        view = memoryview(data)
+        while written < len(data):
+            written += os.write(fd, view[written:])
+
+
+@cache
+def _has_proc() -> bool:
+    """Say whether descriptors have paths."""
+    return os.path.exists("/proc/self/fd")
+
+
+class NewFile:
+    """A file that is written first and gets its name when it is complete.
+
+    Where the file system can, it has no name until then, so that a dead writer leaves nothing.
+    Elsewhere it has a temporary name and is locked while its writer lives.
+
+    Parameters
+    ----------
+    directory
+        A directory on the file system of the future name.
+    temporary
+        The path to use where files without a name are not possible. What a dead writer left there
+        is taken over; when a live one has it, a number is appended.
+    mode
+        The permissions, before the umask.
+
+    Raises
+    ------
+    OSError
+        As the system says.
+    """
+
+    def __init__(self, directory: str, temporary: str, mode: int = 0o666) -> None:
+        self._temporary, self._named = temporary, False
+        try:
+            self.fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
+            self._open_named(mode)
+        else:
+            if not _has_proc():  # a jail: no way to name it
+                os.close(self.fd)
+                self._open_named(mode)
+
+    def _open_named(self, mode: int) -> None:
+        base, number = self._temporary, 0
+        while not self._take(mode):
+            number += 1
+            self._temporary = f"{base}-{number}"
+        self._named = True
+        os.ftruncate(self.fd, 0)
+
+    def _take(self, mode: int) -> bool:
+        fd = os.open(self._temporary, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, mode | 0o200)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # its former owner may have renamed or removed it between our open and our lock
+            if os.path.samestat(os.fstat(fd), os.stat(self._temporary)):
+                os.fchmod(fd, mode & ~_umask())
+                self.fd = fd
+                return True
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(fd)
+                raise
+        os.close(fd)
+        return False
+
+    def publish(self, target: str, replace: bool = True) -> bool:
+        """Give the file its name.
+
+        Parameters
+        ----------
+        target
+            The path.
+        replace
+            Whether a file of that name gives way.
+
+        Returns
+        -------
+        bool
+            False when there was one and `replace` is not set.
+        """
+        if self._named:
+            if not replace and os.path.lexists(target):
+                return False
+            os.replace(self._temporary, target)
+            self._named = False
+            return True
+        try:
+            self._link(target)
+        except FileExistsError:
+            if replace:
+                self._replace(target)
+            return replace
+        return True
+
+    def _link(self, target: str) -> None:
+        # src_dir_fd means nothing for an absolute path; with it CPython calls linkat(AT_SYMLINK_FOLLOW)
+        # instead of link(), which would link the symbolic link in /proc
+        os.link(f"/proc/self/fd/{self.fd}", target, src_dir_fd=self.fd, follow_symlinks=True)
+
+    def _replace(self, target: str) -> None:
+        # Every writer of this path uses this name: one that died between the two calls is mended by
+        # the next. Rivals may rename each other's file, which is complete whoever wrote it.
+        for _ in range(100):
+            try:
+                self._link(self._temporary)
+                os.rename(self._temporary, target)
+            except FileExistsError:
+                _remove(self._temporary)
+            except FileNotFoundError:
+                continue
+            except OSError:  # a directory in its place
+                _remove(self._temporary)
+                raise
+            else:
+                return
+        raise OSError(errno.EBUSY, "many writers at once", target)
+
+    def close(self) -> None:
+        """Close it; without a name by now it is gone."""
+        if self._named:
+            _remove(self._temporary)
+            self._named = False
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int = 0o666) -> None:
@@ -43,85 +197,9 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int = 0o666) -
         If it cannot be written; then nothing has changed and nothing is left behind.
     """
     target = os.fspath(path)
-    if not _write_unnamed(target, data, mode):
-        _write_named(target, data, mode)
-
-
-def _write_unnamed(target: str, data: bytes, mode: int) -> bool:
-    """Write by way of a file without a name; return whether the file system can do that."""
-    fd = _open_unnamed(os.path.dirname(target) or ".", mode)
-    if fd is None:
-        return False
-    try:
-        _write_all(fd, data)
-        try:
-            if _link(fd, target):
-                return True
-            # Only a name can replace a name: for this moment there is a temporary one.
-            temporary = temporary_path(target)
-            _link(fd, temporary)
-        except OSError:
-            return False  # no /proc, or a file system that cannot link such files
-    finally:
-        os.close(fd)
-    _replace(temporary, target)
-    return True
-
-
-def _write_named(target: str, data: bytes, mode: int) -> None:
-    temporary = temporary_path(target)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        _write_all(fd, data)
-    except BaseException:
-        _unlink(temporary)
-        raise
-    finally:
-        os.close(fd)
-    _replace(temporary, target)
-
-
-def _replace(temporary: str, target: str) -> None:
-    try:
-        os.replace(temporary, target)
-    except BaseException:
-        _unlink(temporary)
-        raise
-
-
-def _open_unnamed(folder: str, mode: int) -> int | None:
-    # A file without a name vanishes with its writer, so that a kill leaves nothing behind.
-    try:
-        return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
-            return None
-        raise
-
-
-def _link(fd: int, path: str) -> bool:
-    """Give the unnamed file a name, unless it is taken."""
-    folder = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # With a directory descriptor CPython calls linkat, which alone can follow the link in /proc.
-        name = os.path.basename(path)
-        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder, follow_symlinks=True)
-    except FileExistsError:
-        return False
-    finally:
-        os.close(folder)
-    return True
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
+    with NewFile(os.path.dirname(target) or ".", temporary_path(target), mode) as file:
+        write_all(file.fd, data)
+        file.publish(target)
 
 
 def remove_stale(paths: list[str]) -> int:
@@ -133,7 +211,7 @@ def remove_stale(paths: list[str]) -> int:
     for path in paths:
         parts = os.path.basename(path)[len(TEMPORARY_PREFIX) :].split("-")
         if len(parts) == 4 and parts[0] == _host() and parts[1].isdigit() and not _alive(int(parts[1])):
-            _unlink(path)
+            _remove(path)
             removed += 1
     return removed
 
@@ -146,3 +224,14 @@ def _alive(process: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)

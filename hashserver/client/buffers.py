@@ -15,8 +15,9 @@ from hashserver.client.receiving import Reception, parts, write
 from hashserver.client.sending import Packs, RemoteWriter, Sending, checked
 from hashserver.client.transport import Transport
 from hashserver.errors import HashserverError
+from hashserver.index import is_executable
 from hashserver.protocol import BLOCK, PackReader
-from hashserver.storage.files import Download, is_executable, read_all
+from hashserver.storage.files import Download, read_all
 from hashserver.storage.store import SMALL, Store, Writer, all_missing, check, file_changed
 
 if TYPE_CHECKING:

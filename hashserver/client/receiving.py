@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hashserver.atomic import write_all
 from hashserver.checksum import PipelinedHasher
 from hashserver.errors import ServiceUnavailable
 from hashserver.protocol import BLOCK
-from hashserver.storage.files import write_all
 from hashserver.storage.store import local_error
 
 if TYPE_CHECKING:

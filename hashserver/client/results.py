@@ -137,7 +137,8 @@ class DatabaseClient:
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write a copy that stands alone; `path` appears, or is replaced, when it is complete."""
-        from hashserver.storage.files import Download, write_all
+        from hashserver.atomic import write_all
+        from hashserver.storage.files import Download
 
         with self._transport.request("GET", protocol.EXPORT) as response, Download(path) as target:
             raise_for(response, "", self.url)

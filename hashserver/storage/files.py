@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and the names of what the system refuses."""
+"""Moving the bytes of buffers between files, and the names of what the system refuses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import errno
 import fcntl
 import hashlib
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from hashserver.atomic import TEMPORARY_PREFIX, NewFile, write_all
 from hashserver.checksum import CHUNK, Checksum, PipelinedHasher, hash_bytes
 from hashserver.errors import HashserverError, NoSpace, ReadOnly, ServiceUnavailable
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 FICLONE = 0x40049409
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-# what a file system says that has no anonymous files (NFS, FAT, some of FUSE); EISDIR is an old kernel's
-_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
 
 def write_error(error: OSError, place: str) -> HashserverError:
@@ -31,15 +29,6 @@ def write_error(error: OSError, place: str) -> HashserverError:
     if error.errno in _REFUSED:
         return ReadOnly(f"{place} cannot be written: {error.strerror}")
     return ServiceUnavailable(f"{place} cannot be written: {error.strerror or error}")
-
-
-def write_all(fd: int, data: Bytes) -> None:
-    """Write all of `data`: one call may write a part (over 2 GiB, or when a disk fills up)."""
-    written = os.write(fd, data)
-    if written < len(data):
-        view = memoryview(data)
-        while written < len(data):
-            written += os.write(fd, view[written:])
 
 
 def read_all(fd: int, size: int) -> bytes:
@@ -133,147 +122,6 @@ class StreamHasher:
         self.close()
 
 
-def is_executable(head: Bytes) -> bool:
-    """Say whether a file that begins with `head` is materialised as executable."""
-    return bytes(head[:4]).startswith((b"#!", b"\x7fELF"))
-
-
-_PROC: list[bool] = []
-
-
-def _has_proc() -> bool:
-    """Say whether descriptors have paths; asked of the system once."""
-    if not _PROC:
-        _PROC.append(os.path.exists("/proc/self/fd"))
-    return _PROC[0]
-
-
-class NewFile:
-    """A file that is written first and gets its name when it is complete.
-
-    Where the file system can, it has no name until then, so that a dead writer leaves nothing.
-    Elsewhere it has a temporary name and is locked while its writer lives.
-
-    Parameters
-    ----------
-    directory
-        A directory on the file system of the future name.
-    temporary
-        The path to use where files without a name are not possible. What a dead writer left there
-        is taken over; when a live one has it, a number is appended.
-    mode
-        The permissions, before the umask.
-
-    Raises
-    ------
-    OSError
-        As the system says.
-    """
-
-    def __init__(self, directory: str, temporary: str, mode: int = 0o666) -> None:
-        self._temporary, self._named = temporary, False
-        try:
-            self.fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
-        except OSError as error:
-            if error.errno not in _NO_TMPFILE:
-                raise
-            self._open_named(mode)
-        else:
-            if not _has_proc():  # a jail: no way to name it
-                os.close(self.fd)
-                self._open_named(mode)
-
-    def _open_named(self, mode: int) -> None:
-        base, number = self._temporary, 0
-        while not self._take(mode):
-            number += 1
-            self._temporary = f"{base}-{number}"
-        self._named = True
-        os.ftruncate(self.fd, 0)
-
-    def _take(self, mode: int) -> bool:
-        fd = os.open(self._temporary, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, mode | 0o200)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # its former owner may have renamed or removed it between our open and our lock
-            if os.path.samestat(os.fstat(fd), os.stat(self._temporary)):
-                os.fchmod(fd, mode & ~_umask())
-                self.fd = fd
-                return True
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                os.close(fd)
-                raise
-        os.close(fd)
-        return False
-
-    def publish(self, target: str, replace: bool = True) -> bool:
-        """Give the file its name.
-
-        Parameters
-        ----------
-        target
-            The path.
-        replace
-            Whether a file of that name gives way.
-
-        Returns
-        -------
-        bool
-            False when there was one and `replace` is not set.
-        """
-        if self._named:
-            if not replace and os.path.lexists(target):
-                return False
-            os.replace(self._temporary, target)
-            self._named = False
-            return True
-        try:
-            self._link(target)
-        except FileExistsError:
-            if replace:
-                self._replace(target)
-            return replace
-        return True
-
-    def _link(self, target: str) -> None:
-        # src_dir_fd means nothing for an absolute path; with it CPython calls linkat(AT_SYMLINK_FOLLOW)
-        # instead of link(), which would link the symbolic link in /proc
-        os.link(f"/proc/self/fd/{self.fd}", target, src_dir_fd=self.fd, follow_symlinks=True)
-
-    def _replace(self, target: str) -> None:
-        # Every writer of this path uses this name: one that died between the two calls is mended by
-        # the next. Rivals may rename each other's file, which is complete whoever wrote it.
-        for _ in range(100):
-            try:
-                self._link(self._temporary)
-                os.rename(self._temporary, target)
-            except FileExistsError:
-                _remove(self._temporary)
-            except FileNotFoundError:
-                continue
-            else:
-                return
-        raise OSError(errno.EBUSY, "many writers at once", target)
-
-    def close(self) -> None:
-        """Close it; without a name by now it is gone."""
-        if self._named:
-            _remove(self._temporary)
-            self._named = False
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 class Download(NewFile):
     """A user's file that is being fetched: replaced at once when its bytes are complete.
 
@@ -287,7 +135,7 @@ class Download(NewFile):
         self.path = os.fspath(path)
         directory = os.path.dirname(self.path) or "."
         name = hashlib.sha256(os.fsencode(os.path.basename(self.path))).hexdigest()[:16]
-        super().__init__(directory, f"{directory}/.seamless-tmp-{name}")
+        super().__init__(directory, f"{directory}/{TEMPORARY_PREFIX}{name}")
 
     def finish(self, executable: bool) -> None:
         """Put it in its place."""
@@ -340,14 +188,3 @@ def _is_unlocked(path: str) -> bool:
     finally:
         os.close(fd)
     return True
-
-
-def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -16,6 +16,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from hashserver.atomic import NewFile, write_all
 from hashserver.checksum import Checksum, hash_bytes, hash_descriptor
 from hashserver.errors import (
     BufferCorrupt,
@@ -26,17 +27,8 @@ from hashserver.errors import (
     ServiceUnavailable,
     UsageError,
 )
-from hashserver.storage.files import (
-    Download,
-    NewFile,
-    clone,
-    copy_hashed,
-    is_executable,
-    read_all,
-    remove_abandoned,
-    write_all,
-    write_error,
-)
+from hashserver.index import is_executable
+from hashserver.storage.files import Download, clone, copy_hashed, read_all, remove_abandoned, write_error
 from hashserver.storage.references import References
 from hashserver.storage.store import SMALL, Store, Writer, changed, check, file_changed, local_error, receive
 

@@ -10,8 +10,8 @@ import json
 import os
 from typing import NamedTuple
 
+from hashserver.atomic import NewFile, write_all
 from hashserver.errors import OriginalChanged
-from hashserver.storage.files import NewFile, write_all
 
 
 class Reference(NamedTuple):

@@ -9,10 +9,12 @@ from contextlib import nullcontext, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from hashserver.atomic import write_all
 from hashserver.checksum import Checksum, hash_bytes, hash_descriptor
 from hashserver.errors import BufferMissing, HashserverError, NoSpace, ReadOnly, ServiceUnavailable
+from hashserver.index import is_executable
 from hashserver.storage.asyncfs import abort_uploads, lengths
-from hashserver.storage.files import Download, is_executable, write_all, write_error
+from hashserver.storage.files import Download, write_error
 from hashserver.storage.remotefs import open_filesystem, shown, spool, translate
 from hashserver.storage.store import Store, Writer, all_missing, check, local_error
 

@@ -6,9 +6,11 @@ import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from hashserver.atomic import write_all
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import BufferCorrupt, BufferMissing, FileChanged, LinkRefused, NoSpace, UsageError
-from hashserver.storage.files import Download, StreamHasher, is_executable, write_all, write_error
+from hashserver.index import is_executable
+from hashserver.storage.files import Download, StreamHasher, write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -12,10 +12,10 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashserver.atomic import write_all
 from hashserver.checksum import Checksum
 from hashserver.errors import BufferCorrupt, BufferMissing
 from hashserver.index import is_executable, parse_index
-from hashserver.storage.files import write_all
 from seamless_dask.errors import InputModified, UsageError
 from seamless_dask.transformation import Value
 

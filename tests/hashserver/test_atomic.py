@@ -21,7 +21,7 @@ from hashserver.atomic import TEMPORARY_PREFIX, remove_stale, temporary_path, wr
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of writing: file systems without O_TMPFILE need names."""
     if request.param == "named":
-        monkeypatch.setattr(atomic, "_open_unnamed", lambda folder, mode: None)
+        monkeypatch.setattr(atomic.os, "O_TMPFILE", 0)
     return str(request.param)
 
 
@@ -95,7 +95,7 @@ from hashserver import atomic
 def die(fd, data):
     os.write(1, b"x")
     signal.pause()
-atomic._write_all = die
+atomic.write_all = die
 atomic.write_atomic(sys.argv[1], b"new")
 """
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "file")], stdout=subprocess.PIPE)

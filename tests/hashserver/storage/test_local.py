@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from hashserver.atomic import NewFile, write_all
 from hashserver.checksum import hash_bytes
 from hashserver.errors import (
     BufferCorrupt,
@@ -27,7 +28,7 @@ from hashserver.errors import (
     UsageError,
 )
 from hashserver.storage import files
-from hashserver.storage.files import Download, NewFile, write_all
+from hashserver.storage.files import Download
 from hashserver.storage.local import PREFIX_MARKER, LocalStore
 
 DATA = b"data of a user\n"
