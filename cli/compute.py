@@ -50,15 +50,16 @@ def compute(
         "need_bytes": arguments.fingertip or needs_bytes(job.wanted, manner),
         "fresh": arguments.same_environment and bool(arguments.prologue or arguments.module),
     }
+    folders: list[str] = []
     try:
-        announce(results, job.key, context.config.hashserver)
+        folders += announce(results, job.key, context.config.hashserver)
         if arguments.detach:
             submit(context, job.key, options, detached=True, **wishes)
             return None
         on_stderr = show_stderr if arguments.direct_print else None
         return run(context, job.key, options, on_stderr=on_stderr, **wishes)
     except BaseException as error:
-        withdraw((path for path, _ in results), job.key)
+        withdraw((path for path, _ in results), job.key, folders)
         if isinstance(error, ComputationFailed) and not arguments.direct_print:
             show_tail(error.stderr)
         raise

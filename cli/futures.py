@@ -65,22 +65,36 @@ def announce(results: Iterable[tuple[str, str | None]], key: Checksum, server: s
     Returns
     -------
     list of str
-        The paths that a future stands for now.
+        The directories that were made for them, the innermost first.
     """
-    written = []
+    made: list[str] = []
     for path, name in results:
-        parent = os.path.dirname(path)
-        if parent:
-            os.makedirs(parent, exist_ok=True)
+        made = _make_folders(os.path.dirname(path)) + made
         write_future(path, Future(key, name, server, os.uname().nodename, os.getpid()))
-        written.append(path)
-    return written
+    return made
 
 
-def withdraw(paths: Iterable[str], key: Checksum) -> None:
-    """Remove the futures of `key`; those that another job has written since stay."""
+def _make_folders(folder: str) -> list[str]:
+    """Make a directory and those above it; return what was not there, the innermost first."""
+    made = []
+    while folder and not os.path.isdir(folder):
+        made.append(folder)
+        folder = os.path.dirname(folder)
+    for missing in reversed(made):
+        os.makedirs(missing, exist_ok=True)
+    return made
+
+
+def withdraw(paths: Iterable[str], key: Checksum, folders: Iterable[str] = ()) -> None:
+    """Remove the futures of `key`, but not those that another job has written since.
+
+    With them go `folders`, which were made for them, unless something else is in there by now.
+    """
     for path in paths:
         remove_future(path, key)
+    for folder in folders:
+        with suppress(OSError):
+            os.rmdir(folder)
 
 
 def settle_future(context: Context, path: str) -> None:

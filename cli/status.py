@@ -46,8 +46,9 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
             "stores": [store_facts(store, problems) for store in stores_of(context, problems)],
             "database": database_facts(context, problems),
             "jobs": job_facts(context, problems),
-            "problems": problems,
         }
+        # a server that is both store and database has its fault told once
+        facts["problems"] = list(dict.fromkeys(problems))
     console.facts(facts, lines(facts))
     return ERROR if problems else OK
 

@@ -153,12 +153,16 @@ class JobSupervisor:
             self.job.deliver(name, outcomes.failure(LimitExceeded(f"{reason}, which only you had set", 1)))
 
 
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.4g} MiB"
+
+
 def exceeded(options: Options, usage: Usage) -> str | None:
     """Return a line that names the limit of one asker that is exceeded."""
     if options.time_limit is not None and usage.wall > options.time_limit:
         return f"the command ran longer than its time limit of {options.time_limit:g} s"
     if options.memory is not None and usage.memory > options.memory:
-        return f"the command used {usage.memory >> 20} MiB, more than its limit of {options.memory >> 20} MiB"
+        return f"the command used {_mib(usage.memory)}, more than its limit of {_mib(options.memory)}"
     return None
 
 

@@ -15,15 +15,21 @@ Outcome = dict[str, Any]
 AGAIN: Outcome = {"again": True}
 """Ask once more: this end was not meant for you."""
 
+
+def _name(kind: type[BaseException]) -> str:
+    """Return the name of an error; both packages have one that is called `UsageError`."""
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+
+
 _FAILURES = {
-    kind.__name__: kind for kind in (errors.ComputationFailed, errors.ResultMissing, errors.LimitExceeded)
+    _name(kind): kind for kind in (errors.ComputationFailed, errors.ResultMissing, errors.LimitExceeded)
 }
 _BUFFERS = {
-    kind.__name__: kind
+    _name(kind): kind
     for kind in (data.BufferMissing, data.BufferCorrupt, data.OriginalChanged, data.FileChanged)
 }
 _PLAIN: dict[str, type[Exception]] = {
-    kind.__name__: kind
+    _name(kind): kind
     for kind in (
         errors.Cancelled,
         errors.InputModified,
@@ -32,11 +38,14 @@ _PLAIN: dict[str, type[Exception]] = {
         errors.WorkerLost,
         data.AuthenticationFailed,
         data.DatabaseError,
+        data.InvalidChecksum,
         data.InvalidIndex,
+        data.InvalidPack,
         data.NoSpace,
         data.ReadOnly,
         data.ServiceUnavailable,
         data.TooLarge,
+        data.UsageError,
     )
 }
 
@@ -48,7 +57,7 @@ def success(value: Value) -> Outcome:
 
 def failure(error: BaseException) -> Outcome:
     """Return the outcome of a computation that ended with `error`."""
-    outcome: Outcome = {"error": type(error).__name__, "message": str(error)}
+    outcome: Outcome = {"error": _name(type(error)), "message": str(error)}
     if isinstance(error, errors.ComputationFailed):
         outcome |= {"exit_status": error.exit_status, "stderr": error.stderr}
     if isinstance(error, data.BufferFailure):
@@ -73,7 +82,7 @@ def error_of(outcome: Outcome) -> Exception:
         return _FAILURES[kind](message, outcome["exit_status"], outcome["stderr"])
     if kind in _BUFFERS:
         return _BUFFERS[kind](outcome["checksum"], message)
-    if kind == "Irreproducible":
+    if kind == _name(data.Irreproducible):
         return data.Irreproducible(*outcome["results"])
     if kind in _PLAIN:
         return _PLAIN[kind](message)

@@ -206,3 +206,9 @@ def test_a_known_result_takes_the_place_of_an_older_future(
     go.touch()
     assert cli("seamless-run", "cat", "out.txt").text == "known\n"
     assert mark.read_text() == "begun\n"
+
+
+def test_a_failed_run_leaves_no_directory_that_it_made(cli: Cli, work: Path) -> None:
+    (work / "mine").mkdir()
+    cli("seamless-run", "-c", "false", "--capture", "new/deep/a", "--capture", "mine/b", status=1)
+    assert [path.name for path in work.iterdir()] == ["mine"]

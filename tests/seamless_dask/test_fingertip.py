@@ -149,4 +149,4 @@ def test_two_processes_that_need_each_others_lost_bytes(lab: Any) -> None:
     os.close(lock)
     assert asker.stdout is not None
     answer = json.loads(asker.stdout.read())
-    assert (answer["error"], "needs itself" in answer["message"]) == ("BufferMissing", True)
+    assert (answer["error"], "needs itself" in answer["message"]) == ("hashserver.BufferMissing", True)

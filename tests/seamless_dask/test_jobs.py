@@ -167,7 +167,10 @@ def test_cancelling_withdraws_everybody(lab: Any) -> None:
     askers.append(lab.asker(key))
     lab.await_askers(key, 2)
     assert jobs.cancel(lab.context, key)
-    assert [told(asker)["error"] for asker in askers] == ["Cancelled", "Cancelled"]
+    assert [told(asker)["error"] for asker in askers] == [
+        "seamless_dask.Cancelled",
+        "seamless_dask.Cancelled",
+    ]
     lab.await_end(key)
     assert not jobs.cancel(lab.context, key)
 
