@@ -85,6 +85,37 @@ def copy_hashed(source: int, target: int, path: str | os.PathLike[str]) -> tuple
     return hasher.finish(), hasher.size
 
 
+class Parts:
+    """The bytes of a descriptor, which is closed at the end or when nobody wants the rest."""
+
+    def __init__(self, fd: int, start: int, length: int | None) -> None:
+        self._fd, self._left = fd, length
+        if start:
+            os.lseek(fd, start, os.SEEK_SET)
+
+    def __iter__(self) -> Parts:
+        return self
+
+    def __next__(self) -> bytes:
+        part = b""
+        if self._fd >= 0:
+            part = os.read(self._fd, CHUNK if self._left is None else min(CHUNK, self._left))
+        if not part:
+            self.close()
+            raise StopIteration
+        if self._left is not None:
+            self._left -= len(part)
+        return part
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
 class StreamHasher:
     """Hashes a stream of unknown length: in a thread of its own once it proves to be a long one."""
 

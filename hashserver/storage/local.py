@@ -22,14 +22,20 @@ from hashserver.errors import (
     BufferCorrupt,
     BufferMissing,
     HashserverError,
-    LinkRefused,
     OriginalChanged,
     ServiceUnavailable,
-    UsageError,
 )
 from hashserver.index import is_executable
-from hashserver.storage.files import Download, clone, copy_hashed, read_all, remove_abandoned, write_error
-from hashserver.storage.references import References
+from hashserver.storage.files import (
+    Download,
+    Parts,
+    clone,
+    copy_hashed,
+    read_all,
+    remove_abandoned,
+    write_error,
+)
+from hashserver.storage.references import References, link_refused, state_with
 from hashserver.storage.store import SMALL, Store, Writer, changed, check, file_changed, local_error, receive
 
 if TYPE_CHECKING:
@@ -142,7 +148,7 @@ class LocalStore(Store):
     def read(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Return the bytes in parts, not verified."""
         fd, _ = self._open(checksum)
-        return _Parts(fd, start, length)
+        return Parts(fd, start, length)
 
     def open(self, checksum: Checksum) -> BinaryIO:
         """Return an open file with the bytes, not verified."""
@@ -325,7 +331,7 @@ class LocalStore(Store):
     def reference(self, path: Path, checksum: Checksum, state: os.stat_result | None = None) -> None:
         """Record a file where it is."""
         original = os.path.realpath(path)
-        state = _state_with(original, checksum, state)
+        state = state_with(original, checksum, state)
         try:
             self._make_directory(self.root)
             self._references.put(checksum, original, state)
@@ -335,7 +341,7 @@ class LocalStore(Store):
     def link_file(self, path: Path, checksum: Checksum, state: os.stat_result | None = None) -> None:
         """Hard-link a file into the store, or share its blocks where links are not permitted."""
         original = os.path.realpath(path)
-        state = _state_with(original, checksum, state)
+        state = state_with(original, checksum, state)
         if self._stored(checksum, state.st_size):
             return
         try:
@@ -351,7 +357,7 @@ class LocalStore(Store):
         except OSError as error:
             self._links.remove(checksum)
             if not self._cloned(original, checksum, state):
-                raise _link_refused(error, path, self.url) from error
+                raise link_refused(error, path, self.url) from error
 
     def _cloned(self, original: str, checksum: Checksum, state: os.stat_result) -> bool:
         source = os.open(original, _READ)
@@ -440,66 +446,5 @@ class _LocalWriter(Writer):
         self._file.close()
 
 
-class _Parts:
-    """The bytes of a descriptor, which is closed at the end or when nobody wants the rest."""
-
-    def __init__(self, fd: int, start: int, length: int | None) -> None:
-        self._fd, self._left = fd, length
-        if start:
-            os.lseek(fd, start, os.SEEK_SET)
-
-    def __iter__(self) -> _Parts:
-        return self
-
-    def __next__(self) -> bytes:
-        part = b""
-        if self._fd >= 0:
-            part = os.read(self._fd, SMALL if self._left is None else min(SMALL, self._left))
-        if not part:
-            self.close()
-            raise StopIteration
-        if self._left is not None:
-            self._left -= len(part)
-        return part
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    __del__ = close
-
-
-def _state_with(original: str, checksum: Checksum, state: os.stat_result | None) -> os.stat_result:
-    """Return the state in which the file has `checksum`: `state`, if it still is in that."""
-    if state is None:
-        fd = os.open(original, _READ)
-        try:
-            state = os.fstat(fd)
-            found, _ = hash_descriptor(fd)
-        finally:
-            os.close(fd)
-        if found != checksum:
-            raise file_changed(original, checksum)
-    now = os.stat(original)
-    if not stat.S_ISREG(now.st_mode):
-        raise UsageError(f"{original} is not a regular file: only those can be stored in place")
-    if changed(state, now):
-        raise file_changed(original, checksum)
-    return state
-
-
 def _unreadable(error: OSError, checksum: Checksum, url: str) -> ServiceUnavailable:
     return ServiceUnavailable(f"buffer {checksum} in {url} cannot be read: {error.strerror}")
-
-
-def _link_refused(error: OSError, path: Path, url: str) -> LinkRefused:
-    reasons = {
-        errno.EXDEV: "it is on another file system",
-        errno.EPERM: "the system does not permit links to files that are not your own to write",
-        errno.EMLINK: "it has too many links already",
-    }
-    reason = reasons.get(error.errno or 0, error.strerror)
-    return LinkRefused(
-        f"{os.fspath(path)} cannot be linked into {url} ({reason}): use --in-place to store it where it is"
-    )

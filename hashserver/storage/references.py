@@ -6,12 +6,20 @@ checksum, and every opening compares.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from typing import NamedTuple
+import stat
+from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.atomic import NewFile, write_all
-from hashserver.errors import OriginalChanged
+from hashserver.checksum import hash_descriptor
+from hashserver.errors import LinkRefused, OriginalChanged, UsageError
+from hashserver.storage.store import changed, file_changed
+
+if TYPE_CHECKING:
+    from hashserver.checksum import Checksum
+    from hashserver.storage.store import Path
 
 
 class Reference(NamedTuple):
@@ -78,3 +86,35 @@ class References:
 
     def _file(self, checksum: str) -> str:
         return f"{self._directory}/{checksum[:2]}/{checksum}"
+
+
+def state_with(original: str, checksum: Checksum, state: os.stat_result | None) -> os.stat_result:
+    """Return the state in which the file has `checksum`: `state`, if it still is in that."""
+    if state is None:
+        fd = os.open(original, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            state = os.fstat(fd)
+            found, _ = hash_descriptor(fd)
+        finally:
+            os.close(fd)
+        if found != checksum:
+            raise file_changed(original, checksum)
+    now = os.stat(original)
+    if not stat.S_ISREG(now.st_mode):
+        raise UsageError(f"{original} is not a regular file: only those can be stored in place")
+    if changed(state, now):
+        raise file_changed(original, checksum)
+    return state
+
+
+def link_refused(error: OSError, path: Path, url: str) -> LinkRefused:
+    """Return the error for a file that the system does not let us link, with what else there is."""
+    reasons = {
+        errno.EXDEV: "it is on another file system",
+        errno.EPERM: "the system does not permit links to files that are not your own to write",
+        errno.EMLINK: "it has too many links already",
+    }
+    reason = reasons.get(error.errno or 0, error.strerror)
+    return LinkRefused(
+        f"{os.fspath(path)} cannot be linked into {url} ({reason}): use --in-place to store it where it is"
+    )
