@@ -192,10 +192,9 @@ class StreamAnswer(Answer):
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        if self._chunked:
-            transport.writelines((b"%x\r\n" % len(part), part, b"\r\n"))
-        else:
-            transport.write(part)
+        # not writelines(): before Python 3.12.9 and 3.13.2 it has no regard for slow readers
+        # (CVE-2024-12254)
+        transport.write(b"%x\r\n%b\r\n" % (len(part), part) if self._chunked else part)
         self._left -= len(part)
         await request.writer.drain()
 

@@ -166,27 +166,26 @@ def test_another_user_of_the_same_host(open_directory: Path) -> None:
         world("seamless-run", "cat a.txt b.txt > c.txt")
         find = ["find", world.cache, world.tokens, world.temporary, "-type", "f", "-readable"]
         assert subprocess.run([*AS_NOBODY, *find], capture_output=True, check=False).stdout == b""
-        reply = subprocess.run(
-            [*AS_NOBODY, PYTHON, "-c", ASK, world.url + "/metrics"], capture_output=True, check=True
+        port = world.url.rpartition(":")[2]
+        ask = (
+            f"exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3"
         )
-        assert reply.stdout.strip() == b"401"
+        reply = subprocess.run([*AS_NOBODY, "bash", "-c", ask], capture_output=True, check=True)
+        assert b" 401 " in reply.stdout
         # what everybody can see of a process holds no secret
         assert world.server is not None
         shown = Path(f"/proc/{world.server.pid}/cmdline").read_text()
         assert not any(secret in shown for secret in world.secrets())
         assert stat.S_IMODE(world.tokens.stat().st_mode) == 0o600
-        done = world("seamless-status", status=1, prefix=AS_NOBODY)
-        assert b"Permission denied" in done.stdout
+        # an interpreter below root's home is not theirs to start
+        if (
+            subprocess.run(
+                [*AS_NOBODY, sys.executable, "-c", ""], capture_output=True, check=False
+            ).returncode
+            == 0
+        ):
+            done = world("seamless-status", status=1, prefix=AS_NOBODY)
+            assert b"Permission denied" in done.stdout
     finally:
         os.umask(old)
         world.close()
-
-
-ASK = """
-import sys, urllib.error, urllib.request
-try:
-    print(urllib.request.urlopen(sys.argv[1]).status)
-except urllib.error.HTTPError as error:
-    print(error.code)
-"""
-PYTHON = sys.executable
