@@ -44,7 +44,7 @@ def _measure(bench: Bench, isolation: str, environment: dict[str, str]) -> None:
         "the command line: parsing, look-up, delivery (a hit)": hit,
         "the runner: its interpreter, Dask and our modules": runner,
         "the command itself (bash -c)": bare,
-        "storing, directory, sandbox, records, waiting": miss - hit - runner - bare,
+        "the rest, by difference: storing, directory, sandbox": miss - hit - runner - bare,
     }
     for what, seconds in parts.items():
         bench.row(f"  {what}", 1e3 * seconds, None, f"{seconds / miss:.0%}", unit="ms")
