@@ -44,6 +44,7 @@ def _blocks() -> list[Block]:
 
 
 BLOCKS = _blocks()
+MODULES = "MODULESHOME" in os.environ or Path("/usr/share/modules/init/bash").exists()
 
 
 def _run(block: Block, directory: Path) -> None:
@@ -67,6 +68,8 @@ def _run(block: Block, directory: Path) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.name for block in BLOCKS])
 def test_example(block: Block, tmp_path: Path, home: Path) -> None:
+    if "--module" in block.script and not MODULES:
+        pytest.skip("environment-modules is not installed")
     _run(block, tmp_path / "here")
     if block.once:
         return
