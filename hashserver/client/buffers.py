@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hashserver import protocol
@@ -14,11 +13,10 @@ from hashserver.client.meaning import raise_for
 from hashserver.client.receiving import Reception, parts, write
 from hashserver.client.sending import Packs, RemoteWriter, Sending, checked
 from hashserver.client.transport import Transport
-from hashserver.errors import HashserverError
 from hashserver.index import is_executable
 from hashserver.protocol import BLOCK, PackReader
 from hashserver.storage.files import Download, read_all
-from hashserver.storage.store import SMALL, Store, Writer, all_missing, check, file_changed
+from hashserver.storage.store import SMALL, Store, Writer, all_missing, file_changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -79,9 +77,7 @@ class Client(Store):
         """Return a buffer whole, verified."""
         with self.fetch(checksum) as response:
             data = response.read()
-        found = hash_bytes(data)
-        if found != checksum:
-            self._report(checksum, found)
+        self._check(checksum, hash_bytes(data))
         return data
 
     def read(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -115,9 +111,7 @@ class Client(Store):
                 if data is None:
                     missing.append(checksum)
                     continue
-                found = hash_bytes(data)
-                if found != checksum:
-                    self._report(checksum, found)
+                self._check(checksum, hash_bytes(data))
                 yield checksum, data
         if missing:
             raise all_missing(missing, self.url)
@@ -140,8 +134,7 @@ class Client(Store):
                 write(target.fd, data, path)
             else:
                 found, head = Reception(self, checksum, target.fd, path).run(response)
-            if found != checksum:
-                self._report(checksum, found)
+            self._check(checksum, found)
             target.finish(is_executable(head) if executable is None else executable)
 
     def fetch(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Response:
@@ -160,12 +153,6 @@ class Client(Store):
     def _demand(self, checksum: Checksum) -> None:
         with self.transport.request("HEAD", f"/{checksum}") as response:
             raise_for(response, checksum, self.url)
-
-    def _report(self, checksum: Checksum, found: Checksum) -> None:
-        """Have the server look at a buffer that came out wrong, and raise."""
-        with suppress(HashserverError):  # what the caller must know is that the bytes are wrong
-            self.verify(checksum)
-        check(checksum, found, self.url)
 
     # ------------------------------------------------------------------ writing
 

@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING
 from hashserver.atomic import NewFile, write_all
 from hashserver.checksum import Checksum, hash_bytes, hash_descriptor
 from hashserver.errors import (
-    BufferCorrupt,
     BufferMissing,
-    HashserverError,
     OriginalChanged,
     ServiceUnavailable,
 )
@@ -36,7 +34,7 @@ from hashserver.storage.files import (
     write_error,
 )
 from hashserver.storage.references import References, link_refused, state_with
-from hashserver.storage.store import SMALL, Store, Writer, changed, check, file_changed, local_error, receive
+from hashserver.storage.store import SMALL, Store, Writer, changed, file_changed, local_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -110,40 +108,28 @@ class LocalStore(Store):
             data = read_all(fd, state.st_size)
         finally:
             os.close(fd)
-        found = hash_bytes(data)
-        if found != checksum:
-            self._put_aside(checksum)
-            check(checksum, found, self.url)
+        self._check(checksum, hash_bytes(data))
         return data
 
     def get_file(self, checksum: Checksum, path: Path, executable: bool | None = None) -> None:
         """Write a buffer to a file, verified; the file is replaced at once or not at all."""
         source, state = self._open(checksum)
         try:
-            if state.st_size < SMALL:
-                receive(checksum, [read_all(source, state.st_size)], path, executable, self.url)
-            else:
-                self._get_large(checksum, source, path, executable)
-        except BufferCorrupt:
-            self._put_aside(checksum)
-            raise
+            with Download(path) as target:
+                if state.st_size < SMALL:
+                    data = read_all(source, state.st_size)
+                    write_all(target.fd, data)
+                    found = hash_bytes(data)
+                else:
+                    found, _ = copy_hashed(source, target.fd, self._file(checksum))
+                self._check(checksum, found)
+                if executable is None:
+                    executable = is_executable(os.pread(target.fd, 4, 0))
+                target.finish(executable)
         except OSError as error:
             raise local_error(error, path) from error
         finally:
             os.close(source)
-
-    def _put_aside(self, checksum: Checksum) -> None:
-        """Have a corrupt buffer out of the way, so that it can be stored or computed again."""
-        with suppress(HashserverError):  # a store that cannot be written keeps it
-            self.verify(checksum)
-
-    def _get_large(self, checksum: Checksum, source: int, path: Path, executable: bool | None) -> None:
-        with Download(path) as target:
-            found, _ = copy_hashed(source, target.fd, self._file(checksum))
-            check(checksum, found, self.url)
-            if executable is None:
-                executable = is_executable(os.pread(target.fd, 4, 0))
-            target.finish(executable)
 
     def read(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Return the bytes in parts, not verified."""

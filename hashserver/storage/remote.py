@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 
 from hashserver.atomic import write_all
 from hashserver.checksum import Checksum, hash_bytes, hash_descriptor
-from hashserver.errors import BufferMissing, HashserverError, NoSpace, ReadOnly, ServiceUnavailable
+from hashserver.errors import (
+    BufferMissing,
+    HashserverError,
+    NoSpace,
+    ReadOnly,
+    ServiceUnavailable,
+)
 from hashserver.index import is_executable
 from hashserver.storage.asyncfs import abort_uploads, lengths
 from hashserver.storage.files import Download, write_error
 from hashserver.storage.remotefs import open_filesystem, shown, spool, translate
-from hashserver.storage.store import Store, Writer, all_missing, check, local_error
+from hashserver.storage.store import Store, Writer, all_missing, local_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -90,7 +96,7 @@ class FsspecStore(Store):
                     data = file.read()
         except FileNotFoundError as error:
             raise self._missing(checksum) from error
-        check(checksum, hash_bytes(data), self.url)
+        self._check(checksum, hash_bytes(data))
         return data
 
     def get_many(self, checksums: Iterable[Checksum]) -> Iterator[tuple[Checksum, bytes]]:
@@ -119,7 +125,7 @@ class FsspecStore(Store):
             with Download(path) as target:
                 self._fetch(checksum, target.fd)
                 os.lseek(target.fd, 0, os.SEEK_SET)
-                check(checksum, hash_descriptor(target.fd)[0], self.url)
+                self._check(checksum, hash_descriptor(target.fd)[0])
                 if executable is None:
                     executable = is_executable(os.pread(target.fd, 4, 0))
                 target.finish(executable)

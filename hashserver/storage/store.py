@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hashserver.atomic import write_all
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.errors import BufferCorrupt, BufferMissing, FileChanged, LinkRefused, NoSpace, UsageError
+from hashserver.errors import (
+    BufferCorrupt,
+    BufferMissing,
+    FileChanged,
+    HashserverError,
+    LinkRefused,
+    NoSpace,
+    UsageError,
+)
 from hashserver.index import is_executable
 from hashserver.storage.files import Download, StreamHasher, write_error
 
@@ -73,6 +82,16 @@ class Store(ABC):
             If there is none.
         """
 
+    def _check(self, checksum: Checksum, found: Checksum) -> None:
+        """Raise `BufferCorrupt` unless `found` is `checksum`.
+
+        A corrupt buffer is put out of the way first, so that it can be stored or computed again.
+        """
+        if found != checksum:
+            with suppress(HashserverError):  # a store that cannot be written keeps it
+                self.verify(checksum)
+            check(checksum, found, self.url)
+
     def get(self, checksum: Checksum) -> bytes:
         """Return a buffer whole, verified.
 
@@ -82,7 +101,7 @@ class Store(ABC):
             When its bytes cannot be had.
         """
         data = b"".join(self.read(checksum))
-        check(checksum, hash_bytes(data), self.url)
+        self._check(checksum, hash_bytes(data))
         return data
 
     def get_many(self, checksums: Iterable[Checksum]) -> Iterator[tuple[Checksum, bytes]]:

@@ -289,6 +289,16 @@ class TestVerify:
         assert store.put(HELLO) == checksum
         assert store.get(checksum) == HELLO
 
+    def test_is_asked_for_by_a_reader_of_wrong_bytes(
+        self, store: Store, backend: Any, tmp_path: Path
+    ) -> None:
+        checksum = hash_bytes(HELLO)
+        for read in (store.get, lambda checksum: store.get_file(checksum, tmp_path / "out")):
+            backend.plant(checksum, b"wrong\n")
+            with pytest.raises(BufferCorrupt):
+                read(checksum)
+            assert store.has([checksum]) == [-1]
+
     def test_of_what_is_not_there(self, store: Store) -> None:
         with pytest.raises(BufferMissing):
             store.verify(ABSENT)
