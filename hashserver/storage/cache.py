@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.errors import BufferMissing
-from hashserver.storage.files import remove_abandoned, write_error
+from hashserver.storage.files import in_use, remove_abandoned, write_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,7 +200,7 @@ class NodeCache:
         for entry in entries:
             if total.bytes <= self.limit * _KEEP:
                 return
-            if entry.checksum != newest and not _in_use(self._record(entry.checksum)):
+            if entry.checksum != newest and not in_use(self._record(entry.checksum)):
                 self._remove(entry.checksum, total)
 
     def _remove(self, checksum: str, total: _Total) -> None:
@@ -292,17 +292,3 @@ def _write_record(path: str, temporary: str, state: Admission) -> None:
     with open(temporary, "w", encoding="ascii") as file:
         file.write(" ".join(map(str, state)))
     os.replace(temporary, path)
-
-
-def _in_use(record: str) -> bool:
-    try:
-        fd = os.open(record, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False

@@ -194,7 +194,7 @@ def remove_abandoned(directory: str) -> int:
         path = f"{directory}/{name}"
         try:
             old = time.time() - os.stat(path).st_mtime > _seconds_to_wait(name)
-            if old and _is_unlocked(path):
+            if old and not in_use(path):
                 os.unlink(path)
                 removed += 1
         except OSError:
@@ -210,12 +210,16 @@ def _seconds_to_wait(name: str) -> float:
     return 10.0 if not rest[1:] or os.path.exists(f"/proc/{process}") else -1.0
 
 
-def _is_unlocked(path: str) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+def in_use(path: str) -> bool:
+    """Say whether somebody holds a lock on a file, or nobody can tell; a file that is gone is not in use."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
+        return True
     finally:
         os.close(fd)
-    return True
+    return False

@@ -65,6 +65,16 @@ class Cli:
         assert found.status == status, (command, arguments, found)
         return found
 
+    def modules(self, command: str, *arguments: str) -> set[str]:
+        """Return the names of the modules that a command has imported when it ends."""
+        probe = self.directory / "probe"
+        probe.mkdir()
+        (probe / "sitecustomize.py").write_text(
+            "import atexit, sys\natexit.register(lambda: open('modules', 'w').write(' '.join(sys.modules)))\n"
+        )
+        self(command, *arguments, PYTHONPATH=str(probe))
+        return set((self.directory / "modules").read_text().split())
+
     def start(
         self, command: str, *arguments: str | os.PathLike[str], **environment: str
     ) -> subprocess.Popen[bytes]:
