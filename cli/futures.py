@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
     from seamless_dask.context import Context
-    from seamless_dask.transformation import Transformation
+    from seamless_dask.transformation import Description
 
 LOCK = "deliveries.lock"
 
@@ -151,7 +151,7 @@ def pick(context: Context, future: Future, value: Value) -> Value:
     return select(spec, value, future.result, context.store.get, context.store.put)
 
 
-def stored_transformation(context: Context, key: Checksum) -> Transformation:
+def stored_transformation(context: Context, key: Checksum) -> Description:
     """Return the transformation whose document the store has under `key`."""
     from seamless_dask.transformation import parse
 

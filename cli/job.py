@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.checksum import hash_bytes
 from hashserver.errors import SidecarError
 from hashserver.statcache import checksum_of
-from seamless_dask.transformation import Deferred, Transformation, Value
+from seamless_dask.transformation import Deferred, Description, Value
 
 from .identify import File
 from .results import Wanted
@@ -29,7 +29,7 @@ class Job(NamedTuple):
 
     Attributes
     ----------
-    transformation : Transformation
+    transformation : Description
         What is computed.
     document : bytes
         Its canonical form.
@@ -47,7 +47,7 @@ class Job(NamedTuple):
         Inputs that the command is going to modify.
     """
 
-    transformation: Transformation
+    transformation: Description
     document: bytes
     key: Checksum
     text: str
@@ -85,7 +85,7 @@ def build(context: Context, meant: Inputs, arguments: argparse.Namespace, consol
             values[item.name] = found.value
         (unnamed if item.sidecar is None or item.literal else named).extend(found.files)
         indices += [] if found.index_data is None else [found.index_data]
-    transformation = Transformation(
+    transformation = Description(
         language="bash",
         code=hash_bytes(meant.text.encode()),
         result=meant.result,

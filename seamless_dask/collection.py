@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import task
 from .options import Options
-from .transformation import Transformation, Value
+from .transformation import Description, Value
 
 if TYPE_CHECKING:
     from hashserver.checksum import Checksum
@@ -43,7 +43,7 @@ def build(
         It is to run whatever is known.
     """
     known: dict[Checksum, Value] = {}
-    documents: dict[Checksum, Transformation] = {}
+    documents: dict[Checksum, Description] = {}
     layer = [key]
     while layer:
         found = context.database.lookup_many([name for name in layer if not fresh or name != key])
@@ -98,7 +98,7 @@ def label_of(code: str) -> str:
     return name[:24] or LABEL
 
 
-def _task(key: Checksum, document: Transformation, options: Options, known: dict[Checksum, Value]) -> Any:
+def _task(key: Checksum, document: Description, options: Options, known: dict[Checksum, Value]) -> Any:
     from dask._task_spec import Task, TaskRef
 
     upstream = list(dict.fromkeys(reference.of for reference in document.references))

@@ -14,7 +14,7 @@ from hashserver.errors import BufferCorrupt, BufferMissing
 from .errors import ComputationFailed
 from .options import Options
 from .records import environment_of
-from .transformation import Transformation, Value
+from .transformation import Description, Value
 from .values import missing
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def fingertip_value(
         fingertip(context, gone[0], on_stderr=on_stderr, tick=tick)
 
 
-def needs(transformation: Transformation) -> list[Value]:
+def needs(transformation: Description) -> list[Value]:
     """Return all values whose bytes a run needs, the code among them."""
     return [Value("text", transformation.code), *transformation.values]
 

@@ -17,7 +17,7 @@ from hashserver.errors import AuthenticationFailed, BufferCorrupt, BufferMissing
 from . import records
 from .errors import ComputationFailed, SeamlessError, WorkerLost
 from .options import Options
-from .transformation import Transformation, Value, parse
+from .transformation import Description, Value, parse
 from .values import select
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def run(
     return value.format, value.checksum
 
 
-def load(context: Context, key: Checksum) -> Transformation:
+def load(context: Context, key: Checksum) -> Description:
     """Return the transformation that is stored under a key."""
     try:
         return parse(context.store.get(key))
@@ -109,12 +109,12 @@ def load(context: Context, key: Checksum) -> Transformation:
 
 def resolve(
     worker: Worker, key: Checksum, upstream: Mapping[Checksum, Value]
-) -> tuple[Checksum, Transformation]:
+) -> tuple[Checksum, Description]:
     """Put the results of others in the place of references, and record that.
 
     Returns
     -------
-    Checksum and Transformation
+    Checksum and Description
         Without references any more; the document is stored.
     """
     from .fingertip import fetch
@@ -140,7 +140,7 @@ def resolve(
 
 
 def perform(
-    worker: Worker, key: Checksum, checksum: Checksum, transformation: Transformation, options: Options
+    worker: Worker, key: Checksum, checksum: Checksum, transformation: Description, options: Options
 ) -> Value:
     """Return the result of a transformation, from the database or by running it."""
     fresh = worker.must_run(key)
@@ -164,7 +164,7 @@ def known_result(worker: Worker, checksum: Checksum) -> Value | None:
 def execute(
     worker: Worker,
     checksum: Checksum,
-    transformation: Transformation,
+    transformation: Description,
     options: Options,
     supervisor: Supervisor,
 ) -> Value:
@@ -183,7 +183,7 @@ def execute(
 def _patiently(
     worker: Worker,
     checksum: Checksum,
-    transformation: Transformation,
+    transformation: Description,
     options: Options,
     supervisor: Supervisor,
 ) -> records.Outcome:

@@ -5,7 +5,7 @@ form is JSON with sorted keys, without spaces, in UTF-8; the SHA-256 of that is 
 given is absent from the form, so that it differs from the same thing given with its default value.
 
 An input may refer to a result that is not known yet (`Deferred`). Then the SHA-256 is a structural *key*,
-which depends on the references only and never on what is already known; `Transformation.resolve` puts
+which depends on the references only and never on what is already known; `Description.resolve` puts
 values in their place and thus gives a transformation that has a *checksum*.
 """
 
@@ -68,7 +68,7 @@ class ResultSpec(NamedTuple):
         return int(self.stdout) + len(self.paths) + len(self.globs)
 
 
-class Transformation(NamedTuple):
+class Description(NamedTuple):
     """One computation; see the module's docstring.
 
     Attributes
@@ -141,7 +141,7 @@ class Transformation(NamedTuple):
             if isinstance(value, Value):
                 yield value
 
-    def resolve(self, known: Mapping[Deferred, Value]) -> Transformation:
+    def resolve(self, known: Mapping[Deferred, Value]) -> Description:
         """Put values in the place of references; raises KeyError for one that is not known."""
 
         def resolved(value: Input) -> Value:
@@ -153,13 +153,13 @@ class Transformation(NamedTuple):
         )
 
 
-def parse(data: bytes) -> Transformation:
+def parse(data: bytes) -> Description:
     """Read a canonical form.
 
     Raises
     ------
     InvalidTransformation
-        For anything that `Transformation.canonical` would not have written, byte for byte: another
+        For anything that `Description.canonical` would not have written, byte for byte: another
         spelling of the same content would have another checksum.
     """
     try:
@@ -226,7 +226,7 @@ def _result_document(result: ResultSpec) -> dict[str, Any]:
     return document
 
 
-def _from_document(document: dict[str, Any]) -> Transformation:
+def _from_document(document: dict[str, Any]) -> Description:
     _members(document, FIELDS, "the transformation")
     for name in ("language", "code", "result"):
         if name not in document:
@@ -236,7 +236,7 @@ def _from_document(document: dict[str, Any]) -> Transformation:
     variables = document.get("variables")
     _expect(variables is None or isinstance(variables, dict), "'variables' is not an object")
     stdin = document.get("stdin")
-    return Transformation(
+    return Description(
         language=document["language"],
         code=_checksum(document["code"]),
         result=_parse_result(document["result"]),
@@ -287,7 +287,7 @@ def _expect(good: bool, problem: str) -> None:
         raise InvalidTransformation(f"not a transformation: {problem}")
 
 
-def _check_rules(transformation: Transformation) -> None:
+def _check_rules(transformation: Description) -> None:
     """Raise `InvalidTransformation` for what has the right shape and cannot be meant."""
     language, flags, result = transformation.language, transformation.shell_flags, transformation.result
     _expect(language in LANGUAGES, f"unknown language {language!r}")

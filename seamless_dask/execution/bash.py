@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from seamless_dask.context import Context
     from seamless_dask.options import Options
     from seamless_dask.supervisor import Supervisor
-    from seamless_dask.transformation import Transformation
+    from seamless_dask.transformation import Description
 
 _NO_ROOM = ("No space left on device", "Disk quota exceeded", "[Errno 28]", "[Errno 122]")
 # what a command says that tried to write to an input it shares with others
@@ -41,7 +41,7 @@ _without_sandbox: list[str] = []
 
 
 def run_bash(
-    transformation: Transformation,
+    transformation: Description,
     context: Context,
     options: Options,
     supervisor: Supervisor | None = None,
@@ -89,7 +89,7 @@ def run_bash(
 
 class _Runner:
     def __init__(
-        self, transformation: Transformation, context: Context, options: Options, supervisor: Supervisor
+        self, transformation: Description, context: Context, options: Options, supervisor: Supervisor
     ) -> None:
         self._transformation, self._context = transformation, context
         self._options, self._supervisor = options, supervisor
@@ -133,7 +133,7 @@ class _Attempt:
     def __init__(
         self,
         code: bytes,
-        transformation: Transformation,
+        transformation: Description,
         context: Context,
         options: Options,
         directory: RunDirectory,

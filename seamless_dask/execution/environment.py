@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seamless_dask.options import Options
-    from seamless_dask.transformation import Transformation
+    from seamless_dask.transformation import Description
 
     from .workdir import Layout
 
@@ -73,7 +73,7 @@ if [[ $__seamless_status != 0 ]]; then exit "$__seamless_status"; fi
 
 
 def variables(
-    layout: Layout, transformation: Transformation, options: Options, source: Mapping[str, str]
+    layout: Layout, transformation: Description, options: Options, source: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the environment of a command.
 
@@ -103,7 +103,7 @@ def variables(
     return found | options.metavars | (transformation.variables or {})
 
 
-def shell_flags(transformation: Transformation) -> list[str]:
+def shell_flags(transformation: Description) -> list[str]:
     """Return the words of the flags that the shell is started with."""
     flags = transformation.shell_flags
     return shlex.split(SHELL_FLAGS if flags is None else flags)

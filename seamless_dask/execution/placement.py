@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hashserver.storage.cache import Pin
     from seamless_dask.context import Context
-    from seamless_dask.transformation import Transformation
+    from seamless_dask.transformation import Description
 
     from .workdir import Layout
 
@@ -107,7 +107,7 @@ class Placement:
         for pin in self._pins.values():
             pin.release()
 
-    def place(self, transformation: Transformation, writable: Sequence[str]) -> None:
+    def place(self, transformation: Description, writable: Sequence[str]) -> None:
         """Place all inputs; `writable` are paths of inputs, or above or below them, that are copied."""
         members = self._members(transformation, writable)
         unique = list(dict.fromkeys(member.checksum for member in members))
@@ -154,7 +154,7 @@ class Placement:
         self._copy(value.checksum, path)
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def _members(self, transformation: Transformation, writable: Sequence[str]) -> list[Member]:
+    def _members(self, transformation: Description, writable: Sequence[str]) -> list[Member]:
         found: dict[str, Member] = {}
         # directories first: a file that is named on its own may lie in one of them
         for name, value in sorted(transformation.inputs.items(), key=_directories_first):

@@ -20,7 +20,7 @@ from seamless_dask.context import Context
 from seamless_dask.jobdir import JobDirectory
 from seamless_dask.options import Options
 from seamless_dask.supervisor import NoSupervisor, Supervisor
-from seamless_dask.transformation import ResultSpec, Transformation, Value
+from seamless_dask.transformation import Description, ResultSpec, Value
 
 ASKER = """
 import json, sys
@@ -99,9 +99,9 @@ class Lab:
     def ran(self) -> list[str]:
         return self.log.read_text().split() if self.log.exists() else []
 
-    def transformation(self, code: str, **members: Any) -> Transformation:
+    def transformation(self, code: str, **members: Any) -> Description:
         members.setdefault("result", ResultSpec(stdout=True))
-        return Transformation("bash", self.context.store.put(code.encode()), **members)
+        return Description("bash", self.context.store.put(code.encode()), **members)
 
     def store(self, code: str, **members: Any) -> Checksum:
         """Store a transformation; its key."""

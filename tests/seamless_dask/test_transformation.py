@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from hashserver.checksum import Checksum, hash_bytes
 from seamless_dask.errors import InvalidTransformation
-from seamless_dask.transformation import Deferred, Input, ResultSpec, Transformation, Value, check_name, parse
+from seamless_dask.transformation import Deferred, Description, Input, ResultSpec, Value, check_name, parse
 
 A, B, C = (hash_bytes(letter) for letter in (b"a", b"b", b"c"))
-MINIMAL = Transformation("bash", A, ResultSpec(stdout=True))
-GOLDEN = Transformation(
+MINIMAL = Description("bash", A, ResultSpec(stdout=True))
+GOLDEN = Description(
     "bash",
     hash_bytes(b"sort data/input.txt params/* > out.csv; cat ../reference.fa"),
     ResultSpec(stdout=True, paths=("out.csv", "logs"), globs=("*.log",)),
@@ -34,7 +34,7 @@ GOLDEN = Transformation(
     shell_flags="-e",
 )
 GOLDEN_CHECKSUM = "ee18de09a4cfa211d165c4459dbf52f57e8147c637323b8f89ab305b7c5ecfbb"
-DEFERRED = Transformation(
+DEFERRED = Description(
     "bash",
     hash_bytes(b"wc -l out.csv"),
     ResultSpec(stdout=True),
@@ -79,7 +79,7 @@ def test_the_minimal_form_has_nothing_that_was_not_given() -> None:
         MINIMAL._replace(result=ResultSpec(stdout=True, paths=("a",))),
     ],
 )
-def test_what_is_absent_differs_from_what_equals_a_default(given: Transformation) -> None:
+def test_what_is_absent_differs_from_what_equals_a_default(given: Description) -> None:
     assert given.key != MINIMAL.key
 
 
@@ -216,7 +216,7 @@ values: st.SearchStrategy[Input] = st.one_of(
     st.builds(Deferred, checksums, st.none() | names),
 )
 transformations = st.builds(
-    Transformation,
+    Description,
     language=st.just("bash"),
     code=checksums,
     result=st.builds(
@@ -238,7 +238,7 @@ transformations = st.builds(
 
 
 @given(transformations)
-def test_what_is_written_is_read_again(transformation: Transformation) -> None:
+def test_what_is_written_is_read_again(transformation: Description) -> None:
     data = transformation.canonical()
     again = parse(data)
     assert again.canonical() == data
@@ -248,8 +248,8 @@ def test_what_is_written_is_read_again(transformation: Transformation) -> None:
 
 
 @given(transformations, transformations)
-def test_two_that_differ_have_different_keys(one: Transformation, other: Transformation) -> None:
-    def meaning(t: Transformation) -> Any:
+def test_two_that_differ_have_different_keys(one: Description, other: Description) -> None:
+    def meaning(t: Description) -> Any:
         result = (t.result.stdout, sorted(t.result.paths), sorted(t.result.globs))
         return t._replace(result=ResultSpec(), variables=t.variables or None), result
 

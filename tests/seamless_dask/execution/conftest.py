@@ -16,7 +16,7 @@ from seamless_dask.execution import run_bash
 from seamless_dask.options import Options
 from seamless_dask.records import Outcome
 from seamless_dask.supervisor import Supervisor
-from seamless_dask.transformation import ResultSpec, Transformation, Value
+from seamless_dask.transformation import Description, ResultSpec, Value
 
 STDOUT = ResultSpec(stdout=True)
 
@@ -64,7 +64,7 @@ class Lab:
         shell_flags: str | None = None,
         **options: object,
     ) -> Outcome:
-        transformation = Transformation(
+        transformation = Description(
             "bash", self.context.store.put(code.encode()), result, inputs or {}, stdin, variables, shell_flags
         )
         chosen = Options(**({"isolation": "none"} | options))  # type: ignore[arg-type]

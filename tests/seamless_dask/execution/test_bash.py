@@ -130,9 +130,9 @@ def test_long_and_odd_code(lab: Lab, isolation: str) -> None:
     code = lab.context.store.put(b"printf '\xff\xe9' | cat")
     from seamless_dask.execution import run_bash
     from seamless_dask.options import Options
-    from seamless_dask.transformation import Transformation
+    from seamless_dask.transformation import Description
 
-    transformation = Transformation("bash", code, ResultSpec(stdout=True))
+    transformation = Description("bash", code, ResultSpec(stdout=True))
     outcome = run_bash(transformation, lab.context, Options(isolation=isolation))
     assert lab.bytes(outcome) == b"\xff\xe9"
 
@@ -161,11 +161,11 @@ TMPDIR={tmp} {python} - <<'EOF'
 from seamless_dask.context import Context
 from seamless_dask.execution import run_bash
 from seamless_dask.options import Options
-from seamless_dask.transformation import ResultSpec, Transformation
+from seamless_dask.transformation import ResultSpec, Description
 context = Context()
 code = context.store.put({code!r})
 try:
-    run_bash(Transformation("bash", code, ResultSpec(stdout=True)), context, Options(isolation="none"))
+    run_bash(Description("bash", code, ResultSpec(stdout=True)), context, Options(isolation="none"))
 except Exception as error:
     print(type(error).__name__)
 EOF

@@ -170,10 +170,10 @@ import sys
 from seamless_dask.context import Context
 from seamless_dask.execution import run_bash
 from seamless_dask.options import Options
-from seamless_dask.transformation import ResultSpec, Transformation
+from seamless_dask.transformation import ResultSpec, Description
 context = Context()
 code = context.store.put(sys.argv[1].encode())
-run_bash(Transformation("bash", code, ResultSpec(stdout=True)), context, Options(isolation=sys.argv[2]))
+run_bash(Description("bash", code, ResultSpec(stdout=True)), context, Options(isolation=sys.argv[2]))
 """
 
 
