@@ -27,6 +27,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class HashserverError(Exception):
     """Root of all errors of this package; ``str(error)`` is one line that says what to do."""
@@ -67,6 +69,9 @@ class MemberPending(TreeError):
         super().__init__(f"{paths[0]} is still being made by a job: run again when it is done")
         self.paths = paths
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.paths,)
+
 
 class LinkRefused(UsageError):
     """A file cannot be hard-linked into the store; the message says why and what else there is."""
@@ -90,6 +95,9 @@ class BufferFailure(HashserverError):
     def __init__(self, checksum: str, message: str) -> None:
         super().__init__(message)
         self.checksum = checksum
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.checksum, str(self))
 
 
 class BufferMissing(BufferFailure):
@@ -131,6 +139,9 @@ class Irreproducible(DatabaseError):
             " the computation is not reproducible (the new result is kept beside it)"
         )
         self.transformation, self.known, self.found = transformation, known, found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.transformation, self.known, self.found)
 
 
 class ServiceUnavailable(HashserverError):

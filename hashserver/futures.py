@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FUTURE = ".FUTURE"
 LIMIT = 1 << 28
 """No sidecar is longer: an index of that length names more than two million files."""
-_FUTURE_LIMIT = 1 << 16
+_FUTURE_LIMIT = 1 << 20
 
 
 class Future(NamedTuple):
@@ -35,6 +35,8 @@ class Future(NamedTuple):
         Name of the host that asked.
     process
         Process that asked there.
+    options
+        How it is to be run, in the words of whoever runs it; None in sidecars of older versions.
     """
 
     key: Checksum
@@ -42,6 +44,7 @@ class Future(NamedTuple):
     server: str | None
     host: str
     process: int
+    options: str | None = None
 
 
 def read_sidecar(path: str, limit: int = LIMIT) -> bytes | None:
@@ -106,7 +109,7 @@ def parse_future(data: bytes | None) -> Future | None:
 
 
 def _well_typed(future: Future) -> bool:
-    texts = (future.result, future.server)
+    texts = (future.result, future.server, future.options)
     return (
         all(text is None or isinstance(text, str) for text in texts)
         and isinstance(future.host, str)
@@ -117,7 +120,8 @@ def _well_typed(future: Future) -> bool:
 def write_future(path: str | os.PathLike[str], future: Future) -> str:
     """Write the future of `path`; return where it is."""
     target = future_path(path)
-    document = {"seamless-future": 1, **future._asdict()}
+    said = {name: value for name, value in future._asdict().items() if name != "options" or value}
+    document = {"seamless-future": 1, **said}
     write_atomic(target, (json.dumps(document, sort_keys=True, ensure_ascii=False) + "\n").encode())
     return target
 

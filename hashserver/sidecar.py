@@ -280,7 +280,7 @@ def member_stand_in(path: str) -> Checksum | Future | None:
     if path.endswith(CHECKSUM):
         data = read_sidecar(path, 4096)
         return None if data is None else _parse_checksum(data)
-    return parse_future(read_sidecar(path, 1 << 16)) if path.endswith(FUTURE) else None
+    return parse_future(read_sidecar(path, 1 << 20)) if path.endswith(FUTURE) else None
 
 
 def index_stand_in(path: str) -> bytes | None:

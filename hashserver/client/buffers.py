@@ -166,6 +166,8 @@ class Client(Store):
         """Store bytes whose checksum is known."""
         with self.transport.request("PUT", f"/{checksum}", data, expect=len(data) >= SMALL) as response:
             raise_for(response, checksum, self.url)
+            if len(data) < SMALL:  # else the answer may have come before all of the body was taken
+                response.read()
 
     def put_file(self, path: Path, expected: Checksum | None = None) -> tuple[Checksum, int]:
         """Store a file, hashing it while it travels."""
@@ -197,11 +199,28 @@ class Client(Store):
 
     def put_files(self, files: Iterable[tuple[Path, Checksum | None]]) -> list[Checksum]:
         """Store many files; small ones travel together, and only those that the server does not have."""
+        files = list(files)
+        if len(files) == 1:
+            return [self.put_file(*files[0])[0]]
         checksums: list[Checksum] = []
         packs = Packs(self)
         try:
             for path, expected in files:
                 checksums.append(self._put_one(packs, path, expected))
+            packs.flush()
+            packs.finish()
+        finally:
+            packs.abort()
+        return checksums
+
+    def put_many(self, buffers: Iterable[bytes]) -> list[Checksum]:
+        """Store many small buffers, which travel together; only those that the server does not have."""
+        checksums: list[Checksum] = []
+        packs = Packs(self)
+        try:
+            for data in buffers:
+                checksums.append(hash_bytes(data))
+                packs.add(checksums[-1], data)
             packs.flush()
             packs.finish()
         finally:

@@ -34,6 +34,7 @@ _DISTRUST = {
 }
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 
+UNIX = "unix://"
 _JOINED = 1 << 16
 _TIMEVAL = struct.Struct("@ll")
 
@@ -44,7 +45,8 @@ class Transport:
     Parameters
     ----------
     url
-        ``http://host:port`` or ``https://host:port``, with or without a path before all others.
+        ``http://host:port`` or ``https://host:port``, with or without a path before all others; or
+        ``unix:///path`` of a socket.
     token
         The secret that is sent with each request; over a network only by TLS.
     ca_file
@@ -53,7 +55,10 @@ class Transport:
 
     def __init__(self, url: str, token: str | None = None, ca_file: str | None = None) -> None:
         self.url = url.rstrip("/")
-        self._tls, self._host, self._port, self._base = _split(self.url)
+        self._socket = self.url.removeprefix(UNIX) if self.url.startswith(UNIX) else None
+        self._tls, self._host, self._port, self._base = (
+            (False, "localhost", 80, "") if self._socket else _split(self.url)
+        )
         self._ca_file = ca_file
         self._has_token = token is not None
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -213,6 +218,8 @@ class Transport:
     def _connect(self) -> Connection:
         import socket
 
+        if self._socket:
+            return Connection(_connect_unix(self._socket), plain=True)
         sock = socket.create_connection((self._host, self._port), timeout=CONNECT_SECONDS)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -274,6 +281,26 @@ def _split(url: str) -> tuple[bool, str, int, str]:
     if scheme not in ("http", "https") or not host or not port.isdecimal() or "@" in host:
         raise UsageError("a server's address is http://HOST:PORT or https://HOST:PORT")
     return scheme == "https", host.strip("[]"), int(port), slash + base
+
+
+def _connect_unix(path: str) -> socket.socket:
+    import socket
+
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(CONNECT_SECONDS)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(IDLE_SECONDS), 0))
+        # the address of a socket has no room for long paths
+        directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+        finally:
+            os.close(directory)
+        sock.settimeout(IDLE_SECONDS)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _is_loopback(address: str) -> bool:

@@ -163,6 +163,10 @@ class Places(Store):
         """Store many files; return their checksums."""
         return self._target.put_files(files)
 
+    def put_many(self, buffers: Iterable[bytes]) -> list[Checksum]:
+        """Store many small buffers; return their checksums."""
+        return self._target.put_many(buffers)
+
     def put_stream(self, chunks: Iterable[Bytes], expected: Checksum | None = None) -> tuple[Checksum, int]:
         """Store what arrives in parts; return its checksum and length."""
         return self._target.put_stream(chunks, expected)

@@ -189,6 +189,10 @@ class Store(ABC):
         """Store many files (path, expected checksum or None); return their checksums."""
         return [self.put_file(path, expected)[0] for path, expected in files]
 
+    def put_many(self, buffers: Iterable[bytes]) -> list[Checksum]:
+        """Store many small buffers; return their checksums."""
+        return [self.put(data) for data in buffers]
+
     def put_stream(self, chunks: Iterable[Bytes], expected: Checksum | None = None) -> tuple[Checksum, int]:
         """Store what arrives in parts; return its checksum and length.
 
@@ -386,7 +390,8 @@ def open_store(url: Path, **options: Any) -> Store:
     Parameters
     ----------
     url
-        A path or ``file://`` URL, an ``http(s)://`` URL of a hashserver, or any URL that fsspec knows.
+        A path or ``file://`` URL, an ``http(s)://`` or ``unix://`` URL of a hashserver, or any URL that
+        fsspec knows.
     **options
         For a hashserver ``token_file`` and ``ca_file``, as of `hashserver.client.buffers.connect`; for others
         the storage options of fsspec. A store on this host takes none and ignores those of a hashserver.
@@ -399,7 +404,7 @@ def open_store(url: Path, **options: Any) -> Store:
         from hashserver.storage.local import LocalStore
 
         return LocalStore(rest if separator else text)
-    if scheme in ("http", "https"):
+    if scheme in ("http", "https", "unix"):
         from hashserver.client.buffers import connect
 
         return connect(text, **options)

@@ -228,7 +228,11 @@ class TestDirectories:
 
 class TestFutures:
     def test_written_and_read(self, tmp_path: Path) -> None:
-        for future in (FUTURE, FUTURE._replace(result=None, server=None), FUTURE._replace(result="é\n")):
+        for future in (
+            FUTURE,
+            FUTURE._replace(result=None, server=None, options='{"cpus":2}'),
+            FUTURE._replace(result="é\n"),
+        ):
             assert write_future(tmp_path / "out.csv", future) == f"{tmp_path}/out.csv.FUTURE"
             found = read_future(tmp_path / "out.csv")
             assert found == future
