@@ -5,8 +5,8 @@ A record is a JSON object. Members, as far as they are known::
     started       when, ISO 8601, UTC         wall, cpu    seconds
     host          where                       max_rss      bytes, over the process tree
     exit_status   as a shell reports it       stderr       its tail, at most 64 KiB
-    environment   {"prologue": [...], "modules": [...]} as far as it was named
-    isolation     bubblewrap or none          placement    how inputs were placed
+    environment   {"prologue": [...], "modules": [...], "conda", "image"} as far as it was named
+    isolation     bubblewrap, image or none   placement    how inputs were placed
     version       of seamless-dask            cpus, label  as asked for
     error         {"kind", "message"}, in the record of a failure
 """
@@ -78,16 +78,18 @@ def failure(error: ComputationFailed, options: Options) -> Record:
     return complete(measured, options)
 
 
-def environment_of(record: Mapping[str, Any] | None) -> dict[str, list[str]]:
-    """Return the environment that a record says a result was made in."""
+def environment_of(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the environment that a record says a result was made in, as `Options.environment` would."""
     found = (record or {}).get("environment")
     if not isinstance(found, dict):
         return {}
-    return {
+    lists = {
         name: [str(item) for item in found[name]]
         for name in ("prologue", "modules")
         if isinstance(found.get(name), list) and found[name]
     }
+    texts = {name: found[name] for name in ("conda", "image") if isinstance(found.get(name), str)}
+    return lists | texts
 
 
 def environment_mismatch(record: Mapping[str, Any] | None, named: Options) -> str | None:
@@ -109,5 +111,5 @@ def environment_mismatch(record: Mapping[str, Any] | None, named: Options) -> st
     return f"the known result was computed with {'; '.join(differences)} (--same-environment runs it again)"
 
 
-def _shown(items: Sequence[str] | None) -> str:
-    return ", ".join(items) if items else "(none)"
+def _shown(value: Sequence[str] | str | None) -> str:
+    return value if isinstance(value, str) else ", ".join(value or ["(none)"])

@@ -15,7 +15,7 @@ from seamless_dask.records import Outcome, complete, timestamp
 from seamless_dask.supervisor import NoSupervisor
 from seamless_dask.transformation import Value
 
-from . import environment, isolation, pipelines, process
+from . import environment, image, isolation, pipelines, process
 from .capture import Capture
 from .placement import Placement
 from .workdir import RunDirectory, depth_of, layout
@@ -164,12 +164,16 @@ class _Attempt:
     def start(self, supervisor: Supervisor) -> process.Ended:
         """Run the command; fills in the record."""
         words, env = self._shell()
+        # what the user has set goes first
+        env = supervisor.gateway(self._outer.control, self._inner.control) | env
         if self._bwrap:
             mounted = [
                 (source, self._inner.root + target.removeprefix(self._outer.root))
                 for target, (source, _) in self._placement.mounted.items()
             ]
             words = isolation.sandbox(self._bwrap, self._outer, self._inner, mounted, env) + words
+        elif self._options.image:
+            words, env = self._contained(self._options.image, words, env)
         began = time.time()
         ended = self._process(words, env, supervisor)
         self.stderr = ended.stderr.decode("utf-8", "replace")
@@ -182,10 +186,10 @@ class _Attempt:
             "max_rss": ended.max_rss or None,
             "exit_status": ended.status,
             "stderr": self.stderr,
-            "isolation": "bubblewrap" if self._bwrap else "none",
+            "isolation": "bubblewrap" if self._bwrap else "image" if self._options.image else "none",
             "placement": self._placement.counts,
         }
-        if not self._bwrap and _without_sandbox and self._options.isolation == "auto":
+        if measured["isolation"] == "none" and _without_sandbox and self._options.isolation == "auto":
             measured["isolation_reason"] = _without_sandbox[0]
         self.record = complete(measured, self._options)
         return ended
@@ -228,7 +232,7 @@ class _Attempt:
             self._options, f"{self._inner.control}/phase", marked=text != code, source=os.environ
         )
         if before or len(text) > _LONGEST_WORD or "\0" in text:
-            os.mkdir(self._outer.control)
+            os.makedirs(self._outer.control, exist_ok=True)
         if before:
             _write_text(f"{self._outer.control}/prelude", before)
             env["BASH_ENV"] = f"{self._inner.control}/prelude"
@@ -236,6 +240,14 @@ class _Attempt:
             _write_text(f"{self._outer.control}/command", text)
             return ["bash", *flags, f"{self._inner.control}/command"], env
         return ["bash", *flags, "-c", "--", text], env
+
+    def _contained(
+        self, name: str, words: list[str], env: dict[str, str]
+    ) -> tuple[list[str], dict[str, str]]:
+        runtime = image.program(name, os.environ.get("PATH"))
+        own = {*self._options.metavars, *(self._transformation.variables or {})}
+        env = image.variables(runtime, env, own, environment.THREADS, os.environ)
+        return [*image.container(runtime, name, self._directory.path, self._outer), *words], env
 
     def _process(self, words: list[str], env: dict[str, str], supervisor: Supervisor) -> process.Ended:
         opened: list[int] = []
@@ -274,7 +286,7 @@ class _Attempt:
             raise _no_space()
 
     def _check_prelude(self, ended: process.Ended) -> None:
-        if not (self._options.prologue or self._options.modules):
+        if not environment.is_prepared(self._options):
             return
         try:
             with open(f"{self._outer.control}/phase", encoding="utf-8") as file:
@@ -283,18 +295,14 @@ class _Attempt:
             phase = ""
         if phase == "command":
             return
-        host, why = os.uname().nodename, _last_line(self.stderr)
-        if phase == "prologue":
-            message = f"the prologue failed on {host}{why}"
-        elif phase.startswith("module"):
-            message = f"{phase} could not be loaded on {host}{why}"
-        else:
-            message = "these shell flags keep prologue and modules from being run: do without -p"
+        message = environment.blame(phase, self._options, _last_line(self.stderr))
         raise ComputationFailed(message, ended.status or 1, self.stderr)
 
 
 def _sandbox_program(options: Options) -> str | None:
-    if options.isolation == "none" or (options.isolation == "auto" and _without_sandbox):
+    if options.image and options.isolation == "bubblewrap":
+        raise UsageError("an image cannot be run with isolation by bubblewrap: it has its own")
+    if options.image or options.isolation == "none" or (options.isolation == "auto" and _without_sandbox):
         return None
     found = isolation.program() if sys.platform == "linux" else None
     if found is None:

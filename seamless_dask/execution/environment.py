@@ -7,8 +7,9 @@ import shlex
 from typing import TYPE_CHECKING
 
 from seamless_dask.errors import UsageError
+from seamless_dask.variables import is_passed
 
-from . import pipelines
+from . import conda, pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
 
 SHELL_FLAGS = "-eo pipefail"
 
-PASSED = (
-    "PATH", "USER", "LOGNAME", "TZ",
-    "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
-    "MODULEPATH", "MODULESHOME", "LMOD_PKG", "LMOD_DIR", "LMOD_CMD",
-    "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_EXE", "CONDA_PYTHON_EXE", "CONDA_SHLVL",
-    "MAMBA_EXE", "MAMBA_ROOT_PREFIX", "PYENV_ROOT", "PYENV_VERSION", "VIRTUAL_ENV",
-)  # fmt: skip
-"""Variables of the worker that a command sees, besides ``SLURM_*``."""
-
 THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
 )  # fmt: skip
@@ -37,7 +29,6 @@ THREADS = (
 MARKER = "SEAMLESS_RUN"
 """Names the run in the environment of all its processes, so that none of them can hide."""
 
-_SECRETS = {"SLURM_JWT"}
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 _MODULE_INITS = (
     "/usr/share/modules/init/bash",
@@ -46,9 +37,16 @@ _MODULE_INITS = (
     "/opt/apps/lmod/lmod/init/bash",
 )
 
-_LOAD_MODULES = """\
+_LOOSELY = """\
 __seamless_flags=$-
 set +eu
+"""
+_STRICTLY = """\
+case $__seamless_flags in *e*) set -e ;; esac
+case $__seamless_flags in *u*) set -u ;; esac
+"""
+
+_LOAD_MODULES = """\
 __seamless_phase modules
 . {init}
 for __seamless_module in {modules}; do
@@ -60,8 +58,15 @@ for __seamless_module in {modules}; do
     *) exit 1 ;;
   esac
 done
-case $__seamless_flags in *e*) set -e ;; esac
-case $__seamless_flags in *u*) set -u ;; esac
+"""
+
+# modules may have put their programs first
+_ACTIVATE = """\
+__seamless_phase conda
+export PATH={programs}:"$PATH"
+for __seamless_script in {scripts}; do
+  . "$__seamless_script"
+done
 """
 
 _PROLOGUE = """\
@@ -86,10 +91,7 @@ def variables(
     source
         The environment of the worker.
     """
-    names = [
-        name for name in source if name in PASSED or (name.startswith("SLURM_") and name not in _SECRETS)
-    ]
-    found = {name: source[name] for name in names}
+    found = {name: value for name, value in source.items() if is_passed(name)}
     found.setdefault("PATH", _DEFAULT_PATH)
     found |= {
         "HOME": layout.home,
@@ -100,7 +102,14 @@ def variables(
         MARKER: layout.name,
     }
     found |= dict.fromkeys(THREADS, str(options.cpus or 1))
+    if options.conda:
+        found |= conda.variables(conda.find(options.conda, source), options.conda, found)
     return found | options.metavars | (transformation.variables or {})
+
+
+def is_prepared(options: Options) -> bool:
+    """Tell whether something that can fail goes before the command: its shell then tells how far it is."""
+    return bool(options.prologue or options.modules or options.conda or options.image)
 
 
 def shell_flags(transformation: Description) -> list[str]:
@@ -126,20 +135,44 @@ def prelude(options: Options, phase_file: str, marked: bool, source: Mapping[str
     Raises
     ------
     UsageError
-        If modules are asked for where there are none.
+        If modules or a conda environment are asked for where there are none.
     """
     parts = []
-    if options.modules:
-        init = shlex.quote(_module_init(source))
-        parts.append(_LOAD_MODULES.format(init=init, modules=shlex.join(options.modules)))
-    parts += [_PROLOGUE.format(prologue=text) for text in options.prologue]
-    if parts:
-        file = shlex.quote(phase_file)
-        parts.insert(0, f'__seamless_phase() {{ printf "%s" "$1" >| {file}; }}\n')
+    if is_prepared(options):
+        parts.append(f'__seamless_phase() {{ printf "%s" "$1" >| {shlex.quote(phase_file)}; }}\n')
+        if options.modules or options.conda:
+            parts += [_LOOSELY, *_software(options, source), _STRICTLY]
+        parts += [_PROLOGUE.format(prologue=text) for text in options.prologue]
         parts.append("__seamless_phase command\n")
     if marked:
         parts.append(pipelines.PRELUDE)
     return "unset BASH_ENV\n" + "".join(parts) if parts else ""
+
+
+def blame(phase: str, options: Options, said: str) -> str:
+    """Return what went wrong before the command, where its shell got no further than `phase`."""
+    host = os.uname().nodename
+    if phase == "prologue":
+        return f"the prologue failed on {host}{said}"
+    if phase.startswith("module"):
+        return f"{phase} could not be loaded on {host}{said}"
+    if phase == "conda":
+        return f"conda environment {options.conda} could not be activated on {host}{said}"
+    if options.image:
+        return f"image {options.image} could not be started on {host}{said}"
+    return "these shell flags keep what goes before the command from being run: do without -p"
+
+
+def _software(options: Options, source: Mapping[str, str]) -> list[str]:
+    parts = []
+    if options.modules:
+        init = shlex.quote(_module_init(source))
+        parts.append(_LOAD_MODULES.format(init=init, modules=shlex.join(options.modules)))
+    if options.conda:
+        prefix = conda.find(options.conda, source)
+        programs, scripts = shlex.quote(f"{prefix}/bin"), shlex.join(conda.scripts(prefix))
+        parts.append(_ACTIVATE.format(programs=programs, scripts=scripts))
+    return parts
 
 
 def _module_init(source: Mapping[str, str]) -> str:

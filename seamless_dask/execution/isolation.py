@@ -99,6 +99,8 @@ def software(env: Mapping[str, str]) -> list[str]:
     for directory in env.get("MODULEPATH", "").split(":"):
         if os.path.isdir(directory):
             found.setdefault(_module_root(os.path.realpath(directory)))
+    if os.path.isdir(env.get("CONDA_PREFIX", "")) and not _is_private(env["CONDA_PREFIX"]):
+        found.setdefault(env["CONDA_PREFIX"])
     if os.path.isdir(env.get("PYENV_ROOT", "")):
         found.setdefault(env["PYENV_ROOT"])
     shown = [
@@ -116,9 +118,15 @@ def _parts_of(directory: str) -> list[str]:
         return [prefix, *_base_of(f"{prefix}/pyvenv.cfg")]
     if os.path.isdir(f"{prefix}/conda-meta") or os.path.isdir(f"{prefix}/shims"):
         return [prefix]
-    if prefix in _PRIVATE or os.path.realpath(os.path.expanduser("~")).startswith(os.path.realpath(prefix)):
+    if _is_private(prefix):
         return [directory]
     return [directory, *(f"{prefix}/{part}" for part in _PREFIX_PARTS if os.path.isdir(f"{prefix}/{part}"))]
+
+
+def _is_private(prefix: str) -> bool:
+    """Tell whether other things lie there than software: a directory of the system's, a home or above one."""
+    home = os.path.realpath(os.path.expanduser("~"))
+    return prefix in _PRIVATE or home.startswith(os.path.realpath(prefix))
 
 
 def _base_of(configuration: str) -> list[str]:

@@ -11,7 +11,7 @@ from resource import RUSAGE_SELF, getrusage
 from select import POLLIN, poll
 from typing import TYPE_CHECKING, NamedTuple
 
-from .resources import Meter, StrayFinder
+from .resources import Birthdays, Meter, StrayFinder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,9 +70,9 @@ def run(command: Command, supervisor: Supervisor) -> Ended:
         return running.watch()
 
 
-def kill_strays(name: str, directory: str) -> None:
+def kill_strays(name: str, directory: str, since: Birthdays | None = None) -> None:
     """Kill the processes of a run that no longer belong to its process group."""
-    find = StrayFinder(name, directory)
+    find = StrayFinder(name, directory, since)
     deadline = time.monotonic() + _SETTLE
     # again until none is left: each may have started another one in the meantime
     while pids := find():
@@ -90,6 +90,7 @@ class _Run:
         self._stderr, write_end = os.pipe()
         status, status_end = os.pipe() if command.sandboxed else (-1, -1)
         self._status = status
+        self._since = None if command.sandboxed else Birthdays()
         words = list(command.words)
         if command.sandboxed:
             words[1:1] = ["--json-status-fd", str(status_end)]
@@ -196,7 +197,7 @@ class _Run:
             return
         self._alone = True
         if not self._command.sandboxed:
-            kill_strays(self._command.name, self._command.directory)
+            kill_strays(self._command.name, self._command.directory, self._since)
         elif self._init >= 0:
             # it ends after all others in its namespace
             with contextlib.suppress(OSError):
@@ -239,8 +240,7 @@ class _Tail:
     def __init__(self, path: str | None) -> None:
         self._kept = bytearray()
         self._left = SHOWN
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._file = -1 if path is None else os.open(path, flags, 0o600)
+        self._path, self._file = path, -1
 
     def read(self, fd: int) -> bool:
         """Take what `fd` has; False at its end."""
@@ -253,8 +253,11 @@ class _Tail:
 
     def show(self, data: bytes) -> None:
         """Pass `data` on."""
-        if self._file < 0 or not data or self._left <= 0:
+        if self._path is None or not data or self._left <= 0:
             return
+        if self._file < 0:  # most commands write nothing
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._file = os.open(self._path, flags, 0o600)
         self._left -= len(data)
         if self._left <= 0:
             data += b"\n[what follows is not shown; its end is kept with the record]\n"

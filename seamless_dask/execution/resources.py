@@ -11,6 +11,7 @@ from seamless_dask.supervisor import Usage
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")
 _STRAYS_EVERY = 2.0
+_SCANNED = 1000  # numbers that are tried one by one; beyond that it is quicker to list what there is
 # pages that processes share are counted once only by the kernel's proportional figure, which is slow
 _PRECISE_FROM = 256 << 20
 _PRECISE_EACH = 32 << 20
@@ -89,6 +90,25 @@ class Meter:
         return list(found)
 
 
+class Birthdays:
+    """Which processes have begun since a moment, by their numbers, which the kernel gives out in turn."""
+
+    def __init__(self) -> None:
+        self._forks, self._first = _forks(), _last_process()
+
+    def processes(self) -> list[str]:
+        """Return the numbers of all processes that may have begun since, as texts."""
+        born = _forks() - self._forks
+        if not 0 <= born < _SCANNED or self._first <= 0:
+            return [name for name in os.listdir("/proc") if name.isdigit()]
+        last = _last_process()
+        if last >= self._first:
+            return [str(pid) for pid in range(self._first + 1, last + 1)]
+        with open("/proc/sys/kernel/pid_max", "rb") as file:
+            end = int(file.read())
+        return [str(pid) for pid in (*range(self._first + 1, end + 1), *range(1, last + 1))]
+
+
 class StrayFinder:
     """Finds the processes of a run by its name.
 
@@ -96,18 +116,20 @@ class StrayFinder:
     ----------
     name, directory : str
         Name and directory of the run.
+    since : Birthdays, optional
+        Made before the run began; without it every process is looked at.
     """
 
-    def __init__(self, name: str, directory: str) -> None:
+    def __init__(self, name: str, directory: str, since: Birthdays | None = None) -> None:
         from .environment import MARKER
 
         self._mark = f"{MARKER}={name}".encode()
-        self._directory = directory
+        self._directory, self._since = directory, since
 
     def __call__(self) -> list[int]:
         """Return the processes that carry the name in their environment or stand in the directory."""
         user, own, found = os.geteuid(), os.getpid(), []
-        for name in os.listdir("/proc"):
+        for name in self._since.processes() if self._since else os.listdir("/proc"):
             if name.isdigit() and int(name) != own:
                 with contextlib.suppress(OSError):
                     path = f"/proc/{name}"
@@ -149,3 +171,19 @@ def _started(pid: int) -> bytes:
             return file.read().rpartition(b")")[2].split()[19]
     except OSError:
         return b""
+
+
+def _forks() -> int:
+    """Return how many processes and threads have begun since the system did; -1 where that is not told."""
+    with contextlib.suppress(OSError), open("/proc/stat", "rb") as file:
+        for line in file:
+            if line.startswith(b"processes "):
+                return int(line.split()[1])
+    return -1
+
+
+def _last_process() -> int:
+    """Return the number that was given out last; 0 where that is not told."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/loadavg", "rb") as file:
+        return int(file.read().split()[-1])
+    return 0

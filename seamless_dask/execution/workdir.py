@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import queue
 import re
 import secrets
+import threading
 from functools import cache
-from posixpath import join, normpath
+from posixpath import basename, join, normpath
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Self
 
 _NAME = re.compile(r"seamless-([0-9a-f]{8})-([0-9]+)-([0-9]+)-[0-9a-f]{8}")
@@ -63,19 +65,122 @@ class RunDirectory:
     def __init__(self, depth: int = 0) -> None:
         parent = temporary_directory()
         sweep(parent)
-        self.name = f"seamless-{_host()}-{os.getpid()}-{_start_time(os.getpid())}-{secrets.token_hex(4)}"
-        self.path = join(parent, self.name)
+        self._caretaker = _caretaker
+        ready = self._caretaker.take(parent) if self._caretaker and depth == 0 else None
+        self._is_made = ready is not None
+        self.path = ready or join(parent, _new_name())
+        self.name = basename(self.path)
         self.layout = layout(self.name, self.path, depth)
 
     def __enter__(self) -> Self:
-        os.mkdir(self.path, 0o700)
-        os.makedirs(self.layout.work)
-        for directory in (self.layout.home, self.layout.tmp):
-            os.mkdir(directory)
+        if not self._is_made:
+            _make(self.layout, self.path)
         return self
 
     def __exit__(self, *_: object) -> None:
-        remove(self.path)
+        if self._caretaker is None:
+            remove(self.path)
+        else:
+            self._caretaker.remove(self.path)
+
+
+class Caretaker:
+    """Makes and removes run directories in a thread of its own.
+
+    On many file systems both are little work and a long wait for the disk.
+    """
+
+    BACKLOG = 64
+    """Directories that may wait to be removed; who leaves one more removes it himself."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Callable[[str], None], str]] = queue.SimpleQueue()
+        self._is_leaving = False
+        self._ready: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="seamless-caretaker", daemon=True)
+        self._thread.start()
+
+    def take(self, parent: str) -> str | None:
+        """Return a fresh directory, if one is ready, and have the next one made."""
+        if not self._is_leaving:
+            self._jobs.put((self._prepare, parent))
+        try:
+            path = self._ready.get_nowait()
+        except queue.Empty:
+            return None
+        if path.rpartition("/")[0] == parent:
+            return path
+        self.remove(path)
+        return None
+
+    def remove(self, path: str) -> None:
+        """Remove a tree before long."""
+        if self._jobs.qsize() < self.BACKLOG and not self._is_leaving:
+            self._jobs.put((remove, path))
+        else:
+            remove(path)
+
+    def finish(self) -> None:
+        """Leave; return when nothing is left of what was made or is to be removed."""
+        self._is_leaving = True
+        self._jobs.put((self._leave, ""))
+        self._thread.join()
+        while not self._jobs.empty():  # somebody had not yet seen that it leaves
+            act, path = self._jobs.get()
+            if act is remove:
+                remove(path)
+
+    def _prepare(self, parent: str) -> None:
+        if self._ready.empty():
+            path = join(parent, _new_name())
+            _make(layout("", path, 0), path)
+            self._ready.put(path)
+
+    def _leave(self, _: str) -> None:
+        while not self._ready.empty():
+            remove(self._ready.get())
+
+    def _work(self) -> None:
+        act: Callable[[str], None] | None = None
+        while act != self._leave:
+            act, path = self._jobs.get()
+            with contextlib.suppress(OSError):  # whoever needs a directory meets the fault himself
+                act(path)
+
+
+_caretaker: Caretaker | None = None
+_employers = 0
+_employing = threading.Lock()
+
+
+def employ_caretaker() -> None:
+    """Have the run directories of this process made and removed in the background."""
+    global _caretaker, _employers
+    with _employing:
+        _employers += 1
+        _caretaker = _caretaker or Caretaker()
+
+
+def dismiss_caretaker() -> None:
+    """Do without it, unless others have employed it too; returns when nothing is left to be removed."""
+    global _caretaker, _employers
+    with _employing:
+        _employers -= 1
+        leaving = None if _employers else _caretaker
+        _caretaker = _caretaker if _employers else None
+    if leaving is not None:
+        leaving.finish()
+
+
+def _new_name() -> str:
+    return f"seamless-{_host()}-{os.getpid()}-{_start_time(os.getpid())}-{secrets.token_hex(4)}"
+
+
+def _make(layout: Layout, path: str) -> None:
+    os.mkdir(path, 0o700)
+    os.makedirs(layout.work)
+    for directory in (layout.home, layout.tmp):
+        os.mkdir(directory)
 
 
 def temporary_directory() -> str:

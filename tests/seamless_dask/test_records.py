@@ -50,6 +50,14 @@ def test_another_environment_was_named() -> None:
     assert "(none)" in (environment_mismatch({}, Options(prologue=("source env",))) or "")
 
 
+def test_conda_and_image_belong_to_the_environment() -> None:
+    record = complete({}, Options(conda="old"))
+    assert record["environment"] == {"conda": "old"}
+    assert environment_mismatch(record, Options(conda="old")) is None
+    assert "conda old, not new" in (environment_mismatch(record, Options(conda="new")) or "")
+    assert "image (none), not a.sif" in (environment_mismatch(record, Options(image="a.sif")) or "")
+
+
 def test_an_error_survives_the_way_between_processes() -> None:
     error = outcomes.error_of(outcomes.failure(LimitExceeded("too long", 137, "tail")))
     assert isinstance(error, LimitExceeded)

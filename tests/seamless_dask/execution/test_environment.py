@@ -116,3 +116,84 @@ def test_no_modules_at_all(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODULESHOME", raising=False)
     with pytest.raises(UsageError, match="needs environment modules"):
         lab.run("true", modules=("x",))
+
+
+@pytest.fixture
+def conda(tmp_path: Path) -> Path:
+    """An environment as conda and micromamba lay it out."""
+    prefix = tmp_path / "envs" / "lab"
+    for name in ("bin", "share", "conda-meta", "etc/conda/activate.d", "etc/conda/env_vars.d"):
+        (prefix / name).mkdir(parents=True)
+    (prefix / "share/data").write_text("from the environment\n")
+    tool = prefix / "bin/lab-tool"
+    tool.write_text('#!/bin/sh\ncat "$CONDA_PREFIX/share/data"; echo "$ACTIVE $PACKAGE $USERS"\n')
+    tool.chmod(0o755)
+    (prefix / "etc/conda/activate.d/a.sh").write_text("export ACTIVE=first$UNSET; false\n")
+    (prefix / "etc/conda/activate.d/b.sh").write_text("export ACTIVE=$ACTIVE-second\n")
+    (prefix / "etc/conda/activate.d/b.fish").write_text("this is not for bash\n")
+    (prefix / "etc/conda/env_vars.d/package.json").write_text('{"PACKAGE": "of a package"}')
+    (prefix / "conda-meta/state").write_text('{"env_vars": {"USERS": "of the user"}}')
+    return prefix
+
+
+@pytest.mark.parametrize("flags", [None, "-euo pipefail"])
+def test_conda_environment(lab: Lab, conda: Path, isolation: str, flags: str | None) -> None:
+    outcome = lab.run("lab-tool", conda=str(conda), isolation=isolation, shell_flags=flags)
+    assert lab.bytes(outcome) == b"from the environment\nfirst-second of a package of the user\n"
+    assert outcome.record["environment"] == {"conda": str(conda)}
+
+
+def test_conda_environment_that_lies_bare(lab: Lab, conda: Path, isolation: str) -> None:
+    for name in ("conda-meta/state", "etc/conda/env_vars.d/package.json"):
+        (conda / name).unlink()
+    (conda / "conda-meta").rmdir()
+    assert "first-second" in lab.stdout("lab-tool", conda=str(conda), isolation=isolation)
+
+
+def test_conda_environment_by_name(lab: Lab, conda: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDA_ENVS_PATH", f"/nowhere:{conda.parent}")
+    assert lab.stdout('echo "$CONDA_DEFAULT_ENV"', conda="lab") == "lab\n"
+    monkeypatch.delenv("CONDA_ENVS_PATH")
+    monkeypatch.setenv("MAMBA_ROOT_PREFIX", str(conda.parent.parent))
+    assert lab.stdout('echo "$CONDA_PREFIX"', conda="lab") == f"{conda}\n"
+
+
+def test_conda_environment_that_is_listed(lab: Lab, conda: Path, home: Path) -> None:
+    (home / ".conda").mkdir()
+    (home / ".conda/environments.txt").write_text(f"/nowhere/lab\n{conda}\n")
+    assert lab.stdout('echo "$CONDA_PREFIX"', conda="lab") == f"{conda}\n"
+
+
+def test_conda_base(lab: Lab, conda: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDA_EXE", f"{conda}/bin/conda")
+    assert lab.stdout('echo "$CONDA_PREFIX"', conda="base") == f"{conda}\n"
+
+
+def test_missing_conda_environment(lab: Lab, conda: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDA_ENVS_PATH", str(conda.parent))
+    host = os.uname().nodename
+    with pytest.raises(UsageError, match=f"no conda environment other on {host} .*{conda.parent}"):
+        lab.run("true", conda="other")
+    with pytest.raises(UsageError, match=f"no conda environment {conda}x on {host}$"):
+        lab.run("true", conda=f"{conda}x")
+
+
+def test_conda_environment_that_ends_the_shell(lab: Lab, conda: Path) -> None:
+    (conda / "etc/conda/activate.d/c.sh").write_text("echo no licence >&2; exit 4\n")
+    with pytest.raises(ComputationFailed, match=r"could not be activated on \S+: no licence"):
+        lab.run("true", conda=str(conda))
+
+
+def test_prologue_runs_in_the_conda_environment(lab: Lab, conda: Path) -> None:
+    assert lab.stdout("echo $x", conda=str(conda), prologue=("x=$ACTIVE",)) == "first-second\n"
+
+
+@has_modules
+def test_conda_environment_goes_before_modules(lab: Lab, conda: Path, modules: Path) -> None:
+    other = modules / "bin"
+    other.mkdir()
+    (other / "lab-tool").write_text("#!/bin/sh\necho of the module\n")
+    (other / "lab-tool").chmod(0o755)
+    (modules / "tool/1.0").write_text(f"#%Module\nprepend-path PATH {other}\n")
+    assert lab.stdout("lab-tool", modules=("tool",)) == "of the module\n"
+    assert "environment" in lab.stdout("lab-tool", modules=("tool",), conda=str(conda))

@@ -14,7 +14,7 @@ import pytest
 
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
 from seamless_dask.execution import process
-from seamless_dask.execution.resources import StrayFinder
+from seamless_dask.execution.resources import Birthdays, StrayFinder
 from seamless_dask.supervisor import Stop, Usage
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class Watch:
 
     def scratch(self) -> bool:
         return False
+
+    def gateway(self, control: str, inner: str) -> dict[str, str]:
+        return {}
 
     def poll(self, usage: Usage) -> Stop | None:
         self.peak = max(self.peak, usage.memory)
@@ -133,7 +136,7 @@ def test_flood_of_stderr_is_bounded(lab: Lab, tmp_path: Path, monkeypatch: pytes
 
 def test_stderr_is_shown_while_the_command_runs(lab: Lab, tmp_path: Path, isolation: str) -> None:
     shown = tmp_path / "stderr"
-    seen = lambda usage: shown.read_bytes() == b"first\n"  # noqa: E731
+    seen = lambda usage: shown.exists() and shown.read_bytes() == b"first\n"  # noqa: E731
     with pytest.raises(Cancelled):
         lab.run("echo first >&2; sleep 100", supervisor=Watch(seen, stderr=str(shown)), isolation=isolation)
 
@@ -207,3 +210,17 @@ def test_strays_are_found_by_name_or_place(tmp_path: Path) -> None:
             assert stray.poll() is None
         process.kill_strays(f"run-{tmp_path}", "/nowhere")
         assert stray.wait() == -signal.SIGKILL
+
+
+def test_processes_that_began_since_are_found_by_their_numbers() -> None:
+    before = subprocess.Popen(["sleep", "60"])
+    since = Birthdays()
+    after = subprocess.Popen(["sleep", "60"])
+    try:
+        found = since.processes()
+        assert str(after.pid) in found
+        assert str(before.pid) not in found
+    finally:
+        for sleeper in (before, after):
+            sleeper.kill()
+            sleeper.wait()

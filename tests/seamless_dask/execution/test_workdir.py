@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,56 @@ def test_only_what_is_dead_and_ours_is_swept(temporary: Path) -> None:
             assert foreign.exists()
             assert other.exists()
             assert Path(living.path).exists()
+
+
+@pytest.fixture
+def caretaker() -> Iterator[Callable[[], None]]:
+    """Employs one; returns how it is dismissed."""
+    workdir.employ_caretaker()
+    dismissed: list[bool] = []
+
+    def dismiss() -> None:
+        if not dismissed:
+            dismissed.append(True)
+            workdir.dismiss_caretaker()
+
+    yield dismiss
+    dismiss()
+
+
+def test_a_caretaker_removes_what_was_used_and_has_the_next_one_ready(
+    temporary: Path, caretaker: Callable[[], None]
+) -> None:
+    names = []
+    for _ in range(3):
+        with RunDirectory() as directory:
+            assert sorted(os.listdir(directory.path)) == ["home", "tmp", "work"]
+            Path(directory.layout.work, "left").touch()
+            names.append(directory.name)
+    assert len(set(names)) == 3
+    caretaker()
+    assert os.listdir(temporary) == []
+
+
+def test_what_was_made_in_another_place_is_not_used(
+    temporary: Path, caretaker: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunDirectory():
+        pass
+    other = temporary / "other"
+    other.mkdir()
+    monkeypatch.setenv("TMPDIR", str(other))
+    for _ in range(2):
+        with RunDirectory() as directory:
+            assert directory.path.startswith(f"{other}/")
+    caretaker()
+    assert os.listdir(temporary) == ["other"]
+    assert os.listdir(other) == []
+
+
+def test_a_run_outlives_the_caretaker_that_made_its_directory(
+    temporary: Path, caretaker: Callable[[], None]
+) -> None:
+    with RunDirectory():
+        caretaker()
+    assert os.listdir(temporary) == []
