@@ -2,7 +2,8 @@
 
 Each key is looked for in that order and the first that names it wins. Within one file a table
 ``[profile.NAME]`` comes before what the file says outside of tables. Who names a ``hashserver`` thereby
-names it as ``store`` and ``database`` too, unless these stand beside it.
+names it as ``store`` and ``database`` too, unless these stand beside it; who names the connection file of a
+``daskserver`` names the hashserver of that, with its token and certificates.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 FILE = "seamless.toml"
 READY_FILE = "hashserver.json"
@@ -21,8 +22,9 @@ ISOLATIONS = ("auto", "bubblewrap", "none")
 NODE_CACHE_SIZE = 20 << 30
 
 _LISTS = ("store", "databases")
-_PLACES = ("cache", "database", "hashserver", "token_file", "ca_file", "node_cache")
+_PLACES = ("cache", "database", "hashserver", "daskserver", "token_file", "ca_file", "node_cache")
 KEYS = (*_LISTS, *_PLACES, "isolation", "node_cache_size")
+_SCHEDULERS = ("tcp://", "tls://")
 _UNITS = {"": 1, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
@@ -47,6 +49,9 @@ class Config(NamedTuple):
         Directory and bound (bytes) of the cache of inputs that the tasks of one node share.
     profile : str or None
         The profile that was asked for.
+    daskserver : str or None
+        Path of the connection file of the daskserver that computes, or a scheduler's ``tcp://`` or
+        ``tls://`` address; None: this host does.
     """
 
     cache: str
@@ -60,12 +65,16 @@ class Config(NamedTuple):
     node_cache: str
     node_cache_size: int
     profile: str | None
+    daskserver: str | None = None
 
 
 def load(
     options: Mapping[str, Any] | None = None,
     directory: str | None = None,
     environment: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    remote: bool = True,
 ) -> Config:
     """Put the configuration together.
 
@@ -77,6 +86,10 @@ def load(
         Where the search for ``seamless.toml`` begins; the current directory by default.
     environment : mapping
         ``os.environ`` by default.
+    defaults : mapping
+        What holds where nobody says otherwise, by the names of `KEYS`.
+    remote : bool
+        False: a daskserver that is named is as if it were not.
 
     Raises
     ------
@@ -91,24 +104,35 @@ def load(
         _checked(said, "the command line", directory),
         _from_environment(environment, directory),
         *_from_files(_files(directory, environment), profile),
+        _checked(defaults or {}, "the scheduler", directory),
     ]
+    if not remote:
+        layers = [{key: value for key, value in layer.items() if key != "daskserver"} for layer in layers]
     found: dict[str, Any] = {}
-    for layer in reversed(layers):
+    for layer in _with_implied(layers):
         if "hashserver" in layer:
+            if found.pop("implied", False):  # the token of a daskserver is not for another server
+                found |= {"token_file": None, "ca_file": None}
             found |= {"store": (layer["hashserver"],), "database": layer["hashserver"]}
         found |= layer
     return _complete(found, profile, environment)
 
 
 def embedded(config: Config) -> Config:
-    """Return `config` with the store and the database of its cache, and no server."""
+    """Return `config` with the store and the database of its cache, and no server of any kind."""
     return config._replace(
         stores=_default_stores(config.cache, None, None),
         database=_default_database(config.cache),
         hashserver=None,
         token_file=None,
         ca_file=None,
+        daskserver=None,
     )
+
+
+def is_address(daskserver: str) -> bool:
+    """Say whether this is the address of a scheduler and not the path of a connection file."""
+    return daskserver.startswith(_SCHEDULERS)
 
 
 def private_directory(path: str) -> str:
@@ -156,7 +180,8 @@ def _complete(found: dict[str, Any], profile: str | None, environment: Mapping[s
     server = found.get("hashserver")
     token_file, ca_file = found.get("token_file"), found.get("ca_file")
     directory = None
-    if not {"store", "database"} & set(found):
+    address = is_address(found.get("daskserver") or "")
+    if not {"store", "database"} & set(found) and not address:
         ready = _running_server(cache)
         directory = ready.get("store") if ready.get("host") == os.uname().nodename else None
         server, token_file = ready.get("url"), token_file or ready.get("token_file")
@@ -173,7 +198,33 @@ def _complete(found: dict[str, Any], profile: str | None, environment: Mapping[s
         node_cache=found.get("node_cache") or os.path.join(cache, "node"),
         node_cache_size=found.get("node_cache_size", NODE_CACHE_SIZE),
         profile=profile,
+        daskserver=found.get("daskserver"),
     )
+
+
+def _with_implied(layers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the layers, the last one first, with what the daskserver implies before the one that names it."""
+    first = next((layer for layer in layers if "daskserver" in layer), {})
+    for layer in reversed(layers):
+        if layer is first and not is_address(layer["daskserver"]):
+            yield _implied(layer["daskserver"])
+        yield layer
+
+
+def _implied(daskserver: str) -> dict[str, Any]:
+    """Return what else is named with a daskserver: its hashserver, directly where it is on this host."""
+    from .services.connection import read
+
+    facts = read(daskserver)
+    direct = facts.is_here and os.path.isabs(facts.store) and os.access(facts.store, os.R_OK | os.X_OK)
+    return {
+        "hashserver": facts.hashserver,
+        "store": (facts.store, facts.hashserver) if direct else (facts.hashserver,),
+        "database": facts.hashserver,
+        "token_file": facts.hashserver_token_file,
+        "ca_file": facts.hashserver_ca_file,
+        "implied": True,
+    }
 
 
 def _default_stores(cache: str, server: str | None, directory: str | None) -> tuple[str, ...]:
@@ -313,6 +364,10 @@ def _value(key: str, value: Any, where: str, directory: str) -> Any:
         raise UsageError(f"{where} must be one of {', '.join(ISOLATIONS)}, not {value!r}")
     if key == "hashserver" and not value.startswith(("http://", "https://")):
         raise UsageError(f"{where} must be an http:// or https:// URL, not {value!r}")
+    if key == "daskserver" and "://" in value and not is_address(value):
+        raise UsageError(
+            f"{where} must be the path of a connection file, or a tcp:// or tls:// address, not {value!r}"
+        )
     return value if key == "isolation" else _place(value, directory)
 
 

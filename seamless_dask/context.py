@@ -85,6 +85,20 @@ class Context:
         self._make_parent(directory)
         return NodeCache(private_directory(directory), self.config.node_cache_size, self.store)
 
+    def move(self, before: str, now: str) -> None:
+        """Use a hashserver at its new address; what is open is opened again when it is next used."""
+
+        def moved(place: str) -> str:
+            return now if place == before else place
+
+        config = self.config
+        self.close()
+        self.config = config._replace(
+            stores=tuple(map(moved, config.stores)),
+            database=moved(config.database),
+            hashserver=moved(config.hashserver or "") or None,
+        )
+
     def close(self) -> None:
         """Close what has been opened."""
         for name in ("node_cache", "stat_cache", "database", "store"):
@@ -120,4 +134,4 @@ class Context:
 
 
 def _is_url(place: str) -> bool:
-    return place.startswith(("http://", "https://"))
+    return place.startswith(("http://", "https://", "unix://"))

@@ -56,6 +56,9 @@ class ComputationFailed(SeamlessError):
     def __str__(self) -> str:
         return str(self.args[0])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.exit_status, self.stderr)
+
 
 class ResultMissing(ComputationFailed):
     """A declared result that the command did not write."""

@@ -6,6 +6,7 @@ A result on record names bytes; it does not say that they are still there. They 
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,24 +24,28 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from .context import Context
+    from .executors import Executor
     from .task import Worker
 
-_in_progress: list[str] = []
+_threads = threading.local()
 
 
 def fingertip(
     context: Context,
     checksum: Checksum,
+    executor: Executor | None = None,
     *,
     on_stderr: Callable[[bytes], None] | None = None,
-    tick: Callable[[], None] | None = None,
+    tick: Callable[[str], None] | None = None,
 ) -> None:
     """See to it that the bytes of a checksum are in the store, by running their producer if need be.
 
     Parameters
     ----------
+    executor
+        Runs it; that of `context` by default.
     on_stderr, tick
-        As for `seamless_dask.jobs.run`.
+        As for `Executor.run`.
 
     Raises
     ------
@@ -51,26 +56,33 @@ def fingertip(
     """
     if context.store.has([checksum])[0] >= 0:
         return
-    from . import jobs
+    from . import executors
+
+    runs = executor or executors.executor(context)
 
     def again(producer: Checksum, options: Options) -> None:
-        jobs.run(context, producer, options, need_bytes=True, fresh=True, on_stderr=on_stderr, tick=tick)
+        runs.run(producer, options, need_bytes=True, fresh=True, on_stderr=on_stderr, tick=tick)
 
-    _remake(context, checksum, again)
+    try:
+        _remake(context, checksum, again)
+    finally:
+        if executor is None:
+            runs.close()
 
 
 def fingertip_value(
     context: Context,
     value: Value,
+    executor: Executor | None = None,
     *,
     on_stderr: Callable[[bytes], None] | None = None,
-    tick: Callable[[], None] | None = None,
+    tick: Callable[[str], None] | None = None,
 ) -> None:
     """See to it that all bytes of a value are there, those of a directory's files included."""
     tried: set[Checksum] = set()
     while gone := [checksum for checksum in missing(context.store, [value]) if checksum not in tried]:
         tried.add(gone[0])
-        fingertip(context, gone[0], on_stderr=on_stderr, tick=tick)
+        fingertip(context, gone[0], executor, on_stderr=on_stderr, tick=tick)
 
 
 def needs(transformation: Description) -> list[Value]:
@@ -97,7 +109,10 @@ def fetch(worker: Worker, checksum: Checksum) -> bytes:
 
 def remake(worker: Worker, checksum: Checksum) -> None:
     """Run a producer of a checksum again (in a process that runs tasks)."""
-    from .task import execute, load
+    from .task import execute, known_result, load
+
+    def there(producer: Checksum) -> Value | None:
+        return known_result(worker, producer) if worker.context.store.has([checksum])[0] >= 0 else None
 
     def again(producer: Checksum, options: Options) -> None:
         transformation = load(worker.context, producer)
@@ -105,17 +120,20 @@ def remake(worker: Worker, checksum: Checksum) -> None:
             producer,
             producer,
             lambda supervisor: execute(worker, producer, transformation, options, supervisor),
+            lambda: there(producer),
+            options,
         )
 
     _remake(worker.context, checksum, again)
 
 
 def _remake(context: Context, checksum: Checksum, again: Callable[[Checksum, Options], None]) -> None:
-    if checksum in _in_progress:
+    in_progress: list[str] = _threads.__dict__.setdefault("in_progress", [])
+    if checksum in in_progress:
         raise BufferMissing(checksum, f"buffer {checksum} is gone, and needs itself to be made again")
     producers = context.database.producers(checksum)
     unknown = []
-    _in_progress.append(checksum)
+    in_progress.append(checksum)
     try:
         for producer in producers:
             if context.store.has([producer])[0] < 0:
@@ -125,7 +143,7 @@ def _remake(context: Context, checksum: Checksum, again: Callable[[Checksum, Opt
             if context.store.has([checksum])[0] >= 0:
                 return
     finally:
-        _in_progress.pop()
+        in_progress.pop()
     with suppress(BufferMissing):
         context.store.read(checksum)  # `OriginalChanged`, where that is why it is gone
     raise _gone(checksum, producers, unknown)
@@ -150,6 +168,8 @@ def _as_it_was(record: Mapping[str, Any] | None) -> Options:
     return Options(
         prologue=tuple(environment.get("prologue", ())),
         modules=tuple(environment.get("modules", ())),
+        conda=environment.get("conda"),
+        image=environment.get("image"),
         isolation="none" if record and record.get("isolation") == "none" else "auto",
     )
 

@@ -18,9 +18,10 @@ from hashserver.checksum import Checksum
 from . import collection, jobs, task, ticket
 from .config import Config
 from .context import Context
-from .errors import Cancelled
+from .errors import Cancelled, ComputationFailed
 from .holding import JobSupervisor, hold, join
 from .jobdir import Asker, JobDirectory
+from .options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,27 +39,39 @@ class LocalWorker:
         Store and database.
     supervisor : JobSupervisor
         That of the computation which was asked for.
-    fresh : bool
-        It is to run whatever is known.
     """
 
-    def __init__(self, context: Context, supervisor: JobSupervisor, fresh: bool) -> None:
-        self.context = context
-        self._supervisor, self._fresh = supervisor, fresh
+    def __init__(self, context: Context, supervisor: JobSupervisor) -> None:
+        self.context, self._supervisor = context, supervisor
+        self.asked: Checksum | None = supervisor.job.key
 
-    def must_run(self, key: Checksum) -> bool:
-        """Whether this is what was asked for, and asked for anew."""
-        return self._fresh and key == self._supervisor.job.key
-
-    def share(self, checksum: Checksum, key: Checksum, action: Callable[[Supervisor], Value]) -> Value:
+    def share(
+        self,
+        checksum: Checksum,
+        key: Checksum,
+        action: Callable[[Supervisor], Value],
+        known: Callable[[], Value | None],
+        options: Options,
+    ) -> Value:
         """Run it under its own lock, which other computations that need it see too."""
+        del options  # those of the askers are in the job's directory
         own = self._supervisor
         if stop := own.abandoned():
             raise Cancelled(str(stop))
         if checksum == own.job.key:
             return action(own)
         job = JobDirectory(own.job.cache, checksum)
-        return join(job, own, key == own.job.key, action)
+        return join(job, own, key == own.job.key, lambda supervisor: known() or action(supervisor))
+
+    def is_unknown(self, checksum: Checksum) -> bool:
+        """Look everything up when it is needed."""
+        return False
+
+    def excuse(self, error: ComputationFailed) -> None:
+        """Take a failure for what it is: nobody else may take this process for lost."""
+
+    def tell(self, value: Value, hit: bool) -> None:
+        """Tell nobody: who asked is told when all is done."""
 
 
 def main(arguments: list[str]) -> int:
@@ -75,7 +88,7 @@ def main(arguments: list[str]) -> int:
     supervisor = JobSupervisor(job, job.file("stderr"))
     with Context(config_of(request["config"])) as context:
         jobs.clean(context)
-        worker = LocalWorker(context, supervisor, asker.fresh)
+        worker = LocalWorker(context, supervisor)
         task.equip(worker)
         hold(ticket.RUNNERS_LOCK, supervisor, lambda _: _compute(worker, asker, supervisor))
     return 0

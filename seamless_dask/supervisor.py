@@ -46,6 +46,18 @@ class Supervisor(Protocol):
         """
         ...
 
+    def gateway(self, control: str, inner: str) -> dict[str, str]:
+        """Return the variables by which the command finds who computes for it; empty: nobody does.
+
+        Parameters
+        ----------
+        control
+            Where files for it can be put; made if need be.
+        inner
+            The same directory as the command sees it.
+        """
+        ...
+
     def scratch(self) -> bool:
         """Say, after the command has ended, whether nobody else wants the result's bytes.
 
@@ -64,6 +76,11 @@ class NoSupervisor:
         """Never stop anything."""
         del usage
         return None
+
+    def gateway(self, control: str, inner: str) -> dict[str, str]:
+        """Offer nothing."""
+        del control, inner
+        return {}
 
     def scratch(self) -> bool:
         """Leave it to the options."""

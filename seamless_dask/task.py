@@ -1,45 +1,75 @@
 """The one function that every Dask task calls.
 
-Its arguments are strings, so that nothing of the user's is unpickled on the way. What it needs besides, it
-has from the process it runs in, which was told by `equip`.
+Its arguments are texts and handles, so that nothing of the user's is unpickled on the way. What it needs
+besides, it has from the process it runs in: a worker of Dask that our plugin equipped, or one that was told
+by `equip`. In any other process the computation is asked for as the command line does.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hashserver.checksum import Checksum
-from hashserver.errors import AuthenticationFailed, BufferCorrupt, BufferMissing, ReadOnly, ServiceUnavailable
+from hashserver.errors import (
+    AuthenticationFailed,
+    BufferCorrupt,
+    BufferMissing,
+    HashserverError,
+    ReadOnly,
+    ServiceUnavailable,
+)
 
 from . import records
 from .errors import ComputationFailed, SeamlessError, WorkerLost
+from .handles import of as handle_of
 from .options import Options
 from .transformation import Description, Value, parse
 from .values import select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from .context import Context
+    from .handles import Handle
     from .supervisor import Supervisor
+
+PROTOCOL = 1
+"""Number of the arguments of `run` and `restore`; raised whenever their meaning changes."""
 
 FIRST_PAUSE = 0.2
 """Seconds before what failed by the system's fault is tried again; doubled each time."""
+RECORDING = 8
+"""How often it is tried again to record a result: the work has been done, and is worth a wait of a minute."""
+
+T = TypeVar("T")
 
 
 class Worker(Protocol):
-    """The process that tasks run in."""
+    """The process that tasks run in.
+
+    Attributes
+    ----------
+    context : Context
+        Store and database.
+    asked : Checksum or None
+        The one key that its askers have named: a failure of another one is told with the name of the step.
+    """
 
     context: Context
+    asked: Checksum | None
 
-    def must_run(self, key: Checksum) -> bool:
-        """Whether a result on record is not enough for this key."""
-        ...
-
-    def share(self, checksum: Checksum, key: Checksum, action: Callable[[Supervisor], Value]) -> Value:
+    def share(
+        self,
+        checksum: Checksum,
+        key: Checksum,
+        action: Callable[[Supervisor], Value],
+        known: Callable[[], Value | None],
+        options: Options,
+    ) -> Value:
         """Call `action`, or wait for another process that runs the same transformation.
 
         Parameters
@@ -48,9 +78,28 @@ class Worker(Protocol):
             Of the transformation.
         key
             Under which it was asked for; the same if it was not deferred.
+        known
+            Tells, after a wait, whether nothing is left to do.
+        options
+            How it was asked for.
         """
         ...
 
+    def is_unknown(self, checksum: Checksum) -> bool:
+        """Say whether it was looked up a moment ago, in vain."""
+        ...
+
+    def excuse(self, error: ComputationFailed) -> None:
+        """Raise something else if a failure was not the command's own doing and is not to be told."""
+        ...
+
+    def tell(self, value: Value, hit: bool) -> None:
+        """Let others know what a task gave, and whether it was found instead of computed."""
+        ...
+
+
+EXTENSION = "seamless"
+"""Name of the `Worker` among the extensions of a Dask worker."""
 
 _equipment: list[Worker] = []
 
@@ -60,43 +109,103 @@ def equip(worker: Worker | None) -> None:
     _equipment[:] = [] if worker is None else [worker]
 
 
-def equipment() -> Worker:
-    """Return what `equip` was told."""
-    if not _equipment:
-        raise SeamlessError("this process is not equipped to run transformations")
-    return _equipment[0]
+def equipped() -> Worker | None:
+    """Return what this thread's Dask worker, or else this process, offers to tasks."""
+    worker = dask_worker()
+    if worker is not None:
+        found: Worker | None = worker.extensions.get(EXTENSION)
+        return found
+    return _equipment[0] if _equipment else None
+
+
+def dask_worker() -> Any:
+    """Return the Dask worker whose task runs in this thread; several of them may live in one process."""
+    module = sys.modules.get("distributed.worker")
+    if module is not None:
+        with suppress(ValueError):
+            return module.get_worker()
+    return None
 
 
 def run(
-    key: str, options: str = "{}", upstream: tuple[str, ...] = (), *values: tuple[str, str]
-) -> tuple[str, str]:
+    protocol: int, key: str, options: str = "{}", upstream: tuple[str, ...] = (), *handles: Handle
+) -> Handle:
     """Run a transformation, unless its result is known once its references are resolved.
 
     Parameters
     ----------
+    protocol : int
+        `PROTOCOL` of whoever made the graph.
     key : str
         Under which the transformation's document is stored.
     options : str
         `Options` as JSON.
     upstream : tuple of str
         Keys of the transformations it refers to.
-    *values : tuple of str and str
-        Format and checksum of the result of each of them.
+    *handles : Handle
+        The result of each of them.
 
     Returns
     -------
-    tuple of str and str
-        Format and checksum of the result.
+    Handle
+        The result.
     """
-    worker = equipment()
-    known = {
-        Checksum(name): Value(value[0], Checksum(value[1]))
-        for name, value in zip(upstream, values, strict=True)
-    }
-    name = Checksum(key)
-    checksum, transformation = resolve(worker, name, known)
-    value = perform(worker, name, checksum, transformation, Options.from_json(options))
-    return value.format, value.checksum
+    check_protocol(protocol)
+    worker, name, wishes = equipped(), Checksum(key), Options.from_json(options)
+    if worker is None:
+        return _elsewhere(name, wishes)
+    known = {Checksum(of): handle.value for of, handle in zip(upstream, handles, strict=True)}
+    checksum, transformation = patiently(name, wishes.retries, lambda: resolve(worker, name, known))
+    try:
+        value = perform(worker, name, checksum, transformation, wishes)
+    except ComputationFailed as error:
+        if worker.asked == name:
+            raise
+        raise _step(worker, name, transformation, error) from None
+    return handle_of(*value)
+
+
+def restore(protocol: int, format: str, checksum: str) -> Handle:  # noqa: A002 - the field's word
+    """See to it that the bytes of a value are in the store, made again if need be; parameters as `run`."""
+    from .fingertip import ensure, fingertip_value
+    from .handles import contexts_of_process
+
+    check_protocol(protocol)
+    worker, value = equipped(), Value(format, Checksum(checksum))
+    if worker is None:
+        fingertip_value(contexts_of_process()[0], value)
+    else:
+        patiently(value.checksum, Options().retries, lambda: ensure(worker, [value]))
+    return handle_of(format, checksum)
+
+
+def check_protocol(protocol: object) -> None:
+    """Raise `SeamlessError` for a graph that another version made."""
+    if protocol != PROTOCOL:
+        number = protocol if isinstance(protocol, int) else 0
+        raise SeamlessError(
+            f"the client speaks protocol {number} of seamless-dask, this worker {PROTOCOL}:"
+            " install the same version on both"
+        )
+
+
+def _elsewhere(key: Checksum, options: Options) -> Handle:
+    """Ask for a computation as `seamless-run` does, in a process that is no worker of ours."""
+    from .executors import Embedded, executor
+    from .handles import contexts_of_process
+
+    contexts = contexts_of_process()
+    holders = (context for context in contexts[:-1] if context.store.has([key])[0] >= 0)
+    context = next(holders, contexts[-1])
+    known = None if options.fresh else context.database.lookup(key)
+    if known is not None:
+        return handle_of(known[1].format, known[1].checksum)
+    # a worker of Dask's must not ask the scheduler that waits for it
+    runs = Embedded(context) if dask_worker() is not None else executor(context)
+    try:
+        return handle_of(*runs.run(key, options, fresh=options.fresh))
+    finally:
+        runs.close()
 
 
 def load(context: Context, key: Checksum) -> Description:
@@ -105,6 +214,16 @@ def load(context: Context, key: Checksum) -> Description:
         return parse(context.store.get(key))
     except BufferMissing:
         raise BufferMissing(key, f"transformation {key} is not in the store: submit it again") from None
+
+
+def load_many(context: Context, keys: Sequence[Checksum]) -> dict[Checksum, Description]:
+    """Return the transformations that are stored under some keys, asked for in one go."""
+    if len(keys) < 2:
+        return {key: load(context, key) for key in keys}
+    try:
+        return {key: parse(data) for key, data in context.store.get_many(keys)}
+    except BufferMissing as error:
+        return {Checksum(error.checksum): load(context, Checksum(error.checksum))}  # which says what to do
 
 
 def resolve(
@@ -143,16 +262,22 @@ def perform(
     worker: Worker, key: Checksum, checksum: Checksum, transformation: Description, options: Options
 ) -> Value:
     """Return the result of a transformation, from the database or by running it."""
-    fresh = worker.must_run(key)
-    if not fresh and (value := known_result(worker, checksum)):
-        return value
 
-    def action(supervisor: Supervisor) -> Value:
-        if not fresh and (value := known_result(worker, checksum)):
-            return value  # another process has run it while we waited for the lock
-        return execute(worker, checksum, transformation, options, supervisor)
+    def known() -> Value | None:
+        return None if options.fresh else known_result(worker, checksum)
 
-    return worker.share(checksum, key, action)
+    value = None if worker.is_unknown(checksum) else patiently(checksum, options.retries, known)
+    hit = value is not None
+    if value is None:
+        value = worker.share(
+            checksum,
+            key,
+            lambda supervisor: execute(worker, checksum, transformation, options, supervisor),
+            known,
+            options,
+        )
+    worker.tell(value, hit)
+    return value
 
 
 def known_result(worker: Worker, checksum: Checksum) -> Value | None:
@@ -171,33 +296,43 @@ def execute(
     """Run a transformation and record what comes of it, a result or a failure."""
     database = worker.context.database
     try:
-        outcome = _patiently(worker, checksum, transformation, options, supervisor)
+        outcome = _computed(worker, checksum, transformation, options, supervisor)
     except ComputationFailed as error:
-        database.put_failure(checksum, records.failure(error, options))
+        worker.excuse(error)
+        failure = records.failure(error, options)
+        with suppress(WorkerLost):  # that it failed must be told all the same
+            patiently(checksum, options.retries, lambda: database.put_failure(checksum, failure))
         raise
-    record = records.complete(outcome.record, options)
-    database.put(checksum, outcome.value.format, outcome.value.checksum, record, outcome.members)
-    return outcome.value
+    record, value = records.complete(outcome.record, options), outcome.value
+    patiently(
+        checksum,
+        max(options.retries, RECORDING),
+        lambda: database.put(checksum, value.format, value.checksum, record, outcome.members),
+    )
+    return value
 
 
-def _patiently(
+def _computed(
     worker: Worker,
     checksum: Checksum,
     transformation: Description,
     options: Options,
     supervisor: Supervisor,
 ) -> records.Outcome:
-    """Try again what fails by the system's fault; make again what inputs have lost."""
+    """Run a transformation; make again what its inputs have lost, which only the attempt shows."""
     from .execution import run_bash
     from .fingertip import ensure, needs, remake
 
     if options.isolation == "auto":
         options = options._replace(isolation=worker.context.config.isolation)
-    pause, losses, remade = FIRST_PAUSE, [], set[str]()
+    remade: set[str] = set()
     while True:
-        ensure(worker, needs(transformation))
         try:
-            return run_bash(transformation, worker.context, options, supervisor)
+            return patiently(
+                checksum,
+                options.retries,
+                lambda: run_bash(transformation, worker.context, options, supervisor),
+            )
         except (BufferMissing, BufferCorrupt) as error:
             if error.checksum in remade:
                 raise
@@ -206,14 +341,43 @@ def _patiently(
                 with suppress(BufferMissing):  # who read it may have put it aside already
                     worker.context.store.verify(Checksum(error.checksum))
             remake(worker, Checksum(error.checksum))
+            ensure(worker, needs(transformation))
+
+
+def patiently(checksum: Checksum, retries: int, action: Callable[[], T]) -> T:
+    """Try again what fails by the system's fault.
+
+    Raises
+    ------
+    WorkerLost
+        When it has failed more often than `retries`.
+    """
+    pause, losses = FIRST_PAUSE, []
+    while True:
+        try:
+            return action()
         except (AuthenticationFailed, ReadOnly):
             raise
         except (ServiceUnavailable, OSError) as error:
             losses.append(str(error))
-            if len(losses) > options.retries:
+            if len(losses) > retries:
                 raise WorkerLost(f"{checksum} was given up after {_told(losses)}") from error
             time.sleep(pause)
             pause *= 2
+
+
+def _step(
+    worker: Worker, key: Checksum, transformation: Description, error: ComputationFailed
+) -> ComputationFailed:
+    """Return the error with the name of the step that failed."""
+    from .collection import LABEL, label_of
+
+    label = LABEL
+    with suppress(HashserverError):
+        label = label_of(worker.context.store.get(transformation.code).decode("utf-8", "surrogateescape"))
+    told = type(error)(f"{label} ({key[:8]}): {error}", error.exit_status, error.stderr)
+    told.record = error.record
+    return told
 
 
 def _told(losses: list[str]) -> str:

@@ -17,6 +17,7 @@ import pytest
 from hashserver.checksum import Checksum
 from seamless_dask import jobs, task
 from seamless_dask.context import Context
+from seamless_dask.errors import ComputationFailed
 from seamless_dask.jobdir import JobDirectory
 from seamless_dask.options import Options
 from seamless_dask.supervisor import NoSupervisor, Supervisor
@@ -27,6 +28,7 @@ import json, sys
 from hashserver.checksum import Checksum
 from seamless_dask import jobs, task
 from seamless_dask.context import Context
+from seamless_dask.errors import ComputationFailed
 from seamless_dask.options import Options
 from seamless_dask.outcomes import failure
 key, options, wishes = sys.argv[1:]
@@ -154,15 +156,29 @@ class Lab:
 class DirectWorker:
     """Runs tasks in this process, with nobody to share them with."""
 
+    asked = None
+
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.fresh: set[Checksum] = set()
 
-    def must_run(self, key: Checksum) -> bool:
-        return key in self.fresh
-
-    def share(self, checksum: Checksum, key: Checksum, action: Callable[[Supervisor], Value]) -> Value:
+    def share(
+        self,
+        checksum: Checksum,
+        key: Checksum,
+        action: Callable[[Supervisor], Value],
+        known: Callable[[], Value | None],
+        options: Options,
+    ) -> Value:
         return action(NoSupervisor())
+
+    def is_unknown(self, checksum: Checksum) -> bool:
+        return False
+
+    def excuse(self, error: ComputationFailed) -> None:
+        pass
+
+    def tell(self, value: Value, hit: bool) -> None:
+        pass
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ def test_a_chain_is_one_task_each(lab: Any, worker: Any) -> None:
     keys = chain(lab, 3)
     graph = collection.build(lab.context, keys[-1], PLAIN)
     assert isinstance(graph, collection.Graph)
-    assert set(graph.tasks) == {collection.dask_key(key) for key in keys}
-    assert graph.tasks[graph.key].dependencies == {collection.dask_key(keys[1])}
+    assert set(graph.tasks) == {collection.dask_key(key, "echo") for key in keys}
+    assert graph.tasks[graph.key].dependencies == {collection.dask_key(keys[1], "echo")}
 
 
 def test_a_chain_is_computed_and_then_found_in_one_look_up(lab: Any, worker: Any) -> None:
@@ -43,7 +43,7 @@ def test_what_is_known_is_no_task(lab: Any, worker: Any) -> None:
     collection.compute(lab.context, keys[1], PLAIN)
     graph = collection.build(lab.context, keys[2], PLAIN)
     assert isinstance(graph, collection.Graph)
-    assert list(graph.tasks) == [collection.dask_key(keys[2])]
+    assert list(graph.tasks) == [collection.dask_key(keys[2], "echo")]
     assert lab.bytes(collection.compute(lab.context, keys[2], PLAIN)) == b"0\n1\n2\n"
     assert lab.ran() == ["0", "1", "2"]
 
@@ -60,7 +60,6 @@ def test_a_diamond_runs_its_top_once(lab: Any, worker: Any) -> None:
 def test_fresh_runs_the_last_one_only(lab: Any, worker: Any) -> None:
     keys = chain(lab, 2)
     first = collection.compute(lab.context, keys[1], PLAIN)
-    worker.fresh.add(keys[1])
     assert collection.compute(lab.context, keys[1], PLAIN, fresh=True) == first
     assert lab.ran() == ["0", "1", "1"]
 

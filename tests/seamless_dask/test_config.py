@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from seamless_dask.config import load, parse_size, private_directory
+from seamless_dask.config import embedded, load, parse_size, private_directory
 from seamless_dask.errors import UsageError
+from seamless_dask.services.connection import Connection, write
 
 
 def config(directory: Path, text: str, **options: Any) -> Any:
@@ -215,3 +216,87 @@ def test_a_cache_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="SEAMLESS_CACHE names another place"):
         private_directory(str(tmp_path / "file" / "cache"))
+
+
+class TestDaskserver:
+    """A connection file says where everything else is."""
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        return self.write(tmp_path / "connection.json", tmp_path / "buffers")
+
+    def write(self, path: Path, store: Path, **changes: Any) -> Path:
+        facts = {
+            "name": "default", "host": os.uname().nodename, "pid": 1, "started": 1.0,
+            "jobserver": "https://127.0.0.1:1", "scheduler": "tls://127.0.0.1:2",
+            "hashserver": "https://127.0.0.1:3", "store": str(store), "token_file": "/d/token",
+            "hashserver_token_file": "/d/token", "hashserver_ca_file": "/d/ca.pem",
+        }  # fmt: skip
+        write(str(path), Connection(**facts | changes))
+        return path
+
+    def test_it_names_hashserver_token_and_certificates(self, tmp_path: Path, file: Path) -> None:
+        found = load({"daskserver": str(file)}, str(tmp_path))
+        assert found.daskserver == str(file)
+        assert found.hashserver == found.database == "https://127.0.0.1:3"
+        assert found.stores == ("https://127.0.0.1:3",)
+        assert (found.token_file, found.ca_file) == ("/d/token", "/d/ca.pem")
+
+    def test_a_store_on_this_host_is_reached_directly(self, tmp_path: Path, file: Path) -> None:
+        (tmp_path / "buffers").mkdir()
+        stores = load({"daskserver": str(file)}, str(tmp_path)).stores
+        assert stores == (str(tmp_path / "buffers"), "https://127.0.0.1:3")
+
+    def test_that_of_another_host_is_not(self, tmp_path: Path) -> None:
+        (tmp_path / "buffers").mkdir()
+        file = self.write(tmp_path / "connection.json", tmp_path / "buffers", host="elsewhere")
+        assert load({"daskserver": str(file)}, str(tmp_path)).stores == ("https://127.0.0.1:3",)
+
+    def test_what_is_named_beside_it_counts(self, tmp_path: Path, file: Path) -> None:
+        found = config(tmp_path, f'daskserver = "{file}"\nstore = "/mine"\n')
+        assert found.stores == ("/mine",)
+        assert found.database == "https://127.0.0.1:3"
+
+    def test_a_hashserver_of_ones_own_is_not_given_its_token(self, tmp_path: Path, file: Path) -> None:
+        found = config(tmp_path, f'daskserver = "{file}"\n', hashserver="http://127.0.0.1:9")
+        assert found.stores == ("http://127.0.0.1:9",)
+        assert (found.token_file, found.ca_file) == (None, None)
+        assert found.daskserver == str(file)
+
+    def test_by_variable_and_profile_relative_to_the_file(
+        self, tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        text = f'[profile.cluster]\ndaskserver = "{file.name}"\n'
+        assert config(tmp_path, text, profile="cluster").daskserver == str(file)
+        assert config(tmp_path, text).daskserver is None
+        monkeypatch.setenv("SEAMLESS_DASKSERVER", "tls://h:1")
+        assert load({}, str(tmp_path)).daskserver == "tls://h:1"
+
+    def test_one_that_another_takes_the_place_of_is_not_read(self, tmp_path: Path) -> None:
+        found = config(tmp_path, 'daskserver = "/nowhere"\n', daskserver="tcp://127.0.0.1:8786")
+        assert found.daskserver == "tcp://127.0.0.1:8786"
+        assert found.stores == embedded(found).stores
+
+    def test_one_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="/nowhere is not there"):
+            load({"daskserver": "/nowhere"}, str(tmp_path))
+
+    def test_none_is_looked_at_if_only_this_host_counts(self, tmp_path: Path) -> None:
+        assert load({"daskserver": "/nowhere"}, str(tmp_path), remote=False).daskserver is None
+
+    def test_one_that_others_may_read(self, tmp_path: Path, file: Path) -> None:
+        file.chmod(0o640)
+        with pytest.raises(UsageError, match="others may read"):
+            load({"daskserver": str(file)}, str(tmp_path))
+
+    def test_an_address_of_another_kind(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="path of a connection file, or a tcp:// or tls:// address"):
+            load({"daskserver": "http://127.0.0.1:8787"}, str(tmp_path))
+
+    def test_embedded_knows_none(self, tmp_path: Path, file: Path) -> None:
+        assert embedded(load({"daskserver": str(file)}, str(tmp_path))).daskserver is None
+
+
+def test_defaults_hold_where_nobody_says_otherwise(tmp_path: Path) -> None:
+    assert load({}, str(tmp_path), defaults={"store": "/told"}).stores == ("/told",)
+    assert load({"store": "/said"}, str(tmp_path), defaults={"store": "/told"}).stores == ("/said",)

@@ -92,3 +92,14 @@ def test_a_cached_look_up_imports_nothing_heavy() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     run = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
     assert run.stdout.split() == []
+
+
+def test_a_hashserver_that_has_moved_is_found_at_its_new_address(tmp_path: Path) -> None:
+    before, now = "http://127.0.0.1:1", "http://127.0.0.1:2"
+    config = load({"hashserver": before, "store": [str(tmp_path / "b"), before]}, str(tmp_path))
+    with Context(config) as context:
+        first = context.database
+        context.move(before, now)
+        assert context.config.stores == (str(tmp_path / "b"), now)
+        assert context.config.hashserver == context.config.database == now
+        assert context.database is not first

@@ -1,0 +1,314 @@
+"""Transformations in Python: each is a Dask collection of one task.
+
+Building one runs nothing. What its graph needs in the store, of all transformations that have been built, is
+uploaded in one go when the first graph is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakSet
+
+from dask.base import DaskMethodsMixin, replace_name_in_key
+from dask.delayed import optimize, single_key
+from dask.threaded import get
+
+from hashserver.checksum import hash_bytes
+
+from . import collection, handles
+from .config import parse_size
+from .errors import UsageError
+from .handles import Directory, File, Handle, Located
+from .options import Options
+from .sources import Source, keep_all
+from .transformation import Deferred, Description, ResultSpec, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashserver.checksum import Checksum
+
+    from .context import Context
+
+    Input: TypeAlias = "Transformation | Output | Handle | bytes"
+
+__all__ = ["Directory", "File", "Output", "Transformation", "bash"]
+
+_lock = threading.RLock()
+_pending: dict[Context, WeakSet[Transformation]] = {}
+
+
+def bash(
+    code: str,
+    inputs: Mapping[str, Input] | None = None,
+    *,
+    stdin: Input | None = None,
+    variables: Mapping[str, str] | None = None,
+    results: str | Iterable[str] = (),
+    globs: str | Iterable[str] = (),
+    stdout: bool | None = None,
+    shell_flags: str | None = None,
+    context: Context | None = None,
+    **options: Any,
+) -> Transformation:
+    """Describe a command to be run in Bash.
+
+    Parameters
+    ----------
+    code
+        The shell text.
+    inputs
+        Path, as the command sees it → a `File`, a `Directory`, the bytes of a file, another transformation
+        (its standard output or only result), or a result of one by its name: ``other["out.csv"]``.
+    stdin
+        What its standard input reads; empty by default.
+    variables
+        In its environment, and part of the identity.
+    results
+        Files and directories that it writes.
+    globs
+        Patterns; each gives a directory of the files that match.
+    stdout
+        Whether its standard output is a result; by default when nothing else is.
+    shell_flags
+        Instead of ``-eo pipefail``.
+    context
+        Store and database; those of the configuration by default.
+    **options
+        How it is run, by the names of `seamless_dask.options.Options`: ``cpus``, ``memory``, ``time_limit``,
+        ``conda``, ``scratch``, …
+
+    Raises
+    ------
+    UsageError
+        For an input that is not there, or an option that does not exist.
+    """
+    if not isinstance(code, str):
+        raise UsageError("the code of bash() must be text")
+    if context is None:
+        context = handles.default_context()
+    else:
+        handles.use(context)
+    parts = _Parts(context, code.encode("utf-8", "surrogateescape"))
+    description = Description(
+        language="bash",
+        code=hash_bytes(parts.buffers[0]),
+        result=_result_spec(results, globs, stdout),
+        inputs={name: parts.value(name, item) for name, item in (inputs or {}).items()},
+        stdin=None if stdin is None else parts.value("stdin", stdin),
+        variables=dict(variables) if variables else None,
+        shell_flags=shell_flags,
+    )
+    return Transformation(description, _options(options), context, parts)
+
+
+class Output:
+    """One result of a transformation, by its name; to be an input of another one."""
+
+    def __init__(self, transformation: Transformation, path: str | None) -> None:
+        self.transformation, self.path = transformation, path
+
+    def __repr__(self) -> str:
+        return f"{self.transformation!r}[{self.path!r}]"
+
+
+class Transformation(DaskMethodsMixin):
+    """A computation with an identity; a Dask collection of one task beyond those that it needs.
+
+    What `compute` hands over is a `File`, a `Directory`, or `seamless_dask.handles.Results` where several
+    results are declared. Made by `bash`.
+    """
+
+    def __init__(self, description: Description, options: Options, context: Context, parts: _Parts) -> None:
+        self.description, self.options, self.context = description, options, context
+        self._parts = parts
+        self._document = description.canonical()
+        self._key = hash_bytes(self._document)
+        label = collection.label_of(parts.buffers[0].decode("utf-8", "replace"))
+        name = collection.fresh_key if options.fresh else collection.dask_key
+        self._name = name(self._key, label)
+        self._graph: Any = None
+        with _lock:
+            _pending.setdefault(context, WeakSet()).add(self)
+
+    @property
+    def key(self) -> Checksum:
+        """Identity: its checksum, or the structural key where it needs another one's result."""
+        return self._key
+
+    @property
+    def checksum(self) -> Checksum | None:
+        """The transformation's checksum; None while a result that it needs is not known."""
+        if not self.description.deferred:
+            return self._key
+        found = self.context.database.lookup(self._key)
+        return None if found is None else found[0]
+
+    def __getitem__(self, path: str) -> Output:
+        """Return one of its results, or something inside one, as an input for others."""
+        return Output(self, path)
+
+    def __iter__(self) -> Any:
+        raise TypeError("a transformation has no members before it is computed; name the one you mean")
+
+    def __repr__(self) -> str:
+        return f"Transformation({self._name[: self._name.index('-tf-') + 12]}…)"
+
+    def __hash__(self) -> int:
+        return hash(self._name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Transformation) and self._name == other._name
+
+    # -------------------------------------------------- what Dask asks of a collection
+
+    __dask_scheduler__ = staticmethod(get)
+    __dask_optimize__ = staticmethod(optimize)
+
+    def __dask_graph__(self) -> Any:
+        """Return the tasks of this one and of those that it needs, having stored what they need."""
+        flush(self.context)
+        from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+        if self._graph is not None:
+            return self._graph
+        steps = self._steps()
+        graph: dict[str, Any] = {}
+        for step in steps.values():
+            graph |= step._own_tasks()
+        told = {step._name: found for step in steps.values() if (found := step._annotations())}
+        if not told:
+            return HighLevelGraph({self._name: MaterializedLayer(graph)}, {self._name: set()})
+        layers = {
+            name: MaterializedLayer({name: node}, annotations=told.get(name)) for name, node in graph.items()
+        }
+        return HighLevelGraph(layers, {name: set(graph[name].dependencies) for name in graph})
+
+    def __dask_keys__(self) -> list[str]:
+        return [self._name]
+
+    def __dask_layers__(self) -> tuple[str, ...]:
+        return (self._name,)
+
+    def __dask_tokenize__(self) -> str:
+        return self._name
+
+    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[()]]:
+        # that of Delayed: with any other Dask adds a task of its own, which would need a worker for a hit
+        return single_key, ()
+
+    def __dask_postpersist__(self) -> tuple[Callable[..., Transformation], tuple[()]]:
+        return self._rebuilt, ()
+
+    def _rebuilt(self, graph: Any, *, rename: Mapping[str, str] | None = None) -> Transformation:
+        """Return the same with the graph that Dask has made of it: of what is on workers already."""
+        from dask.highlevelgraph import HighLevelGraph
+
+        other = Transformation(self.description, self.options, self.context, self._parts)
+        other._name = replace_name_in_key(self._name, rename) if rename else self._name
+        other._graph = (
+            graph
+            if isinstance(graph, HighLevelGraph)
+            else HighLevelGraph.from_collections(other._name, graph, dependencies=())
+        )
+        return other
+
+    # -------------------------------------------------- how
+
+    def _steps(self) -> dict[str, Transformation]:
+        """Return this one and all that it needs, by their names in Dask."""
+        found: dict[str, Transformation] = {}
+        waiting = [self]
+        while waiting:
+            step = waiting.pop()
+            if step._name not in found:
+                found[step._name] = step
+                if step._graph is None:
+                    waiting += step._parts.upstream.values()
+        return found
+
+    def _own_tasks(self) -> dict[str, Any]:
+        if self._graph is not None:
+            return dict(self._graph)
+        upstream = {key: step._name for key, step in self._parts.upstream.items()}
+        task = collection.task_of(self._key, self.description, self.options, upstream, self._name)
+        return {self._name: task}
+
+    def _annotations(self) -> dict[str, Any]:
+        return {} if self._graph is not None else collection.annotations_of(self.options)
+
+
+class _Parts:
+    """What a transformation is made of: buffers and local paths to be stored, and others that it needs."""
+
+    def __init__(self, context: Context, code: bytes) -> None:
+        self._context = context
+        self.buffers = [code]
+        self.sources: list[Source] = []
+        self.upstream: dict[Checksum, Transformation] = {}
+
+    def value(self, name: str, item: Any) -> Value | Deferred:
+        """Return what stands for an input in the document."""
+        if isinstance(item, Transformation):
+            item = Output(item, None)
+        if isinstance(item, Output):
+            self.upstream[item.transformation.key] = item.transformation
+            return Deferred(item.transformation.key, item.path)
+        if isinstance(item, bytes | bytearray):
+            self.buffers.append(bytes(item))
+            return Value("file", hash_bytes(self.buffers[-1]))
+        if not isinstance(item, Handle):
+            is_path = isinstance(item, str | os.PathLike)
+            hint = f"; a local file is File({os.fspath(item)!r})" if is_path else ""
+            raise UsageError(f"input {name!r} is neither data nor a transformation{hint}")
+        if not isinstance(item, Located) or item.source is None:
+            return item.value
+        self.sources.append(item.source)
+        return Value(item.format, item.source.identify(self._context))
+
+
+def flush(context: Context) -> None:
+    """Store what the transformations need that have been built in a context: all of it in one go."""
+    with _lock:
+        built = list(_pending.pop(context, ()))
+    try:
+        keep_all(
+            context,
+            [source for step in built for source in step._parts.sources],
+            [data for step in built for data in (step._document, *step._parts.buffers)],
+        )
+    except BaseException:
+        with _lock:
+            _pending.setdefault(context, WeakSet()).update(built)
+        raise
+
+
+def _result_spec(results: str | Iterable[str], globs: str | Iterable[str], stdout: bool | None) -> ResultSpec:
+    paths = (results,) if isinstance(results, str) else tuple(results)
+    patterns = (globs,) if isinstance(globs, str) else tuple(globs)
+    return ResultSpec(not (paths or patterns) if stdout is None else stdout, paths, patterns)
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    """Check options given as keywords; sizes may be texts, and single texts stand for lists of one."""
+    unknown = sorted(set(given) - set(Options._fields) | ({"upstream"} & set(given)))
+    if unknown:
+        known = ", ".join(name for name in Options._fields if name != "upstream")
+        raise UsageError(f"bash() has no option {unknown[0]!r}; there are {known}")
+    found = {name: value for name, value in given.items() if value is not None}
+    for name in ("prologue", "modules", "writable"):
+        if name in found:
+            found[name] = [found[name]] if isinstance(found[name], str) else list(found[name])
+    if "memory" in found:
+        size = parse_size(found["memory"])
+        if size is None:
+            raise UsageError(f"memory must be a size such as '2 GiB', not {found['memory']!r}")
+        found["memory"] = size
+    try:
+        return Options.from_json(json.dumps(found))
+    except TypeError as error:
+        raise UsageError(f"a bad option of bash(): {error}") from None

@@ -1,0 +1,1 @@
+"""What makes a worker of Dask one that runs transformations."""

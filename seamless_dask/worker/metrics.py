@@ -1,0 +1,46 @@
+"""What each heartbeat of a worker tells of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+    from .equipment import DaskWorker
+
+EVERY = 5.0
+"""Seconds after which the node cache is counted again."""
+
+
+class Metrics:
+    """Called with the worker at each heartbeat, in its event loop."""
+
+    def __init__(self, equipment: DaskWorker) -> None:
+        self._equipment = equipment
+        self._counted, self._files, self._bytes = float("-inf"), 0, 0
+
+    def __call__(self, worker: Worker) -> dict[str, Any]:
+        """Return what the page and the figures show."""
+        del worker
+        context = self._equipment.context
+        if time.monotonic() - self._counted > EVERY:
+            self._count(context.config.node_cache)
+            self._counted = time.monotonic()
+        return {
+            "cache_bytes": self._bytes,
+            "cache_files": self._files,
+            "cache_limit": context.config.node_cache_size,
+            "fetched_bytes": getattr(context.store, "fetched", 0),
+            "stored_bytes": getattr(context.store, "stored", 0),
+            "running": self._equipment.running(),
+        }
+
+    def _count(self, directory: str) -> None:
+        with suppress(OSError):
+            self._files = len(os.listdir(f"{directory}/.admitted"))
+        with suppress(OSError, ValueError), open(f"{directory}/.total", encoding="ascii") as file:
+            self._bytes = int(file.read())

@@ -1,0 +1,120 @@
+"""What tasks that wait in a worker need is fetched while others run there: documents, code, look-ups."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from hashserver.errors import HashserverError
+from seamless_dask.errors import SeamlessError
+from seamless_dask.transformation import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from hashserver.checksum import Checksum
+    from seamless_dask.context import Context
+
+LARGEST = 64 << 10
+ROOM = 16 << 20
+"""Bytes of small buffers that are kept."""
+MOMENT = 1.0
+"""Seconds for which a look-up in vain holds: about as long as from a look-up to the start of a command."""
+
+
+class Small:
+    """Small buffers in memory, the least recently used out first; may be used from many threads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Checksum, bytes] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def get(self, checksum: Checksum) -> bytes | None:
+        """Return a buffer that is here."""
+        with self._lock:
+            if checksum in self._kept:
+                self._kept.move_to_end(checksum)
+            return self._kept.get(checksum)
+
+    def put(self, checksum: Checksum, data: bytes) -> None:
+        """Keep a buffer, if it is small."""
+        if len(data) > LARGEST:
+            return
+        with self._lock:
+            if checksum not in self._kept:
+                self._size += len(data)
+            self._kept[checksum] = data
+            while self._size > ROOM:
+                self._size -= len(self._kept.popitem(last=False)[1])
+
+    def lacking(self, checksums: Iterable[Checksum]) -> list[Checksum]:
+        """Return which of them are not here."""
+        return [checksum for checksum in checksums if checksum not in self._kept]
+
+
+class Prefetch:
+    """Fetches in a thread of its own, many at once; what fails is left to the task that needs it.
+
+    Parameters
+    ----------
+    context : Context
+        Where buffers and results are.
+    small : Small
+        Where buffers go.
+    waits : callable
+        Tells whether a task, by its name in Dask, still waits.
+    """
+
+    def __init__(self, context: Context, small: Small, waits: Callable[[str], bool]) -> None:
+        self._context, self._small, self._waits = context, small, waits
+        self._misses: dict[Checksum, float] = {}
+        self._tasks: queue.SimpleQueue[tuple[str, Checksum] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="seamless-prefetch", daemon=True).start()
+
+    def add(self, task: str, key: Checksum) -> None:
+        """Fetch what a task needs that has come to wait here."""
+        self._tasks.put((task, key))
+
+    def is_unknown(self, key: Checksum) -> bool:
+        """Say whether a key was looked up a moment ago, in vain; only the first one who asks is told."""
+        return time.monotonic() - self._misses.pop(key, float("-inf")) < MOMENT
+
+    def close(self) -> None:
+        """Fetch no more."""
+        self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (first := self._tasks.get()) is not None:
+            waiting = [first]
+            with suppress(queue.Empty):
+                while (item := self._tasks.get_nowait()) is not None:
+                    waiting.append(item)
+            keys = [key for task, key in waiting if self._waits(task)]
+            with suppress(HashserverError, SeamlessError, OSError):
+                documents = [parse(data) for data in self._fetch(keys)]
+                self._fetch([document.code for document in documents])
+                self._look_up(keys)
+
+    def _fetch(self, checksums: Sequence[Checksum]) -> list[bytes]:
+        lacking = self._small.lacking(dict.fromkeys(checksums))
+        if len(lacking) == 1:
+            self._small.put(lacking[0], self._context.store.get(lacking[0]))
+        elif lacking:
+            for checksum, data in self._context.store.get_many(lacking):
+                self._small.put(checksum, data)
+        kept = (self._small.get(checksum) for checksum in checksums)
+        return [data for data in kept if data is not None]
+
+    def _look_up(self, keys: Sequence[Checksum]) -> None:
+        if keys:
+            asked = time.monotonic()
+            known = self._context.database.lookup_many(keys)
+            old = [key for key, when in list(self._misses.items()) if asked - when > MOMENT]
+            for key in old:
+                self._misses.pop(key, None)
+            self._misses.update((key, asked) for key in keys if key not in known)

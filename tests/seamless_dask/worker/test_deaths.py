@@ -1,0 +1,182 @@
+"""What the end of a worker, a command, a server or a disk costs: one try of what was running, and no more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client, fire_and_forget
+
+from hashserver.errors import ServiceUnavailable
+from seamless_dask import api
+from seamless_dask.errors import ComputationFailed
+from seamless_dask.worker.places import Places
+from seamless_dask.worker.plugin import Equipment
+
+from .conftest import Cluster, mixed_in, wait_until
+
+SCHEDULER = "from distributed.cli.dask_scheduler import main; main()"
+WORKER = "from distributed.cli.dask_worker import main; main()"
+
+
+def is_gone(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def test_a_killed_worker_costs_one_try_of_what_it_ran(own_cluster: Any, gate: Any) -> None:
+    tf = own_cluster.bash(f"{gate.code}; echo survived")
+    future = own_cluster.client.compute(tf)
+    first = gate.wait()
+    os.kill(own_cluster.pid_of(own_cluster.where(tf)), signal.SIGKILL)
+    gate.wait(times=2)
+    wait_until(lambda: is_gone(first))
+    gate.open()
+    assert own_cluster.text(future.result().value) == "survived\n"
+    assert own_cluster.context.database.failures(tf.key) == []
+
+
+def test_a_worker_that_closes_kills_its_command(own_cluster: Any, gate: Any) -> None:
+    tf = own_cluster.bash(f"{gate.code}; echo moved")
+    future = own_cluster.client.compute(tf)
+    first = gate.wait()
+    own_cluster.client.retire_workers([own_cluster.where(tf)])
+    gate.wait(times=2)
+    wait_until(lambda: is_gone(first))
+    gate.open()
+    assert own_cluster.text(future.result().value) == "moved\n"
+
+
+def test_a_command_that_somebody_killed_has_failed(cluster: Any, gate: Any) -> None:
+    def be_quick() -> None:
+        from seamless_dask.worker import equipment
+
+        equipment.FATE = 0.1
+
+    cluster.client.run(be_quick)
+    tf = cluster.bash(f"{gate.code}; echo # killed")
+    future = cluster.client.compute(tf)
+    os.kill(gate.wait(), signal.SIGKILL)
+    with pytest.raises(ComputationFailed, match=r"killed by SIGKILL: out of memory\?") as caught:
+        future.result()
+    assert caught.value.exit_status == 137
+    assert len(gate.pids()) == 1
+
+
+def test_a_result_waits_for_a_hashserver_that_comes_back(own_cluster: Any, gate: Any) -> None:
+    tf = own_cluster.bash(f"{gate.code}; echo patient")
+    future = own_cluster.client.compute(tf)
+    gate.wait()
+    own_cluster.hashserver.kill()
+    gate.open()
+    own_cluster.hashserver.start()
+    assert own_cluster.text(future.result().value) == "patient\n"
+    assert own_cluster.context.database.get(tf.key).checksum == future.result().checksum
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system without room; only root can make one."""
+    place = tmp_path / "full"
+    place.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", place]).returncode
+    ):
+        pytest.skip("only root may mount a file system")
+    (place / "filling").write_bytes(b"x" * 4096)
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_what_finds_a_full_disk_goes_to_another_worker(own_cluster: Any, full_disk: Path, gate: Any) -> None:
+    first, second = own_cluster.client.scheduler_info()["workers"]
+    busy = own_cluster.bash(f"{gate.code}; echo busy")
+    future = own_cluster.client.compute(busy, workers=[second])
+    gate.wait()
+
+    def fill(place: str) -> None:
+        os.environ["TMPDIR"] = place
+
+    own_cluster.client.run(fill, str(full_disk), workers=[first])
+    moved = own_cluster.client.compute(own_cluster.bash("echo found room"))
+    wait_until(lambda: own_cluster.events("lost"))
+    gate.open()
+    assert own_cluster.text(moved.result().value) == "found room\n"
+    assert own_cluster.text(future.result().value) == "busy\n"
+    [event] = own_cluster.events("lost")
+    assert "no room left" in event["how"]
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[Any]]]:
+    started: list[subprocess.Popen[Any]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def start(processes: list[subprocess.Popen[Any]], code: str, *words: str) -> None:
+    command = [sys.executable, "-c", code, *words]
+    processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+
+def test_a_command_outlives_the_scheduler_and_its_result_is_recorded(
+    own_cluster: Any, gate: Any, tmp_path: Path, processes: list[subprocess.Popen[Any]]
+) -> None:
+    ready = tmp_path / "scheduler.json"
+    start(processes, SCHEDULER, "--scheduler-file", str(ready), "--port", "0", "--no-dashboard",
+          "--dashboard-address", ":0", "--host", "127.0.0.1")  # fmt: skip
+    wait_until(lambda: ready.exists() and ready.read_text())
+    environment = {
+        "SEAMLESS_TOKEN_FILE": own_cluster.hashserver.token_file,
+        "SEAMLESS_ISOLATION": "none",
+    }
+    with mixed_in(environment):
+        start(processes, WORKER, "--scheduler-file", str(ready),
+              "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path))  # fmt: skip
+    tf = api.bash(f"{gate.code}; echo outlived", context=own_cluster.context)
+    with Client(scheduler_file=str(ready)) as client:
+        client.wait_for_workers(1)
+        client.register_plugin(Equipment(Places.of(own_cluster.config)))
+        fire_and_forget(client.compute(tf))
+        gate.wait()
+    processes[0].kill()
+    gate.open()
+    wait_until(lambda: own_cluster.context.database.get(tf.key))
+    processes[1].wait(60)
+
+
+def test_a_worker_without_this_package_is_told_and_does_other_work(
+    own_cluster: Cluster, processes: list[subprocess.Popen[Any]]
+) -> None:
+    code = f"import sys; sys.modules['seamless_dask'] = None; {WORKER}"
+    address = own_cluster.local.scheduler_address
+    start(processes, code, address, "--no-nanny", "--no-dashboard", "--name", "bare",
+          "--local-directory", str(own_cluster.directory))  # fmt: skip
+    [event] = wait_until(lambda: own_cluster.events("unequipped"))
+    assert "it has no usable seamless-dask" in event["message"]
+    assert own_cluster.client.submit(sum, [1, 2], workers=["bare"]).result() == 3
+    tfs = [own_cluster.bash(f"echo {number} # by others") for number in range(10)]
+    values = [future.result().value for future in own_cluster.client.compute(tfs)]
+    assert [own_cluster.text(value) for value in values] == [f"{number}\n" for number in range(10)]
+
+
+def test_a_hashserver_that_stays_away_is_told(own_cluster: Any) -> None:
+    tf = own_cluster.bash("echo nowhere", retries=0)
+    api.flush(own_cluster.context)
+    future = own_cluster.client.compute(tf)
+    future.result()
+    own_cluster.hashserver.kill()
+    other = own_cluster.bash("echo nowhere else", retries=0)
+    with pytest.raises(ServiceUnavailable, match="no connection to http"):
+        other.__dask_graph__()

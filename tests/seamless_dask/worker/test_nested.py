@@ -1,0 +1,267 @@
+"""Commands that ask for computations themselves: a real daskserver, one worker, one thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hashserver
+import seamless_cli
+import seamless_dask
+from hashserver.auth import read_token_file
+from hashserver.client.transport import Transport
+from seamless_dask.services import connection
+
+from .conftest import wait_until
+
+COMMAND = str(Path(sys.executable).parent / "seamless")
+PROGRAM = """\
+#!{python}
+import sys
+sys.path.insert(0, {lib!r})
+from seamless_cli.run import main
+sys.exit(main())
+"""
+
+
+class Site:
+    """A daskserver, and a directory to work in."""
+
+    def __init__(self, directory: Path, isolation: str) -> None:
+        self.directory, self.isolation = directory, isolation
+        (directory / "work").mkdir()
+        self._install(directory / "prefix")
+        self.environment = {name: value for name, value in os.environ.items() if "SEAMLESS" not in name} | {
+            "HOME": str(directory),
+            "SEAMLESS_CACHE": str(directory / "cache"),
+            "SEAMLESS_ISOLATION": isolation,
+            "PATH": f"{directory}/prefix/bin:{Path(sys.executable).parent}:/usr/bin:/bin",
+        }
+        self("daskserver", "start", "--workers", "1", "--threads", "1")
+        self.file = connection.directory_of(str(directory / "cache"), "default") + "/connection.json"
+        self.environment["SEAMLESS_DASKSERVER"] = self.file
+        del self.environment["SEAMLESS_ISOLATION"]
+
+    def _install(self, prefix: Path) -> None:
+        """Put the packages where a sandbox shows them: a development install lies elsewhere."""
+        for package in (hashserver, seamless_cli, seamless_dask):
+            ignored = shutil.ignore_patterns("__pycache__")
+            [source] = package.__path__
+            shutil.copytree(source, prefix / "lib" / package.__name__, ignore=ignored)
+        (prefix / "bin").mkdir()
+        program = prefix / "bin" / "seamless-run"
+        program.write_text(PROGRAM.format(python=sys.executable, lib=str(prefix / "lib")))
+        program.chmod(0o755)
+
+    def __call__(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        done = self.start(*words)
+        out, errors = done.communicate(timeout=100)
+        assert done.returncode == status, (out, errors)
+        return subprocess.CompletedProcess(words, done.returncode, out, errors)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [COMMAND, *words], cwd=self.directory / "work", env=self.environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, *words: str, status: int = 0) -> str:
+        """Run a command; what it prints."""
+        done = self("run", *words, status=status)
+        return done.stderr if status else done.stdout
+
+
+def opened(factory: pytest.TempPathFactory, isolation: str) -> Iterator[Site]:
+    # as root others must pass through the directory for the sandbox to see the packages
+    site = Site(factory.mktemp("site"), isolation)
+    yield site
+    site("daskserver", "stop")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    yield from opened(tmp_path_factory, "none")
+
+
+@pytest.fixture(scope="module")
+def sandboxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    yield from opened(tmp_path_factory, "bubblewrap")
+
+
+@pytest.fixture(params=["plain", "sandboxed"])
+def site(request: Any) -> Site:
+    found: Site = request.getfixturevalue(request.param)
+    return found
+
+
+def nested(*words: str) -> str:
+    return shlex.join(["seamless-run", *words])
+
+
+def test_a_command_runs_another_one_though_the_worker_has_one_thread(site: Site) -> None:
+    inner = "date +%s.%N; echo nested"
+    first = site.run("-c", f"echo outer; {nested('-c', inner)}").splitlines()
+    assert (first[0], first[2]) == ("outer", "nested")
+    assert site.run("-c", inner).splitlines() == first[1:]  # on record: it is not run again
+
+
+def test_what_is_known_is_not_run_again(site: Site) -> None:
+    inner = "date +%s.%N; echo known"
+    known = site.run("-c", inner)
+    assert site.run("-c", nested("-c", inner)) == known
+
+
+def test_commands_go_as_deep_as_they_like_and_on_their_own_later(site: Site) -> None:
+    deepest = nested("-c", "echo deepest")
+    code = f"{nested('-c', f'{deepest}; echo deep')}; {nested('-c', 'echo second')}; echo end"
+    assert site.run("-c", code) == "deepest\ndeep\nsecond\nend\n"
+
+
+def test_files_go_in_and_come_out(site: Site) -> None:
+    inner = nested("-c", "rev made.txt > turned.txt", "--capture", "turned.txt")
+    code = f"echo abc > made.txt; {inner} >&2; cat turned.txt > all.txt"
+    site.run("-c", code, "--capture", "all.txt")
+    assert (site.directory / "work" / "all.txt").read_text() == "cba\n"
+
+
+def test_large_files_too(site: Site) -> None:
+    inner = nested("-c", "cat large.bin > copy.bin", "--capture", "copy.bin")
+    code = f"head -c 20M /dev/urandom > large.bin; {inner}; cmp large.bin copy.bin && echo same"
+    assert site.run("-c", code) == "same\n"
+
+
+def test_a_failure_tells_status_and_stderr(site: Site) -> None:
+    inner = nested("-c", "echo why >&2; exit 7 # nested")
+    told = site.run("-c", f"set +e; {inner}; echo status $? >&2; exit 3", status=3)
+    assert "why\n" in told
+    assert "status 7\n" in told
+
+
+def test_a_command_that_waits_for_itself_is_refused(site: Site) -> None:
+    code = 'seamless-run -c "$SELF" # itself'
+    told = site.run("--metavar", f"SELF={code}", "-c", code, status=2)
+    assert "a command cannot wait for itself" in told
+
+
+def test_two_commands_that_wait_for_each_other_are_refused(site: Site) -> None:
+    code = 'seamless-run --metavar "OTHER=$SELF" -c \'seamless-run -c "$OTHER"\''
+    told = site.run("--metavar", f"SELF={code}", "-c", code, status=2)
+    assert "a command cannot wait for itself" in told
+
+
+def test_what_only_the_waiting_one_has_is_refused(site: Site) -> None:
+    inner = nested("--resource", "memory=1", "--cpus", "1", "-c", "echo needs a processor")
+    told = site.run("--cpus", "1", "-c", inner, status=2)
+    assert "asks for" in told
+    assert "let them ask for less" in told
+
+
+def test_no_token_of_the_daskserver_is_seen(site: Site) -> None:
+    code = 'env; cat "${SEAMLESS_DASKSERVER%/*}"/{token,connection.json}; find "$HOME" /seamless -type f || :'
+    seen = site.run("-c", code)
+    facts = connection.read(site.file)
+    secrets = {token.secret for token in read_token_file(facts.token_file)}
+    assert ("unix:///seamless/control" in seen) == (site.isolation == "bubblewrap")
+    assert "unix://" in seen
+    assert not [secret for secret in secrets if secret in seen]
+    assert not [place for place in (facts.jobserver, facts.scheduler, facts.hashserver) if place in seen]
+
+
+def test_cancelling_cancels_what_was_asked_for(plain: Site, gate: Any) -> None:
+    outer = plain.start("run", "-c", nested("-c", f"{gate.code}; echo # cascade"))
+    process = gate.wait()
+    outer.send_signal(signal.SIGINT)
+    outer.communicate(timeout=60)
+    assert outer.returncode == 130
+    wait_until(lambda: not os.path.exists(f"/proc/{process}"))
+
+
+def test_what_a_dead_command_has_asked_for_is_withdrawn(plain: Site, gate: Any) -> None:
+    inner = nested("-c", f"{gate.code}; echo # left behind")
+    plain.run("-c", f"{inner} & until [ -s {gate.reached} ]; do sleep 0.1; done")
+    process = gate.wait()
+    wait_until(lambda: not os.path.exists(f"/proc/{process}"))
+
+
+def test_what_others_ask_for_too_goes_on(plain: Site, gate: Any) -> None:
+    inner = f"{gate.code}; echo wanted by two"
+    outer = plain.start("run", "-c", nested("-c", inner))
+    gate.wait()
+    other = plain.start("run", "-v", "-c", inner)
+    wait_until(lambda: 2 in [job["askers"] for job in jobs(plain)])
+    outer.send_signal(signal.SIGINT)
+    outer.communicate(timeout=60)
+    gate.open()
+    assert other.communicate(timeout=60)[0] == "wanted by two\n"
+    assert len(gate.pids()) == 1
+
+
+def jobs(site: Site) -> list[dict[str, Any]]:
+    """What is under way."""
+    facts = connection.read(site.file)
+    token = read_token_file(facts.token_file)[0].secret
+    with (
+        closing(Transport(facts.jobserver, token, facts.ca_file)) as way,
+        way.request("GET", "/jobs") as said,
+    ):
+        found: list[dict[str, Any]] = json.loads(said.read())["jobs"]
+    return [job for job in found if job["outcome"] is None]
+
+
+def test_behind_the_socket_a_command_can_do_only_so_much(plain: Site, gate: Any, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    outer = plain.start("run", "-c", f'echo "$SEAMLESS_DASKSERVER" > {told}; {gate.code}')
+    gate.wait()
+    facts = connection.read(told.read_text().strip())
+    token = read_token_file(facts.token_file)[0].secret
+    key = "0" * 64
+
+    def status(method: str, path: str, token: str | None, body: bytes = b"") -> int:
+        with closing(Transport(facts.hashserver, token)) as way, way.request(method, path, body) as response:
+            return response.status
+
+    assert status("GET", "/counts", token) == 200
+    assert status("HEAD", f"/{key}", token) == 404
+    assert status("GET", "/counts", None) == 401
+    assert status("GET", "/counts", "0" * 64) == 401
+    refused = [("DELETE", f"/{key}"), ("PUT", f"/result/{key}"), ("PUT", f"/deferred/{key}")]
+    refused += [("POST", f"/result/{key}/contest"), ("GET", "/export"), ("GET", f"//{key}"), ("GET", "/jobs")]
+    refused += [("DELETE", f"/jobs/{key}"), ("GET", f"/jobs/{key}"), ("PUT", f"/failure/{key}")]
+    assert {status(*one, token) for one in refused} == {403}
+    assert status("GET", f"/jobs/{key}?asker=me", token) == 404
+    assert status("POST", "/jobs", token, b"[]") == 400
+    gate.open()
+    outer.communicate(timeout=60)
+    assert not os.path.exists(facts.hashserver.removeprefix("unix://"))
+
+
+def test_what_is_asked_for_goes_before_more_that_would_wait(plain: Site, gate: Any, tmp_path: Path) -> None:
+    """Else everything that is queued would be started, to wait with all its files in place."""
+    log = tmp_path / "log"
+    first = plain.start("run", "-c", gate.code)
+    gate.wait()
+    outers = [
+        plain.start(
+            "run", "-c", f"echo outer >> {log}; {nested('-c', f'echo inner >> {log}; echo {number}')}"
+        )
+        for number in range(3)
+    ]
+    wait_until(lambda: len(jobs(plain)) == 4)
+    gate.open()
+    for process in (first, *outers):
+        process.communicate(timeout=100)
+    lines = log.read_text().split()
+    running = [lines[:count].count("outer") - lines[:count].count("inner") for count in range(len(lines))]
+    assert len(lines) == 6
+    assert max(running) < 3

@@ -1,0 +1,64 @@
+"""What waits in a worker has its documents, code and look-up done meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hashserver.checksum import Checksum, hash_bytes
+from seamless_dask.worker import prefetch
+from seamless_dask.worker.counted import CountedStore
+from seamless_dask.worker.prefetch import Prefetch, Small
+
+from .conftest import wait_until
+
+
+def test_documents_and_code_are_at_hand_and_misses_known_for_a_moment(lab: Any, monkeypatch: Any) -> None:
+    keys = [lab.store(f"echo {number}") for number in range(3)]
+    small = Small()
+    fetching = Prefetch(lab.context, small, lambda task: task != "gone")
+    for key, task in zip(keys, ["waits", "waits", "gone"], strict=True):
+        fetching.add(task, key)
+    wait_until(lambda: keys[1] in fetching._misses)
+    codes = [hash_bytes(f"echo {number}".encode()) for number in range(3)]
+    assert small.lacking([*keys, *codes]) == [keys[2], codes[2]]
+    assert [fetching.is_unknown(keys[0]) for _ in range(2)] == [True, False]
+    monkeypatch.setattr(prefetch, "MOMENT", 0.0)
+    assert not fetching.is_unknown(keys[1])
+    fetching.close()
+
+
+def test_what_cannot_be_fetched_is_left_to_the_task(lab: Any) -> None:
+    small = Small()
+    fetching = Prefetch(lab.context, small, lambda task: True)
+    fetching.add("absent", Checksum("1" * 64))
+    good = lab.store("echo good")
+    wait_until(lambda: fetching._tasks.empty())
+    fetching.add("good", good)
+    wait_until(lambda: not small.lacking([good]))
+    assert not fetching.is_unknown(Checksum("1" * 64))
+    fetching.close()
+
+
+def test_small_buffers_are_kept_within_bounds(monkeypatch: Any) -> None:
+    monkeypatch.setattr(prefetch, "ROOM", 10)
+    small = Small()
+    names = [Checksum(f"{number}" * 64) for number in range(3)]
+    for name in names[:2]:
+        small.put(name, b"12345")
+    assert small.get(names[0]) == b"12345"
+    small.put(names[2], b"12345")
+    assert [small.get(name) is None for name in names] == [False, True, False]
+    small.put(names[1], bytes(prefetch.LARGEST + 1))
+    assert small.get(names[1]) is None
+
+
+def test_a_counted_store_counts_and_keeps_what_is_small(lab: Any) -> None:
+    store = CountedStore(lab.context.store)
+    checksum = store.put(b"small")
+    lab.context.store.delete(checksum)
+    store.small.put(checksum, b"small")
+    assert store.get(checksum) == b"small"
+    assert (store.stored, store.fetched) == (5, 0)
+    large = store.put(bytes(prefetch.LARGEST + 1))
+    assert store.get(large) == store.get(large)
+    assert store.fetched == 2 * (prefetch.LARGEST + 1)
