@@ -1,0 +1,687 @@
+"""Everything of Dask's scheduler that is not public API, each with what is assumed of it.
+
+`self_test` tries the assumptions when a scheduler starts; where one does not hold the plugin steps aside.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from contextlib import contextmanager
+from time import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dask._task_spec import Alias, DataNode, Task, TaskRef
+from distributed import scheduler as _scheduler
+from distributed.core import Status
+from distributed.protocol.pickle import dumps
+from distributed.protocol.serialize import (
+    Serialized,
+    deserialize,
+    register_serialization_family,
+    serialize,
+    to_serialize,
+)
+from distributed.utils import offload
+
+from hashserver.checksum import Checksum
+
+from .. import task
+from ..transformation import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed.scheduler import Scheduler, WorkerState
+
+dask_scheduler: Any = _scheduler
+
+Go = Callable[[], Any]
+"""Calls what Dask itself would have done."""
+Interceptor = Callable[[Any, str, dict[str, Any], Go], Any]
+"""Called with task, stimulus, the transition's details and `Go`; returns what a transition returns."""
+
+NOTHING: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = ({}, {}, {})
+SMALL = 20_000
+"""A graph of fewer bytes than this is unpacked in the event loop."""
+
+
+class NotAsAssumed(Exception):
+    """An assumption about Dask does not hold."""
+
+
+def self_test(scheduler: Scheduler) -> None:
+    """Try what the rest of this module takes for granted, without a trace on the scheduler.
+
+    Raises
+    ------
+    NotAsAssumed
+        It says what does not hold.
+    """
+    for check in (_check_methods, _check_graphs, _check_states):
+        try:
+            check(scheduler)
+        except NotAsAssumed:
+            raise
+        except Exception as error:
+            raise NotAsAssumed(f"{check.__name__.removeprefix('_check_')}: {error!r}") from error
+
+
+def _must(holds: object, what: str) -> None:
+    if not holds:
+        raise NotAsAssumed(what)
+
+
+def _check_methods(scheduler: Scheduler) -> None:
+    takes = {
+        "update_graph": ("client", "expr_ser", "keys"),
+        "client_desires_keys": ("keys", "client"),
+        "client_releases_keys": ("keys", "client"),
+        "remove_client": ("client", "stimulus_id"),
+        "gather": ("keys", "serializers"),
+        "add_replica": ("ts", "ws"),
+        "remove_replica": ("ts", "ws"),
+        "valid_workers": ("ts",),
+        "is_rootish": ("ts",),
+        "_add_to_memory": ("ts", "ws", "recommendations", "client_msgs", "type", "typename"),
+    }
+    for name, arguments in takes.items():
+        found = inspect.signature(getattr(scheduler, name)).parameters
+        _must(set(arguments) <= set(found), f"{name} takes other arguments")
+    names = {"update-graph", "close-client", "client-desires-keys", "client-releases-keys"}
+    _must(names <= set(scheduler.stream_handlers), "clients say other things")
+    _must("gather" in scheduler.handlers, "results go by another way")
+    _must(isinstance(scheduler._active_graph_updates, int), "graph updates are not counted")
+
+
+def _check_graphs(scheduler: Scheduler) -> None:
+    del scheduler
+    node = Task("b", str, 1)
+    graph, annotations = dask_scheduler._materialize_graph(
+        _Ready({"b": node}, {"priority": {"b": 1}}), validate=False
+    )
+    _must(graph["b"] is node and annotations["priority"] == {"b": 1}, "graphs are materialised otherwise")
+    marker = _Ready({}, {})
+    message = packed(marker)
+    _must(deserialize(message.header, message.frames) is marker, "graphs are unpacked otherwise")
+    inlined = substituted(Task("c", str, TaskRef("a")), {"a": 5})
+    _must(not inlined.dependencies and inlined() == "5", "a value cannot be put into a task")
+    alias = substituted(Alias("d", "a"), {"a": 5})
+    _must(not alias.dependencies and alias() == 5, "a value cannot be put into an alias")
+
+
+def _check_states(scheduler: Scheduler) -> None:
+    """Have tasks go all the ways on a scheduler's state that belongs to nobody."""
+    rehearsal = _Rehearsal()
+    holder = make_holder(rehearsal.state)
+    _must(holder.address not in scheduler.workers, "the holder counts as a worker")
+    for start in ("released", "waiting", "queued", "no-worker"):
+        intercept(
+            rehearsal.state, start, "memory", lambda ts, *_: to_memory(rehearsal.state, holder, ts, "value")
+        )
+    place(rehearsal.state, holder, "known", "value")
+    rehearsal.want("known")
+    _must(rehearsal.tasks["known"].who_has == {holder}, "a value cannot be held without a worker")
+    rehearsal.make("a")
+    rehearsal.make("b", "a")
+    rehearsal.make("c", "b")
+    rehearsal.go({"c": "waiting"})
+    _must(rehearsal.states("a", "b", "c") == ["no-worker", "waiting", "waiting"], "tasks wait otherwise")
+    told = rehearsal.go({"a": "memory"})
+    _must(rehearsal.states("a", "b") == ["memory", "no-worker"], "completing a task has other effects")
+    _must(told == [("key-in-memory", "a")], "clients are told otherwise of what is complete")
+    give_up(rehearsal.tasks["b"], ValueError())
+    rehearsal.go({"b": "released"})
+    rehearsal.go({"b": "erred"})
+    _must(rehearsal.states("b", "c") == ["erred", "erred"], "giving a task up has other effects")
+    told = [message for message in rehearsal.go({"b": "memory"}) if message[1] == "b"]
+    _must(rehearsal.states("b", "c") == ["memory", "no-worker"], "completing what failed has other effects")
+    _must(told == [("task-retried", "b"), ("key-in-memory", "b")], "clients are told otherwise of retries")
+    rehearsal.let_go("known", "a", "b", "c")
+    _must(not rehearsal.tasks and not holder.has_what, "what nobody wants is not forgotten")
+
+
+class _Rehearsal:
+    """The state of a scheduler that nobody uses; one client, no worker."""
+
+    def __init__(self) -> None:
+        from distributed.collections import HeapSet
+
+        # with a dictionary of its own, as a scheduler has
+        kind: Any = type("State", (dask_scheduler.SchedulerState,), {"address": "tcp://127.0.0.1:1"})
+        self.client = dask_scheduler.ClientState("client")
+        self.state: Any = kind(
+            aliases={},
+            clients={"client": self.client},
+            workers={},
+            host_info={},
+            resources={},
+            tasks={},
+            unrunnable={},
+            queued=HeapSet(key=lambda ts: ts.priority),
+            validate=False,
+        )
+        self.tasks: dict[Any, Any] = self.state.tasks
+
+    def make(self, name: str, *needed: str) -> None:
+        """Make a task that waits for a worker that is nowhere."""
+        node = Task(name, list, *map(TaskRef, needed))
+        ts = self.state.new_task(name, node, "released")
+        ts.worker_restrictions = {"nobody"}
+        for other in needed:
+            ts.add_dependency(self.tasks[other])
+        self.want(name)
+
+    def want(self, name: str) -> None:
+        ts = self.tasks[name]
+        ts.priority, ts.who_wants = (0, 0, 0), {self.client}
+        self.client.wants_what.add(ts)
+
+    def states(self, *names: str) -> list[str]:
+        return [self.tasks[name].state for name in names]
+
+    def go(self, recommendations: dict[Any, Any]) -> list[tuple[str, str]]:
+        """Make transitions; returns what the client is told of which task."""
+        told: dict[str, list[dict[str, Any]]] = {}
+        self.state._transitions(recommendations, told, {}, "seamless-rehearsal")
+        return [(message["op"], message["key"]) for message in told.get("client", ())]
+
+    def let_go(self, *names: str) -> None:
+        recommendations: dict[Any, Any] = {}
+        self.state._client_releases_keys(names, self.client, recommendations)
+        self.go(recommendations)
+
+
+# ---------------------------------------------------------------------------- graphs
+
+
+class _Ready:
+    """Stands for the expression that `Scheduler.update_graph` unpacks."""
+
+    def __init__(self, graph: dict[Any, Any], annotations: Mapping[str, Mapping[Any, Any]]) -> None:
+        self._graph, self._annotations = graph, annotations
+
+    def __dask_graph__(self) -> dict[Any, Any]:
+        return self._graph
+
+    def __dask_annotations__(self) -> Mapping[str, Mapping[Any, Any]]:
+        return self._annotations
+
+
+def _unpack(header: Mapping[str, Any], frames: object) -> object:
+    del frames
+    return header["object"]
+
+
+# what stays in this process need not be made bytes of
+register_serialization_family("seamless-ready", None, _unpack)
+
+
+def packed(ready: _Ready) -> Serialized:
+    """Return something that `update_graph` unpacks to `ready` itself."""
+    return Serialized({"serializer": "seamless-ready", "object": ready}, [])
+
+
+def ready(graph: dict[Any, Any], annotations: Mapping[str, Mapping[Any, Any]]) -> Serialized:
+    """Return a graph in the form in which `update_graph` takes one."""
+    kept = {
+        kind: {key: value for key, value in given.items() if key in graph}
+        for kind, given in annotations.items()
+    }
+    return packed(_Ready(graph, kept))
+
+
+async def materialize(expression: Serialized) -> tuple[dict[Any, Any], dict[str, dict[Any, Any]]]:
+    """Return graph and annotations of what a client has sent, as Dask itself would read them."""
+
+    def unpack() -> tuple[dict[Any, Any], dict[str, dict[Any, Any]]]:
+        found = deserialize(expression.header, expression.frames)
+        graph, annotations = dask_scheduler._materialize_graph(found, validate=False)
+        return graph, dict(annotations)
+
+    if sum(map(len, expression.frames)) < SMALL:
+        return unpack()
+    return await offload(unpack)
+
+
+def substituted(node: Any, values: Mapping[Any, Any]) -> Any:
+    """Return a node of a graph with `values` in the place of the keys that they belong to.
+
+    `GraphNode.substitute` replaces references by nodes; an alias of a value becomes the value.
+    """
+    if isinstance(node, Alias) and node.target in values:
+        return DataNode(node.key, values[node.target])
+    return node.substitute({key: DataNode(key, value) for key, value in values.items()})
+
+
+# ---------------------------------------------------------------------------- values without a worker
+
+
+def make_holder(scheduler: Scheduler) -> WorkerState:
+    """Return a worker state that holds what the database knows; it is never among `scheduler.workers`.
+
+    Its address is the scheduler's own, which answers ``get_data`` as a worker does.
+    """
+    holder: WorkerState = dask_scheduler.WorkerState(
+        address=scheduler.address or "seamless://database",
+        status=Status.running,
+        pid=0,
+        name="seamless-database",
+        nthreads=0,
+        memory_limit=0,
+        local_directory="",
+        nanny=None,
+        server_id="seamless-database",
+        scheduler=scheduler,
+    )
+    return holder
+
+
+def place(scheduler: Any, holder: WorkerState, key: str, value: Any) -> None:
+    """Make a new task, in memory from the beginning."""
+    ts = scheduler.new_task(key, DataNode(key, value), "memory")
+    ts.priority = (0, 0, 0)
+    _describe(ts, value)
+    ts.group.add_type(ts.type)
+    scheduler.add_replica(ts, holder)
+
+
+def to_memory(scheduler: Any, holder: WorkerState, ts: Any, value: Any) -> Any:
+    """Complete a task that has not begun; returns what a transition returns.
+
+    One that has failed is ``released`` when this is called: Dask takes it there by itself on its way.
+    """
+    if ts.state == "queued":
+        scheduler.queued.discard(ts)
+    elif ts.state == "no-worker":
+        scheduler.unrunnable.pop(ts, None)
+    recommendations: dict[str, Any] = {}
+    messages: dict[str, Any] = {}
+    ts.waiting_on = None
+    ts.priority = ts.priority or (0, 0, 0)
+    _describe(ts, value)
+    scheduler._add_to_memory(ts, holder, recommendations, messages, type=None, typename=ts.type)
+    return recommendations, messages, {}
+
+
+def only_revivable(ts: Any, go: Go) -> Any:
+    """Answer the transition by which a failed task goes ``released``: what waits for others stays failed.
+
+    Dask would have all that failed because of it wait, those too that need something else that has failed.
+    """
+    recommendations, to_clients, to_workers = go()
+    for other in ts.dependents:
+        failed = next((needed for needed in other.dependencies if needed.state == "erred"), None)
+        if failed is not None and recommendations.pop(other.key, None) is not None:
+            other.exception_blame = failed.exception_blame
+    return recommendations, to_clients, to_workers
+
+
+def keep_one_replica(scheduler: Any, holder: WorkerState) -> None:
+    """Have a value leave its holder when a worker has it too.
+
+    The Active Memory Manager takes for granted that all holders of what has several are workers.
+    `Scheduler.add_replica` is looked up on the instance.
+    """
+    add = scheduler.add_replica
+
+    def add_replica(ts: Any, ws: WorkerState) -> None:
+        add(ts, ws)
+        if ws is not holder and len(ts.who_has) > 1 and holder in ts.who_has:
+            scheduler.remove_replica(ts, holder)
+
+    scheduler.add_replica = add_replica
+
+
+def keep_replicas(scheduler: Any) -> None:
+    """Take `keep_one_replica` back."""
+    scheduler.__dict__.pop("add_replica", None)
+
+
+def _describe(ts: Any, value: Any) -> None:
+    ts.set_nbytes(64)
+    ts.type = type(value).__name__
+
+
+def inline(ts: Any, values: Mapping[str, Any]) -> dict[str, str]:
+    """Put values that no worker holds into a task that is about to be sent to one.
+
+    A worker must never become a second holder of one: the Active Memory Manager takes for granted that all
+    holders are workers. Returns recommendations for what nobody needs any more.
+    """
+    found = [other for other in ts.dependencies if other.key in values]
+    if not found:
+        return {}
+    ts.run_spec = substituted(ts.run_spec, {other.key: values[other.key] for other in found})
+    recommendations = {}
+    for other in found:
+        ts.dependencies.discard(other)
+        other.dependents.discard(ts)
+        if other.waiters:
+            other.waiters.discard(ts)
+        if not other.waiters and not other.who_wants:
+            recommendations[other.key] = "released"
+    return recommendations
+
+
+# ---------------------------------------------------------------------------- transitions
+
+
+def intercept(scheduler: Any, start: str, finish: str, interceptor: Interceptor) -> None:
+    """Have `interceptor` called for a transition; several may follow each other, the last one first.
+
+    The table of transitions belongs to the class; the scheduler gets one of its own.
+    """
+    table = dict(scheduler._TRANSITIONS_TABLE)
+    original = table.get((start, finish))
+
+    def transition(self: Any, key: str, stimulus_id: str, **details: Any) -> Any:
+        def go() -> Any:
+            if original is None:
+                raise NotAsAssumed(f"there is no transition of {key} from {start} to {finish}")
+            return original(self, key, stimulus_id, **details)
+
+        return interceptor(self.tasks[key], stimulus_id, details, go)
+
+    table[start, finish] = transition
+    scheduler._TRANSITIONS_TABLE = table
+
+
+def restore_transitions(scheduler: Scheduler) -> None:
+    """Take all interceptors back."""
+    scheduler.__dict__.pop("_TRANSITIONS_TABLE", None)
+
+
+@contextmanager
+def activity(scheduler: Scheduler) -> Iterator[None]:
+    """Keep the scheduler from counting as idle."""
+    scheduler._active_graph_updates += 1
+    try:
+        yield
+    finally:
+        scheduler._active_graph_updates -= 1
+
+
+def report_error(scheduler: Scheduler, client: str, keys: Iterable[Any], error: Exception) -> None:
+    """Tell a client that keys have failed which the scheduler was not given."""
+    from distributed.core import error_message
+
+    told = error_message(error)
+    for key in keys:
+        message = {
+            "op": "task-erred",
+            "key": key,
+            "exception": told["exception"],
+            "traceback": told["traceback"],
+        }
+        # not by `report`, which tells all who want the key
+        scheduler.client_comms[client].send(message)
+
+
+def retry(scheduler: Scheduler, keys: Iterable[Any], may: Callable[[Any], bool]) -> None:
+    """Have tasks that failed run again, with those that they failed because of, as far as these may."""
+    roots: list[Any] = []
+    stack, seen = list(keys), set()
+    while stack:
+        key = stack.pop()
+        if key in seen:
+            continue
+        seen.add(key)
+        failed = [other.key for other in scheduler.tasks[key].dependencies if other.state == "erred"]
+        stack += failed
+        if not failed and may(key):
+            roots.append(key)
+    scheduler.transitions(dict.fromkeys(roots, "waiting"), f"seamless-retry-{time()}")
+
+
+def intercept_removal(
+    scheduler: Any, interceptor: Callable[[str, Callable[[], None]], None]
+) -> Callable[..., None]:
+    """Have `interceptor` called with a client that leaves, and what removes it; returns what does that.
+
+    `Scheduler.remove_client` is looked up on the instance when a connection ends.
+    """
+    original = scheduler.remove_client
+
+    def remove_client(client: str, stimulus_id: str | None = None) -> None:
+        interceptor(client, lambda: original(client, stimulus_id))
+
+    scheduler.remove_client = remove_client
+    return remove_client
+
+
+def intercept_desires(
+    scheduler: Any, interceptor: Callable[[Collection[Any], Callable[[], None]], None]
+) -> None:
+    """Have `interceptor` called with keys that somebody wants, and what makes a note of that.
+
+    Extensions and the handler of graphs look `Scheduler.client_desires_keys` up on the instance.
+    """
+    original = scheduler.client_desires_keys
+
+    def client_desires_keys(keys: Collection[Any], client: str) -> None:
+        interceptor(keys, lambda: original(keys, client))
+
+    scheduler.client_desires_keys = client_desires_keys
+    scheduler.stream_handlers["client-desires-keys"] = client_desires_keys
+
+
+def restore_clients(scheduler: Any) -> None:
+    """Take back `intercept_removal` and `intercept_desires`."""
+    for name in ("remove_client", "client_desires_keys"):
+        scheduler.__dict__.pop(name, None)
+
+
+def settle(scheduler: Scheduler, keys: Iterable[str]) -> None:
+    """Have tasks go into memory, through the interceptors."""
+    scheduler.transitions(dict.fromkeys(keys, "memory"), f"seamless-hit-{time()}")
+
+
+# ---------------------------------------------------------------------------- answers
+
+
+def one_pickle(values: Mapping[Any, Any]) -> Any:
+    """Return values in a form that is packed once for all of them, not once for each."""
+    return Serialized(*serialize(dict(values), serializers=("pickle",), iterate_collection=False))
+
+
+def one_pickle_of(value: Any) -> Any:
+    """Return a value in a form that is packed by itself."""
+    return to_serialize(value)
+
+
+async def send_data(comm: Any, values: Mapping[str, Any], serializers: Any) -> Any:
+    """Answer ``get_data`` as a worker does: the values, then an acknowledgement is read."""
+    data = {key: to_serialize(value) for key, value in values.items()}
+    await comm.write({"status": "OK", "data": data}, serializers=serializers)
+    await comm.read(deserializers=serializers)
+    return Status.dont_reply
+
+
+# ---------------------------------------------------------------------------- dispatch and deaths
+# for cutoff, recovery and claims
+
+
+class Arguments(NamedTuple):
+    """What `task.run` is called with; each of `values` is a handle or a reference to another task."""
+
+    protocol: int
+    key: str
+    options: str
+    upstream: tuple[str, ...]
+    values: tuple[Any, ...]
+
+
+def arguments(ts: Any) -> Arguments | None:
+    """Return what a task of ours will be called with; None for one of another shape.
+
+    The scheduler keeps the graph's node, a `dask._task_spec.Task`, as ``run_spec``.
+    """
+    args: Any = getattr(ts.run_spec, "args", ())
+    if getattr(ts.run_spec, "func", None) is not task.run or len(args) < 4:
+        return None
+    protocol, key, options, upstream, *values = args
+    return Arguments(protocol, key, options, upstream, tuple(values))
+
+
+NEVER = -(1 << 40)
+"""A suspicion that no number of deaths brings over Dask's limit."""
+
+
+def reported_value(ts: Any) -> Value | None:
+    """Return the value that a worker reported with a finished task.
+
+    What a worker puts into the metadata of its task state travels with the message that it has finished.
+    """
+    pair = (ts.metadata or {}).get("seamless")
+    return None if pair is None else Value(str(pair[0]), Checksum(pair[1]))
+
+
+def value_of(argument: Any) -> Value | None:
+    """Return the value that stands as an argument in a task of ours; None for a reference to another task."""
+    handle = argument.value if isinstance(argument, DataNode) else argument
+    found: Value | None = getattr(handle, "value", None)
+    return found
+
+
+def restrict_workers(
+    scheduler: Scheduler, concerned: Callable[[Any], bool], usable: Callable[[Any, set[Any]], set[Any]]
+) -> None:
+    """Have ``usable(ts, workers)`` choose among the workers for tasks that are ``concerned``.
+
+    `valid_workers` is asked for every task that is not root-ish, when one is stolen and when a worker comes;
+    both methods are looked up on the instance.
+    """
+    valid, rootish = scheduler.valid_workers, scheduler.is_rootish
+
+    def valid_workers(ts: Any) -> set[Any] | None:
+        found: set[Any] | None = valid(ts)
+        if not concerned(ts):
+            return found
+        return usable(ts, set(scheduler.running) if found is None else found)
+
+    scheduler.valid_workers = valid_workers  # type: ignore[method-assign]
+    scheduler.is_rootish = lambda ts: not concerned(ts) and rootish(ts)  # type: ignore[method-assign]
+
+
+def restore_workers(scheduler: Scheduler) -> None:
+    """Take `restrict_workers` back."""
+    for name in ("valid_workers", "is_rootish"):
+        scheduler.__dict__.pop(name, None)
+
+
+def finds_no_slot(scheduler: Scheduler, ts: Any, equipped: Container[str]) -> bool:
+    """Whether Dask would queue a task if there were only these workers.
+
+    It does so with root-ish ones where saturation is limited and nobody is in ``idle_task_count``.
+    """
+    if math.isinf(scheduler.WORKER_SATURATION) or not type(scheduler).is_rootish(scheduler, ts):
+        return False
+    return not any(ws.address in equipped for ws in scheduler.idle_task_count)
+
+
+def dispatch_to(scheduler: Scheduler, worker: str, stimulus_id: str) -> None:
+    """Give a worker what waits for one, as Dask does when one has come."""
+    ws = scheduler.workers[worker]
+    scheduler.transitions(scheduler.bulk_schedule_unrunnable_after_adding_worker(ws), stimulus_id)
+    scheduler.stimulus_queue_slots_maybe_opened(stimulus_id=stimulus_id)
+
+
+def is_ready(ts: Any) -> bool:
+    """Whether a task waits for nothing but to be dispatched.
+
+    Dask itself leaves no task behind like this; it asks for the dispatch of what lost its last dependency.
+    """
+    return ts.state == "waiting" and not ts.waiting_on
+
+
+def never_suspect(ts: Any) -> None:
+    """Spare a task Dask's counting of the deaths of all workers that it was ever assigned to."""
+    ts.suspicious = NEVER
+
+
+def put_back(scheduler: Scheduler, ts: Any, stimulus_id: str) -> Any:
+    """Answer a transition from ``processing`` by releasing the task, so that it is dispatched again."""
+    return type(scheduler)._TRANSITIONS_TABLE["processing", "released"](scheduler, ts.key, stimulus_id)
+
+
+def give_up(ts: Any, error: Exception) -> Any:
+    """Answer a transition from ``waiting`` by letting the task fail.
+
+    A task with ``exception_blame`` goes from ``waiting`` by ``released`` to ``erred``, as the dependents of a
+    failed task do; clients unpickle ``exception``.
+    """
+    ts.exception, ts.exception_text = dumps(error), repr(error)
+    ts.traceback, ts.traceback_text = None, ""
+    ts.exception_blame = ts
+    return {ts.key: "erred"}, {}, {}
+
+
+def in_order(scheduler: Scheduler, keys: Iterable[Any]) -> dict[Any, Any]:
+    """Recommend the dispatch of tasks by their priority; `Scheduler.transitions` takes the last one first."""
+    tasks = [ts for key in keys if (ts := scheduler.tasks.get(key)) is not None]
+    tasks.sort(key=lambda ts: ts.priority or (), reverse=True)
+    return {ts.key: "processing" for ts in tasks}
+
+
+# ---------------------------------------------------------------------------- HTTP
+# for the guard, the page and the figures; these work also where the plugin has stepped aside
+
+
+def check_http(scheduler: Any) -> None:
+    """Try what this section takes for granted.
+
+    Raises
+    ------
+    NotAsAssumed
+        It says what does not hold.
+    """
+    _must(callable(getattr(scheduler.http_application, "add_handlers", None)), "pages are served otherwise")
+    _must(hasattr(scheduler.http_server, "request_callback"), "HTTP requests are answered otherwise")
+    names = http_pages(scheduler)
+    _must(
+        isinstance(names, list) and all(isinstance(name, str) for name in names), "the dashboard has no menu"
+    )
+
+
+def intercept_http(server: Any, wrap: Callable[[Any], Any]) -> None:
+    """Have each request of a scheduler or worker go to what `wrap` makes of its application.
+
+    ``http_server`` is a Tornado server, which asks its ``request_callback`` for each request.
+    """
+    _must(hasattr(server.http_server, "request_callback"), "HTTP requests are answered otherwise")
+    server.http_server.request_callback = wrap(server.http_server.request_callback)
+
+
+def limit_http_silence(server: Any, seconds: float) -> None:
+    """Bound the time in which a connection has to send the head of its next request."""
+    server.http_server.conn_params.header_timeout = seconds
+
+
+def http_prefix(scheduler: Any) -> str:
+    """Return what stands before all paths of the dashboard, such as ``/cluster``.
+
+    Bokeh's application, one of `RoutingApplication.applications`, was given it.
+    """
+    prefixes = [getattr(app, "prefix", "") for app in scheduler.http_application.applications]
+    return next((prefix.rstrip("/") for prefix in prefixes if prefix), "")
+
+
+def http_pages(scheduler: Any) -> list[str]:
+    """Return the menu of Dask's dashboard; all pages share this list. It is empty without a dashboard."""
+    try:
+        from distributed.dashboard.scheduler import template_variables
+    except ImportError:
+        return []
+    pages: list[str] = template_variables(scheduler)["pages"]
+    return pages
+
+
+def metrics_handler() -> Any:
+    """Return the class that answers ``/metrics``; None when there are no figures for want of a package."""
+    from distributed.http.prometheus import PrometheusNotAvailableHandler
+    from distributed.http.scheduler.prometheus import routes
+
+    handler = routes[0][1]
+    return None if handler is PrometheusNotAvailableHandler else handler

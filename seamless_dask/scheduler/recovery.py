@@ -1,0 +1,302 @@
+"""What the death of a worker, or a fault of its system, costs.
+
+Dask suspects every task that was assigned to a worker that died. Here only those count that had begun, and
+each is given up on its own account, once it has been lost more often than its ``retries`` allow. Tasks that
+are not ours keep Dask's ways.
+
+A worker gets tasks of ours once it has said that it is equipped. One that lacks this package could not even
+read the message: it would close itself, at the cost of whatever else it does.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import task
+from ..errors import SeamlessError, UsageError, WorkerLost
+from ..options import Options
+from . import internals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+TOPIC = "seamless"
+KEY = re.compile(r"(-tf-[0-9a-f]{64}(-fresh-\w+)?|^restore-[0-9a-f]{64})$")
+
+_ON_PURPOSE = ("retire-workers", "restart", "client-restart")
+_HOW = {
+    "check-worker-ttl": "no sign of life any more (the host, or the connection to it, is lost)",
+    "handle-worker-cleanup": "killed, or its connection broke",
+    "worker-send-comm-fail": "its connection broke",
+    "send-all-comm-fail": "its connection broke",
+    "worker-close": "closed",
+    "worker-closing": "closed",
+    "reschedule": "closed",
+}
+
+log = logging.getLogger("distributed.scheduler.seamless")
+
+
+class Loss(NamedTuple):
+    """One attempt that the system spoiled."""
+
+    worker: str
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.worker}: {self.how}"
+
+
+class Place(NamedTuple):
+    """A worker that a task has begun on."""
+
+    address: str
+    name: str
+
+    def __str__(self) -> str:
+        return self.address if self.name == self.address else f"{self.address} ({self.name})"
+
+
+class Recovery:
+    """One for a scheduler; its methods run in the scheduler's event loop.
+
+    Attributes
+    ----------
+    equipped : set
+        Addresses of workers that may have our tasks.
+    unequipped : dict
+        Addresses of workers that have said that they cannot, and why.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.equipped: set[str] = set()
+        self.unequipped: dict[str, str] = {}
+        self._begun: dict[str, Place] = {}
+        self._losses: dict[str, list[Loss]] = {}
+        self._avoid: dict[str, set[str]] = {}
+        self._ends: dict[str, str] = {}
+        self._faults: dict[str, str] = {}
+        self._warned = False
+        self._actions: dict[str, Callable[[dict[str, Any]], None]] = {
+            "started": self._started,
+            "unequipped": self._is_unequipped,
+            "equipped": self._is_equipped,
+        }
+
+    def start(self) -> None:
+        """Take part in the scheduler's decisions."""
+        internals.restrict_workers(self.scheduler, self.restricts, self._usable)
+        internals.intercept(self.scheduler, "processing", "erred", self._erring)
+        self.scheduler.handlers["seamless_lost"] = self._hear_of_fault
+
+    def close(self) -> None:
+        """Take no part any more."""
+        self.scheduler.handlers.pop("seamless_lost", None)
+
+    # ------------------------------------------------------------------ what may be asked
+
+    def losses(self, key: Any) -> list[str]:
+        """Return how the attempts at a task that the system spoiled ended: worker, and what happened."""
+        return [str(loss) for loss in self._losses.get(key, ())]
+
+    def has_begun(self, key: str) -> bool:
+        """Whether a task has begun on the worker that has it."""
+        return key in self._begun
+
+    def why_no_worker(self, key: Any) -> str | None:
+        """Return why a task of ours finds no worker, as far as that is our doing."""
+        ts = self.scheduler.tasks.get(key)
+        if ts is None or ts.state not in ("no-worker", "queued") or self.equipped or not is_ours(key):
+            return None
+        reasons = [f"{worker}: {why}" for worker, why in self.unequipped.items()]
+        return f"no worker can run transformations ({'; '.join(reasons)})" if reasons else None
+
+    def verdict(self, ts: Any) -> WorkerLost | None:
+        """Return the error with which a task is given up; None: it may be tried (again)."""
+        losses = self._losses.get(ts.key, ())
+        if not losses or len(losses) <= _retries(ts):
+            return None
+        attempts = "one attempt" if len(losses) == 1 else f"{len(losses)} attempts"
+        return WorkerLost(f"{ts.key} was given up after {attempts}: {'; '.join(map(str, losses))}")
+
+    def refusal(self, nodes: Iterable[Any]) -> SeamlessError | None:
+        """Return the error for a graph whose tasks another version of this package made."""
+        for node in nodes:
+            if getattr(node, "func", None) is not task.run:
+                continue
+            protocol = node.args[0] if node.args else None
+            if protocol != task.PROTOCOL:
+                number = protocol if isinstance(protocol, int) else 0
+                return SeamlessError(
+                    f"the client speaks protocol {number} of seamless-dask, this scheduler {task.PROTOCOL}:"
+                    " install the same version on both"
+                )
+        return None
+
+    # ------------------------------------------------------------------ what happens
+
+    def event(self, topic: str, event: Any) -> None:
+        """Hear what is logged on the scheduler: our workers' events, and what Dask says of workers."""
+        if not isinstance(event, dict):
+            return
+        action = event.get("action")
+        if topic == TOPIC and isinstance(action, str) and action in self._actions:
+            self._actions[action](event)
+        elif action == "closing-worker":
+            self._ends[topic] = f"closed ({event.get('reason')})"
+        elif topic == "worker-restart-memory":
+            self._ends[str(event.get("worker"))] = "killed by its nanny, for its memory"
+
+    def tell(self, worker: str, how: str) -> None:
+        """Say how a worker came to its end, as its job's queue sees it; `worker` is its address or name."""
+        self._ends[worker] = how
+
+    def transition(self, key: str, start: str, finish: str, stimulus_id: str) -> None:
+        """Hear that a task of ours has changed its state."""
+        if start == "processing":
+            place = self._begun.pop(key, None)
+            fault = self._faults.pop(key, None)
+            if place is not None and finish == "released":
+                self._came_back(key, place, stimulus_id, fault)
+        if finish in ("memory", "forgotten") or start == "erred":
+            self._losses.pop(key, None)
+            self._avoid.pop(key, None)
+
+    def catch_up(self) -> None:
+        """Hear what workers said before anybody listened."""
+        for _, event in self.scheduler.get_events(TOPIC):
+            if isinstance(event, dict) and event.get("action") in ("equipped", "unequipped"):
+                self.event(TOPIC, event)
+
+    def worker_left(self, worker: str) -> None:
+        """Hear that a worker is gone, after its tasks have been released."""
+        self.equipped.discard(worker)
+        self.unequipped.pop(worker, None)
+        self._ends.pop(worker, None)
+
+    def restart(self) -> None:
+        """Forget what was running."""
+        for memory in (self._begun, self._losses, self._avoid, self._faults):
+            memory.clear()
+
+    def _started(self, event: dict[str, Any]) -> None:
+        key, worker = event["key"], event["worker"]
+        ts = self.scheduler.tasks.get(key)
+        if ts is not None and ts.processing_on is not None and ts.processing_on.address == worker:
+            self._begun[key] = Place(worker, str(ts.processing_on.name))
+
+    async def _hear_of_fault(self, key: str, worker: str, message: str) -> dict[str, bool]:
+        """Answer a worker whose system is at fault: it gives the task back, and what then is decided here."""
+        ts = self.scheduler.tasks.get(key)
+        if ts is not None and ts.processing_on is not None and ts.processing_on.address == worker:
+            self._faults[key] = message
+            self._begun[key] = Place(worker, str(ts.processing_on.name))
+        return {"again": True}
+
+    def _came_back(self, key: str, place: Place, stimulus_id: str, fault: str | None) -> None:
+        """Count what was lost; a task that was only withdrawn or cancelled was not."""
+        cause = next((cause for cause in _HOW if stimulus_id.startswith(cause)), None)
+        if fault is not None:
+            self._fault(key, place, fault)
+        elif self._is_lost(place.address) and not stimulus_id.startswith(_ON_PURPOSE):
+            told = self._ends.get(place.name) or self._ends.get(place.address)
+            self._lost(key, Loss(str(place), told or _HOW.get(cause or "", "lost")))
+
+    def _is_lost(self, worker: str) -> bool:
+        ws = self.scheduler.workers.get(worker)
+        return ws is None or ws.status.name in ("closing", "closed", "failed")
+
+    def _fault(self, key: str, place: Place, message: str) -> None:
+        self._avoid.setdefault(key, set()).add(place.address)
+        self._lost(key, Loss(str(place), message))
+
+    def _lost(self, key: str, loss: Loss) -> None:
+        self._losses.setdefault(key, []).append(loss)
+        log.warning("%s was lost on %s", key, loss)
+        self.scheduler.log_event(
+            TOPIC, {"action": "lost", "key": key, "worker": loss.worker, "how": loss.how}
+        )
+
+    def _erring(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: internals.Go) -> Any:
+        """Decide about a task that fails on a worker: the worker may be to blame."""
+        worker, text = details.get("worker"), details.get("exception_text") or ""
+        if worker is None or not is_ours(ts.key) or not text.startswith("WorkerLost("):
+            return go()
+        place = Place(worker, str(ts.processing_on.name))
+        self._fault(ts.key, place, text.removeprefix("WorkerLost(").rstrip(")").strip("'\""))
+        self._begun.pop(ts.key, None)  # counted
+        return internals.put_back(self.scheduler, ts, stimulus_id)
+
+    # ------------------------------------------------------------------ which workers
+
+    def _is_unequipped(self, event: dict[str, Any]) -> None:
+        worker = event["worker"]
+        if worker in self.unequipped or worker not in self.scheduler.workers:
+            return
+        why = str(event.get("message") or "seamless-dask does not run there")
+        self.unequipped[worker] = why
+        self.equipped.discard(worker)
+        level = logging.DEBUG if self._warned else logging.WARNING
+        self._warned = True
+        log.log(level, "worker %s gets no transformations: %s (told once for all workers)", worker, why)
+        self.scheduler.log_event(TOPIC, {"action": "worker-excluded", "worker": worker, "why": why})
+        assigned = [ts.key for ts in self.scheduler.workers[worker].processing if is_ours(ts.key)]
+        self.scheduler.transitions(dict.fromkeys(assigned, "released"), f"seamless-unequipped-{worker}")
+
+    def _is_equipped(self, event: dict[str, Any]) -> None:
+        worker = event["worker"]
+        if worker in self.equipped or worker not in self.scheduler.workers:
+            return
+        self.equipped.add(worker)
+        self.unequipped.pop(worker, None)
+        internals.dispatch_to(self.scheduler, worker, "seamless-equipped")
+
+    def restricts(self, ts: Any) -> bool:
+        """Whether not every worker may have a task."""
+        return (len(self.equipped) != len(self.scheduler.workers) or ts.key in self._avoid) and is_ours(
+            ts.key
+        )
+
+    def is_misled(self, ts: Any) -> bool:
+        """Whether a task was given to a worker that may not have it; it is not going to be so again.
+
+        While one worker is being removed and another one is about to say that it is equipped, `restricts`
+        cannot tell.
+        """
+        ws = ts.processing_on
+        if ws is None or ws.address in self.equipped:
+            return False
+        self._avoid.setdefault(ts.key, set()).add(ws.address)
+        return True
+
+    def is_to_queue(self, ts: Any) -> bool:
+        """Whether a task waits for a slot, because some worker has not said yet that it is equipped.
+
+        Where one has said that it is not, tasks of others may not wait behind it.
+        """
+        if self.unequipped or ts.key in self._avoid or not self.restricts(ts):
+            return False
+        return internals.finds_no_slot(self.scheduler, ts, self.equipped)
+
+    def _usable(self, ts: Any, workers: set[Any]) -> set[Any]:
+        equipped = {ws for ws in workers if ws.address in self.equipped}
+        avoided = self._avoid.get(ts.key)
+        if not avoided:
+            return equipped
+        return {ws for ws in equipped if ws.address not in avoided} or equipped
+
+
+def is_ours(key: Any) -> bool:
+    """Whether a task is a transformation's."""
+    return isinstance(key, str) and KEY.search(key) is not None
+
+
+def _retries(ts: Any) -> int:
+    found = internals.arguments(ts)
+    try:
+        return Options.from_json(found.options).retries if found else Options().retries
+    except UsageError:  # the worker says what is wrong with them
+        return Options().retries
