@@ -1,0 +1,1 @@
+"""What a daskserver is made of."""

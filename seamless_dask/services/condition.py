@@ -1,0 +1,146 @@
+"""How a daskserver is: what ``seamless-daskserver status`` shows, and whether anything goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+from tornado.web import RequestHandler
+
+from hashserver.errors import HashserverError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Scheduler
+
+    from hashserver.client.transport import Transport
+
+logger = logging.getLogger(__name__)
+
+PATH = "/seamless/daskserver.json"
+REMEMBERED = 20
+STATES = ("processing", "waiting", "queued", "no-worker", "memory", "erred")
+_OWN_CLIENTS = ("fire-and-forget", "Client-seamless-jobserver")
+_OWN_ROUTES = ('route="metrics"', 'route="healthcheck"')
+
+
+class Losses(SchedulerPlugin):
+    """Takes note of workers that were lost: not told to go, and gone.
+
+    Attributes
+    ----------
+    found : list of (float, str)
+        When, and what to say.
+    """
+
+    name = "seamless-losses"
+
+    def __init__(self) -> None:
+        self.found: list[tuple[float, str]] = []
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Take note of a removal that nobody asked for."""
+        if topic != "all" or not isinstance(msg, dict) or msg.get("action") != "remove-worker":
+            return
+        if msg.get("expected"):
+            return
+        tasks = len(msg.get("processing-tasks") or ())
+        self.found.append((time.time(), f"worker {msg.get('worker')} was lost with {tasks} tasks assigned"))
+        del self.found[:-REMEMBERED]
+
+
+def install(scheduler: Scheduler, facts: Callable[[], dict[str, Any]]) -> None:
+    """Have the scheduler's HTTP server answer `PATH` with what `facts` returns."""
+    scheduler.http_application.add_handlers(r".*", [(PATH, _Facts, {"facts": facts})])
+
+
+class _Facts(RequestHandler):
+    def initialize(self, facts: Callable[[], dict[str, Any]]) -> None:
+        """Keep what to ask."""
+        self._facts = facts
+
+    def get(self) -> None:
+        """Answer with JSON."""
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(json.dumps(self._facts()))
+
+
+def scheduler_facts(scheduler: Scheduler) -> dict[str, Any]:
+    """Return what the scheduler has to do, and with whom."""
+    tasks = dict.fromkeys(STATES, 0)
+    for prefix in scheduler.task_prefixes.values():
+        for state, number in prefix.states.items():
+            if state in tasks:
+                tasks[state] += number
+    return {
+        "address": scheduler.address,
+        "tasks": tasks,
+        "clients": sum(not name.startswith(_OWN_CLIENTS) for name in scheduler.clients),
+        "workers": len(scheduler.workers),
+        "threads": scheduler.total_nthreads,
+    }
+
+
+class Traffic:
+    """Whether a hashserver is in use, by its own figures.
+
+    Parameters
+    ----------
+    transport
+        To ask it.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._seen = ""
+
+    async def changed(self) -> bool:
+        """Say whether anybody has asked it for anything since the last call; no answer is no traffic."""
+        try:
+            figures = await asyncio.to_thread(self._ask)
+        except (HashserverError, OSError):
+            return False
+        before, self._seen = self._seen, figures
+        return figures != before
+
+    def _ask(self) -> str:
+        with self._transport.request("GET", "/metrics") as response:
+            lines = response.read().decode().splitlines()
+        return "\n".join(
+            line
+            for line in lines
+            if line.startswith(("hashserver_requests", "hashserver_received", "hashserver_sent"))
+            and not any(route in line for route in _OWN_ROUTES)
+        )
+
+
+async def until_idle(
+    limit: float, busy: Callable[[], bool], traffic: Traffic | None, scheduler: Scheduler
+) -> None:
+    """Return when nothing has gone on for `limit` seconds.
+
+    Parameters
+    ----------
+    limit
+        In seconds.
+    busy
+        Whether something waits that the scheduler does not know of.
+    traffic
+        Use of the hashserver; None for one that others use too.
+    scheduler
+        Knows since when it has had nothing to do.
+    """
+    last = time.time()
+    while time.time() - last < limit:
+        await asyncio.sleep(min(limit / 4, 5.0))
+        if busy() or (traffic is not None and await traffic.changed()):
+            last = time.time()
+        else:
+            last = max(last, scheduler.idle_since or time.time())
+    logger.info("nothing to do for %.0f s: ending", limit)

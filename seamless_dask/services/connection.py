@@ -1,0 +1,123 @@
+"""The connection file: where a daskserver is, and which files open it.
+
+It lies in the daskserver's own directory, which nobody else can enter, together with what it names.
+Commands that only look for a result read it on their way: this module imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from ..errors import UsageError
+
+FILE = "connection.json"
+VERSION = 1
+
+
+class Connection(NamedTuple):
+    """What a connection file says; all paths are absolute."""
+
+    name: str
+    host: str
+    """The host that the daskserver runs on."""
+    pid: int
+    started: float
+    """Seconds since the epoch."""
+    jobserver: str
+    """Base URL of the scheduler's HTTP server: jobs, dashboard, page."""
+    scheduler: str
+    """Address for Dask's own protocol."""
+    hashserver: str
+    store: str
+    """Where buffers are, as the host of the daskserver sees it."""
+    token_file: str
+    hashserver_token_file: str
+    """The same file, unless the hashserver is one that somebody else runs."""
+    hashserver_ca_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    insecure: bool = False
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the daskserver is on this host, so that its paths and processes are ours."""
+        return self.host == os.uname().nodename
+
+
+def directory_of(cache: str, name: str) -> str:
+    """Return the directory of the daskserver called `name`."""
+    return os.path.join(cache, "daskserver", name)
+
+
+def read(path: str) -> Connection:
+    """Read a connection file.
+
+    Raises
+    ------
+    UsageError
+        If there is none, others may read it, or it is not one.
+    """
+    try:
+        with open(path, "rb") as file:
+            _refuse_readable(path, os.fstat(file.fileno()))
+            data = file.read()
+    except OSError as error:
+        reason = (
+            "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        )
+        raise UsageError(
+            f"the connection file {path} {reason}; seamless-daskserver start writes one"
+        ) from None
+    return _parse(path, data)
+
+
+def write(path: str, connection: Connection) -> None:
+    """Write a connection file, for nobody else to read."""
+    import json
+
+    from hashserver.atomic import write_atomic
+
+    document = {"version": VERSION} | connection._asdict()
+    write_atomic(path, json.dumps(document, indent=2).encode() + b"\n", 0o600)
+
+
+def _refuse_readable(path: str, status: os.stat_result) -> None:
+    if status.st_uid not in (os.geteuid(), 0):
+        raise UsageError(f"the connection file {path} belongs to another user")
+    if status.st_mode & 0o077:
+        raise UsageError(f"others may read the connection file {path}: chmod 600 {path}")
+
+
+def _parse(path: str, data: bytes) -> Connection:
+    import json
+
+    try:
+        document = json.loads(data)
+        version = document["version"]
+    except (ValueError, TypeError, KeyError):
+        raise UsageError(f"{path} is not a connection file of a daskserver") from None
+    if version != VERSION:
+        raise UsageError(
+            f"{path} is of version {version}, this seamless-dask reads {VERSION}:"
+            " install the same on both sides"
+        )
+    missing = [name for name in Connection._fields if not _fits(name, document.get(name))]
+    if missing:
+        raise UsageError(f"{path} says nothing usable about {missing[0]!r}: start the daskserver again")
+    return Connection(**{name: document.get(name, _default(name)) for name in Connection._fields})
+
+
+def _default(name: str) -> Any:
+    return Connection._field_defaults.get(name)
+
+
+def _fits(name: str, value: object) -> bool:
+    if value is None:
+        return name in Connection._field_defaults
+    if name == "insecure":
+        return isinstance(value, bool)
+    if name in ("pid", "started"):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, str) and value != ""

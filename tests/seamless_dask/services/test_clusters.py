@@ -1,0 +1,142 @@
+"""Workers come with the work, in the shapes that it needs, and go again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+import pytest
+from distributed import Client, Scheduler
+
+from seamless_dask.services.clusters import Fleet, Workers, open_cluster
+from seamless_dask.services.jobscript import Files
+
+QUICK = {
+    "distributed.adaptive.interval": "50 ms",
+    "seamless.worker-idle-timeout": "100 ms",
+    "distributed.deploy.lost-worker-timeout": "1 s",
+    "distributed.worker.http.routes": [],
+}
+
+
+@asynccontextmanager
+async def fleet_of(directory: Path, workers: Workers) -> AsyncIterator[tuple[Fleet, Client]]:
+    options = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    async with (
+        Scheduler(**options) as scheduler,
+        open_cluster(scheduler, workers, Files(), str(directory)) as fleet,
+        Client(scheduler.address, asynchronous=True) as client,
+    ):
+        yield fleet, client
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with dask.config.set(QUICK):
+        asyncio.run(test())
+
+
+async def until(happened: Callable[[], Any]) -> None:
+    async with asyncio.timeout(60):
+        while not happened():
+            await asyncio.sleep(0.02)
+
+
+def test_from_nothing_and_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with fleet_of(tmp_path, Workers(threads=1)) as (fleet, client):
+            assert fleet.facts()["workers"] == []
+            future = client.submit(os.getpid)
+            assert await future != os.getpid()
+            future.release()
+            await until(lambda: not fleet.scheduler.workers and not fleet.members)
+            assert await client.submit(os.getpid, pure=False) != os.getpid()
+
+    run(test)
+
+
+def test_minimum_stays(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with fleet_of(tmp_path, Workers(minimum=1, maximum=1)) as (fleet, client):
+            await client.wait_for_workers(1)
+            (member,) = fleet.members.values()
+            # five times as long as it takes an idle one to be closed
+            await until(lambda: member.idle_since and time.monotonic() - member.idle_since > 0.5)
+            assert list(fleet.members.values()) == [member]
+
+    run(test)
+
+
+def test_task_gets_a_worker_of_its_shape(tmp_path: Path) -> None:
+    async def test() -> None:
+        workers = Workers(threads=1, queues=("short", "long"), maximum=2)
+        async with fleet_of(tmp_path, workers) as (fleet, client):
+            resources = {"queue:long": 1, "cpus": os.cpu_count() or 1}
+            assert await client.submit(os.getenv, "SEAMLESS_WORKER_QUEUE", resources=resources) == "long"
+            (worker,) = fleet.facts()["workers"]
+            assert worker["shape"] == (
+                f"cpus={os.cpu_count()} queue=long" if os.cpu_count() != 1 else "queue=long"
+            )
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ({"queue:nightly": 1}, "no queue 'nightly'; there is short"),
+        ({"cpus": 10_000}, "cpus=10000 is more than this host has"),
+        ({"node:elsewhere": 1}, "no worker is on elsewhere"),
+        ({"GPU": 1}, "no worker has a GPU"),
+        ({"licence": 2}, "no worker has licence=2"),
+    ],
+)
+def test_impossible_task_is_told(resources: dict[str, float], told: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with fleet_of(tmp_path, Workers(threads=1, queues=("short",))) as (fleet, client):
+            future = client.submit(os.getpid, resources=resources)
+            await until(fleet.notes)
+            assert told in fleet.notes()[0]
+            assert await client.submit(os.getppid, pure=False) == os.getpid()  # the rest goes on
+            future.release()
+            await until(lambda: fleet.notes() == [])
+
+    run(test)
+
+
+def test_resource_that_all_workers_have(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with fleet_of(tmp_path, Workers(threads=1, resources=(("licence", 2.0),))) as (fleet, client):
+            assert await client.submit(os.getppid, resources={"licence": 2}) == os.getpid()
+            assert fleet.notes() == []
+
+    run(test)
+
+
+def test_maximum_is_shared_by_all_shapes(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with fleet_of(tmp_path, Workers(threads=1, queues=("short", "long"), maximum=1)) as (
+            fleet,
+            client,
+        ):
+            seen: set[int] = set()
+            for queue in ("short", "long", "short"):
+                await client.submit(os.getpid, resources={f"queue:{queue}": 1}, pure=False)
+                seen.add(len(fleet.scheduler.workers))
+            assert seen == {1}
+
+    run(test)
+
+
+def test_unknown_size_of_jobs_is_a_usage_error(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with fleet_of(tmp_path, Workers(kind="slurm")):
+            pass
+
+    with pytest.raises(Exception, match="how large is a job"):
+        run(test)

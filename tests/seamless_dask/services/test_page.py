@@ -1,0 +1,238 @@
+"""The Seamless page, in a real browser, of a scheduler that has something to show."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client, Worker
+
+from hashserver.auth import create_token_file, read_token_file
+from seamless_dask import bash
+from seamless_dask.config import load
+from seamless_dask.context import Context
+from seamless_dask.errors import ComputationFailed
+from seamless_dask.scheduler import SeamlessScheduler
+from seamless_dask.services import guard, page
+
+EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+
+
+def eventually(condition: Callable[[], Any]) -> Any:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    return WebDriverWait(None, 60, 0.05).until(lambda _: condition())
+
+
+class Busy:
+    """A scheduler and a worker, with something of everything; `open` lets the running commands go on."""
+
+    def __init__(self, serve: Callable[..., Any], directory: Path) -> None:
+        self.context = Context(load({"isolation": "none"}))
+        self.token_file = str(directory / "token")
+        create_token_file(self.token_file)
+        self.token = read_token_file(self.token_file)[-1].secret
+        self.plugin = SeamlessScheduler(self.context.config)
+        self.serving = serve(self._prepare, plugins=[self.plugin])
+        self.worker = self.serving.call(self._start_worker)
+        self.client = Client(self.serving.scheduler.address)
+        self.fifo = directory / "fifo"
+        os.mkfifo(self.fifo)
+        self.futures: list[Any] = []
+
+    def _prepare(self, scheduler: Any) -> None:
+        guard.install(scheduler, self.token_file)
+        page.install(scheduler, self.plugin)
+
+    async def _start_worker(self) -> Any:
+        return await Worker(self.serving.scheduler.address, nthreads=3, name="<b>one</b>")
+
+    def bash(self, code: str, **options: Any) -> Any:
+        return bash(code, context=self.context, isolation="none", **options)
+
+    def work(self) -> None:
+        """Have hits, misses, failures, and some that run and wait."""
+        done = [self.bash(f"printf {word}") for word in ("alpha", "beta", "gamma")]
+        for _ in range(2):  # the second time all are known
+            for future in self.client.compute(done):
+                future.result()
+                future.release()
+            eventually(lambda: not [key for key in self.serving.scheduler.tasks if "-tf-" in key])
+        with pytest.raises(ComputationFailed):
+            self.client.compute(self.bash(f"echo {shlex.quote(EVIL)} >&2; exit 3")).result()
+        running = [self.bash(f"sort {self.fifo} # {number}") for number in range(2)]
+        waiting = [self.bash("nvidia-smi", gpus=4)]
+        self.futures = self.client.compute([*running, *waiting])
+        eventually(lambda: len(self.data["running"]["rows"]) == 2)
+        eventually(lambda: self.data["states"].get("no-worker"))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        status, _, body = self.serving.ask("/seamless/data.json", self.token)
+        assert status == 200
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    def close(self) -> None:
+        self.client.cancel(self.futures)
+        eventually(lambda: not self.data["running"]["rows"])
+        self.client.close()
+        self.serving.call(self.worker.close)
+        self.context.close()
+
+
+@pytest.fixture
+def busy(serve: Callable[..., Any], tmp_path: Path) -> Iterator[Busy]:
+    found = Busy(serve, tmp_path)
+    found.work()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
+        pytest.skip("chromium and chromium-driver are not installed")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    flags = ["headless", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
+    flags += ["disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'chromium'}"]
+    flags += ["no-sandbox"] * (os.geteuid() == 0) + ["disable-dev-shm-usage", "window-size=1280,1250"]
+    for flag in flags:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options, service)
+    yield driver
+    driver.quit()
+
+
+def texts(browser: Any, selector: str) -> list[str]:
+    return [found.text for found in browser.find_elements("css selector", selector)]
+
+
+def test_the_page_shows_what_goes_on(busy: Busy, browser: Any, tmp_path: Path) -> None:
+    browser.get(busy.serving.url + "/status")  # the guard's form is in the way
+    browser.find_element("name", "token").send_keys(busy.token + "\n")
+    eventually(lambda: "Seamless" in texts(browser, ".navbar a"))
+    browser.find_element("link text", "Seamless").click()
+
+    eventually(lambda: len(texts(browser, "#running tbody tr")) == 2)
+    assert browser.current_url == busy.serving.url + "/seamless"
+    tiles = dict(zip(texts(browser, "#counts dt"), texts(browser, "#counts dd"), strict=True))
+    assert tiles | {"Hits": "3", "Misses": "7", "Run": "3", "Failed": "1"} == tiles
+    assert all(row.startswith("sort ") for row in texts(browser, "#running tbody tr"))
+    assert "1 without a suitable worker" in texts(browser, "#states li")
+    assert texts(browser, "#waiting tbody tr") == [
+        f"nvidiasmi {busy.futures[2].key[13:25]} no worker offers what it asks for: GPU 4"
+    ]
+    assert "database answering" in texts(browser, "#summary")[0]
+    assert os.uname().nodename in texts(browser, "#nodes tbody td")
+    assert "<b>one</b>" in texts(browser, "#nodes tbody td")
+
+    (failed,) = browser.find_elements("css selector", "#failed details")
+    assert "exit status 3" in failed.text
+    failed.find_element("css selector", "summary").click()
+    assert failed.find_element("css selector", "pre").text.strip() == EVIL
+    assert browser.find_elements("css selector", "#failed img, #failed script") == []
+    assert browser.title == "Seamless"
+    _keep_screenshots(browser, tmp_path)
+    # another round of news leaves open what was opened
+    shown = browser.execute_script("return document.documentElement.dataset.time")
+    eventually(lambda: browser.execute_script("return document.documentElement.dataset.time") != shown)
+    assert failed.find_element("css selector", "pre").is_displayed()
+
+    busy.client.cancel(busy.futures)
+    eventually(lambda: "Nothing runs." in texts(browser, ".none"))
+    assert [line for line in browser.get_log("browser") if "seamless" in line["message"]] == []
+    browser.find_element("link text", "Status").click()
+    eventually(lambda: "Seamless" in texts(browser, ".navbar a"))
+
+
+def _keep_screenshots(browser: Any, tmp_path: Path) -> None:
+    directory = Path(os.environ.get("SEAMLESS_TEST_ARTEFACTS") or tmp_path)
+    directory.mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        path = directory / f"seamless-page-{scheme}.png"
+        assert browser.save_screenshot(str(path))
+        assert path.stat().st_size > 10_000
+
+
+def test_the_page_says_when_nobody_answers_and_comes_back(busy: Busy, browser: Any) -> None:
+    url = busy.serving.url
+    browser.get(f"{url}/seamless?token={busy.token}")
+    assert browser.current_url == f"{url}/seamless"
+    eventually(lambda: len(texts(browser, "#running tbody tr")) == 2)
+    browser.execute_cdp_cmd("Network.enable", {})
+    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    eventually(lambda: "does not answer" in texts(browser, "#alert")[0])
+    online = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", online)
+    eventually(lambda: not browser.find_element("id", "alert").is_displayed())
+    assert texts(browser, "#notes li") == []
+    busy.plugin.lookups.trouble, busy.plugin.recovery.unequipped[busy.worker.address] = EVIL, "no disk"
+    eventually(lambda: len(texts(browser, "#notes li")) == 2)
+    assert texts(browser, "#notes li")[0].endswith(EVIL)
+    assert texts(browser, "#notes li")[1].endswith("runs no transformations: no disk")
+    browser.delete_all_cookies()
+    eventually(lambda: "reload this page" in texts(browser, "#alert")[0])
+
+
+def test_it_takes_nothing_from_elsewhere(busy: Busy) -> None:
+    status, headers, body = busy.serving.ask("/seamless", busy.token)
+    assert status == 200
+    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    for name in ("page.js", "page.css", "icon.svg"):
+        assert f'"seamless/{name}"'.encode() in body
+        content = busy.serving.ask(f"/seamless/{name}", busy.token)[2]
+        assert content.replace(b"http://www.w3.org/2000/svg", b"").count(b"http") == 0
+    for name in ("../guard.py", "%2e%2e/guard.py", "login.html"):
+        assert busy.serving.ask(f"/seamless/{name}", busy.token)[0] == 404
+    assert busy.serving.ask("/seamless/", busy.token)[1]["location"] == "/seamless"
+
+
+def test_dask_groups_transformations_by_label(busy: Busy) -> None:
+    prefixes = busy.serving.scheduler.task_prefixes
+    assert {"printf-tf", "sort-tf", "echo-tf"} <= set(prefixes)
+
+
+def test_a_scheduler_with_a_prefix_has_the_page_under_it(serve: Callable[..., Any]) -> None:
+    serving = serve(lambda scheduler: page.install(scheduler, None), http_prefix="/cluster")
+    status, _, body = serving.ask("/cluster/seamless")
+    assert status == 200
+    assert b'href="status"' in body
+    assert json.loads(serving.ask("/cluster/seamless/data.json")[2])["workers"] == 0
+
+
+def test_the_page_is_added_once(serve: Callable[..., Any]) -> None:
+    def twice(scheduler: Any) -> None:
+        page.install(scheduler, None)
+        page.install(scheduler, None)
+
+    serving = serve(twice)
+    assert serving.ask("/seamless")[2].count(b'href="seamless"') == 1
+
+
+def test_without_bokeh_there_is_the_page_alone(serve: Callable[..., Any]) -> None:
+    serving = serve(lambda scheduler: page.install(scheduler, None), dashboard=False)
+    assert serving.ask("/seamless")[0] == 200
+
+
+def test_bytes_of_workers_that_are_gone_count(busy: Busy) -> None:
+    stored = eventually(lambda: busy.data["moved"]["stored"])
+    busy.client.cancel(busy.futures)
+    eventually(lambda: not busy.data["running"]["rows"])
+    busy.serving.call(busy.worker.close)
+    eventually(lambda: not busy.data["workers"])
+    assert busy.data["nodes"] == []
+    assert busy.data["moved"]["stored"] >= stored
