@@ -9,7 +9,7 @@ from seamless_dask.errors import ComputationFailed
 
 from .console import CommandError, Console, count_text, show_tail, size_text
 from .futures import announce, withdraw
-from .job import Job, options_of
+from .job import Job, names_environment, note_unserved, options_of
 from .results import Manner, check_targets, needs_bytes
 from .transfer import COPY, EMBEDDED_INPUT, Uploader
 
@@ -40,24 +40,29 @@ def compute(
         The command failed; the tail of its stderr has been shown.
     """
     check_targets(context, job.wanted, manner)
-    store_inputs(context, job, arguments, console)
     options = options_of(arguments, job, context.config.isolation)
+    note_unserved(options, context.config, console)
+    store_inputs(context, job, arguments, console)
     results = [(item.local, item.name) for item in job.wanted if item.local is not None]
     console.detail(f"no result is known: running it ({job.key})")
-    from seamless_dask.jobs import run, submit
+    from .session import open_executor
 
     wishes: dict[str, Any] = {
         "need_bytes": arguments.fingertip or needs_bytes(job.wanted, manner),
-        "fresh": arguments.same_environment and bool(arguments.prologue or arguments.module),
+        "fresh": arguments.same_environment and names_environment(arguments),
     }
     folders: list[str] = []
     try:
-        folders += announce(results, job.key, context.config.hashserver)
-        if arguments.detach:
-            submit(context, job.key, options, detached=True, **wishes)
-            return None
-        on_stderr = show_stderr if arguments.direct_print else None
-        return run(context, job.key, options, on_stderr=on_stderr, **wishes)
+        config = context.config
+        folders += announce(results, job.key, config.daskserver or config.hashserver, options)
+        with open_executor(context, console) as executor:
+            if arguments.detach:
+                executor.submit(job.key, options, **wishes)
+                return None
+            if arguments.direct_print:
+                return executor.run(job.key, options, on_stderr=show_stderr, **wishes)
+            with console.spinner(options.label or "job") as spinner:
+                return executor.run(job.key, options, tick=spinner.state, **wishes)
     except BaseException as error:
         withdraw((path for path, _ in results), job.key, folders)
         if isinstance(error, ComputationFailed) and not arguments.direct_print:

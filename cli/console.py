@@ -9,7 +9,6 @@ import argparse
 import errno
 import os
 import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,8 +24,11 @@ from seamless_dask.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from .progress import Progress, Spinner
+
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 STDERR_LINES = 20
+CLEAR = "\r\x1b[K"
 
 
 class CommandError(SeamlessError):
@@ -52,6 +54,7 @@ class Console:
 
     def __init__(self, name: str = "seamless", verbosity: int = 0, json: bool = False) -> None:
         self.name, self.verbosity, self.json = name, verbosity, json
+        self._spinner: Spinner | None = None
 
     def error(self, text: str) -> None:
         """Say what went wrong; always shown."""
@@ -88,7 +91,17 @@ class Console:
 
     def progress(self, label: str, total: int) -> Progress:
         """Progress of `total` bytes; shown on a terminal only."""
+        from .progress import Progress
+
         return Progress(label, total, shown=self.verbosity > -1 and sys.stderr.isatty())
+
+    def spinner(self, label: str) -> Spinner:
+        """State of something that is waited for; shown on a terminal only."""
+        from .progress import Spinner
+
+        shown = self.verbosity > -1 and not self.json and sys.stderr.isatty()
+        self._spinner = Spinner(label, shown)
+        return self._spinner
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; the caller has made sure that there is one."""
@@ -97,48 +110,9 @@ class Console:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def _say(self, text: str) -> None:
+        clear = CLEAR if self._spinner is not None and self._spinner.drawn else ""
         with suppress(OSError):  # nobody listens: no reason to fail
-            sys.stderr.write(one_line(text) + "\n")
-
-
-class Progress:
-    """A line on the terminal that says how far something is; silent elsewhere.
-
-    Parameters
-    ----------
-    label : str
-        What is being done.
-    total : int
-        Bytes altogether.
-    shown : bool
-        Whether standard error is a terminal whose user wants to see it.
-    """
-
-    def __init__(self, label: str, total: int, shown: bool) -> None:
-        self._label, self._total, self._shown = label, total, shown
-        self._done, self._next, self._drawn = 0, time.monotonic() + 0.3, False
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-    def add(self, size: int) -> None:
-        """`size` more bytes are done."""
-        self._done += size
-        if self._shown and time.monotonic() >= self._next:
-            self._draw()
-
-    def _draw(self) -> None:
-        self._next, self._drawn = time.monotonic() + 0.1, True
-        share = 100 * self._done // max(self._total, 1)
-        sys.stderr.write(
-            f"\r\x1b[K{self._label}: {size_text(self._done)} of {size_text(self._total)} ({share} %)"
-        )
-        sys.stderr.flush()
+            sys.stderr.write(clear + one_line(text) + "\n")
 
 
 def size_text(size: int) -> str:
@@ -218,6 +192,9 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the options that take the place of settings."""
     group = parser.add_argument_group("configuration (each also a setting of seamless.toml)")
     group.add_argument("--profile", metavar="NAME", help="use the settings of [profile.NAME]")
+    group.add_argument(
+        "--daskserver", metavar="FILE|ADDRESS", help="its connection file, or tcp:// or tls://"
+    )
     group.add_argument("--hashserver", metavar="URL", help="hashserver for buffers and results")
     group.add_argument("--store", metavar="URL", help="where buffers are: a directory or an fsspec URL")
     group.add_argument("--database", metavar="FILE|URL", help="result database")

@@ -99,7 +99,7 @@ def expand(word: str) -> Iterator[str]:
 def _download(
     context: Context, path: str, arguments: argparse.Namespace, console: Console
 ) -> list[Downloaded]:
-    settle_future(context, path)
+    settle_future(context, path, console)
     identity = identify_sidecar(path) or identify_member(context, path)
     if identity is None:
         raise _nothing_to_fetch(path)

@@ -32,9 +32,12 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
         if context.store.has([arguments.checksum])[0] < 0:
             from seamless_dask.fingertip import fingertip
 
+            from .session import open_executor
+
             console.detail("the bytes are gone: running again what made them")
             try:
-                fingertip(context, arguments.checksum)
+                with open_executor(context, console) as executor, console.spinner("producer") as spinner:
+                    fingertip(context, arguments.checksum, executor, tick=spinner.state)
             except ComputationFailed as error:
                 show_tail(error.stderr)
                 console.error(str(error))

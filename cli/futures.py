@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from hashserver.errors import BufferMissing
+from hashserver.errors import BufferMissing, HashserverError
 from hashserver.sidecar import (
     Future,
     read_future,
@@ -16,6 +16,7 @@ from hashserver.sidecar import (
     write_file_sidecar,
     write_future,
 )
+from seamless_dask.errors import SeamlessError
 from seamless_dask.transformation import Value
 
 from .console import Console
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
     from seamless_dask.context import Context
+    from seamless_dask.options import Options
     from seamless_dask.transformation import Description
 
 LOCK = "deliveries.lock"
@@ -50,7 +52,9 @@ def alone(context: Context, path: str) -> Iterator[None]:
         yield
 
 
-def announce(results: Iterable[tuple[str, str | None]], key: Checksum, server: str | None) -> list[str]:
+def announce(
+    results: Iterable[tuple[str, str | None]], key: Checksum, server: str | None, options: Options
+) -> list[str]:
     """Write futures.
 
     Parameters
@@ -61,6 +65,8 @@ def announce(results: Iterable[tuple[str, str | None]], key: Checksum, server: s
         The transformation, which the store has.
     server : str or None
         The service that runs it.
+    options : Options
+        How it is to be run, also by one who finds the future when the job is gone.
 
     Returns
     -------
@@ -68,9 +74,10 @@ def announce(results: Iterable[tuple[str, str | None]], key: Checksum, server: s
         The directories that were made for them, the innermost first.
     """
     made: list[str] = []
+    future = Future(key, None, server, os.uname().nodename, os.getpid(), options.kept().to_json())
     for path, name in results:
         made = _make_folders(os.path.dirname(path)) + made
-        write_future(path, Future(key, name, server, os.uname().nodename, os.getpid()))
+        write_future(path, future._replace(result=name))
     return made
 
 
@@ -97,11 +104,11 @@ def withdraw(paths: Iterable[str], key: Checksum, folders: Iterable[str] = ()) -
             os.rmdir(folder)
 
 
-def settle_future(context: Context, path: str) -> None:
+def settle_future(context: Context, path: str, console: Console | None = None) -> None:
     """Put the result of its job in the place of the future of `path`; nothing is done without one.
 
     A local copy of an older result is replaced. The job is found by a look-up; one that is under way is
-    waited for; one that ended without a result is run again.
+    waited for, where it is; one that ended without a result is run again.
 
     Raises
     ------
@@ -113,7 +120,7 @@ def settle_future(context: Context, path: str) -> None:
     future = read_future(path)
     if future is None:
         return
-    value = pick(context, future, result_of(context, future.key))
+    value = pick(context, future, result_of(context, future, console or Console()))
     with alone(context, path):
         _replace_local_copy(context, path, value)
         write_sidecar_of(context, path, value)
@@ -132,15 +139,57 @@ def _replace_local_copy(context: Context, path: str, value: Value) -> None:
         deliver_file(context, value.checksum, path)
 
 
-def result_of(context: Context, key: Checksum) -> Value:
-    """Return the result of a job that was submitted: known, under way, or to be run again."""
-    known = context.database.lookup(key)
+def result_of(context: Context, future: Future, console: Console) -> Value:
+    """Return the result of a job that was submitted: known, under way, or to be run again as it was."""
+    known = context.database.lookup(future.key)
     if known is not None:
         return Value(known[1].format, known[1].checksum)
-    from seamless_dask import jobs
     from seamless_dask.options import Options
 
-    return jobs.run(context, key, Options(isolation=context.config.isolation))
+    from .session import open_executor
+
+    options = Options.from_json(future.options or "{}")
+    if future.options is None:
+        options = options._replace(isolation=context.config.isolation)
+    with ExitStack() as stack:
+        where = stack.enter_context(_where_it_runs(context, future, console))
+        own = stack.enter_context(open_executor(where, console))
+        with console.spinner(options.label or "job") as spinner:
+            return own.run(future.key, options, tick=spinner.state)
+
+
+@contextmanager
+def _where_it_runs(context: Context, future: Future, console: Console) -> Iterator[Context]:
+    """Offer the context of the service that a future names, as long as the job is under way there."""
+    from seamless_dask.executors import UNDER_WAY, executor
+
+    with other_context(context, future) as there:
+        runs = False
+        if there is not context:
+            with suppress(SeamlessError, HashserverError, OSError), closing(executor(there)) as opened:
+                runs = opened.state(future.key) in UNDER_WAY
+        if runs:
+            console.detail(f"{future.key} is under way at {future.server}: waiting for it there")
+        yield there if runs else context
+
+
+@contextmanager
+def other_context(context: Context, future: Future | None) -> Iterator[Context]:
+    """Offer the context of the daskserver that a future names, or `context` if that cannot be used."""
+    server = future.server if future is not None else None
+    if server is None or server == context.config.daskserver or server.startswith("http"):
+        yield context
+        return
+    from seamless_dask.config import load
+    from seamless_dask.context import Context
+    from seamless_dask.services.places import with_places
+
+    try:
+        config = with_places(load({"daskserver": server}))
+    except (SeamlessError, HashserverError, OSError):
+        config = context.config
+    with Context(config) as there:
+        yield context if config is context.config else there
 
 
 def pick(context: Context, future: Future, value: Value) -> Value:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.checksum import hash_bytes
 from hashserver.errors import SidecarError
 from hashserver.statcache import checksum_of
+from seamless_dask.errors import UsageError
 from seamless_dask.transformation import Deferred, Description, Value
 
 from .identify import File
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import argparse
 
     from hashserver.checksum import Checksum
+    from hashserver.futures import Future
+    from seamless_dask.config import Config
     from seamless_dask.context import Context
     from seamless_dask.options import Options
 
@@ -45,6 +48,8 @@ class Job(NamedTuple):
         Where its results go.
     writable : tuple of str
         Inputs that the command is going to modify.
+    upstream : dict of str to str
+        How the jobs were asked for that make its inputs: `Options` as JSON, by key.
     """
 
     transformation: Description
@@ -56,12 +61,14 @@ class Job(NamedTuple):
     indices: tuple[bytes, ...]
     wanted: tuple[Wanted, ...]
     writable: tuple[str, ...]
+    upstream: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
 class _Identified(NamedTuple):
     value: Value | Deferred
     files: tuple[File, ...] = ()
     index_data: bytes | None = None
+    future: Future | None = None
 
 
 def build(context: Context, meant: Inputs, arguments: argparse.Namespace, console: Console) -> Job:
@@ -77,6 +84,7 @@ def build(context: Context, meant: Inputs, arguments: argparse.Namespace, consol
     named: list[File] = []
     unnamed: list[File] = []
     indices: list[bytes] = []
+    upstream: dict[str, str] = {}
     for item in meant.all:
         found = identify_input(context, item, console)
         if item is meant.stdin:
@@ -85,6 +93,7 @@ def build(context: Context, meant: Inputs, arguments: argparse.Namespace, consol
             values[item.name] = found.value
         (unnamed if item.sidecar is None or item.literal else named).extend(found.files)
         indices += [] if found.index_data is None else [found.index_data]
+        upstream |= _options_of_future(found.future)
     transformation = Description(
         language="bash",
         code=hash_bytes(meant.text.encode()),
@@ -97,7 +106,7 @@ def build(context: Context, meant: Inputs, arguments: argparse.Namespace, consol
     document = transformation.canonical()
     return Job(
         transformation, document, hash_bytes(document), meant.text,
-        tuple(named), tuple(unnamed), tuple(indices), wanted(meant), meant.writable,
+        tuple(named), tuple(unnamed), tuple(indices), wanted(meant), meant.writable, upstream,
     )  # fmt: skip
 
 
@@ -111,7 +120,8 @@ def wanted(meant: Inputs) -> tuple[Wanted, ...]:
 def identify_input(context: Context, item: Input, console: Console) -> _Identified:
     """Find out what an input is: a job's result, what its sidecar says, or its bytes."""
     if item.future is not None and not item.literal:
-        return _Identified(_future_value(context, item))
+        value = _future_value(context, item)
+        return _Identified(value, future=item.future if isinstance(value, Deferred) else None)
     if not item.exists:
         assert item.sidecar is not None
         return _Identified(Value(item.sidecar.kind, item.sidecar.checksum))
@@ -137,7 +147,7 @@ def _identify_directory(context: Context, item: Input, console: Console) -> _Ide
 
         for path in error.paths:
             console.detail(f"{path} is made by a job: waiting for it")
-            settle_future(context, path)
+            settle_future(context, path, console)
         found = identify(item.shown, context.stat_cache)
     if found is None:
         raise SidecarError(f"{item.shown} is gone: it was there a moment ago")
@@ -165,6 +175,17 @@ def _future_value(context: Context, item: Input) -> Value | Deferred:
     return pick(context, future, Value(known[1].format, known[1].checksum))
 
 
+def _options_of_future(future: Future | None) -> dict[str, str]:
+    """Return how a pending job was asked for, and those that it waits for itself, by key."""
+    if future is None or future.options is None:
+        return {}
+    from seamless_dask.options import Options
+
+    options = Options.from_json(future.options)
+    own = options.kept()._replace(label=None, upstream={}).to_json()
+    return options.upstream | ({} if own == "{}" else {future.key: own})
+
+
 def options_of(arguments: argparse.Namespace, job: Job, isolation: str) -> Options:
     """Return how the job is to be run."""
     from seamless_dask.options import Options
@@ -173,7 +194,14 @@ def options_of(arguments: argparse.Namespace, job: Job, isolation: str) -> Optio
         prologue=tuple(arguments.prologue),
         modules=tuple(arguments.module),
         metavars=dict(arguments.metavar),
+        conda=_conda(arguments.conda),
+        image=_image(arguments.image),
         cpus=arguments.cpus,
+        gpus=arguments.gpus,
+        resources=dict(arguments.resource),
+        queue=arguments.queue,
+        node=arguments.node,
+        priority=arguments.priority,
         memory=arguments.memory,
         time_limit=arguments.time_limit,
         retries=arguments.retries,
@@ -182,10 +210,48 @@ def options_of(arguments: argparse.Namespace, job: Job, isolation: str) -> Optio
         isolation=isolation,
         direct_print=arguments.direct_print,
         label=label_of(job.text),
+        upstream=job.upstream,
     )
+
+
+def note_unserved(options: Options, config: Config, console: Console) -> None:
+    """Say what of the options takes a daskserver, where this host computes.
+
+    Raises
+    ------
+    UsageError
+        Another host was asked for.
+    """
+    if config.daskserver is not None:
+        return
+    host = os.uname().nodename
+    if options.node not in (None, host):
+        raise UsageError(f"--node {options.node} takes a daskserver (--daskserver): this computes on {host}")
+    names = {"gpus": "--gpus", "resources": "--resource", "queue": "--queue"}
+    given = [option for name, option in names.items() if getattr(options, name)]
+    if given:
+        console.note(f"{', '.join(given)} choose among the workers of a daskserver: this host computes")
+
+
+def names_environment(arguments: argparse.Namespace) -> bool:
+    """Say whether an environment was named, which a known result is compared with."""
+    return bool(arguments.prologue or arguments.module or arguments.conda or arguments.image)
+
+
+def _conda(name: str | None) -> str | None:
+    """Make a prefix absolute; a name is looked up where the command runs."""
+    return os.path.abspath(os.path.expanduser(name)) if name and "/" in name else name
+
+
+def _image(name: str | None) -> str | None:
+    """Make the path of an image absolute, as far as it is here; others are the worker's to find."""
+    if name is None or "://" in name:
+        return name
+    path = os.path.abspath(os.path.expanduser(name))
+    return path if "/" in name or os.path.exists(path) else name
 
 
 def label_of(text: str) -> str:
     """Return a short name for a command: its first word."""
     words = text.split(None, 1)
-    return os.path.basename(words[0])[:40] if words else "bash"
+    return (os.path.basename(words[0])[:40] if words else "") or "bash"

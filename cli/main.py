@@ -26,10 +26,14 @@ COMMANDS = {
     "resolve": Command("resolve", "print the bytes of a checksum"),
     "fingertip": Command("fingertip", "the same, recomputing bytes that are gone"),
     "run-transformation": Command("run_transformation", "run a transformation by its checksum or document"),
+    "cancel": Command("cancel", "cancel computations that wait or run"),
     "checksum": Command("checksum", "print checksums of files and directories"),
     "checksum-index": Command("checksum_index", "write the index and checksum of a directory"),
+    "queue": Command("queue", "run what seamless-run --qsubmit submits"),
+    "queue-finish": Command("queue_finish", "wait until the queue has drained, and end it"),
     "status": Command("status", "show the configuration in force, services and running jobs"),
     "init": Command("init", "start a hashserver for this host's store"),
+    "daskserver": Command("daskserver", "start, stop, look at or connect to the services that compute"),
     "completion": Command("completion", "print the completion script of a shell"),
 }
 

@@ -111,12 +111,15 @@ def _add_delivery(table: argparse.ArgumentParser) -> None:
     add(
         "-d", "--detach", action="store_true", help="start it and return; .FUTURE files stand for the results"
     )
+    add("--qsubmit", action="store_true", help="give it to the queue (seamless-queue) and return")
     add("--direct-print", action="store_true", help="show the command's output on stderr while it runs")
     add("-y", "--yes", action="store_true", help="answer yes: store many files or much data unasked")
 
 
 def _add_environment(table: argparse.ArgumentParser) -> None:
     add = table.add_argument_group("environment (not part of the identity)").add_argument
+    add("--conda", metavar="NAME|PREFIX", help="conda environment to activate")
+    add("--image", metavar="IMAGE", help="container to run it in (apptainer): a file, or docker://…")
     add("--module", action="append", default=[], metavar="NAME", help="environment module to load")
     add(
         "--prologue",
@@ -137,8 +140,13 @@ def _add_environment(table: argparse.ArgumentParser) -> None:
 
 def _add_execution(table: argparse.ArgumentParser) -> None:
     add = table.add_argument_group("execution (not part of the identity)").add_argument
-    add("--cpus", type=_count, metavar="N", help="processors; sets OMP_NUM_THREADS")
+    add("--cpus", type=count, metavar="N", help="processors; sets OMP_NUM_THREADS")
     add("--memory", type=size, metavar="SIZE", help="limit of the whole process tree: 500MB, 4GiB")
+    add("--gpus", type=count, metavar="N", help="graphics processors")
+    add("--resource", action="append", default=[], metavar="N=V", help="amount of a resource of the workers")
+    add("--queue", metavar="NAME", help="only on workers in this queue of the cluster")
+    add("--node", metavar="NAME", help="only on this host")
+    add("--priority", type=_integer, default=0, metavar="N", help="what waits with a higher one runs first")
     add("--time-limit", type=duration, metavar="TIME", help="limit of wall time: 90, 30m, 2h, 1:30:00")
     add("--retries", type=_retries, default=3, metavar="N", help="attempts after losses of a worker (3)")
 
@@ -170,10 +178,18 @@ def duration(text: str) -> float:
     return result
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Parse a number above zero."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"not a number above zero: {text!r}")
     return int(text)
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a whole number: {text!r}") from None
 
 
 def _retries(text: str) -> int:

@@ -30,9 +30,17 @@ _HARDLY_THEIRS = ("--capture", "--metavar", "--no-download", "--fingertip")
 
 _NAMING = {
     "input": "--input", "input_file": "--input-file", "stdin": "--stdin", "workdir": "-w",
-    "write_job": "--write-job", "writable": "--writable", "module": "--module",
+    "write_job": "--write-job", "writable": "--writable", "module": "--module", "conda": "--conda",
+    "image": "--image", "queue": "--queue", "node": "--node",
 }  # fmt: skip
-_SERVICES = ("hashserver", "store", "database")
+_SERVICES = ("hashserver", "store", "database", "daskserver")
+_EXCLUSIVE = (
+    ("undo", "dry_run", "write_job"),
+    *((name, "qsubmit") for name in ("undo", "write_job", "detach")),
+    ("conda", "image"),  # an environment of this host is not in the image
+    ("module", "image"),
+    *(("local", name) for name in _SERVICES),
+)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -221,10 +229,11 @@ def _finish(result: argparse.Namespace, table: argparse.ArgumentParser) -> None:
     del result.command, result.line
     result.var = _variables(result.var, "--var")
     result.metavar = _variables(result.metavar, "--metavar")
+    result.resource = _resources(result.resource)
     both = sorted(result.var.keys() & result.metavar.keys())
     if both:
         raise UsageError(f"{both[0]} is given by --var and by --metavar")
-    for names in (("undo", "dry_run", "write_job"), *(("local", name) for name in _SERVICES)):
+    for names in _EXCLUSIVE:
         given = ["--" + name.replace("_", "-") for name in names if getattr(result, name)]
         if len(given) > 1:
             table.error(f"{given[0]} and {given[1]} exclude each other")
@@ -236,6 +245,21 @@ def _finish(result: argparse.Namespace, table: argparse.ArgumentParser) -> None:
     for value in (result.text, *result.input, *result.capture):
         if "\0" in value:
             raise UsageError("a NUL character in the command line")
+
+
+def _resources(items: list[str]) -> dict[str, float]:
+    result: dict[str, float] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        try:
+            amount = float(text)
+        except ValueError:
+            amount = 0.0
+        if not name or not equals or not 0 < amount < float("inf"):
+            raise UsageError(f"--resource takes NAME=NUMBER, not {item!r}")
+        if result.setdefault(name, amount) != amount:
+            raise UsageError(f"--resource gives {name} two amounts")
+    return result
 
 
 def _variables(items: list[str], option: str) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from seamless_dask.errors import UsageError
+
 from .console import CommandError, Console, write_stdout
 from .deliver import deliver_directory, deliver_file, may_write_file, print_buffer, refuse_file
 from .futures import alone, write_sidecar_of
@@ -72,6 +74,15 @@ def check_targets(context: Context, wanted: Sequence[Wanted], manner: Manner) ->
             parent = os.path.dirname(parent)
         if not os.access(parent, os.W_OK):
             raise CommandError(f"{parent} cannot be written: there is no place for {item.local}")
+
+
+def refuse_printing(wanted: Sequence[Wanted], manner: Manner) -> None:
+    """Raise `UsageError` when a result is to be printed: with ``--qsubmit`` nobody is there to read it."""
+    if manner.download and not manner.scratch and any(item.local is None for item in wanted):
+        raise UsageError(
+            "--qsubmit leaves standard output nowhere to go: --capture :FILE delivers it as FILE,"
+            " -nd keeps it for a later seamless-run"
+        )
 
 
 def needs_bytes(wanted: Sequence[Wanted], manner: Manner) -> bool:

@@ -16,10 +16,10 @@ from hashserver.errors import BufferCorrupt, BufferMissing
 from hashserver.futures import remove_future
 
 from .console import OK, CommandError, Console, guarded
-from .job import Job, build, options_of
+from .job import Job, build, names_environment, options_of
 from .option_table import parser
 from .options import parse
-from .results import Manner, deliver_results, needs_bytes, result_values
+from .results import Manner, deliver_results, needs_bytes, refuse_printing, result_values
 from .session import open_context
 from .words.inputs import collect
 
@@ -78,10 +78,12 @@ def _settle(context: Context, job: Job, arguments: argparse.Namespace, console: 
         from .write_job import write_job
 
         return write_job(context, job, arguments, console)
+    manner = Manner(not arguments.no_download, arguments.scratch, arguments.overwrite)
+    if arguments.qsubmit:
+        refuse_printing(job.wanted, manner)
     known = look_up(context, job.key)
     if arguments.dry_run:
         return _dry_run(job, known, console)
-    manner = Manner(not arguments.no_download, arguments.scratch, arguments.overwrite)
     if known is not None and _serves(context, known, job, arguments, console):
         if arguments.fingertip or (needs_bytes(job.wanted, manner) and known.data is None):
             known = _with_bytes(context, known, job, manner, arguments.fingertip)
@@ -90,6 +92,10 @@ def _settle(context: Context, job: Job, arguments: argparse.Namespace, console: 
                 return deliver(context, job, known, manner, console, cached=True)
             except (BufferCorrupt, BufferMissing) as error:
                 console.detail(f"{error}: computing it again")
+    if arguments.qsubmit:
+        from .qsubmit import enqueue
+
+        return enqueue(context, job, arguments, manner, console)
     from .compute import compute
 
     value = compute(context, job, arguments, manner, console)
@@ -120,7 +126,7 @@ def _serves(
     context: Context, known: Known, job: Job, arguments: argparse.Namespace, console: Console
 ) -> bool:
     """Say whether a known result is good enough for the environment that was named."""
-    if not (arguments.prologue or arguments.module):
+    if not names_environment(arguments):
         return True
     from seamless_dask.records import environment_mismatch
 

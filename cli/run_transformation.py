@@ -101,8 +101,9 @@ def _from_file(context: Context, path: str) -> Checksum:
 
 def run(context: Context, key: Checksum, arguments: argparse.Namespace, console: Console) -> Value:
     """Run a transformation."""
-    from seamless_dask import jobs
     from seamless_dask.options import Options
+
+    from .session import open_executor
 
     options = Options(
         prologue=tuple(arguments.prologue),
@@ -114,7 +115,8 @@ def run(context: Context, key: Checksum, arguments: argparse.Namespace, console:
     )
     console.detail(f"running {key}")
     try:
-        return jobs.run(context, key, options, need_bytes=arguments.fingertip)
+        with open_executor(context, console) as executor, console.spinner("transformation") as spinner:
+            return executor.run(key, options, tick=spinner.state, need_bytes=arguments.fingertip)
     except ComputationFailed as error:
         show_tail(error.stderr)
         raise

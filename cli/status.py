@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import HashserverError
+from seamless_dask.errors import SeamlessError
 
 from .console import ERROR, OK, Console, add_common, count_text, error_text, new_parser, start
-from .session import open_context
+from .session import open_context, open_executor
 
 if TYPE_CHECKING:
     import argparse
@@ -45,8 +47,15 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
             "configuration": configuration(context),
             "stores": [store_facts(store, problems) for store in stores_of(context, problems)],
             "database": database_facts(context, problems),
-            "jobs": job_facts(context, problems),
         }
+        if context.config.daskserver:
+            facts["daskserver"] = {"place": context.config.daskserver, "reachable": True}
+        if queue := queue_facts(context):
+            facts["queue"] = queue
+        facts["jobs"] = job_facts(context, console, problems)
+        if facts["jobs"] is None:
+            facts["jobs"] = []
+            facts.setdefault("daskserver", {})["reachable"] = False
         # a server that is both store and database has its fault told once
         facts["problems"] = list(dict.fromkeys(problems))
     console.facts(facts, lines(facts))
@@ -114,15 +123,21 @@ def database_facts(context: Context, problems: list[str]) -> Facts:
     return facts
 
 
-def job_facts(context: Context, problems: list[str]) -> list[Facts]:
-    """Return the jobs that run on behalf of this cache, and those whose runner was lost."""
-    from seamless_dask.jobs import jobs
-
+def job_facts(context: Context, console: Console, problems: list[str]) -> list[Facts] | None:
+    """Return the jobs that wait or run where computations are run; None if that does not answer."""
     try:
-        return [info._asdict() for info in jobs(context) if info.state != "over"]
-    except (HashserverError, OSError) as error:
+        with open_executor(context, console) as executor:
+            return [info._asdict() for info in executor.jobs()]
+    except (HashserverError, SeamlessError, OSError) as error:
         problems.append(error_text(error))
-        return []
+        return None
+
+
+def queue_facts(context: Context) -> Facts | None:
+    """Return what there is to say of the queue of this cache, if there is one."""
+    from seamless_dask.spool import Spool
+
+    return Spool(context.config.cache).facts()
 
 
 def lines(facts: Facts) -> list[str]:
@@ -130,19 +145,43 @@ def lines(facts: Facts) -> list[str]:
     config = facts["configuration"]
     text = [f"cache       {config['cache']}"]
     text += [f"profile     {config['profile']}"] if "profile" in config else []
+    text += [f"daskserver  {_daskserver_line(facts['daskserver'])}"] if "daskserver" in facts else []
     text += [f"hashserver  {config['hashserver']}"] if "hashserver" in config else []
     text += [f"store       {_store_line(store)}" for store in facts["stores"]]
     text.append(f"database    {_database_line(facts['database'])}")
     text += [f"reads from  {path}" for path in config.get("databases", ())]
     text.append(f"isolation   {config['isolation']}")
+    text += [_queue_line(facts["queue"])] if "queue" in facts else []
     text += [_job_line(job) for job in facts["jobs"]] or ["running     nothing"]
     text += [f"problem     {problem}" for problem in facts["problems"]]
     return text
 
 
+def _daskserver_line(daskserver: Facts) -> str:
+    return f"{daskserver['place']}{'' if daskserver['reachable'] else ' (cannot be reached)'}"
+
+
+def _queue_line(queue: Facts) -> str:
+    running = queue["running"]
+    who = f"{running['workers']} at a time" if running else "does not run"
+    failed = f", {queue['failed']} failed" if queue["failed"] else ""
+    return f"queue       {who}; {queue['entries']} left{failed}"
+
+
 def _job_line(job: Facts) -> str:
     name = " ".join(str(job[name]) for name in ("label", "key") if job[name])
-    return f"{job['state']:11} {name} ({count_text(job['askers'], 'asker')})"
+    parts = [f"on {job['worker']}, {job['node']}"] if job["worker"] and job["node"] else []
+    parts += [_since(job["started"])] if job["started"] else []
+    parts.append(count_text(job["askers"], "asker"))
+    return f"{job['state']:11} {name} ({', '.join(parts)})"
+
+
+def _since(moment: str) -> str:
+    """How long ago a moment in UTC was."""
+    import calendar
+
+    begun = calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%SZ"))
+    return f"for {max(0, int(time.time() - begun))} s"
 
 
 def _store_line(store: Facts) -> str:

@@ -96,10 +96,15 @@ def run_script(job: Job, folder: str, options: Options) -> str:
         "set -e",
         'cd "$(dirname "$0")"',
     ]
+    if options.image:  # what follows runs in it
+        inner = f'apptainer exec --bind "$PWD" --pwd "$PWD" {quote(options.image)} bash run.sh'
+        lines.append(f'[ -n "$APPTAINER_CONTAINER$SINGULARITY_CONTAINER" ] || exec {inner}')
     lines.append("job=$PWD")
     variables = {**(transformation.variables or {}), **options.metavars}
     lines += [f"export {name}={quote(value)}" for name, value in sorted(variables.items())]
     lines += [f"module load {quote(name)}" for name in options.modules]
+    if options.conda:
+        lines += ['eval "$(conda shell.bash hook)"', f"conda activate {quote(options.conda)}"]
     lines += list(options.prologue)
     for path in (*transformation.result.paths, *transformation.result.globs):
         if "/" in path:

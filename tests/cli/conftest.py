@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from seamless_dask.spool import Spool
+
+    Queue = subprocess.Popen[bytes]
+    StartQueue = Callable[..., Queue]
+    Submit = Callable[..., "Done"]
 
 BIN = Path(sys.executable).parent
 SLOW = "echo begun >> {mark}; while ! test -e {go}; do sleep 0.02; done; echo done"
@@ -151,3 +159,48 @@ def slow(work: Path, tmp_path: Path) -> tuple[str, Path, Path]:
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err.decode()
+
+
+@pytest.fixture
+def spool(home: Path) -> Spool:
+    """The files of the queue."""
+    from seamless_dask.spool import Spool
+
+    return Spool(str(home / "cache"))
+
+
+@pytest.fixture
+def queue(cli: Cli, spool: Spool) -> Iterator[StartQueue]:
+    """Starts a queue in the foreground; what is left of them in the end is ended."""
+    started: list[Queue] = []
+
+    def start(workers: int = 1, *arguments: str) -> Queue:
+        started.append(cli.start("seamless-queue", "--workers", str(workers), *arguments))
+        wait_for(
+            lambda: (spool.queue() or {}).get("pid") == started[-1].pid or started[-1].poll() is not None
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+@pytest.fixture
+def submit(cli: Cli) -> Submit:
+    """Submits commands to the queue."""
+
+    def submit(*arguments: str, status: int = 0, cwd: Path | None = None, **environment: str) -> Done:
+        return cli("seamless-run", "--qsubmit", *arguments, status=status, cwd=cwd, **environment)
+
+    return submit
+
+
+def finish(cli: Cli, status: int = 0) -> Done:
+    return cli("seamless-queue-finish", status=status)
+
+
+def files(work: Path) -> set[str]:
+    return {path.name for path in work.iterdir()}

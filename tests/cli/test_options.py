@@ -63,7 +63,12 @@ def test_a_line_is_split(argv: list[str], text: str, given: dict[str, object]) -
         (["-nd"], "no command"),
         ([""], "no command"),
         (["--frobnicate", "cmd"], "no option --frobnicate"),
-        (["--qsubmit", "cmd"], "no option --qsubmit"),
+        (["--gpus", "0", "cmd"], "--gpus"),
+        (["--priority", "high", "cmd"], "--priority"),
+        (["--resource", "license", "cmd"], "--resource takes NAME=NUMBER"),
+        (["--resource", "license=nan", "cmd"], "--resource takes NAME=NUMBER"),
+        (["--resource", "=1", "cmd"], "--resource takes NAME=NUMBER"),
+        (["--resource", "a=1", "--resource", "a=2", "cmd"], "two amounts"),
         (["--cpu", "2", "cmd"], "did you mean --cpus"),
         (["--cpus", "0", "cmd"], "--cpus"),
         (["--cpus", "²", "cmd"], "--cpus"),
@@ -82,6 +87,12 @@ def test_a_line_is_split(argv: list[str], text: str, given: dict[str, object]) -
         (["cmd", "\udcff"], "not UTF-8"),
         (["--undo", "--dry-run", "cmd"], "exclude each other"),
         (["--dry-run", "--write-job", "job", "cmd"], "exclude each other"),
+        (["--qsubmit", "--undo", "cmd"], "exclude each other"),
+        (["--qsubmit", "-d", "cmd"], "exclude each other"),
+        (["--conda", "a", "--image", "b", "cmd"], "--conda and --image exclude each other"),
+        (["--module", "a", "--image", "b", "cmd"], "--module and --image exclude each other"),
+        (["--local", "--daskserver", "tcp://a:1", "cmd"], "--local and --daskserver exclude each other"),
+        (["--conda", "", "cmd"], "--conda was given an empty name"),
         (["--input", "", "cmd"], "--input was given an empty name"),
         (["-w", "", "cmd"], "-w was given an empty name"),
         (["--write-job=", "cmd"], "--write-job was given an empty name"),
@@ -92,6 +103,13 @@ def test_a_usage_error_is_one_line(argv: list[str], message: str) -> None:
         parse(argv)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_where_it_is_to_run() -> None:
+    line = "--gpus 2 --resource a=1 --resource b=0.5 --queue long --node n1 --priority -3 cmd"
+    found = parse(line.split())
+    assert (found.gpus, found.queue, found.node, found.priority) == (2, "long", "n1", -3)
+    assert found.resource == {"a": 1.0, "b": 0.5}
 
 
 @pytest.mark.parametrize("name", ["--input", "--scratch"])

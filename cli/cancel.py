@@ -1,0 +1,94 @@
+"""``seamless-cancel CHECKSUM|PATH…``: cancel computations for everybody who waits for them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from hashserver.checksum import Checksum
+from hashserver.errors import InvalidChecksum
+
+from .console import ERROR, OK, CommandError, Console, add_common, new_parser, start
+from .session import open_context, open_executor
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from hashserver.futures import Future
+    from seamless_dask.context import Context
+
+
+def parser(prog: str = "seamless-cancel") -> argparse.ArgumentParser:
+    """Command line of ``seamless-cancel``."""
+    result = new_parser(
+        prog,
+        "Cancel computations that are waiting or running, whoever has asked for them. A path stands for the"
+        " job that makes it (its .FUTURE).",
+    )
+    result.add_argument(
+        "jobs", metavar="CHECKSUM|PATH", nargs="+", help="key of a transformation, or a result that is made"
+    )
+    result.add_argument("--local", action="store_true", help="those that run on this host without a server")
+    add_common(result, json=True)
+    return result
+
+
+def execute(arguments: argparse.Namespace, console: Console) -> int:
+    """Cancel them; 1 when one of them was not under way."""
+    status, facts = OK, []
+    with closing(open_context(arguments)) as context:
+        for text in arguments.jobs:
+            key, future = meant(text)
+            done = _cancel(context, key, future, console)
+            facts.append({"key": key, "cancelled": done})
+            if done:
+                console.note(f"{text} is cancelled")
+            else:
+                console.error(f"{text} is not under way: there is nothing to cancel")
+                status = ERROR
+            if future is not None:
+                from hashserver.futures import remove_future
+
+                remove_future(text, key)
+    if console.json:
+        console.facts(facts)
+    return status
+
+
+def meant(text: str) -> tuple[Checksum, Future | None]:
+    """Return the key that an argument means, with the future that it comes from.
+
+    Raises
+    ------
+    CommandError
+        It is neither a checksum nor a path with a future.
+    """
+    try:
+        return Checksum(text), None
+    except InvalidChecksum:
+        pass
+    from hashserver.futures import read_future
+
+    future = read_future(text)
+    if future is None:
+        raise CommandError(f"{text}: neither a checksum (64 lower-case hex digits) nor made by a pending job")
+    return future.key, future
+
+
+def _cancel(context: Context, key: Checksum, future: Future | None, console: Console) -> bool:
+    from seamless_dask.spool import Spool
+
+    from .futures import other_context, withdraw
+
+    queued = Spool(context.config.cache).cancel(key)  # before what runs, or the queue would start it again
+    for entry in queued:
+        withdraw((os.path.join(entry.directory, local) for _, local in entry.wanted if local), key)
+    with other_context(context, future) as where, open_executor(where, console) as executor:
+        return executor.cancel(key) or bool(queued)
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "seamless-cancel") -> int:
+    """Entry point."""
+    return start(parser(prog), execute, argv)

@@ -1,0 +1,107 @@
+"""Lines on the terminal that change while something goes on; silent elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import suppress
+
+from .console import CLEAR, one_line, size_text
+
+SPINNER = "|/-\\"
+
+
+class Progress:
+    """A line on the terminal that says how far something is; silent elsewhere.
+
+    Parameters
+    ----------
+    label : str
+        What is being done.
+    total : int
+        Bytes altogether.
+    shown : bool
+        Whether standard error is a terminal whose user wants to see it.
+    """
+
+    def __init__(self, label: str, total: int, shown: bool) -> None:
+        self._label, self._total, self._shown = label, total, shown
+        self._done, self._next, self._drawn = 0, time.monotonic() + 0.3, False
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def add(self, size: int) -> None:
+        """`size` more bytes are done."""
+        self._done += size
+        if self._shown and time.monotonic() >= self._next:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._next, self._drawn = time.monotonic() + 0.1, True
+        share = 100 * self._done // max(self._total, 1)
+        sys.stderr.write(
+            f"\r\x1b[K{self._label}: {size_text(self._done)} of {size_text(self._total)} ({share} %)"
+        )
+        sys.stderr.flush()
+
+
+class Spinner:
+    """A line on the terminal that says what becomes of something; silent elsewhere.
+
+    It turns in a thread of its own, since whoever waits is waiting. Other lines go above it.
+
+    Parameters
+    ----------
+    label : str
+        What is waited for.
+    shown : bool
+        Whether standard error is a terminal whose user wants to see it.
+    """
+
+    def __init__(self, label: str, shown: bool) -> None:
+        self._label, self._shown = label, shown
+        self._state, self._begun = "", time.monotonic()
+        self._thread: threading.Thread | None = None
+        self.drawn = False
+        """Whether its line is on the terminal."""
+
+    def __enter__(self) -> Spinner:
+        if self._shown:
+            self._over = threading.Event()
+            self._thread = threading.Thread(target=self._turn, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._over.set()
+            self._thread.join()
+
+    def state(self, text: str) -> None:
+        """Say what it is doing now."""
+        self._state = text
+
+    def _turn(self) -> None:
+        wait = 0.3
+        while not self._over.wait(wait):
+            wait, self.drawn = 0.1, True
+            seconds = time.monotonic() - self._begun
+            sign = SPINNER[int(seconds * 10) % len(SPINNER)]
+            clock = f"{int(seconds // 60)}:{int(seconds % 60):02}"
+            self._write(f"{CLEAR}{sign} {one_line(self._label)}: {self._state} {clock}")
+        if self.drawn:
+            self._write(CLEAR)
+            self.drawn = False
+
+    @staticmethod
+    def _write(text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
