@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import cached_run, http, init, large_file, lookup, small_files, uncached_run
+from . import (
+    bash_tasks,
+    cached_run,
+    http,
+    init,
+    jobserver_run,
+    large_file,
+    lookup,
+    qsubmit,
+    scheduler,
+    shared_input,
+    small_files,
+    uncached_run,
+)
 from .measure import Bench
 
 EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
     "cached-run": cached_run.main,
     "uncached-run": uncached_run.main,
+    "jobserver-run": jobserver_run.main,
     "large-file": large_file.main,
     "small-files": small_files.main,
     "http": http.main,
     "lookup": lookup.main,
     "init": init.main,
+    "qsubmit": qsubmit.main,
+    "hits": scheduler.hits,
+    "gate": scheduler.gate,
+    "sinks": scheduler.sinks,
+    "bash-tasks": bash_tasks.main,
+    "shared-input": shared_input.main,
 }

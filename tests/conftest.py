@@ -21,6 +21,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         "SEAMLESS_DATABASE",
         "SEAMLESS_TOKEN_FILE",
         "SEAMLESS_PROFILE",
+        "SEAMLESS_DASKSERVER",
     ):
         monkeypatch.delenv(name, raising=False)
     return directory

@@ -12,7 +12,11 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RECIPE = yaml.safe_load((ROOT / "conda-recipe/recipe.yaml").read_text())
 #: Distributions that have another name on conda-forge.
-CONDA_NAMES = {"dask": "dask-core", "tree-sitter": "tree_sitter"}
+CONDA_NAMES = {
+    "dask": "dask-core",
+    "prometheus-client": "prometheus_client",
+    "tree-sitter": "tree_sitter",
+}
 
 
 def _conda(requirement: str) -> str:
@@ -28,7 +32,7 @@ def test_recipe_has_the_dependencies_of_pyproject() -> None:
 
 def test_recipe_constrains_the_optional_dependencies() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    declared = {_conda(requirement) for name in ("s3", "sftp", "jobqueue") for requirement in extras[name]}
+    declared = {_conda(requirement) for name in ("s3", "sftp", "daskserver") for requirement in extras[name]}
     assert set(RECIPE["requirements"]["run_constraints"]) == declared
 
 

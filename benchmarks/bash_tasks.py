@@ -1,0 +1,92 @@
+"""What one bash transformation costs on a cluster, against the bare command as a plain Dask task."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .measure import Bench, Server
+
+TASKS = 1000
+SATURATION = 1.1
+
+_number = itertools.count()
+
+
+def main(bench: Bench) -> None:
+    """1,000 uncached trivial bash transformations against `subprocess.run` of it as plain Dask tasks."""
+    with cluster(bench, bench.server()) as (client, context):
+        for isolation in ("none", "auto"):
+            rows = [_pair(client, context, isolation) for _ in range(max(2, bench.runs // 2))][1:]
+            ours, plain, built = (statistics.median(column) for column in zip(*rows, strict=True))
+            ratio = statistics.median(a / b for a, b, _ in rows)
+            detail = (
+                f"{ours / TASKS * 1e3:.2f} ms against {plain / TASKS * 1e3:.2f} ms a task; 2 workers of"
+                f" 1 thread, worker-saturation {SATURATION}; building and storing before that:"
+                f" {built / TASKS * 1e3:.2f} ms each"
+            )
+            # a sandbox costs what it costs: the bare command has none
+            limit = 3 if isolation == "none" else None
+            bench.row(f"bash transformations, isolation {isolation}", ratio, limit, detail)
+
+
+def _pair(client: Any, context: Any, isolation: str) -> tuple[float, float, float]:
+    """Return the seconds that transformations, bare commands, and the building of transformations take."""
+    from distributed import wait
+
+    from seamless_dask import bash
+
+    numbers = [next(_number) for _ in range(TASKS)]
+    began = time.perf_counter()
+    tfs = [bash(f"echo {number}", context=context, isolation=isolation) for number in numbers]
+    tfs[0].__dask_graph__()
+    built = time.perf_counter() - began
+    ours = _timed(lambda: wait(client.compute(tfs)))
+    plain = _timed(lambda: wait(client.map(bare, numbers, pure=False)))
+    return ours, plain, built
+
+
+def _timed(action: Any) -> float:
+    began = time.perf_counter()
+    done = action()
+    assert all(future.status == "finished" for future in done.done)
+    return time.perf_counter() - began
+
+
+def bare(number: int) -> bytes:
+    """Run the command and nothing else."""
+    return subprocess.run(["bash", "-c", f"echo {number}"], capture_output=True, check=True).stdout
+
+
+@contextmanager
+def cluster(bench: Bench, server: Server) -> Iterator[tuple[Any, Any]]:
+    """Start a scheduler with our plugin and two workers of one thread; yields a client and a context."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    from seamless_dask.config import load
+    from seamless_dask.context import Context
+    from seamless_dask.scheduler import SeamlessScheduler
+
+    environment = bench.environment(server)
+    config = load(directory=str(bench.directory), environment=environment)
+    with (
+        dask.config.set({"distributed.scheduler.worker-saturation": SATURATION}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": ":0"},
+            env=environment,
+            local_directory=str(bench.directory),
+        ) as local,
+        Client(local) as client,
+        Context(config) as context,
+    ):
+        client.register_plugin(SeamlessScheduler(config))
+        yield client, context

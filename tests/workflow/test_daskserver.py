@@ -1,0 +1,137 @@
+"""One daskserver under many who ask for the same at the same time: nothing fails, and nothing runs twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+SHELLS = 8
+RUNS = int(os.environ.get("SEAMLESS_TEST_RUNS", "200"))
+"""Of `seamless-run` in all shells together; an experiment wants more of them than the test suite."""
+MANY = 200
+
+ASKING = (
+    """
+import json, os, sys
+from seamless_dask import api, handles
+log = sys.argv[1]
+made = [api.bash(f"echo {n} >> {log}; echo {n}", isolation="none") for n in range(%d)]
+def tell(told):
+    print(told, flush=True)
+    sys.stdin.readline()
+"""
+    % MANY
+)  # noqa: UP031 - braces are the script's own
+
+CLIENT = """
+from distributed import Client, Security
+facts = json.load(open(os.environ["SEAMLESS_DASKSERVER"]))
+security = Security(require_encryption=True, tls_ca_file=facts["ca_file"],
+                    tls_client_cert=facts["cert_file"], tls_client_key=facts["key_file"])
+with Client(facts["scheduler"], security=security) as client:
+    tell("ready")
+    files = client.gather(client.compute(made))
+    print(json.dumps([file.read_text() for file in files]))
+"""
+
+JOBSERVER = """
+from seamless_dask.executors import executor
+context = handles.default_context()
+api.flush(context)
+asked = executor(context)
+tell("ready")
+for tf in made:
+    asked.submit(tf.key, tf.options)
+values = [asked.run(tf.key, tf.options) for tf in made]
+print(json.dumps([context.store.get(value.checksum).decode() for value in values]))
+"""
+
+WAYS = {"client": ASKING + CLIENT, "jobserver": ASKING + JOBSERVER}
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The connection file of a daskserver."""
+    cache = tmp_path_factory.mktemp("daskserver")
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SEAMLESS_")}
+    own |= {"SEAMLESS_CACHE": str(cache), "HOME": str(cache)}
+
+    def command(*words: str) -> None:
+        words = (str(BIN / "seamless-daskserver"), *words)
+        done = subprocess.run(words, env=own, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done
+
+    command("start", "--workers", "2", "--threads", "2")
+    yield str(cache / "daskserver" / "default" / "connection.json")
+    command("stop")
+
+
+@pytest.fixture
+def start(server: str, tmp_path: Path) -> Iterator[Start]:
+    """Start processes of users; each has a home and a cache of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        home = tmp_path / f"home-{len(started)}"
+        home.mkdir()
+        own = {name: str(home) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "SEAMLESS_CACHE")}
+        own |= {"SEAMLESS_DASKSERVER": server, "SEAMLESS_ISOLATION": "none"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        path = f"{BIN}:{os.environ['PATH']}"
+        environment = os.environ | own | {"PATH": path}
+        started.append(subprocess.Popen(words, cwd=home, env=environment, text=True, **pipes))  # type: ignore[call-overload]
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def once(log: Path, count: int) -> bool:
+    """Whether each of so many commands has run exactly once."""
+    times = Counter(log.read_text().split())
+    return times == Counter(map(str, range(count)))
+
+
+@pytest.mark.parametrize("ways", [("client", "client"), ("client", "jobserver")])
+def test_what_two_users_ask_for_at_once_runs_once(
+    ways: tuple[str, str], start: Start, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    users = [start(sys.executable, "-c", WAYS[way], str(log)) for way in ways]
+    for user in users:
+        assert user.stdout is not None
+        assert user.stdout.readline() == "ready\n", user.communicate()
+    for user in users:
+        assert user.stdin is not None
+        user.stdin.write("\n")
+        user.stdin.flush()
+    for user in users:
+        out, err = user.communicate(timeout=100)
+        assert user.returncode == 0, err
+        assert json.loads(out) == [f"{number}\n" for number in range(MANY)]
+    assert once(log, MANY)
+
+
+@pytest.mark.timeout(120 + RUNS)
+def test_parallel_shells(start: Start, tmp_path: Path) -> None:
+    log, count = tmp_path / "log", RUNS // SHELLS
+    script = f'for n in $(seq 0 {count - 1}); do seamless-run -q "echo $n >> {log}; echo $n" || exit 1; done'
+    shells = [start("bash", "-c", script) for _ in range(SHELLS)]
+    for shell in shells:
+        out, err = shell.communicate(timeout=100 + RUNS)
+        assert (shell.returncode, err) == (0, "")
+        assert out == "".join(f"{number}\n" for number in range(count))
+    assert once(log, count)
