@@ -248,6 +248,10 @@ class Transport:
         while self._idle:
             self._idle.pop().close()
 
+    def __del__(self) -> None:
+        if self.__dict__.get("_pid") == os.getpid():  # after a fork the connections are the parent's
+            self.close()
+
 
 def _send(
     connection: Connection, head: bytes, body: Bytes | Callable[[Sink], None], length: int | None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, WorkerState
 
 dask_scheduler: Any = _scheduler
+
+log = logging.getLogger("distributed.scheduler.seamless")
 
 Go = Callable[[], Any]
 """Calls what Dask itself would have done."""
@@ -377,12 +380,23 @@ def intercept(scheduler: Any, start: str, finish: str, interceptor: Interceptor)
     original = table.get((start, finish))
 
     def transition(self: Any, key: str, stimulus_id: str, **details: Any) -> Any:
+        gone = False
+
         def go() -> Any:
+            nonlocal gone
+            gone = True
             if original is None:
                 raise NotAsAssumed(f"there is no transition of {key} from {start} to {finish}")
             return original(self, key, stimulus_id, **details)
 
-        return interceptor(self.tasks[key], stimulus_id, details, go)
+        try:
+            return interceptor(self.tasks[key], stimulus_id, details, go)
+        except Exception:
+            if gone or original is None:
+                raise
+            # what only saves work must not break the connections of workers, in which this happens
+            log.exception("Dask decides about %s from %s to %s", key, start, finish)
+            return go()
 
     table[start, finish] = transition
     scheduler._TRANSITIONS_TABLE = table

@@ -104,7 +104,6 @@ class SeamlessScheduler(SchedulerPlugin):
             self._leave()
             self.lookups.close()
             self.cutoff.close()
-            self.recovery.close()
             self.context.close()
 
     def _show(self) -> None:

@@ -78,7 +78,6 @@ class Recovery:
         self._losses: dict[str, list[Loss]] = {}
         self._avoid: dict[str, set[str]] = {}
         self._ends: dict[str, str] = {}
-        self._faults: dict[str, str] = {}
         self._warned = False
         self._actions: dict[str, Callable[[dict[str, Any]], None]] = {
             "started": self._started,
@@ -90,11 +89,6 @@ class Recovery:
         """Take part in the scheduler's decisions."""
         internals.restrict_workers(self.scheduler, self.restricts, self._usable)
         internals.intercept(self.scheduler, "processing", "erred", self._erring)
-        self.scheduler.handlers["seamless_lost"] = self._hear_of_fault
-
-    def close(self) -> None:
-        """Take no part any more."""
-        self.scheduler.handlers.pop("seamless_lost", None)
 
     # ------------------------------------------------------------------ what may be asked
 
@@ -158,9 +152,8 @@ class Recovery:
         """Hear that a task of ours has changed its state."""
         if start == "processing":
             place = self._begun.pop(key, None)
-            fault = self._faults.pop(key, None)
             if place is not None and finish == "released":
-                self._came_back(key, place, stimulus_id, fault)
+                self._came_back(key, place, stimulus_id)
         if finish in ("memory", "forgotten") or start == "erred":
             self._losses.pop(key, None)
             self._avoid.pop(key, None)
@@ -179,7 +172,7 @@ class Recovery:
 
     def restart(self) -> None:
         """Forget what was running."""
-        for memory in (self._begun, self._losses, self._avoid, self._faults):
+        for memory in (self._begun, self._losses, self._avoid):
             memory.clear()
 
     def _started(self, event: dict[str, Any]) -> None:
@@ -188,20 +181,10 @@ class Recovery:
         if ts is not None and ts.processing_on is not None and ts.processing_on.address == worker:
             self._begun[key] = Place(worker, str(ts.processing_on.name))
 
-    async def _hear_of_fault(self, key: str, worker: str, message: str) -> dict[str, bool]:
-        """Answer a worker whose system is at fault: it gives the task back, and what then is decided here."""
-        ts = self.scheduler.tasks.get(key)
-        if ts is not None and ts.processing_on is not None and ts.processing_on.address == worker:
-            self._faults[key] = message
-            self._begun[key] = Place(worker, str(ts.processing_on.name))
-        return {"again": True}
-
-    def _came_back(self, key: str, place: Place, stimulus_id: str, fault: str | None) -> None:
+    def _came_back(self, key: str, place: Place, stimulus_id: str) -> None:
         """Count what was lost; a task that was only withdrawn or cancelled was not."""
         cause = next((cause for cause in _HOW if stimulus_id.startswith(cause)), None)
-        if fault is not None:
-            self._fault(key, place, fault)
-        elif self._is_lost(place.address) and not stimulus_id.startswith(_ON_PURPOSE):
+        if self._is_lost(place.address) and not stimulus_id.startswith(_ON_PURPOSE):
             told = self._ends.get(place.name) or self._ends.get(place.address)
             self._lost(key, Loss(str(place), told or _HOW.get(cause or "", "lost")))
 

@@ -216,6 +216,10 @@ class Fleet:
             for member in absent:
                 if member.state == "lost" and time.monotonic() - member.since > self._lost_limit:
                     self._do(self._end(member))
+                elif self.launcher.kind == "local" and _is_over(member.process):
+                    text = f"worker {member.name} ended before it could be used: seamless-daskserver logs"
+                    self._troubles.setdefault(member.shape, Trouble()).again(text)
+                    self._do(self._end(member))
 
     def _judge(self, member: Member, state: batch.State | None) -> None:
         trouble = self._troubles.setdefault(member.shape, Trouble())
@@ -363,3 +367,10 @@ async def _finish(tasks: set[asyncio.Task[None]], limit: float) -> None:
         task.cancel()
     if pending:
         await asyncio.wait(pending)
+
+
+def _is_over(process: Process) -> bool:
+    """Whether the process behind a nanny has ended for good."""
+    from distributed.core import Status
+
+    return getattr(process, "status", None) is Status.closed

@@ -18,18 +18,15 @@ RUNS = int(os.environ.get("SEAMLESS_TEST_RUNS", "200"))
 """Of `seamless-run` in all shells together; an experiment wants more of them than the test suite."""
 MANY = 200
 
-ASKING = (
-    """
+ASKING = """
 import json, os, sys
 from seamless_dask import api, handles
 log = sys.argv[1]
-made = [api.bash(f"echo {n} >> {log}; echo {n}", isolation="none") for n in range(%d)]
+made = [api.bash(f"echo {n} >> {log}; echo {n}", isolation="none") for n in range(MANY)]
 def tell(told):
     print(told, flush=True)
     sys.stdin.readline()
-"""
-    % MANY
-)  # noqa: UP031 - braces are the script's own
+""".replace("MANY", str(MANY))
 
 CLIENT = """
 from distributed import Client, Security
@@ -106,9 +103,7 @@ def once(log: Path, count: int) -> bool:
 
 
 @pytest.mark.parametrize("ways", [("client", "client"), ("client", "jobserver")])
-def test_what_two_users_ask_for_at_once_runs_once(
-    ways: tuple[str, str], start: Start, tmp_path: Path
-) -> None:
+def test_what_two_ask_for_at_once_runs_once(ways: tuple[str, str], start: Start, tmp_path: Path) -> None:
     log = tmp_path / "log"
     users = [start(sys.executable, "-c", WAYS[way], str(log)) for way in ways]
     for user in users:

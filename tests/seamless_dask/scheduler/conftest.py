@@ -81,9 +81,14 @@ class Farm:
 
     def let_go(self, gate: Any, future: Future) -> None:
         """Let a command go on, once the scheduler knows that it has begun."""
-        gate.wait()
-        self.lab.wait_until(lambda: self.plugin.recovery.has_begun(future.key))
+        self.await_begin(gate, future)
         gate.open()
+
+    def await_begin(self, gate: Any, future: Future) -> int:
+        """Wait until a command has begun, and the scheduler knows; its process."""
+        process: int = gate.wait()
+        self.lab.wait_until(lambda: self.plugin.recovery.has_begun(future.key))
+        return process
 
     def kill(self, address: str) -> None:
         os.kill(self.client.run(os.getpid)[address], signal.SIGKILL)

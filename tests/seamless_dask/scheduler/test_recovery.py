@@ -100,13 +100,13 @@ def test_the_innocent_are_never_given_up(own_farm: Any) -> None:
     own_farm.scheduler.allowed_failures = 0
     gate = own_farm.lab.gate()
     killer = own_farm.submit(own_farm.store(f"{gate.command}; {KILL}"), options(retries=1))
-    gate.wait()
-    futures = own_farm.submit_all([own_farm.store(f"echo {number}") for number in range(500)])
+    own_farm.await_begin(gate, killer)
+    futures = own_farm.submit_all([own_farm.store(f"echo {number}") for number in range(200)])
     gate.open()
     own_farm.let_go(gate, killer)
     with pytest.raises(WorkerLost):
         killer.result(60)
-    assert len(own_farm.client.gather(futures)) == 500
+    assert len(own_farm.client.gather(futures)) == 200
 
 
 def test_the_tasks_of_others_keep_dasks_ways(own_farm: Any) -> None:
@@ -135,7 +135,7 @@ def test_a_cancelled_run_is_no_loss(farm: Any) -> None:
 def test_a_worker_that_is_closed_in_mid_run_is_a_loss_that_says_so(own_farm: Any) -> None:
     gate = own_farm.lab.gate()
     future = own_farm.submit(own_farm.store(f"{gate.command}; echo done"))
-    process = gate.wait()
+    process = own_farm.await_begin(gate, future)
     address = own_farm.scheduler.tasks[future.key].processing_on.address
     own_farm.client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.close_worker(address))
     own_farm.lab.wait_until(lambda: not own_farm.lab.is_alive(process))
@@ -150,7 +150,7 @@ def test_a_worker_that_is_closed_in_mid_run_is_a_loss_that_says_so(own_farm: Any
 def test_what_the_queue_tells_of_a_job_is_passed_on(own_farm: Any) -> None:
     gate = own_farm.lab.gate()
     future = own_farm.submit(own_farm.store(f"{gate.command}; echo done"), options(retries=0))
-    gate.wait()
+    own_farm.await_begin(gate, future)
     worker = own_farm.scheduler.tasks[future.key].processing_on
     own_farm.plugin.recovery.tell(str(worker.name), "SLURM job 17 was cancelled")
     own_farm.kill(worker.address)
