@@ -76,9 +76,7 @@ def security(credentials: Credentials) -> Security | None:
         for role in ("client", "scheduler", "worker")
         for part in ("cert", "key")
     }
-    return Security(
-        require_encryption=True, tls_ca_file=credentials.ca_file, **names
-    )
+    return Security(require_encryption=True, tls_ca_file=credentials.ca_file, **names)
 
 
 def own_names() -> set[str]:

@@ -67,8 +67,7 @@ def test_a_step_whose_inputs_turn_out_unchanged_is_not_run(lab: Any, worker: Any
     sinks = [lab.store(f"{lab.counted()}; cat x", inputs={"x": Deferred(step)}) for step in steps]
     assert sinks[0] != sinks[1]
     results = [
-        run(sink, OPTIONS, (step,), value)
-        for sink, step, value in zip(sinks, steps, values, strict=True)
+        run(sink, OPTIONS, (step,), value) for sink, step, value in zip(sinks, steps, values, strict=True)
     ]
     assert results[0] == results[1]
     assert lab.ran() == ["ran"]

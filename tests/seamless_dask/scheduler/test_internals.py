@@ -74,7 +74,7 @@ def complete_silently(
     ws: Any,
     recommendations: Any,
     client_msgs: Any,
-    type: Any,
+    type: Any,  # noqa: A002 - as Dask has it
     typename: Any,
 ) -> None:
     """Another way to complete a task, of which nobody is told."""
