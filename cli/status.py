@@ -55,7 +55,8 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
         facts["jobs"] = job_facts(context, console, problems)
         if facts["jobs"] is None:
             facts["jobs"] = []
-            facts.setdefault("daskserver", {})["reachable"] = False
+            if "daskserver" in facts:
+                facts["daskserver"]["reachable"] = False
         # a server that is both store and database has its fault told once
         facts["problems"] = list(dict.fromkeys(problems))
     console.facts(facts, lines(facts))
@@ -137,7 +138,10 @@ def queue_facts(context: Context) -> Facts | None:
     """Return what there is to say of the queue of this cache, if there is one."""
     from seamless_dask.spool import Spool
 
-    return Spool(context.config.cache).facts()
+    try:
+        return Spool(context.config.cache).facts()
+    except PermissionError:  # another user's cache: what can be told of the rest is told
+        return None
 
 
 def lines(facts: Facts) -> list[str]:

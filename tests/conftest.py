@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def swept() -> Iterator[None]:
+    """In the end, do what the next worker on this host would do for those that tests have killed."""
+    yield
+    from seamless_dask.execution.workdir import sweep, temporary_directory
+
+    sweep(temporary_directory())
 
 
 @pytest.fixture(autouse=True)

@@ -216,7 +216,7 @@ class Gate:
             async with self._passing:
                 await self._pass_rest(client, rest, found, arguments)
         else:
-            self._plugin.statistics.passed(0, len(found.graph) - len(keys))
+            self._plugin.statistics.passed(0, len(ours(found.graph) - set(keys)))
 
     def _complete(self, client: str, keys: set[Any], plan: Plan) -> set[Any]:
         """Hand over what is known; returns what is not in memory now."""
@@ -276,7 +276,8 @@ class Gate:
             new = [other for other in node.dependencies if other not in seen]
             seen.update(new)
             stack += new
-        self._plugin.statistics.passed(0, len(graph) - len(rest) - len(hits))
+        if hits:
+            self._plugin.statistics.passed(0, len(ours(graph) - hits.keys() - rest.keys() - tasks.keys()))
         return rest, pins
 
     def _filled(self, node: Any, hits: dict[Any, handles.Handle]) -> Any:
@@ -310,6 +311,11 @@ def reachable(graph: dict[Any, Any], keys: Iterable[Any], is_cut: Callable[[Any]
                 seen.add(other)
                 stack.append(other)
     return seen
+
+
+def ours(graph: Iterable[Any]) -> set[Any]:
+    """Return the keys of transformations."""
+    return {key for key in graph if is_ours(key)}
 
 
 def can_be_known(key: Any) -> bool:

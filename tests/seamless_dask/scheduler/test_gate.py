@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -150,8 +151,8 @@ def test_many_submits_share_look_ups(desk: Any) -> None:
 def test_clients_do_not_wait_for_each_other(desk: Any, other: Client) -> None:
     missing, known = desk.bash("echo missing"), desk.bash("echo x")
     desk.know(known)
-    desk.client.gather(desk.submit(known))
     futures = desk.submit(known)
+    desk.client.gather(futures)
     with desk.slow_database():
         futures += desk.submit(missing, client=other)
         desk.lab.wait_until(lambda: len(desk.asked) == 2)
@@ -349,6 +350,21 @@ def test_a_copy_that_is_lost_with_its_worker_is_found_again(desk: Any) -> None:
     desk.await_workers(1)
     assert future.result(60).checksum == known
     assert desk.lab.ran() == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["status", "individual-task-stream", "individual-nbytes", "individual-workers", "graph", "groups"],
+)
+def test_the_dashboard_shows_it(desk: Any, page: str) -> None:
+    step = desk.bash("echo x")
+    desk.know(step)
+    futures = desk.submit(step)
+    wait(futures)
+    address = f"http://localhost:{desk.scheduler.http_server.port}"
+    for path in (page, f"info/task/{name_of(step)}.html", "info/main/workers.html", "json/counts.json"):
+        with urllib.request.urlopen(f"{address}/{path}", timeout=60) as answer:
+            assert answer.status == 200
 
 
 def test_nothing_is_kept_of_what_nobody_wants(desk: Any) -> None:

@@ -7,10 +7,14 @@ import subprocess
 import sys
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from seamless_dask.errors import WorkerLost
 from seamless_dask.options import Options
+
+# workers do not have this module
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def options(retries: int) -> Options:
