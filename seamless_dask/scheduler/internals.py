@@ -278,6 +278,8 @@ def make_holder(scheduler: Scheduler) -> WorkerState:
         server_id="seamless-database",
         scheduler=scheduler,
     )
+    # pages of the dashboard tell these of all holders of a task
+    holder.metrics = {"memory": 0, "managed_bytes": 0, "spilled_bytes": {"memory": 0, "disk": 0}}
     return holder
 
 

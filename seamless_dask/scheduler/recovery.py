@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import task
@@ -272,6 +273,7 @@ class Recovery:
         return {ws for ws in equipped if ws.address not in avoided} or equipped
 
 
+@lru_cache(20_000)  # asked at each change of each task's state
 def is_ours(key: Any) -> bool:
     """Whether a task is a transformation's."""
     return isinstance(key, str) and KEY.search(key) is not None

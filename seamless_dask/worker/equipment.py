@@ -42,6 +42,9 @@ STDERR_CHUNK = 1 << 20
 KEPT = 32
 """Of how many commands that have ended the standard error can still be asked for."""
 
+KILLING = 5.0
+"""Seconds for which a worker that closes waits for its commands to be killed."""
+
 _LOOK = 0.05
 # what a batch system, a system that goes down or short of memory sends; a crash sends none of them
 _FROM_OUTSIDE = {
@@ -180,6 +183,11 @@ class DaskWorker:
     def close(self) -> None:
         """Let go of everything as soon as nothing runs any more."""
         self._prefetch.close()
+        end = time.monotonic() + KILLING
+        while internals.is_closing(self._worker) and self._running and time.monotonic() < end:
+            time.sleep(
+                _LOOK
+            )  # the threads of tasks kill their commands, and must not end with the process before
         with self._lock:
             self._removed = True
         self._tidy()

@@ -354,7 +354,7 @@ def test_a_copy_that_is_lost_with_its_worker_is_found_again(desk: Any) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["status", "individual-task-stream", "individual-nbytes", "individual-workers", "graph", "groups"],
+    ["status", "individual-task-stream", "individual-memory-by-key", "individual-workers", "graph", "groups"],
 )
 def test_the_dashboard_shows_it(desk: Any, page: str) -> None:
     step = desk.bash("echo x")

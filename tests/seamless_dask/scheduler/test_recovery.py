@@ -82,6 +82,7 @@ def test_what_depends_on_it_hears_of_it(farm: Any) -> None:
     key = farm.store("cat 0", inputs={"0": Deferred(first)})
     direct = farm.submit(first, options(retries=0))
     future = farm.submit(key)
+    farm.lab.wait_until(lambda: farm.state(future.key))  # asked for after the failure it would run again
     farm.let_go(gate, direct)
     with pytest.raises(WorkerLost, match="given up after one attempt"):
         future.result(60)
