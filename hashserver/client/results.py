@@ -40,12 +40,18 @@ class DatabaseClient:
     ----------
     transport
         The way to the server; one of a `hashserver.client.buffers.Client` can be shared.
+
+    Attributes
+    ----------
+    stored : int
+        Bytes of buffers that were sent along with results.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self.url = self.path = transport.url
         self.warnings: list[str] = []
+        self.stored = 0
 
     def __repr__(self) -> str:
         return f"DatabaseClient({self.url!r})"
@@ -110,6 +116,21 @@ class DatabaseClient:
             for key, tf, kind, found, present in self._many(keys)
         }
 
+    def lookup_with_documents(
+        self, keys: Sequence[Checksum], limit: int
+    ) -> tuple[set[Checksum], dict[Checksum, bytes]]:
+        """Return which of some keys have a result, and small buffers that running the others takes.
+
+        These are their documents and the code, as far as the server has them and they have at most `limit`
+        bytes.
+        """
+        answer = self._ask("POST", f"{protocol.RESULTS}?documents={limit}", keys)
+        from binascii import a2b_base64
+
+        buffers = {Checksum(name): a2b_base64(text) for name, text in answer["buffers"].items()}
+        intact = {checksum: data for checksum, data in buffers.items() if hash_bytes(data) == checksum}
+        return set(map(Checksum, answer["results"])), intact
+
     def _many(self, keys: Iterable[Checksum]) -> Iterator[tuple[Checksum, Checksum, str, Checksum, bool]]:
         asked = {key: key for key in keys}  # answers come as plain text: this finds the key again
         order = list(asked)
@@ -156,21 +177,35 @@ class DatabaseClient:
         checksum: Checksum,
         record: Record | None = None,
         members: Sequence[Checksum] = (),
+        buffers: Sequence[bytes] = (),
     ) -> None:
         """Record a result.
+
+        Parameters
+        ----------
+        tf, format, checksum, record, members
+            As of `hashserver.results.database.Database.put`.
+        buffers
+            Small buffers that the server stores first: a result and its bytes travel together.
 
         Raises
         ------
         Irreproducible
             Another result is current; this one is kept beside it.
         """
-        body = {"format": format, "checksum": checksum, "record": record, "members": list(members)}
+        body: dict[str, object] = {"format": format, "checksum": checksum, "record": record}
+        body["members"] = list(members)
+        if buffers:
+            from binascii import b2a_base64
+
+            body["buffers"] = {hash_bytes(data): b2a_base64(data, newline=False).decode() for data in buffers}
         with self._send("PUT", protocol.RESULT + tf, body) as response:
             if response.status == 409:
                 document = json.loads(response.read())
                 raise Irreproducible(tf, document["known"], document["found"])
             raise_for(response, "", self.url)
             response.read()
+        self.stored += sum(map(len, buffers))
 
     def put_deferred(
         self, key: Checksum, tf: Checksum, upstream: Sequence[tuple[Checksum, str, Checksum]]

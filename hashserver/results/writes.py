@@ -52,9 +52,9 @@ def contest(connection: sqlite3.Connection, tf: bytes, elsewhere: Value | None) 
     _keep_beside(connection, tf, value, record)
     connection.execute(
         "UPDATE irreproducible SET contested ="
-        " (SELECT 1 + coalesce(max(contested), 0) FROM irreproducible WHERE tf = ?1)"
-        " WHERE tf = ?1 AND format = ?2 AND checksum = ?3",
-        (tf, *value),
+        " (SELECT 1 + coalesce(max(contested), 0) FROM irreproducible WHERE tf = ?)"
+        " WHERE tf = ? AND format = ? AND checksum = ?",
+        (tf, tf, *value),
     )
     _drop_current(connection, tf)
     return value
@@ -102,9 +102,9 @@ def put_failure(connection: sqlite3.Connection, tf: bytes, record: str) -> None:
     """Record a failed run, and forget the oldest beyond a limit."""
     connection.execute("INSERT INTO failures (tf, record) VALUES (?, ?)", (tf, record))
     connection.execute(
-        "DELETE FROM failures WHERE tf = ?1 AND id NOT IN"
-        " (SELECT id FROM failures WHERE tf = ?1 ORDER BY id DESC LIMIT ?2)",
-        (tf, _KEPT_FAILURES),
+        "DELETE FROM failures WHERE tf = ? AND id NOT IN"
+        " (SELECT id FROM failures WHERE tf = ? ORDER BY id DESC LIMIT ?)",
+        (tf, tf, _KEPT_FAILURES),
     )
 
 

@@ -5,22 +5,35 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from base64 import b64encode
+from base64 import b64decode, b64encode
+from contextlib import suppress
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from hashserver.checksum import Checksum
-from hashserver.errors import BufferCorrupt, BufferMissing, Irreproducible, OriginalChanged, UsageError
+from hashserver.checksum import Checksum, hash_bytes
+from hashserver.errors import (
+    BufferCorrupt,
+    BufferMissing,
+    HashserverError,
+    Irreproducible,
+    OriginalChanged,
+    TooLarge,
+    UsageError,
+)
 from hashserver.protocol import BYTES_TYPE, MAX_INLINE
+from hashserver.results.result import Put
 from hashserver.server.answers import Answer, FileAnswer, content_type, error_answer, json_answer
 from hashserver.server.pack_routes import parse_json, read_list
 from hashserver.server.presence import present
 from hashserver.server.uploads import read_body
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiohttp import web
 
     from hashserver.server.service import Service
+    from hashserver.storage.store import Store
 
 _LONGEST_RECORD = 16 << 20
 
@@ -52,15 +65,16 @@ def _look_up(service: Service, key: Checksum, limit: int) -> dict[str, Any] | No
 
 
 async def post_results(service: Service, request: web.BaseRequest) -> Answer:
-    """Answer with the results of those of many keys that have one."""
+    """Answer with the results of many keys; on request also with what it takes to run those without one."""
     keys = await read_list(request)
-    body, hits = await service.run(_look_up_many, service, keys)
+    limit = min(_number(request, "documents"), MAX_INLINE)
+    body, hits = await service.run(_look_up_many, service, keys, limit)
     service.metrics.hits += hits
     service.metrics.misses += len(keys) - hits
     return json_answer(request, body)
 
 
-def _look_up_many(service: Service, keys: list[Checksum]) -> tuple[bytes, int]:
+def _look_up_many(service: Service, keys: list[Checksum], limit: int) -> tuple[bytes, int]:
     found = service.database.lookup_many(keys)
     values = [(result.format, result.checksum) for _, result in found.values()]
     complete = present(service.store, values)
@@ -71,11 +85,31 @@ def _look_up_many(service: Service, keys: list[Checksum]) -> tuple[bytes, int]:
         + ("]" if tf == key else f',"{tf}"]')
         for (key, (tf, _)), (kind, checksum), there in zip(found.items(), values, complete, strict=True)
     ]
-    return f"{{{','.join(lines)}}}".encode(), len(found)
+    body = f"{{{','.join(lines)}}}"
+    if limit:
+        unknown = [key for key in keys if key not in found]
+        body = f'{{"results":{body},"buffers":{json.dumps(_documents(service.store, unknown, limit))}}}'
+    return body.encode(), len(found)
+
+
+def _documents(store: Store, keys: Iterable[Checksum], limit: int) -> dict[str, str]:
+    """Return in base64 the documents under some keys, and the code that they name, where these are small."""
+    found: dict[Checksum, bytes] = {}
+
+    def add(checksum: Checksum) -> bytes:
+        if checksum not in found and 0 <= store.has([checksum])[0] <= limit:
+            found[checksum] = store.get(checksum)
+        return found.get(checksum, b"{}")
+
+    for key in keys:
+        # what is not there, or no document, is left to whoever needs it
+        with suppress(HashserverError, ValueError, TypeError, KeyError, RecursionError):
+            add(Checksum(json.loads(add(key))["code"]))
+    return {checksum: b64encode(data).decode() for checksum, data in found.items()}
 
 
 async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
-    """Record a result."""
+    """Record a result; small buffers may come with it, and are stored before."""
     service.demand_writable()
     document = await _document(request)
     value = (_text(document, "format"), Checksum(_text(document, "checksum")))
@@ -85,12 +119,36 @@ async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -
     record = document.get("record")
     if record is not None and not isinstance(record, dict):
         raise UsageError("a record must be a JSON object")
+    put = Put(tf, *value, record, [Checksum(m) for m in members])
     try:
-        await service.run(service.database.put, tf, *value, record, [Checksum(m) for m in members])
+        service.metrics.received += await service.run(_record, service, put, _buffers(service, document))
     except Irreproducible as error:
         known = {"error": str(error), "known": error.known, "found": error.found}
         return json_answer(request, known, 409)
     return json_answer(request, {"transformation": tf})
+
+
+def _buffers(service: Service, document: dict[str, Any]) -> list[bytes]:
+    """Return the buffers that came with a result, each verified."""
+    named = document.get("buffers") or {}
+    try:
+        buffers = {Checksum(name): b64decode(text, validate=True) for name, text in named.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise UsageError("buffers must be a JSON object: checksum -> the bytes in base64") from None
+    for checksum, data in buffers.items():
+        if hash_bytes(data) != checksum:
+            raise UsageError(f"nothing was recorded: the bytes sent as {checksum} are others")
+        if service.max_size is not None and len(data) > service.max_size:
+            raise TooLarge(f"this server takes at most {service.max_size} bytes at once")
+    return list(buffers.values())
+
+
+def _record(service: Service, put: Put, buffers: list[bytes]) -> int:
+    """Store buffers, then the result that is made of them; return the number of bytes."""
+    if buffers:
+        service.store.put_many(buffers)
+    service.database.put(*put)
+    return sum(map(len, buffers))
 
 
 async def contest(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:

@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import threading
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
 from hashserver.checksum import hash_bytes
 from hashserver.client.buffers import connect
-from hashserver.errors import BufferMissing, NoSpace, ServiceUnavailable, TooLarge
+from hashserver.errors import BufferMissing, Irreproducible, NoSpace, ServiceUnavailable, TooLarge
 from hashserver.protocol import pack
 
 from .conftest import UNKNOWN, Running, receive
@@ -375,6 +376,36 @@ def test_small_bytes_come_with_the_result(server: Running) -> None:
     assert server.ask("GET", f"/result/{tf}?inline=x").status == 400
 
 
+def test_small_buffers_are_stored_with_the_result_that_they_came_with(server: Running) -> None:
+    tf, data = hash_bytes(os.urandom(8)), os.urandom(100)
+    database = server.database()
+    for _ in range(2):
+        database.put(tf, "file", hash_bytes(data), {"wall": 1}, (), [data, b""])
+    found = database.get_inline(tf, 100)
+    assert found is not None
+    assert (found.present, found.data, found.result.record) == (True, data, {"wall": 1})
+    assert database.stored == 200
+    other = os.urandom(100)
+    with pytest.raises(Irreproducible):
+        database.put(tf, "file", hash_bytes(other), None, (), [other])
+    assert server.ask("GET", f"/{hash_bytes(other)}").body == other
+
+
+@pytest.mark.parametrize(
+    "buffers", [{UNKNOWN: "eA=="}, {UNKNOWN: "?"}, {UNKNOWN: 1}, {"x": ""}, ["eA=="], "eA=="]
+)
+def test_nothing_is_recorded_when_bytes_are_not_what_they_are_called(
+    server: Running, buffers: object
+) -> None:
+    tf, good = hash_bytes(os.urandom(8)), os.urandom(10)
+    if isinstance(buffers, dict):
+        buffers = {hash_bytes(good): b64encode(good).decode()} | buffers
+    body = {"format": "file", "checksum": UNKNOWN, "buffers": buffers}
+    assert server.ask("PUT", f"/result/{tf}", json.dumps(body).encode()).status == 400
+    assert server.ask("GET", f"/result/{tf}").status == 404
+    assert server.ask("GET", f"/{hash_bytes(good)}").status == 404
+
+
 def test_a_directory_is_present_when_its_members_are(server: Running) -> None:
     tf, member = hash_bytes(os.urandom(8)), os.urandom(20)
     index = json.dumps({"a": hash_bytes(member)}).encode()
@@ -383,6 +414,25 @@ def test_a_directory_is_present_when_its_members_are(server: Running) -> None:
     assert [found.present for found in database.find_many([tf]).values()] == [False]
     server.put(member)
     assert [found.present for found in database.find_many([tf, UNKNOWN]).values()] == [True]
+
+
+def test_with_look_ups_in_vain_come_the_documents_that_running_takes(server: Running) -> None:
+    database = server.database()
+    code, large = os.urandom(20), os.urandom(300)
+    documents = [
+        json.dumps({"code": hash_bytes(data), "x": os.urandom(4).hex()}).encode() for data in (code, large)
+    ]
+    keys = [server.put(document) for document in documents]
+    server.put(code)
+    server.put(large)
+    no_documents = [server.put(text) for text in (b"[]", b'{"code": 1}', b"\xff", b'{"code": "x"}')]
+    known, buffers = database.lookup_with_documents([*keys, *no_documents, UNKNOWN], 200)
+    assert known == set()
+    assert {hash_bytes(code), *keys} <= set(buffers)
+    assert hash_bytes(large) not in buffers
+    database.put(keys[0], "file", keys[0])
+    assert database.lookup_with_documents(keys, 200) == ({keys[0]}, {keys[1]: documents[1]})
+    assert server.ask("POST", "/results?documents=x", b"[]").status == 400
 
 
 def test_deferred_keys_are_followed(server: Running) -> None:
