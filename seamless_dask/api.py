@@ -10,6 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
@@ -25,7 +26,7 @@ from .errors import UsageError
 from .handles import Directory, File, Handle, Located
 from .options import Options
 from .sources import Source, keep_all
-from .transformation import Deferred, Description, ResultSpec, Value
+from .transformation import Deferred, Description, ResultSpec, Value, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     Input: TypeAlias = "Transformation | Output | Handle | bytes"
 
 __all__ = ["Directory", "File", "Output", "Transformation", "bash"]
+
+SHOWN = 2000
+"""Characters of the code that a notebook shows."""
 
 _lock = threading.RLock()
 _pending: dict[Context, WeakSet[Transformation]] = {}
@@ -77,7 +81,8 @@ def bash(
     shell_flags
         Instead of ``-eo pipefail``.
     context
-        Store and database; those of the configuration by default.
+        Store and database; by default those of the configuration, or where that names none those of the
+        scheduler that this process has a client of when the graph is asked for.
     **options
         How it is run, by the names of `seamless_dask.options.Options`: ``cpus``, ``memory``, ``time_limit``,
         ``conda``, ``scratch``, …
@@ -89,11 +94,9 @@ def bash(
     """
     if not isinstance(code, str):
         raise UsageError("the code of bash() must be text")
-    if context is None:
-        context = handles.default_context()
-    else:
+    if context is not None:
         handles.use(context)
-    parts = _Parts(context, code.encode("utf-8", "surrogateescape"))
+    parts = _Parts(context or handles.default_context(), code.encode("utf-8", "surrogateescape"))
     description = Description(
         language="bash",
         code=hash_bytes(parts.buffers[0]),
@@ -103,7 +106,10 @@ def bash(
         variables=dict(variables) if variables else None,
         shell_flags=shell_flags,
     )
-    return Transformation(description, _options(options), context, parts)
+    made = Transformation(description, _options(options), context, parts)
+    with _lock:
+        _pending.setdefault(made.context, WeakSet()).add(made)
+    return made
 
 
 class Output:
@@ -123,17 +129,26 @@ class Transformation(DaskMethodsMixin):
     results are declared. Made by `bash`.
     """
 
-    def __init__(self, description: Description, options: Options, context: Context, parts: _Parts) -> None:
-        self.description, self.options, self.context = description, options, context
-        self._parts = parts
+    def __init__(
+        self, description: Description, options: Options, context: Context | None, parts: _Parts
+    ) -> None:
+        self.description, self.options = description, options
+        self._context, self._parts = context, parts
+        self._kept: list[Context] = []
         self._document = description.canonical()
         self._key = hash_bytes(self._document)
         label = collection.label_of(parts.buffers[0].decode("utf-8", "replace"))
         name = collection.fresh_key if options.fresh else collection.dask_key
         self._name = name(self._key, label)
         self._graph: Any = None
-        with _lock:
-            _pending.setdefault(context, WeakSet()).add(self)
+        self._arrived = False
+
+    @property
+    def context(self) -> Context:
+        """Store and database; for what was pickled those of the worker or process that it has come to."""
+        if self._context is not None:
+            return self._context
+        return handles.contexts_of_process()[0] if self._arrived else handles.default_context()
 
     @property
     def key(self) -> Checksum:
@@ -164,6 +179,23 @@ class Transformation(DaskMethodsMixin):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Transformation) and self._name == other._name
 
+    def _repr_html_(self) -> str:
+        code = self._parts.buffers[0].decode("utf-8", "replace")
+        shown = code if len(code) <= SHOWN else f"{code[:SHOWN]}…"
+        return f"<p>{escape(repr(self))}</p><pre>{escape(shown)}</pre>"
+
+    def __copy__(self) -> Transformation:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Transformation:
+        del memo
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        steps = list(self._steps().values())
+        _keep(steps)  # whoever unpickles it has another file system
+        return _unpickled, (self._name, [step._packed() for step in steps])
+
     # -------------------------------------------------- what Dask asks of a collection
 
     __dask_scheduler__ = staticmethod(get)
@@ -171,12 +203,12 @@ class Transformation(DaskMethodsMixin):
 
     def __dask_graph__(self) -> Any:
         """Return the tasks of this one and of those that it needs, having stored what they need."""
-        flush(self.context)
         from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+        steps = self._steps()
+        _keep(steps.values())
         if self._graph is not None:
             return self._graph
-        steps = self._steps()
         graph: dict[str, Any] = {}
         for step in steps.values():
             graph |= step._own_tasks()
@@ -208,7 +240,8 @@ class Transformation(DaskMethodsMixin):
         """Return the same with the graph that Dask has made of it: of what is on workers already."""
         from dask.highlevelgraph import HighLevelGraph
 
-        other = Transformation(self.description, self.options, self.context, self._parts)
+        other = Transformation(self.description, self.options, self._context, self._parts)
+        other._kept, other._arrived = self._kept, self._arrived
         other._name = replace_name_in_key(self._name, rename) if rename else self._name
         other._graph = (
             graph
@@ -231,12 +264,18 @@ class Transformation(DaskMethodsMixin):
                     waiting += step._parts.upstream.values()
         return found
 
+    def _packed(self) -> tuple[Any, ...]:
+        """Return what it can be made of elsewhere, without those that it needs and without its context."""
+        upstream = {} if self._graph is not None else self._parts.upstream
+        names = {key: step._name for key, step in upstream.items()}
+        return self._name, self._document, self.options.to_json(), self._parts.buffers[0], names, self._graph
+
     def _own_tasks(self) -> dict[str, Any]:
         if self._graph is not None:
             return dict(self._graph)
         upstream = {key: step._name for key, step in self._parts.upstream.items()}
-        task = collection.task_of(self._key, self.description, self.options, upstream, self._name)
-        return {self._name: task}
+        node = collection.task_of(self._key, self.description, self.options, upstream, self._name)
+        return {self._name: node}
 
     def _annotations(self) -> dict[str, Any]:
         return {} if self._graph is not None else collection.annotations_of(self.options)
@@ -245,7 +284,7 @@ class Transformation(DaskMethodsMixin):
 class _Parts:
     """What a transformation is made of: buffers and local paths to be stored, and others that it needs."""
 
-    def __init__(self, context: Context, code: bytes) -> None:
+    def __init__(self, context: Context | None, code: bytes) -> None:
         self._context = context
         self.buffers = [code]
         self.sources: list[Source] = []
@@ -268,7 +307,37 @@ class _Parts:
         if not isinstance(item, Located) or item.source is None:
             return item.value
         self.sources.append(item.source)
+        assert self._context is not None
         return Value(item.format, item.source.identify(self._context))
+
+
+def _unpickled(name: str, packed: Iterable[tuple[Any, ...]]) -> Transformation:
+    """Return what was pickled under a name."""
+    made: dict[str, Transformation] = {}
+    needs: dict[str, Mapping[Checksum, str]] = {}
+    for step, document, options, code, needs[step], graph in packed:
+        parts = _Parts(None, code)
+        one = made[step] = Transformation(parse(document), Options.from_json(options), None, parts)
+        one._name, one._graph, one._arrived = step, graph, True
+    for step, upstream in needs.items():
+        made[step]._parts.upstream |= {key: made[other] for key, other in upstream.items()}
+    return made[name]
+
+
+def _keep(steps: Iterable[Transformation]) -> None:
+    """Store what some transformations need where they are to run now, which may be another place by then."""
+    contexts: dict[Context, None] = {}
+    unnamed: dict[bool, Context] = {}  # to find these takes longer than all else
+    for step in steps:
+        context = step._context or unnamed.get(step._arrived)
+        if context is None:
+            context = unnamed[step._arrived] = step.context
+        contexts[context] = None
+        if context not in step._kept:
+            with _lock:
+                _pending.setdefault(context, WeakSet()).add(step)
+    for context in contexts:
+        flush(context)
 
 
 def flush(context: Context) -> None:
@@ -285,6 +354,8 @@ def flush(context: Context) -> None:
         with _lock:
             _pending.setdefault(context, WeakSet()).update(built)
         raise
+    for step in built:
+        step._kept.append(context)
 
 
 def _result_spec(results: str | Iterable[str], globs: str | Iterable[str], stdout: bool | None) -> ResultSpec:

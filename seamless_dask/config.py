@@ -141,12 +141,13 @@ def private_directory(path: str) -> str:
     Raises
     ------
     UsageError
-        When it cannot be made.
+        When it cannot be made, or is somebody else's, who could change what lies in it.
     """
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        pass
+        if os.stat(path).st_uid != os.geteuid():
+            raise UsageError(f"{path} belongs to another user: SEAMLESS_CACHE names another place") from None
     except FileNotFoundError:
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from .config import Config, load, private_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hashserver.checksum import Checksum
     from hashserver.client.results import DatabaseClient
     from hashserver.results.database import Database
     from hashserver.statcache import NullStatCache
     from hashserver.storage.cache import NodeCache
     from hashserver.storage.store import Store
+
+    from .records import Record
+    from .transformation import Value
 
 
 class Context:
@@ -84,6 +90,44 @@ class Context:
         directory = self.config.node_cache
         self._make_parent(directory)
         return NodeCache(private_directory(directory), self.config.node_cache_size, self.store)
+
+    def record(
+        self,
+        tf: Checksum,
+        value: Value,
+        record: Record,
+        members: Sequence[Checksum] = (),
+        buffers: Sequence[bytes] = (),
+    ) -> None:
+        """Record a result whose small buffers are not stored yet; in one request where one server keeps both.
+
+        Parameters
+        ----------
+        tf
+            The transformation.
+        value, record, members, buffers
+            As in `seamless_dask.records.Outcome`.
+
+        Raises
+        ------
+        Irreproducible
+            Another result is known. The buffers are stored all the same.
+        """
+        if (server := self.server) is not None:
+            server.put(tf, *value, record, members, buffers)
+            return
+        if buffers:
+            self.store.put_many(buffers)
+        self.database.put(tf, *value, record, members)
+
+    @property
+    def server(self) -> DatabaseClient | None:
+        """The server that keeps the results, if it is the first place of buffers as well."""
+        from hashserver.client.results import DatabaseClient
+
+        database = self.database
+        is_one = isinstance(database, DatabaseClient) and self.config.stores[0] == self.config.database
+        return cast("DatabaseClient", database) if is_one else None
 
     def move(self, before: str, now: str) -> None:
         """Use a hashserver at its new address; what is open is opened again when it is next used."""

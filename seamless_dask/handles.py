@@ -13,7 +13,7 @@ from weakref import ref
 
 from hashserver.checksum import Checksum
 
-from .errors import UsageError
+from .errors import SeamlessError, UsageError
 from .transformation import Value
 
 if TYPE_CHECKING:
@@ -275,15 +275,25 @@ def contexts_of_process() -> list[Context]:
     worker = task.equipped()
     if worker is not None:
         return [worker.context]
-    return [*(context for known in _contexts if (context := known()) is not None), default_context()]
+    named = [context for known in _contexts if (context := known()) is not None]
+    try:
+        return [*named, default_context()]
+    except SeamlessError:
+        if named:
+            return named
+        raise
 
 
 def default_context() -> Context:
-    """Return the context of this process's configuration, opened once for each that there has been."""
+    """Return the context of this process's configuration, opened once for each that there has been.
+
+    Where that names neither store nor database the scheduler is asked which this process has a client of.
+    """
     from .config import load
     from .context import Context
+    from .services.places import of_client, with_places
 
-    config = load()
+    config = of_client(with_places(load()))
     context = _defaults.get(config)
     if context is None:
         context = _defaults[config] = Context(config)

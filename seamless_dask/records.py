@@ -43,11 +43,14 @@ class Outcome(NamedTuple):
     members : sequence of Checksum
         Checksums inside the value (files of directories, parts of ``results``), by which a lost one is
         traced back to this computation even when the bytes of the index are gone.
+    buffers : sequence of bytes
+        Small buffers of the value that are not in the store yet: they travel with the record.
     """
 
     value: Value
     record: Record
     members: Sequence[Checksum] = ()
+    buffers: Sequence[bytes] = ()
 
 
 def timestamp(seconds: float | None = None) -> str:

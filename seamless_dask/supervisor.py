@@ -58,6 +58,13 @@ class Supervisor(Protocol):
         """
         ...
 
+    def begin(self) -> None:
+        """Return when the command may begin; its sandbox is made meanwhile.
+
+        Whatever this raises, the command does not begin.
+        """
+        ...
+
     def scratch(self) -> bool:
         """Say, after the command has ended, whether nobody else wants the result's bytes.
 
@@ -81,6 +88,9 @@ class NoSupervisor:
         """Offer nothing."""
         del control, inner
         return {}
+
+    def begin(self) -> None:
+        """Begin at once."""
 
     def scratch(self) -> bool:
         """Leave it to the options."""

@@ -294,20 +294,20 @@ def execute(
     supervisor: Supervisor,
 ) -> Value:
     """Run a transformation and record what comes of it, a result or a failure."""
-    database = worker.context.database
+    context = worker.context
     try:
         outcome = _computed(worker, checksum, transformation, options, supervisor)
     except ComputationFailed as error:
         worker.excuse(error)
         failure = records.failure(error, options)
         with suppress(WorkerLost):  # that it failed must be told all the same
-            patiently(checksum, options.retries, lambda: database.put_failure(checksum, failure))
+            patiently(checksum, options.retries, lambda: context.database.put_failure(checksum, failure))
         raise
     record, value = records.complete(outcome.record, options), outcome.value
     patiently(
         checksum,
         max(options.retries, RECORDING),
-        lambda: database.put(checksum, value.format, value.checksum, record, outcome.members),
+        lambda: context.record(checksum, value, record, outcome.members, outcome.buffers),
     )
     return value
 

@@ -18,6 +18,7 @@ PASSED = (
 )  # fmt: skip
 """Variables of the worker that a command sees, besides ``SLURM_*``."""
 
+_PASSED = frozenset(PASSED)
 _SECRETS = {"SLURM_JWT"}
 _SETTINGS = {f"SEAMLESS_{key.upper()}" for key in (*KEYS, "profile")}
 _PLACES = {"TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "APPTAINER_CACHEDIR", "SINGULARITY_CACHEDIR"}
@@ -31,7 +32,7 @@ def is_slurms(name: str) -> bool:
 
 def is_passed(name: str) -> bool:
     """Tell whether a command sees this variable of the worker."""
-    return name in PASSED or is_slurms(name)
+    return name in _PASSED or is_slurms(name)
 
 
 def of_submission(source: Mapping[str, str]) -> dict[str, str]:

@@ -17,8 +17,9 @@ from seamless_dask.transformation import Value
 
 from . import environment, image, isolation, pipelines, process
 from .capture import Capture
+from .layout import depth_of, layout
 from .placement import Placement
-from .workdir import RunDirectory, depth_of, layout
+from .workdir import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ def run_bash(
     options: Options,
     supervisor: Supervisor | None = None,
 ) -> Outcome:
-    """Run a command and store its results.
+    """Run a command and store its results, but for small ones: `Outcome.buffers` go with the record.
 
     Parameters
     ----------
@@ -147,7 +148,6 @@ class _Attempt:
         if self._bwrap:
             self._inner = self._inner._replace(tmp="/tmp")  # noqa: S108 - a private one
         self._placement = Placement(context, self._outer, mounts=self._bwrap is not None, copies=False)
-        self._stdout = os.path.join(directory.path, "stdout")
         self.stderr = ""
         self.record: dict[str, Any] = {}
 
@@ -176,6 +176,7 @@ class _Attempt:
             words, env = self._contained(self._options.image, words, env)
         began = time.time()
         ended = self._process(words, env, supervisor)
+        self._directory.is_deserted = ended.alone
         self.stderr = ended.stderr.decode("utf-8", "replace")
         if not ended.started:
             raise isolation.Unavailable(self.stderr.strip().rpartition("\n")[2])
@@ -219,8 +220,8 @@ class _Attempt:
         mounted = {target: checksum for target, (_, checksum) in self._placement.mounted.items()}
         keep = not (self._options.scratch and scratch)
         capture = Capture(self._context.store, self._outer, self._inner, mounted, keep)
-        captured = capture.capture(self._transformation.result, self._stdout)
-        return Outcome(captured.value, self.record, captured.members)
+        captured = capture.capture(self._transformation.result, self._outer.stdout)
+        return Outcome(captured.value, self.record, captured.members, captured.buffers)
 
     def _shell(self) -> tuple[list[str], dict[str, str]]:
         """Return the words that start the shell, and its environment."""
@@ -254,7 +255,7 @@ class _Attempt:
         try:
             opened.append(self._open_stdin())
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            opened.append(os.open(self._stdout, flags, 0o600))
+            opened.append(os.open(self._outer.stdout, flags, 0o600))
             command = process.Command(
                 words,
                 env,

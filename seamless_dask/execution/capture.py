@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.errors import TreeError
+from hashserver.errors import NoSpace, ServiceUnavailable, TreeError
 from hashserver.index import index_bytes
 from seamless_dask.errors import ComputationFailed, ResultMissing
 from seamless_dask.transformation import ResultSpec, Value
 from seamless_dask.values import RESULTS, Results
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeVar
 
     from hashserver.storage.store import Store
 
-    from .workdir import Layout
+    from .layout import Layout
+
+    T = TypeVar("T")
+
+ROOM = 64 << 10
+"""Bytes of a value that may travel with its record; what is larger is stored before."""
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds before it is tried again to store a result."""
 
 
 class Found(NamedTuple):
@@ -29,10 +38,11 @@ class Found(NamedTuple):
 
 
 class Captured(NamedTuple):
-    """The value of a run, and every checksum inside it."""
+    """The value of a run, every checksum inside it, and the small buffers that are not stored yet."""
 
     value: Value
     members: list[Checksum]
+    buffers: list[bytes]
 
 
 def glob_folder(pattern: str) -> str:
@@ -65,6 +75,8 @@ class Capture:
         self, store: Store, outer: Layout, inner: Layout, mounted: Mapping[str, Checksum], keep: bool
     ) -> None:
         self._store, self._outer, self._inner, self._mounted, self._keep = store, outer, inner, mounted, keep
+        self._held: list[bytes] = []
+        self._room = ROOM
 
     def capture(self, spec: ResultSpec, stdout: str) -> Captured:
         """Return the value of what is declared.
@@ -95,9 +107,10 @@ class Capture:
         )
         members = [known[path] for item in found for path in item.files.values()]
         if (only := results.only()) is not None:
-            return Captured(only, list(dict.fromkeys(members)))
+            return Captured(only, list(dict.fromkeys(members)), self._held)
         members += [value.checksum for value in results.values]
-        return Captured(Value(RESULTS, self._store.put(results.to_bytes())), list(dict.fromkeys(members)))
+        value = Value(RESULTS, self._put(results.to_bytes()))
+        return Captured(value, list(dict.fromkeys(members)), self._held)
 
     def _find(self, name: str) -> Found:
         path = self._outer.path(name)
@@ -189,15 +202,19 @@ class Capture:
         paths = [path for item in found for path in (item.file, *item.files.values()) if path is not None]
         known = {path: self._mounted[path] for path in paths if path in self._mounted}
         rest = [path for path in dict.fromkeys(paths) if path not in known]
+        size = 0
         for path in rest:
-            mode = os.stat(path).st_mode
-            if not mode & 0o400:
-                os.chmod(path, mode | 0o400)
-        return known | dict(zip(rest, self._put_all(rest), strict=True))
+            state = os.stat(path)
+            size += state.st_size
+            if not state.st_mode & 0o400:
+                os.chmod(path, state.st_mode | 0o400)
+        return known | dict(zip(rest, self._put_all(rest, size), strict=True))
 
-    def _put_all(self, paths: list[str]) -> list[Checksum]:
+    def _put_all(self, paths: list[str], size: int) -> list[Checksum]:
+        if self._keep and size <= self._room:
+            return [self._put(_read(path)) for path in paths]
         if self._keep:
-            return self._store.put_files([(path, None) for path in paths])
+            return _lasting(lambda: self._store.put_files([(path, None) for path in paths]))
         from hashserver.hashing import hash_files
 
         return [hashed.checksum for hashed in hash_files(paths)]
@@ -206,4 +223,29 @@ class Capture:
         if item.file is not None:
             return Value("file", known[item.file])
         index = index_bytes({name: known[path] for name, path in item.files.items()})
-        return Value("directory", self._store.put(index) if self._keep else hash_bytes(index))
+        return Value("directory", self._put(index) if self._keep else hash_bytes(index))
+
+    def _put(self, data: bytes) -> Checksum:
+        """Hold what is small for the record, store the rest."""
+        if len(data) > self._room:
+            return _lasting(lambda: self._store.put(data))
+        self._room -= len(data)
+        self._held.append(data)
+        return hash_bytes(data)
+
+
+def _lasting(store: Callable[[], T]) -> T:
+    """Store something even when the server is away for a minute: what made it may have taken hours."""
+    for pause in PAUSES:
+        try:
+            return store()
+        except NoSpace:
+            raise  # room seldom comes back within a minute
+        except ServiceUnavailable:
+            time.sleep(pause)
+    return store()
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()

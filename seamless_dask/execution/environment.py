@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from seamless_dask.options import Options
     from seamless_dask.transformation import Description
 
-    from .workdir import Layout
+    from .layout import Layout
 
 SHELL_FLAGS = "-eo pipefail"
 
@@ -91,7 +91,7 @@ def variables(
     source
         The environment of the worker.
     """
-    found = {name: value for name, value in source.items() if is_passed(name)}
+    found = {name: source[name] for name in source if is_passed(name)}
     found.setdefault("PATH", _DEFAULT_PATH)
     found |= {
         "HOME": layout.home,

@@ -13,7 +13,7 @@ from .environment import MARKER
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from .workdir import Layout
+    from .layout import Layout
 
 PROGRAMS = ("apptainer", "singularity")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+import time
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .workdir import Layout
+    from .layout import Layout
 
 INNER = "/seamless"
 """Where a sandboxed command finds the directories of its run: the same place every time."""
@@ -21,6 +22,8 @@ _SYSTEM = (
 )  # fmt: skip
 _DEVICES = ("/dev/dri", "/dev/kfd")
 # what may lie directly in a prefix such as ~/.local; the rest of it is nobody's business
+_SEARCHED = ("PATH", "MODULEPATH", "CONDA_PREFIX", "PYENV_ROOT")
+_A_WHILE = 5.0
 _PREFIX_PARTS = ("bin", "sbin", "lib", "lib64", "libexec", "include")
 _PRIVATE = {"/", "/home", "/root", "/var", "/mnt", "/media", "/srv", "/run", "/proc", "/dev"}
 _PRIVATE |= {"/tmp", "/var/tmp"}  # noqa: S108
@@ -32,9 +35,18 @@ class Unavailable(Exception):
 
 def program() -> str | None:
     """Return the path of bubblewrap, None where it is not installed."""
-    import shutil
+    search = os.environ.get("PATH", "")
+    found = _programs.get(search)
+    if found is None or not os.access(found, os.X_OK):
+        import shutil
 
-    return shutil.which("bwrap")
+        found = shutil.which("bwrap")
+        if found is not None:
+            _programs[search] = found
+    return found
+
+
+_programs: dict[str, str] = {}
 
 
 def sandbox(
@@ -56,8 +68,8 @@ def sandbox(
     words = [bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", *_system()]
     words += ["--proc", "/proc", "--dev", "/dev", *_devices()]
     words += ["--bind", outer.tmp, "/tmp", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"]  # noqa: S108
-    for path in software(env):
-        words += ["--ro-bind", path, path]
+    for path in _lately(tuple(env.get(name, "") for name in _SEARCHED), int(time.monotonic() / _A_WHILE)):
+        words += ["--ro-bind-try", path, path]
     words += ["--bind", outer.root, inner.root, "--bind", outer.home, inner.home]
     words += ["--bind-try", outer.control, inner.control]
     for source, target in mounted:
@@ -84,6 +96,12 @@ def _devices() -> list[str]:
         graphics = []
     found = [path for path in (*graphics, *_DEVICES) if os.path.exists(path)]
     return [word for path in found for word in ("--dev-bind", path, path)]
+
+
+@lru_cache(maxsize=32)
+def _lately(values: tuple[str, ...], _: int) -> list[str]:
+    """Return `software` as it was a moment ago: to look at all these directories costs half a millisecond."""
+    return software(dict(zip(_SEARCHED, values, strict=True)))
 
 
 def software(env: Mapping[str, str]) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from seamless_dask.context import Context
     from seamless_dask.transformation import Description
 
-    from .workdir import Layout
+    from .layout import Layout
 
 LARGE = 4 << 20
 MAX_MOUNTS = 64

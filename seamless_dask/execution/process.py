@@ -24,7 +24,7 @@ SHOWN = 16 << 20
 """How much of stderr is passed on while the command runs, in bytes."""
 
 _CHUNK = 64 << 10
-_FIRST_LOOK, _LATER_LOOKS = 0.005, 0.1
+_FIRST_LOOK, _LATER_LOOKS = 0.02, 0.1
 _SETTLE = 2.0
 
 
@@ -32,8 +32,8 @@ class Ended(NamedTuple):
     """How a command ended.
 
     ``status`` is what a shell would report (128 + number for a signal), ``started`` whether the command ran
-    at all (a sandbox may not have come about), ``stop`` why it was killed. Times in seconds, memory in bytes,
-    0 if the command ended before it was looked at.
+    at all (a sandbox may not have come about), ``stop`` why it was killed, ``alone`` whether surely none
+    of its processes is left. Times in seconds, memory in bytes; 0 if it ended before it was looked at.
     """
 
     status: int
@@ -43,14 +43,15 @@ class Ended(NamedTuple):
     wall: float
     cpu: float
     max_rss: int
+    alone: bool = False
 
 
 class Command(NamedTuple):
     """What to start.
 
     ``name`` and ``directory`` are those of the run. A ``sandboxed`` command takes ``--json-status-fd`` and
-    has a process namespace of its own, so that nothing can outlive it. With ``show_stdout`` what is
-    written to stdout, a file, is shown along with stderr.
+    ``--block-fd`` and has a process namespace of its own, so that nothing can outlive it. With
+    ``show_stdout`` what is written to stdout, a file, is shown along with stderr.
     """
 
     words: Sequence[str]
@@ -66,7 +67,12 @@ class Command(NamedTuple):
 
 def run(command: Command, supervisor: Supervisor) -> Ended:
     """Run a command to its end, and end whatever it has left running."""
+    if not command.sandboxed:
+        supervisor.begin()
     with _Run(command, supervisor) as running:
+        if command.sandboxed:
+            supervisor.begin()
+            running.release()
         return running.watch()
 
 
@@ -89,22 +95,23 @@ class _Run:
         self._command, self._supervisor = command, supervisor
         self._stderr, write_end = os.pipe()
         status, status_end = os.pipe() if command.sandboxed else (-1, -1)
+        barrier, self._barrier = os.pipe() if command.sandboxed else (-1, -1)
         self._status = status
         self._since = None if command.sandboxed else Birthdays()
         words = list(command.words)
         if command.sandboxed:
-            words[1:1] = ["--json-status-fd", str(status_end)]
+            words[1:1] = ["--json-status-fd", str(status_end), "--block-fd", str(barrier)]
         try:
             self._process = subprocess.Popen(
                 words, cwd=command.cwd, env=dict(command.env), start_new_session=True,
                 stdin=command.stdin, stdout=command.stdout, stderr=write_end,
-                pass_fds=[status_end] if command.sandboxed else [],
+                pass_fds=[status_end, barrier] if command.sandboxed else [],
             )  # fmt: skip
         except BaseException:
-            self._close(self._stderr, status)
+            self._close(self._stderr, status, self._barrier)
             raise
         finally:
-            self._close(write_end, status_end)
+            self._close(write_end, status_end, barrier)
         self._pid = self._process.pid
         self._pidfd = _pidfd(self._pid)
         self._init = -1  # the first process of the sandbox
@@ -113,6 +120,7 @@ class _Run:
         self._meter = Meter(self._pid, strays)
         self._tail = _Tail(supervisor.stderr)
         self._shown = 0
+        self._others_ended = False
         self._alone = False
         os.set_blocking(self._stderr, False)
 
@@ -124,7 +132,14 @@ class _Run:
         self._reap()
         self._end_others()
         self._tail.close()
-        self._close(self._stderr, self._status, self._pidfd, self._init)
+        self._close(self._stderr, self._status, self._barrier, self._pidfd, self._init)
+
+    def release(self) -> None:
+        """Let the command begin as soon as its sandbox is made."""
+        with contextlib.suppress(BrokenPipeError):  # there is none: how it ended tells why
+            os.write(self._barrier, b"x")
+        self._close(self._barrier)
+        self._barrier = -1
 
     def watch(self) -> Ended:
         """Follow the command to its end."""
@@ -139,7 +154,7 @@ class _Run:
         started = not self._command.sandboxed or status != 1 or b'"exit-code"' in self._read_report()
         return Ended(
             status, started, stop, self._tail.bytes(), wall,
-            max(cpu, self._meter.cpu), max(rss, self._meter.max_memory),
+            max(cpu, self._meter.cpu), max(rss, self._meter.max_memory), self._alone,
         )  # fmt: skip
 
     def _follow(self) -> Stop | None:
@@ -193,9 +208,9 @@ class _Run:
 
     def _end_others(self) -> None:
         """Return when no other process of the command is left."""
-        if self._alone:
+        if self._others_ended:
             return
-        self._alone = True
+        self._others_ended = True
         if not self._command.sandboxed:
             kill_strays(self._command.name, self._command.directory, self._since)
         elif self._init >= 0:
@@ -204,7 +219,7 @@ class _Run:
                 signal.pidfd_send_signal(self._init, signal.SIGKILL)
             waiting = poll()
             waiting.register(self._init, POLLIN)
-            waiting.poll(_SETTLE * 1000)
+            self._alone = bool(waiting.poll(_SETTLE * 1000))
 
     def _read_report(self) -> bytes:
         """Read what the sandbox says of itself; the first report names its first process."""
@@ -212,8 +227,9 @@ class _Run:
             os.set_blocking(self._status, False)
             with contextlib.suppress(BlockingIOError):
                 self._report += os.read(self._status, _CHUNK)
-            if self._init < 0:
-                self._init = _first_process(self._report)
+            if self._init < 0 and (found := _first_process(self._report)):
+                self._init = _pidfd(found)
+                self._alone = self._init < 0 and not os.path.exists(f"/proc/{found}")
         return self._report
 
     def _drain(self) -> None:
@@ -286,4 +302,4 @@ def _first_process(report: bytes) -> int:
     import re
 
     match = re.search(rb'"child-pid": *([0-9]+)', report)
-    return -1 if match is None else _pidfd(int(match[1]))
+    return 0 if match is None else int(match[1])

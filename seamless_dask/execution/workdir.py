@@ -10,47 +10,16 @@ import re
 import secrets
 import threading
 from functools import cache
-from posixpath import basename, join, normpath
-from typing import TYPE_CHECKING, NamedTuple
+from posixpath import basename, join
+from typing import TYPE_CHECKING
+
+from .layout import Freshness, emptied, layout, make, remove_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Self
 
 _NAME = re.compile(r"seamless-([0-9a-f]{8})-([0-9]+)-([0-9]+)-[0-9a-f]{8}")
-
-
-class Layout(NamedTuple):
-    """Where the directories of a run are: as we see them, or as the command does.
-
-    ``root`` holds the inputs; ``work`` is the working directory, as deep below it as ``../`` inputs need.
-    """
-
-    name: str
-    root: str
-    work: str
-    home: str
-    tmp: str
-    control: str
-
-    def path(self, name: str) -> str:
-        """Return the path of an input or result; never outside ``root``, given the depth."""
-        found = normpath(join(self.work, name))
-        if found != self.root and not found.startswith(self.root + "/"):
-            raise ValueError(f"{name!r} leads out of the work directory")
-        return found
-
-
-def layout(name: str, base: str, depth: int) -> Layout:
-    """Return the layout of a run below `base`."""
-    root = join(base, "work")
-    work = "/".join([root, *["work"] * depth])
-    return Layout(name, root, work, join(base, "home"), join(base, "tmp"), join(base, "control"))
-
-
-def depth_of(names: Iterable[str]) -> int:
-    """Return how many levels above the working directory the highest of `names` lies."""
-    return max((normpath(name).split("/").count("..") for name in names), default=0)
 
 
 class RunDirectory:
@@ -60,6 +29,11 @@ class RunDirectory:
     ----------
     depth : int
         How many levels the working directory lies below the root of the inputs.
+
+    Attributes
+    ----------
+    is_deserted : bool
+        Set when no process can be left that knows of it: where it is empty as well it serves the next run.
     """
 
     def __init__(self, depth: int = 0) -> None:
@@ -71,23 +45,24 @@ class RunDirectory:
         self.path = ready or join(parent, _new_name())
         self.name = basename(self.path)
         self.layout = layout(self.name, self.path, depth)
+        self.is_deserted = False
 
     def __enter__(self) -> Self:
         if not self._is_made:
-            _make(self.layout, self.path)
+            make(self.layout, self.path)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._caretaker is None:
-            remove(self.path)
-        else:
-            self._caretaker.remove(self.path)
+            remove_run(self.path)
+        elif not (self.is_deserted and self._caretaker.take_back(self.path)):
+            self._caretaker.remove(self.path, os.path.dirname(self.path))
 
 
 class Caretaker:
-    """Makes and removes run directories in a thread of its own.
+    """Makes and removes run directories in a thread of its own, and keeps those that can serve again.
 
-    On many file systems both are little work and a long wait for the disk.
+    On many file systems making and removing are little work and a long wait for the disk.
     """
 
     BACKLOG = 64
@@ -96,29 +71,40 @@ class Caretaker:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Callable[[str], None], str]] = queue.SimpleQueue()
         self._is_leaving = False
+        self._fresh: dict[str, Freshness] = {}
         self._ready: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="seamless-caretaker", daemon=True)
         self._thread.start()
 
     def take(self, parent: str) -> str | None:
-        """Return a fresh directory, if one is ready, and have the next one made."""
-        if not self._is_leaving:
-            self._jobs.put((self._prepare, parent))
+        """Return a fresh directory, if one is ready."""
         try:
             path = self._ready.get_nowait()
         except queue.Empty:
             return None
         if path.rpartition("/")[0] == parent:
             return path
-        self.remove(path)
+        self.remove(path, parent)
         return None
 
-    def remove(self, path: str) -> None:
-        """Remove a tree before long."""
+    def take_back(self, path: str) -> bool:
+        """Keep a directory for the next run, if it is as fresh as before."""
+        fresh = self._fresh.get(path)
+        if fresh is None or self._is_leaving or not emptied(path, fresh):
+            return False
+        self._ready.put(path)
+        if self._is_leaving:  # perhaps it did not see this one any more
+            self._leave("")
+        return True
+
+    def remove(self, path: str, parent: str) -> None:
+        """Remove a directory before long, and have the next one made in `parent`."""
+        self._fresh.pop(path, None)
         if self._jobs.qsize() < self.BACKLOG and not self._is_leaving:
-            self._jobs.put((remove, path))
+            self._jobs.put((remove_run, path))
+            self._jobs.put((self._prepare, parent))
         else:
-            remove(path)
+            remove_run(path)
 
     def finish(self) -> None:
         """Leave; return when nothing is left of what was made or is to be removed."""
@@ -127,18 +113,21 @@ class Caretaker:
         self._thread.join()
         while not self._jobs.empty():  # somebody had not yet seen that it leaves
             act, path = self._jobs.get()
-            if act is remove:
-                remove(path)
+            if act is remove_run:
+                remove_run(path)
+        self._leave("")
 
     def _prepare(self, parent: str) -> None:
         if self._ready.empty():
             path = join(parent, _new_name())
-            _make(layout("", path, 0), path)
+            make(layout("", path, 0), path)
+            self._fresh[path] = Freshness.of(path)
             self._ready.put(path)
 
     def _leave(self, _: str) -> None:
-        while not self._ready.empty():
-            remove(self._ready.get())
+        with contextlib.suppress(queue.Empty):
+            while True:
+                remove_run(self._ready.get_nowait())
 
     def _work(self) -> None:
         act: Callable[[str], None] | None = None
@@ -173,39 +162,17 @@ def dismiss_caretaker() -> None:
 
 
 def _new_name() -> str:
-    return f"seamless-{_host()}-{os.getpid()}-{_start_time(os.getpid())}-{secrets.token_hex(4)}"
+    return f"{_prefix(os.getpid())}-{secrets.token_hex(4)}"
 
 
-def _make(layout: Layout, path: str) -> None:
-    os.mkdir(path, 0o700)
-    os.makedirs(layout.work)
-    for directory in (layout.home, layout.tmp):
-        os.mkdir(directory)
+@cache
+def _prefix(process: int) -> str:
+    return f"seamless-{_host()}-{process}-{_start_time(process)}"
 
 
 def temporary_directory() -> str:
     """Return where run directories go, as an absolute path without links."""
     return os.path.realpath(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - made with mode 0700
-
-
-def remove(path: str) -> None:
-    """Remove a tree, also where the command took away the permission to do so."""
-    import shutil
-
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.chmod(path, 0o700)
-        for directory, names, _ in os.walk(path):
-            for name in names:
-                below = join(directory, name)
-                if not os.path.islink(below):
-                    with contextlib.suppress(OSError):
-                        os.chmod(below, 0o700)
-        shutil.rmtree(path, ignore_errors=True)
 
 
 @cache
@@ -222,7 +189,7 @@ def sweep(parent: str) -> None:
             with contextlib.suppress(OSError):
                 if os.lstat(path).st_uid == os.geteuid():
                     kill_strays(name, path)
-                    remove(path)
+                    remove_run(path)
 
 
 @cache

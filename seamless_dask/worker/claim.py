@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from distributed import Reschedule, rejoin, secede
+from distributed import Reschedule
 
-from . import internals
-from .requests import Unanswered, ask
+from . import internals, slot
+from .requests import LOOK, Unanswered, ask
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -18,20 +17,12 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
     from seamless_dask.transformation import Value
 
-_thread = threading.local()
 _without_claims: WeakSet[Worker] = WeakSet()
 
 
 def begin(worker: Worker) -> None:
     """Expect that the scheduler of a worker knows claims."""
     _without_claims.discard(worker)
-
-
-def step_aside() -> None:
-    """Give the thread of this task to others, since it waits for something."""
-    if not getattr(_thread, "away", False):
-        _thread.away = True
-        secede()
 
 
 class Claim:
@@ -78,20 +69,28 @@ class Claim:
         self._held = status == "yours"
 
     def rejoin(self) -> None:
-        """Take a thread of the worker again, before something runs."""
-        if getattr(_thread, "away", False):
-            _thread.away = False
-            rejoin()
+        """Take a thread of the worker again, before something runs.
+
+        Raises
+        ------
+        Reschedule
+            When nobody waits for the task any more.
+        """
+        while not slot.come_back(LOOK):
+            if not self._wanted():
+                slot.settle()
+                raise Reschedule
 
     def release(self, value: Value | None) -> None:
         """Let go of it, and tell what came of it."""
         if self._held:
             answer = None if value is None else list(value)
             with suppress(Unanswered):
-                ask(self._worker, "seamless_release", {**self._facts, "value": answer})
+                facts = {**self._facts, "worker": self._worker.address, "value": answer}
+                ask(self._worker, "seamless_release", facts, lambda: internals.has_scheduler(self._worker))
 
     def _go_on(self) -> bool:
-        step_aside()
+        slot.step_aside()
         return self._wanted()
 
     def _wanted(self) -> bool:

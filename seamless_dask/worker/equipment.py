@@ -18,11 +18,12 @@ from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
 from seamless_dask.options import Options
 
 from . import internals
+from .aftermath import Aftermath
 from .claim import Claim
 from .counted import CountedStore
 from .nested import Gateways
 from .prefetch import Prefetch, Small
-from .watch import Watch
+from .watch import TOPIC, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from seamless_dask.supervisor import Supervisor
     from seamless_dask.transformation import Value
 
-TOPIC = "seamless"
 FATE = 10.0
 """Seconds in which a worker that is about to be lost shows it, after its command was killed."""
 STDERR_TAIL = 4 << 10
@@ -80,7 +80,8 @@ class DaskWorker:
         self._running: dict[str, Watch] = {}
         self._ended: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._removed = False
+        self._removed = self._tidied = False
+        self._aftermath = Aftermath()
         self._gateways = Gateways(worker, context)
         self._directory = tempfile.mkdtemp(prefix="seamless-stderr-", dir=worker.local_directory)
         store = context.store
@@ -162,8 +163,10 @@ class DaskWorker:
 
     def set_askers(self, key: str, askers: dict[str, str]) -> None:
         """Take note of all who ask for a task, which may not have begun."""
-        with self._lock:
-            self._askers[key] = {name: Options.from_json(text) for name, text in askers.items()}
+        found = {name: Options.from_json(text) for name, text in askers.items()}
+        if internals.is_known(self._worker, key):  # else nobody would tell when to forget them
+            with self._lock:
+                self._askers[key] = found
 
     def expect(self, task: str, key: Checksum) -> None:
         """Get ready for a task that waits here."""
@@ -198,25 +201,24 @@ class DaskWorker:
         self, name: str, checksum: Checksum, action: Callable[[Supervisor], Value], options: Options | None
     ) -> Value:
         """Run a command under a watch; `options` are those of who asked, None on the way to something."""
-        began = time.monotonic()
         with self._watched(name, checksum, options) as watch:
             try:
-                value = action(watch)
+                return action(watch)
             except ComputationFailed as error:
                 if options is not None:
                     self._failed(name, error)
                 raise
             except Cancelled:
                 raise Reschedule from None  # somebody may have asked for it again; else nobody hears of it
-        if options is not None:
-            self._event("finished", name, wall=round(time.monotonic() - began, 3))
-        return value
 
     @contextmanager
     def _watched(self, name: str, checksum: Checksum, options: Options | None) -> Iterator[Watch]:
         main = options is not None
         own = {} if options is None else {"": options}
         path = self._fresh_path(checksum) if main else None
+        identity = name if main else f"{name} for {checksum}"
+        if not internals.is_wanted(self._worker, name) or internals.is_closing(self._worker):
+            raise Reschedule
         watch = Watch(
             self._worker,
             name,
@@ -224,23 +226,18 @@ class DaskWorker:
             lambda: (main and self._askers.get(name)) or own,
             path,
             self._gateways,
+            main,
         )
-        identity = name if main else f"{name} for {checksum}"
-        if watch.abandoned():
-            raise Reschedule
         with self._lock:
             self._running[identity] = watch
-        if main:
-            self._event("started", name)
         try:
             yield watch
         finally:
             watch.close()
             with self._lock:
                 del self._running[identity]
-                if path is not None and os.path.exists(path):
-                    self._ended[name] = path
-                    self._drop_oldest()
+            if path is not None and os.path.exists(path):
+                self._keep_for_readers(name, path)
             self._tidy()
 
     def _fresh_path(self, checksum: Checksum) -> str:
@@ -249,12 +246,18 @@ class DaskWorker:
             os.unlink(path)
         return path
 
-    def _drop_oldest(self) -> None:
-        while len(self._ended) > KEPT:
-            path = self._ended.pop(next(iter(self._ended)))
-            if path not in self._ended.values():
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
+    def _keep_for_readers(self, name: str, path: str) -> None:
+        """Keep what a command has written; what one that ended long ago has written goes."""
+        dropped: set[str] = set()
+        with self._lock:
+            self._ended.pop(name, None)
+            self._ended[name] = path
+            while len(self._ended) > KEPT:
+                dropped.add(self._ended.pop(next(iter(self._ended))))
+            dropped.difference_update(self._ended.values())
+        for old in dropped:  # outside of the lock: the event loop takes it too
+            with suppress(FileNotFoundError):
+                os.unlink(old)
 
     def _failed(self, name: str, error: ComputationFailed) -> None:
         tail = error.stderr.encode()[-STDERR_TAIL:].decode("utf-8", "replace")
@@ -265,8 +268,10 @@ class DaskWorker:
 
     def _tidy(self) -> None:
         with self._lock:
-            is_over = self._removed and not self._running
+            is_over = self._removed and not self._running and not self._tidied
+            self._tidied = self._tidied or is_over
         if is_over:
             self._gateways.close()
+            self._aftermath.close()
             self.context.close()
             shutil.rmtree(self._directory, ignore_errors=True)

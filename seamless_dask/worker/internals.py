@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from distributed.threadpoolexecutor import thread_state
+
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable
 
     from distributed import Worker
@@ -20,6 +23,11 @@ def is_wanted(worker: Worker, key: str) -> bool:
     """
     task = worker.state.tasks.get(key)
     return task is not None and task.state in ("executing", "long-running", "resumed")
+
+
+def is_known(worker: Worker, key: str) -> bool:
+    """Say whether a worker has a task, in whatever state; of its going `WorkerPlugin.transition` hears."""
+    return key in worker.state.tasks
 
 
 def is_waiting(worker: Worker, key: str) -> bool:
@@ -66,6 +74,19 @@ def remove_handlers(worker: Worker, names: list[str]) -> None:
         worker.handlers.pop(name, None)
 
 
+async def let_go_at_exit(worker: Worker) -> None:
+    """Have nobody wait for the end of a worker whose event loop ends before it has closed.
+
+    `asyncio.run` cancels all tasks at its end, `Worker.close` among them. `Worker.handle_scheduler` closes
+    the worker in its ``finally``, and where that is under way waits for `_event_finished`, for ever.
+    """
+    try:
+        await worker.finished()
+    except asyncio.CancelledError:
+        worker._event_finished.set()
+        raise
+
+
 async def announce(worker: Worker, resources: dict[str, float]) -> None:
     """Add resources to those that a worker was started with.
 
@@ -104,3 +125,33 @@ def current_key(worker: Worker) -> str | None:
     with suppress(KeyError):
         return str(worker.get_current_task())
     return None
+
+
+class Seat:
+    """A place that a thread which has seceded asks for among those of its worker.
+
+    `ThreadPoolExecutor._rejoin_list` holds a thread and an event for each that asks. The next one that is
+    free takes them out under `_rejoin_lock`, puts the thread in its own place, sets the event and ends. A
+    thread whose `thread_state.proceed` is false ends with its task.
+    """
+
+    def __init__(self) -> None:
+        self._executor, self._granted = thread_state.executor, threading.Event()
+        self._entry = (threading.current_thread(), self._granted)
+        with self._executor._rejoin_lock:
+            self._executor._rejoin_list.append(self._entry)
+        with suppress(RuntimeError):  # the worker is closing
+            self._executor.submit(bool)  # wakes a thread that waits for work
+
+    def wait(self, seconds: float) -> bool:
+        """Say whether a thread has made way."""
+        return self._granted.wait(seconds)
+
+    def take_or_leave(self) -> bool:
+        """Take the place, and say so; where there is none yet do without it for good."""
+        with self._executor._rejoin_lock:
+            if not self._granted.is_set():
+                self._executor._rejoin_list.remove(self._entry)
+                return False
+        thread_state.proceed = True
+        return True

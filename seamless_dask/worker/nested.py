@@ -1,8 +1,8 @@
 """What a running command needs to ask for computations itself: a socket, and a connection file beside it.
 
 The socket stands for the daskserver's hashserver and jobserver both. It lies with the files of the run, so
-that a command without a network reaches it, and is gone when the command has ended. Tokens of the daskserver
-stay on this side: behind the socket one holds that is good for this run only.
+that a command without a network reaches it, and nobody answers when the command has ended. Tokens of the
+daskserver stay on this side: behind the socket one holds that is good for this run only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import json
 import os
 import secrets
 import select
+import shutil
 import socket
+import stat
 import sys
 import threading
 import time
@@ -20,6 +22,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.client.buffers import find_token
+from seamless_dask.execution.layout import GATEWAY
 from seamless_dask.services.connection import VERSION, Connection
 from seamless_dask.services.nested import OPERATION
 
@@ -32,9 +35,6 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from seamless_dask.context import Context
-
-DIRECTORY = "daskserver"
-"""Where the files lie, within the control directory of a run."""
 
 _BACKLOG = 64
 
@@ -54,6 +54,7 @@ class Gateways:
         self._worker, self._config = worker, context.config
         self._lock = threading.Lock()
         self._listening: dict[int, Gateway] = {}
+        self._places: dict[str, Place] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._hashserver: gateway.Hashserver | None = None
@@ -74,13 +75,8 @@ class Gateways:
                 return None
             loop = self._loop or self._start()
         assert self._hashserver is not None
-        os.makedirs(control, exist_ok=True)
-        made = Gateway(loop, self._ask, self._hashserver, (task, checksum))
-        try:
-            made.make(f"{control}/{DIRECTORY}", f"{inner}/{DIRECTORY}")
-        except BaseException:
-            made.close()
-            raise
+        place = self._place(f"{control}/{GATEWAY}", f"{inner}/{GATEWAY}")
+        made = Gateway(loop, self._ask, self._hashserver, (task, checksum), place)
         # the thread sleeps on, unless the command connects
         self._listening[made.fileno()] = made
         self._epoll.register(made.fileno(), select.EPOLLIN)
@@ -92,15 +88,39 @@ class Gateways:
         with suppress(OSError, ValueError):  # the thread may have ended
             self._epoll.unregister(made.fileno())
         made.close()
+        idle: Place | None = made.place
+        with self._lock:
+            if self._loop is not None:  # another thread may have the directory by now, and files of its own
+                idle = self._places.pop(made.place.directory, None)
+                self._places[made.place.directory] = made.place
+        if idle is not None:
+            idle.close()
 
     def close(self) -> None:
         """End the thread."""
         with self._lock:
             loop, self._loop, self._offered = self._loop, None, False
+            for place in self._places.values():
+                place.close()
+            self._places.clear()
         if loop is not None and self._thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             self._epoll.close()
+
+    def _place(self, directory: str, inner: str) -> Place:
+        """Return the files of a run; those of the one before, when its directory serves again."""
+        place = self._places.pop(directory, None)
+        if place is not None and place.inner == inner and place.renew():
+            return place
+        with self._lock:
+            gone = [other for other in self._places if not os.path.exists(other)]
+            left = [self._places.pop(other) for other in gone] + ([place] if place else [])
+        for other in left:
+            other.close()
+        shutil.rmtree(directory, ignore_errors=True)
+        os.makedirs(os.path.dirname(directory), exist_ok=True)
+        return Place(directory, inner)
 
     def _is_offered(self) -> bool:
         if self._offered is None:
@@ -141,13 +161,62 @@ class Gateways:
         return found
 
 
+class Place:
+    """A socket, and beside it a connection file and the token that opens it.
+
+    Parameters
+    ----------
+    directory, inner : str
+        Where they are, made here: as we see it and as the command does.
+    """
+
+    def __init__(self, directory: str, inner: str) -> None:
+        self.directory, self.inner = directory, inner
+        self.token = secrets.token_hex(32)
+        self._facts = _connection(inner)
+        os.mkdir(directory, 0o700)
+        _write(f"{directory}/token", _line(self.token))
+        _write(f"{directory}/connection.json", self._facts)
+        self.socket = socket.socket(socket.AF_UNIX)
+        try:
+            _listen(self.socket, directory, "socket")
+            self._number = os.lstat(f"{directory}/socket").st_ino
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def renew(self) -> bool:
+        """Change the token, for another run; False when the one before has touched anything."""
+        directory, token = self.directory, secrets.token_hex(32)
+        try:
+            state = os.lstat(f"{directory}/socket")
+            is_ours = stat.S_ISSOCK(state.st_mode) and state.st_ino == self._number
+            is_ours = is_ours and sorted(os.listdir(directory)) == ["connection.json", "socket", "token"]
+            if not is_ours or stat.S_IMODE(os.lstat(directory).st_mode) != 0o700:
+                return False
+            if not _holds(f"{directory}/connection.json", self._facts):
+                return False
+            if not _holds(f"{directory}/token", _line(self.token), _line(token)):
+                return False
+        except OSError:
+            return False
+        self.token = token
+        return True
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.socket.close()
+
+
 class Gateway:
-    """The socket of one run.
+    """What answers the command of one run.
 
     Attributes
     ----------
     waiting : bool
         Whether the command waits for something that it has asked for.
+    place : Place
+        Where it asks; outlives it.
     """
 
     def __init__(
@@ -156,30 +225,21 @@ class Gateway:
         ask: Callable[..., Any],
         hashserver: gateway.Hashserver,
         runs: tuple[str, str],
+        place: Place,
     ) -> None:
-        self.waiting = False
+        self.waiting, self.place = False, place
         self._loop, self._ask, self._hashserver = loop, ask, hashserver
         self._task, self._checksum = runs
-        self._token, self._run = secrets.token_hex(32), secrets.token_hex(8)
-        self._socket = socket.socket(socket.AF_UNIX)
+        self._token, self._run = place.token, secrets.token_hex(8)
         self._open: set[asyncio.Task[Any]] = set()
-        self.variables: dict[str, str] = {}
-
-    def make(self, directory: str, inner: str) -> None:
-        """Make the files, and begin to answer."""
-        os.mkdir(directory, 0o700)
-        _write(f"{directory}/token", f"read-write {self._token}\n")
-        _write(f"{directory}/connection.json", _connection(inner))
-        _listen(self._socket, directory, "socket")
-        self.variables = {"SEAMLESS_DASKSERVER": f"{inner}/connection.json"}
+        self.variables = {"SEAMLESS_DASKSERVER": f"{place.inner}/connection.json"}
 
     def fileno(self) -> int:
         """Return the descriptor of the socket."""
-        return self._socket.fileno()
+        return self.place.socket.fileno()
 
     def close(self) -> None:
         """Answer no more; the scheduler withdraws what is still asked for when the task has ended."""
-        self._socket.close()
         if self._open:
             with suppress(RuntimeError):  # the thread may have ended
                 self._loop.call_soon_threadsafe(self._end)
@@ -187,7 +247,7 @@ class Gateway:
     def accept(self) -> None:
         """Answer one who has connected; called in the thread that serves."""
         with suppress(OSError):  # gone already, or all of this is
-            connection = self._socket.accept()[0]
+            connection = self.place.socket.accept()[0]
             task = self._loop.create_task(self._answer(connection))
             self._open.add(task)
             task.add_done_callback(self._open.discard)
@@ -257,6 +317,26 @@ def _connection(inner: str) -> str:
         hashserver_token_file=token,
     )
     return json.dumps({"version": VERSION} | facts._asdict())
+
+
+def _line(token: str) -> str:
+    return f"read-write {token}\n"
+
+
+def _holds(path: str, text: str, instead: str | None = None) -> bool:
+    """Say whether a file of ours holds `text`; put another one of the same length in its place."""
+    flags = os.O_RDONLY if instead is None else os.O_RDWR
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        state = os.fstat(fd)
+        is_ours = state.st_mode == stat.S_IFREG | 0o600 and state.st_nlink == 1
+        if not is_ours or os.read(fd, len(text) + 1) != text.encode():
+            return False
+        if instead is not None:
+            os.pwrite(fd, instead.encode(), 0)
+    finally:
+        os.close(fd)
+    return True
 
 
 def _write(path: str, text: str) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hashserver.checksum import Checksum
+from hashserver.errors import HashserverError
 from seamless_dask.config import Config, load
 from seamless_dask.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from hashserver.storage.store import Store
+
+logger = logging.getLogger("distributed.worker")
 
 
 class Places(NamedTuple):
@@ -27,6 +35,8 @@ class Places(NamedTuple):
         Bound of the node cache in bytes.
     host : str or None
         The host on which those of them that are paths mean something; None: on all (a shared file system).
+    beacon : str or None
+        Checksum of a buffer that is in all stores: where it is not seen, something is not mounted.
     """
 
     stores: tuple[str, ...]
@@ -34,6 +44,7 @@ class Places(NamedTuple):
     isolation: str = "auto"
     node_cache_size: int = 20 << 30
     host: str | None = None
+    beacon: str | None = None
 
     @classmethod
     def of(cls, config: Config) -> Places:
@@ -73,3 +84,24 @@ class Places(NamedTuple):
                 " name it where the scheduler is started"
             )
         return config
+
+    def visible(self, store: Store) -> Store:
+        """Return those places of a store that this host really sees.
+
+        Where a shared file system is not mounted there is an empty directory: results would get lost in it.
+        """
+        stores = getattr(store, "stores", ())
+        if self.beacon is None or len(stores) < 2:
+            return store
+        from hashserver.storage.places import Places as Stores
+
+        seen = [place for place in stores if place.url.startswith("http") or self._is_seen(place)]
+        return Stores(seen) if seen else store
+
+    def _is_seen(self, place: Store) -> bool:
+        assert self.beacon is not None
+        with suppress(HashserverError):
+            if place.has([Checksum(self.beacon)])[0] >= 0:
+                return True
+        logger.warning("%s is not the scheduler's store here (is it mounted?): it is not used", place.url)
+        return False

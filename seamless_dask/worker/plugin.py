@@ -19,8 +19,9 @@ from seamless_dask.task import EXTENSION, PROTOCOL
 
 from . import claim, internals, stub
 from .counted import CountedStore
-from .equipment import TOPIC, DaskWorker
+from .equipment import DaskWorker
 from .metrics import Metrics
+from .watch import TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +53,7 @@ class Equipment(WorkerPlugin):
     def __init__(self, places: Places) -> None:
         self.places = places
         self._equipment: DaskWorker | None = None
+        self._end: asyncio.Task[None] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # by value: a worker without this package must be able to say so
@@ -62,12 +64,12 @@ class Equipment(WorkerPlugin):
     async def setup(self, worker: Worker) -> None:
         """Equip a worker, or say why that cannot be."""
         try:
-            context = await asyncio.to_thread(self._opened)
+            equipment = self._equipment = await asyncio.to_thread(self._equipped, worker)
         except Exception as error:  # whatever it is, tasks of others are none of our business
             self._refuse(worker, error)
             return
         employ_caretaker()
-        equipment = self._equipment = DaskWorker(worker, context)
+        self._end = asyncio.create_task(internals.let_go_at_exit(worker))
         worker.extensions[EXTENSION] = equipment
         worker.metrics[EXTENSION] = Metrics(equipment)
         claim.begin(worker)
@@ -94,14 +96,14 @@ class Equipment(WorkerPlugin):
         elif finish in ("released", "forgotten", "memory", "error"):
             self._equipment.forget(key)
 
-    def _opened(self) -> Context:
+    def _equipped(self, worker: Worker) -> DaskWorker:
         sweep(temporary_directory())  # what a killed worker has left running
         context = Context(self.places.config())
-        store = CountedStore(context.store)
+        store = CountedStore(self.places.visible(context.store))
         context.__dict__["store"] = store
         # opened here, by one thread
         _ = context.database, context.stat_cache, context.node_cache
-        return context
+        return DaskWorker(worker, context)
 
     @staticmethod
     def _refuse(worker: Worker, error: Exception) -> None:

@@ -9,8 +9,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hashserver.errors import HashserverError
-from seamless_dask.errors import SeamlessError
+from seamless_dask.further import ServerAndFiles
 from seamless_dask.transformation import parse
 
 if TYPE_CHECKING:
@@ -74,7 +73,8 @@ class Prefetch:
         self._context, self._small, self._waits = context, small, waits
         self._misses: dict[Checksum, float] = {}
         self._tasks: queue.SimpleQueue[tuple[str, Checksum] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="seamless-prefetch", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name="seamless-prefetch", daemon=True)
+        self._thread.start()
 
     def add(self, task: str, key: Checksum) -> None:
         """Fetch what a task needs that has come to wait here."""
@@ -89,16 +89,35 @@ class Prefetch:
         self._tasks.put(None)
 
     def _work(self) -> None:
-        while (first := self._tasks.get()) is not None:
-            waiting = [first]
-            with suppress(queue.Empty):
-                while (item := self._tasks.get_nowait()) is not None:
-                    waiting.append(item)
+        while waiting := self._next():
             keys = [key for task, key in waiting if self._waits(task)]
-            with suppress(HashserverError, SeamlessError, OSError):
-                documents = [parse(data) for data in self._fetch(keys)]
-                self._fetch([document.code for document in documents])
-                self._look_up(keys)
+            with suppress(Exception):  # the task that needs it meets it again, and is told
+                if keys and not self._in_one_request(keys):
+                    documents = [parse(data) for data in self._fetch(keys)]
+                    self._fetch([document.code for document in documents])
+                    asked = time.monotonic()
+                    self._remember(keys, set(self._context.database.lookup_many(keys)), asked)
+
+    def _in_one_request(self, keys: Sequence[Checksum]) -> bool:
+        """Ask for everything at once, if one server has it all."""
+        server = self._context.server
+        if server is None or isinstance(server, ServerAndFiles):
+            return False
+        asked = time.monotonic()
+        known, buffers = server.lookup_with_documents(keys, LARGEST)
+        for checksum, data in buffers.items():
+            self._small.put(checksum, data)
+        self._remember(keys, known, asked)
+        return True
+
+    def _next(self) -> list[tuple[str, Checksum]]:
+        """Wait for tasks, and return all that are there; none when it is over."""
+        waiting = [self._tasks.get()]
+        with suppress(queue.Empty):
+            while waiting[-1] is not None:
+                waiting.append(self._tasks.get_nowait())
+        found = [item for item in waiting if item is not None]
+        return found if len(found) == len(waiting) else []
 
     def _fetch(self, checksums: Sequence[Checksum]) -> list[bytes]:
         lacking = self._small.lacking(dict.fromkeys(checksums))
@@ -110,11 +129,9 @@ class Prefetch:
         kept = (self._small.get(checksum) for checksum in checksums)
         return [data for data in kept if data is not None]
 
-    def _look_up(self, keys: Sequence[Checksum]) -> None:
-        if keys:
-            asked = time.monotonic()
-            known = self._context.database.lookup_many(keys)
-            old = [key for key, when in list(self._misses.items()) if asked - when > MOMENT]
-            for key in old:
-                self._misses.pop(key, None)
-            self._misses.update((key, asked) for key in keys if key not in known)
+    def _remember(self, keys: Sequence[Checksum], known: set[Checksum], asked: float) -> None:
+        """Remember which keys have no result, as of a moment."""
+        old = [key for key, when in list(self._misses.items()) if asked - when > MOMENT]
+        for key in old:
+            self._misses.pop(key, None)
+        self._misses.update((key, asked) for key in keys if key not in known)

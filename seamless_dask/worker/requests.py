@@ -24,42 +24,59 @@ class Unanswered(SeamlessError):
     """The scheduler cannot be reached."""
 
 
-def ask(
-    worker: Worker, operation: str, arguments: dict[str, Any], wanted: Callable[[], bool] | None = None
-) -> dict[str, Any]:
-    """Ask the scheduler and wait for its answer.
+class Request:
+    """A question to the scheduler that is under way.
 
     Parameters
     ----------
+    worker : Worker
+        Of Dask.
     operation, arguments
-        Name of one of its handlers, and what it takes.
-    wanted
-        Asked now and then; when it says no the wait ends.
-
-    Returns
-    -------
-    dict
-        The answer; empty where there is none, or no such handler, of which the scheduler logs a warning.
-
-    Raises
-    ------
-    Unanswered
-        When there is no answer.
+        Name of one of the scheduler's handlers, and what it takes.
     """
-    future = asyncio.run_coroutine_threadsafe(
-        _asked(worker, operation, arguments), internals.event_loop(worker)
-    )
-    while True:
-        try:
-            answer: dict[str, Any] = future.result(LOOK)
-        except Late:
-            if future.done() or (wanted is not None and not wanted()):
-                future.cancel()
-                raise Unanswered(f"{operation}: no answer in time") from None
-            continue
-        except (OSError, RuntimeError, CancelledError) as error:  # a lost connection, a worker that closes
-            raise Unanswered(f"{operation}: {error}") from error
-        return answer
+
+    def __init__(self, worker: Worker, operation: str, arguments: dict[str, Any]) -> None:
+        self._operation = operation
+        self._future = asyncio.run_coroutine_threadsafe(
+            _asked(worker, operation, arguments), internals.event_loop(worker)
+        )
+
+    def wait(self, wanted: Callable[[], bool] | None = None) -> dict[str, Any]:
+        """Wait for the answer.
+
+        Parameters
+        ----------
+        wanted
+            Asked now and then; when it says no the wait ends.
+
+        Returns
+        -------
+        dict
+            The answer; empty where there is none, or no such handler, of which the scheduler logs a warning.
+
+        Raises
+        ------
+        Unanswered
+            When there is no answer.
+        """
+        while True:
+            try:
+                answer: dict[str, Any] = self._future.result(LOOK)
+            except Late:
+                if self._future.done() or (wanted is not None and not wanted()):
+                    self._future.cancel()
+                    raise Unanswered(f"{self._operation}: no answer in time") from None
+                continue
+            except (OSError, RuntimeError, CancelledError) as error:  # a lost connection, a closing worker
+                raise Unanswered(f"{self._operation}: {error}") from error
+            return answer
+
+
+def ask(
+    worker: Worker, operation: str, arguments: dict[str, Any], wanted: Callable[[], bool] | None = None
+) -> dict[str, Any]:
+    """Ask the scheduler and wait for its answer; see `Request`."""
+    return Request(worker, operation, arguments).wait(wanted)
 
 
 async def _asked(worker: Worker, operation: str, arguments: dict[str, Any]) -> Any:

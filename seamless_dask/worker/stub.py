@@ -16,17 +16,18 @@ def arrive(places: dict[str, Any], version: str, protocol: int) -> Any:
         from seamless_dask.task import PROTOCOL
         from seamless_dask.worker.places import Places
         from seamless_dask.worker.plugin import Equipment
-    except ImportError as error:
+
+        if protocol == PROTOCOL:
+            return Equipment(Places.from_json(places))
+    except Exception as error:  # whatever it is, the worker has other work to do
         return unequipped(
             f"it has no usable seamless-dask ({error}): install seamless-dask {version} there", version
         )
-    if protocol != PROTOCOL:
-        return unequipped(
-            f"it has seamless-dask {__version__}, which speaks protocol {PROTOCOL}, the scheduler {version}"
-            f" with protocol {protocol}: install the same version on both",
-            version,
-        )
-    return Equipment(Places.from_json(places))
+    return unequipped(
+        f"it has seamless-dask {__version__}, which speaks protocol {PROTOCOL}, the scheduler {version}"
+        f" with protocol {protocol}: install the same version on both",
+        version,
+    )
 
 
 def unequipped(reason: str, version: str) -> Any:

@@ -7,11 +7,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from distributed import Reschedule
+
 from seamless_dask.holding import exceeded
 from seamless_dask.supervisor import Stop, Usage
 
-from . import internals
-from .claim import step_aside
+from . import internals, slot
+from .requests import Request, Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from .nested import Gateway, Gateways
 
+TOPIC = "seamless"
 CLOSING_GRACE = 20.0
 """Seconds that a command may go on for when the scheduler is gone: what it gives is recorded."""
 
@@ -46,6 +49,8 @@ class Watch:
         Where its standard error is shown.
     gateways : Gateways
         How it can ask for computations itself.
+    own : bool
+        It is what the task is for, and not made on the way to that.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Watch:
         askers: Callable[[], Mapping[str, Options]],
         stderr: str | None,
         gateways: Gateways,
+        own: bool,
     ) -> None:
         self.key, self.checksum, self.stderr = key, checksum, stderr
         self._worker, self._askers = worker, askers
@@ -64,6 +70,8 @@ class Watch:
         self._closing_since: float | None = None
         self._gateways = gateways
         self._gateway: Gateway | None = None
+        self._beginning = {"action": "started" if own else "remaking", "key": key, "worker": worker.address}
+        self._word: Request | None = Request(worker, "log_event", {"topic": TOPIC, "msg": self._beginning})
 
     def poll(self, usage: Usage) -> Stop | None:
         """Say whether the command must end."""
@@ -71,7 +79,9 @@ class Watch:
         if stop := self.abandoned():
             return stop
         if self._gateway is not None and self._gateway.waiting:
-            step_aside()  # what it waits for may need this very thread
+            slot.step_aside()  # what it waits for may need this very thread
+        else:
+            slot.come_back()
         askers = self._askers()
         over = {name: reason for name, asker in askers.items() if (reason := exceeded(asker, usage))}
         if over and len(over) == len(askers):
@@ -98,6 +108,7 @@ class Watch:
 
     def close(self) -> None:
         """Let the command ask no more: it has ended."""
+        slot.settle()
         if self._gateway is not None:
             self._gateways.end(self._gateway)
             self._gateway = None
@@ -120,6 +131,21 @@ class Watch:
             "stderr_size": size,
         }
 
+    def begin(self) -> None:
+        """Return when the scheduler knows that the command begins, which may kill this worker at once.
+
+        The question was sent before the inputs were placed, so that nobody waits long for the answer.
+        """
+        word, self._word = self._word, None
+        if word is None:
+            return
+        try:
+            word.wait(lambda: self.abandoned() is None)
+        except Unanswered:
+            if self.abandoned() or not internals.has_scheduler(self._worker):
+                raise Reschedule from None
+            self._worker.log_event(TOPIC, self._beginning)
+
     def _fail(self, name: str, reason: str) -> None:
         event = {"action": "asker-failed", "key": self.key, "asker": name}
-        self._worker.log_event("seamless", event | {"message": f"{reason}, which only you had set"})
+        self._worker.log_event(TOPIC, event | {"message": f"{reason}, which only you had set"})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import dask
+import dask.bag
 import pytest
 
 from seamless_dask import Directory, File, Transformation, bash, collection
@@ -155,6 +158,47 @@ def test_an_optimised_or_visualised_one_is_the_same(lab: Any) -> None:
     assert isinstance(same, Transformation)
     assert same == tf
     assert same.compute(scheduler="sync").read_text() == "1\n"
+
+
+def test_a_pickled_one_is_the_same_elsewhere(lab: Any) -> None:
+    first = bash("echo 1", context=lab.context)
+    tf = bash("cat x in", {"x": first, "in": b"2\n"}, cpus=1, context=lab.context)
+    arrived = pickle.loads(pickle.dumps(tf))
+    assert (arrived, arrived.key, arrived.options) == (tf, tf.key, tf.options)
+    assert lab.context.store.has([tf.key, first.key]) != [-1, -1]
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).compute(scheduler='sync').read_text())"
+    words = [sys.executable, "-c", code]
+    found = subprocess.run(words, input=pickle.dumps(tf), capture_output=True, check=True)
+    assert found.stdout == b"1\n2\n\n"
+
+
+def test_a_long_chain_can_be_pickled(lab: Any) -> None:
+    tf = bash("echo 0", context=lab.context)
+    for number in range(1, 2000):
+        tf = bash(f"echo {number}", {"x": tf}, context=lab.context)
+    arrived = pickle.loads(pickle.dumps(tf))
+    assert len(arrived.__dask_graph__()) == 2000
+
+
+def test_a_fresh_one_keeps_its_name_in_pickles(lab: Any) -> None:
+    tf = bash("echo 1", fresh=True, context=lab.context)
+    assert pickle.loads(pickle.dumps(tf)) == tf
+
+
+def test_a_copy_is_the_thing_itself(lab: Any) -> None:
+    tf = bash("echo 1", context=lab.context)
+    assert copy.deepcopy([tf])[0] is copy.copy(tf) is tf
+
+
+def test_a_notebook_shows_name_and_code(lab: Any) -> None:
+    tf = bash("cat <in> out", context=lab.context)
+    assert tf._repr_html_() == f"<p>Transformation(cat-tf-{tf.key[:8]}…)</p><pre>cat &lt;in&gt; out</pre>"
+
+
+def test_bags_take_it_as_an_argument(lab: Any) -> None:
+    tf = bash("echo 1", context=lab.context)
+    bag = dask.bag.from_sequence([1, 2]).map(lambda number, file: (number, file.read_text()), file=tf)
+    assert bag.compute(scheduler="sync") == [(1, "1\n"), (2, "1\n")]
 
 
 def test_inside_delayed_it_stands_for_its_handle(lab: Any) -> None:

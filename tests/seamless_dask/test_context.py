@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from hashserver.checksum import hash_bytes
+from hashserver.client.results import DatabaseClient
 from hashserver.storage.local import LocalStore
 from hashserver.storage.places import Places
 from seamless_dask.config import load
 from seamless_dask.context import Context
+from seamless_dask.transformation import Value
+
+TF, X = hash_bytes(b"tf"), Value("file", hash_bytes(b"x"))
 
 
 def test_nothing_is_made_before_it_is_used(home: Path, tmp_path: Path) -> None:
@@ -103,3 +111,43 @@ def test_a_hashserver_that_has_moved_is_found_at_its_new_address(tmp_path: Path)
         assert context.config.stores == (str(tmp_path / "b"), now)
         assert context.config.hashserver == context.config.database == now
         assert context.database is not first
+
+
+def requests(context: Context) -> dict[str, int]:
+    """Return how many requests of each kind the server has answered."""
+    assert isinstance(context.database, DatabaseClient)
+    with context.database._transport.request("GET", "/metrics") as answer:
+        text = answer.read().decode()
+    found = re.findall(r'^hashserver_requests_total{route="(\w+)",.*} (\d+)$', text, re.MULTILINE)
+    return {route: int(count) for route, count in found if route != "metrics"}
+
+
+@pytest.mark.parametrize("more", [[], ["here"]])
+def test_a_result_and_its_small_buffers_are_one_request_to_the_server_that_keeps_both(
+    hashserver: dict[str, object], tmp_path: Path, more: list[str]
+) -> None:
+    options = hashserver | {"store": [hashserver["hashserver"], *more]}
+    with Context(load(options, str(tmp_path))) as context:
+        context.record(TF, X, {}, (), [b"x"])
+        assert requests(context) == {"result": 1}
+        assert context.store.get(X.checksum) == b"x"
+        assert context.database.get(TF) is not None
+
+
+def test_buffers_go_to_the_first_place_when_that_is_not_where_results_are(
+    hashserver: dict[str, object], tmp_path: Path
+) -> None:
+    options = hashserver | {"store": ["here", hashserver["hashserver"]]}
+    with Context(load(options, str(tmp_path))) as context:
+        context.record(TF, X, {}, (), [b"x"])
+        assert context.database.get(TF) is not None
+    assert LocalStore(tmp_path / "here").get(X.checksum) == b"x"
+    assert LocalStore(tmp_path / "store").has([X.checksum]) == [-1]
+
+
+def test_an_embedded_result_is_recorded_with_its_buffers(home: Path) -> None:
+    with Context() as context:
+        context.record(TF, X, {"wall": 1}, (), [b"x"])
+        found = context.database.get(TF)
+        assert found is not None
+        assert (found.record, context.store.get(found.checksum)) == ({"wall": 1}, b"x")

@@ -68,7 +68,9 @@ class Lab:
             "bash", self.context.store.put(code.encode()), result, inputs or {}, stdin, variables, shell_flags
         )
         chosen = Options(**({"isolation": "none"} | options))  # type: ignore[arg-type]
-        return run_bash(transformation, self.context, chosen, supervisor)
+        outcome = run_bash(transformation, self.context, chosen, supervisor)
+        self.context.store.put_many(outcome.buffers)
+        return outcome
 
     def bytes(self, outcome: Outcome) -> bytes:
         return self.context.store.get(outcome.value.checksum)

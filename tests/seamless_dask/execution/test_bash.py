@@ -134,7 +134,7 @@ def test_long_and_odd_code(lab: Lab, isolation: str) -> None:
 
     transformation = Description("bash", code, ResultSpec(stdout=True))
     outcome = run_bash(transformation, lab.context, Options(isolation=isolation))
-    assert lab.bytes(outcome) == b"\xff\xe9"
+    assert list(outcome.buffers) == [b"\xff\xe9"]
 
 
 def test_code_that_looks_like_an_option(lab: Lab, isolation: str) -> None:

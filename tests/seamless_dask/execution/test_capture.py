@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hashserver.checksum import hash_bytes
 from seamless_dask.errors import ComputationFailed, ResultMissing
-from seamless_dask.execution import placement
+from seamless_dask.execution import capture, placement
 from seamless_dask.transformation import ResultSpec
 
 if TYPE_CHECKING:
@@ -25,6 +26,23 @@ def test_directory(lab: Lab, isolation: str) -> None:
     assert outcome.value.format == "directory"
     assert lab.index(outcome.value) == {"a/b/c": b"1\n", "é": b"2\n"}
     assert len(outcome.members) == 2
+
+
+def test_what_is_small_is_left_to_whoever_records_the_result(lab: Lab) -> None:
+    spec = ResultSpec(stdout=True, paths=("out",))
+    outcome = lab.run("echo said; mkdir out; echo 1 > out/a", spec)
+    assert {b"said\n", b"1\n"} < set(outcome.buffers)
+    assert {hash_bytes(data) for data in outcome.buffers} == {outcome.value.checksum, *outcome.members}
+
+
+def test_what_is_large_is_stored_at_once(lab: Lab) -> None:
+    size = capture.ROOM + 1
+    outcome = lab.run(f"head -c {size} /dev/zero")
+    assert outcome.buffers == []
+    assert len(lab.bytes(outcome)) == size
+    outcome = lab.run(f"mkdir out; for i in 1 2; do head -c {capture.ROOM} /dev/zero > out/$i; done", OUT)
+    assert len(outcome.buffers) == 1  # the index
+    assert set(lab.index(outcome.value)) == {"1", "2"}
 
 
 def test_sidecars_that_a_command_writes_are_data(lab: Lab) -> None:

@@ -34,6 +34,9 @@ class Watch:
     def gateway(self, control: str, inner: str) -> dict[str, str]:
         return {}
 
+    def begin(self) -> None:
+        pass
+
     def poll(self, usage: Usage) -> Stop | None:
         self.peak = max(self.peak, usage.memory)
         if callable(self.condition) and self.condition(usage):
@@ -224,3 +227,17 @@ def test_processes_that_began_since_are_found_by_their_numbers() -> None:
         for sleeper in (before, after):
             sleeper.kill()
             sleeper.wait()
+
+
+class Refusing(Watch):
+    def begin(self) -> None:
+        time.sleep(0.3)  # its sandbox is there by now
+        raise Cancelled("nobody wants it")
+
+
+def test_a_command_that_may_not_begin_does_not(lab: Lab, isolation: str, tmp_path: Path) -> None:
+    told = tmp_path / "stderr"
+    with pytest.raises(Cancelled, match="nobody wants it"):
+        lab.run("echo ran >&2; sleep 987", supervisor=Refusing(stderr=str(told)), isolation=isolation)
+    assert not told.exists()
+    assert survivors("sleep 987") == []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from seamless_dask.execution import workdir
-from seamless_dask.execution.workdir import RunDirectory, depth_of, remove, sweep
+from seamless_dask.execution import layout, workdir
+from seamless_dask.execution.layout import depth_of, remove
+from seamless_dask.execution.workdir import RunDirectory, sweep
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +32,11 @@ def test_depth(names: list[str], depth: int) -> None:
 
 
 def test_nothing_leads_out() -> None:
-    layout = workdir.layout("name", "/base", 1)
-    assert layout.path("../x") == "/base/work/x"
+    found = layout.layout("name", "/base", 1)
+    assert found.path("../x") == "/base/work/x"
     for name in ("../../x", "/x", "a/../../../x"):
         with pytest.raises(ValueError, match="leads out"):
-            layout.path(name)
+            found.path(name)
 
 
 def test_private_and_removed(temporary: Path) -> None:
@@ -119,5 +121,93 @@ def test_a_run_outlives_the_caretaker_that_made_its_directory(
     temporary: Path, caretaker: Callable[[], None]
 ) -> None:
     with RunDirectory():
+        caretaker()
+    assert os.listdir(temporary) == []
+
+
+def annotate(path: str) -> None:
+    try:
+        os.setxattr(path, "user.note", b"mine")
+    except OSError as error:
+        pytest.skip(f"no extended attributes here: {error}")
+
+
+def run_and_desert(action: Callable[[layout.Layout], object] = lambda _: None) -> str:
+    with RunDirectory() as directory:
+        Path(directory.layout.stdout).write_text("said")
+        action(directory.layout)
+        directory.is_deserted = True
+    return directory.path
+
+
+def wait_for_one_more(temporary: Path, known: str) -> str:
+    """Return the directory that the caretaker has made ready in the place of `known`."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        names = os.listdir(temporary)
+        if len(names) == 1 and names[0] != os.path.basename(known):
+            with workdir.RunDirectory() as ready:
+                if not ready._is_made:
+                    continue
+                ready.is_deserted = True
+            return ready.path
+        time.sleep(0.01)
+    raise AssertionError("the caretaker has made none")
+
+
+def test_an_empty_directory_that_nobody_knows_serves_again(
+    temporary: Path, caretaker: Callable[[], None]
+) -> None:
+    ready = wait_for_one_more(temporary, run_and_desert())
+    assert run_and_desert() == ready
+    with RunDirectory() as directory:
+        assert directory.path == ready
+        assert sorted(os.listdir(ready)) == ["home", "tmp", "work"]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda found: Path(found.work, "left").touch(),
+        lambda found: Path(found.home, ".cache").mkdir(),
+        lambda found: os.chmod(found.tmp, 0o700),
+        lambda found: annotate(found.work),
+    ],
+)
+def test_one_that_is_not_as_before_serves_nobody(
+    temporary: Path, caretaker: Callable[[], None], action: Callable[[layout.Layout], object]
+) -> None:
+    ready = wait_for_one_more(temporary, run_and_desert())
+    assert run_and_desert(action) == ready
+    wait_for_one_more(temporary, ready)
+    assert not os.path.exists(ready)
+
+
+def test_a_gateway_may_stay_for_its_maker_and_nothing_else(
+    temporary: Path, caretaker: Callable[[], None]
+) -> None:
+    ready = wait_for_one_more(temporary, run_and_desert())
+    gateway = Path(ready, "control", layout.GATEWAY)
+    assert run_and_desert(lambda found: gateway.mkdir(parents=True)) == ready
+    assert gateway.exists()
+    assert run_and_desert(lambda found: Path(found.control, "prelude").touch()) == ready
+    assert sorted(os.listdir(ready)) == ["home", "tmp", "work"]
+
+
+def test_one_that_a_process_may_know_serves_nobody(temporary: Path, caretaker: Callable[[], None]) -> None:
+    ready = wait_for_one_more(temporary, run_and_desert())
+    with RunDirectory() as directory:
+        assert directory.path == ready
+        Path(directory.layout.stdout).touch()
+    wait_for_one_more(temporary, ready)
+    assert not os.path.exists(ready)
+
+
+def test_a_caretaker_that_is_dismissed_leaves_no_directory_that_could_serve_again(
+    temporary: Path, caretaker: Callable[[], None]
+) -> None:
+    wait_for_one_more(temporary, run_and_desert())
+    with RunDirectory() as directory:
+        directory.is_deserted = True
         caretaker()
     assert os.listdir(temporary) == []

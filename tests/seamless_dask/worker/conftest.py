@@ -71,7 +71,7 @@ class Cluster:
     def __init__(self, directory: Path, plugin: bool = True, **options: Any) -> None:
         self.directory = directory
         self.hashserver = Hashserver(directory)
-        environment = {
+        self.environment = environment = {
             "SEAMLESS_CACHE": str(directory / "cache"),
             "SEAMLESS_TOKEN_FILE": self.hashserver.token_file,
             "SEAMLESS_ISOLATION": "none",

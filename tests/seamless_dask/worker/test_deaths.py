@@ -14,8 +14,8 @@ import pytest
 from distributed import Client, fire_and_forget
 
 from hashserver.errors import ServiceUnavailable
-from seamless_dask import api
-from seamless_dask.errors import ComputationFailed
+from seamless_dask import File, api
+from seamless_dask.errors import ComputationFailed, WorkerLost
 from seamless_dask.worker.places import Places
 from seamless_dask.worker.plugin import Equipment
 
@@ -42,6 +42,70 @@ def test_a_killed_worker_costs_one_try_of_what_it_ran(own_cluster: Any, gate: An
     gate.open()
     assert own_cluster.text(future.result().value) == "survived\n"
     assert own_cluster.context.database.failures(tf.key) == []
+
+
+def slow_down(cluster: Any) -> None:
+    """Word that a command begins takes a while from now on."""
+
+    def be_slow() -> None:
+        import asyncio
+
+        from seamless_dask.worker import internals
+
+        call = internals.call_scheduler
+
+        async def slowly(worker: Any, operation: str, arguments: Any) -> Any:
+            if operation == "log_event":
+                await asyncio.sleep(0.3)
+            return await call(worker, operation, arguments)
+
+        internals.call_scheduler = slowly
+
+    cluster.client.run(be_slow)
+
+
+def test_a_command_that_kills_its_worker_at_once_is_given_up(own_cluster: Any, tmp_path: Path) -> None:
+    slow_down(own_cluster)
+    log = tmp_path / "log"
+    tf = own_cluster.bash(f"echo ran >> {log}; kill -9 $PPID", retries=0)  # its parent is the worker
+    with pytest.raises(WorkerLost, match=r"given up after one attempt: .*killed"):
+        own_cluster.client.compute(tf).result()
+    assert log.read_text() == "ran\n"
+
+
+def test_so_is_one_that_does_it_on_the_way_to_another(own_cluster: Any) -> None:
+    log = own_cluster.directory / "log"
+    value = own_cluster.run(own_cluster.bash(f"echo ran >> {log}; [ $(wc -l < {log}) = 1 ] || kill -9 $PPID"))
+    own_cluster.context.store.delete(value.checksum)
+    slow_down(own_cluster)
+    tf = own_cluster.bash("cat x", {"x": File(checksum=value.checksum)}, retries=0)
+    with pytest.raises(WorkerLost, match="given up after one attempt"):
+        own_cluster.client.compute(tf).result()
+    assert log.read_text() == "ran\n" * 2
+
+
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+def test_commands_die_with_a_worker_that_is_killed(
+    own_cluster: Any, processes: list[subprocess.Popen[Any]], isolation: str
+) -> None:
+    seconds = f"7{os.getpid()}{isolation == 'none':d}"
+    with mixed_in(own_cluster.environment):
+        start(processes, WORKER, own_cluster.local.scheduler_address, "--no-nanny", "--no-dashboard",
+              "--resources", "alone=1", "--local-directory", str(own_cluster.directory))  # fmt: skip
+    code = f"setsid sleep {seconds} & (sleep {seconds}; true) & env -i sleep {seconds} & sleep {seconds}"
+    tf = own_cluster.bash(code, retries=0, isolation=isolation, resources={"alone": 1})
+
+    def sleepers() -> list[int]:
+        found = subprocess.run(["pgrep", "-xf", f"sleep {seconds}"], capture_output=True, text=True)
+        return [int(word) for word in found.stdout.split()]
+
+    own_cluster.client.wait_for_workers(3)
+    future = own_cluster.client.compute(tf)
+    wait_until(lambda: len(sleepers()) == 4)
+    processes[0].kill()
+    wait_until(lambda: not sleepers())
+    with pytest.raises(WorkerLost):
+        future.result()
 
 
 def test_a_worker_that_closes_kills_its_command(own_cluster: Any, gate: Any) -> None:
@@ -154,6 +218,33 @@ def test_a_command_outlives_the_scheduler_and_its_result_is_recorded(
     gate.open()
     wait_until(lambda: own_cluster.context.database.get(tf.key))
     processes[1].wait(60)
+
+
+CANCELLED_IN_MID_CLOSE = """
+import asyncio
+from distributed import Scheduler, Worker, WorkerPlugin
+from seamless_dask.worker.internals import let_go_at_exit
+
+class Slow(WorkerPlugin):
+    async def teardown(self, worker):
+        await asyncio.Event().wait()
+
+async def main():
+    scheduler = await Scheduler(port=0, dashboard_address=":0", host="127.0.0.1")
+    worker = await Worker(scheduler.address, plugins=[Slow()])
+    kept = asyncio.create_task(let_go_at_exit(worker)), asyncio.create_task(worker.close())
+    while worker.status.name != "closing":
+        await asyncio.sleep(0)
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_ends_whose_worker_was_closing_already(tmp_path: Path) -> None:
+    """As when a worker is told to end at the moment at which its scheduler goes."""
+    done = subprocess.run([sys.executable, "-c", CANCELLED_IN_MID_CLOSE], cwd=tmp_path, timeout=100,
+                          stderr=subprocess.DEVNULL)  # fmt: skip
+    assert done.returncode == 0
 
 
 def test_a_worker_without_this_package_is_told_and_does_other_work(

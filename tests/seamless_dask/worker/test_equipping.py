@@ -28,8 +28,8 @@ def test_the_plugin_travels_as_places_and_text() -> None:
     assert arrived.places == PLACES
 
 
-def test_another_protocol_is_told_with_both_versions() -> None:
-    arrived = stub.arrive(PLACES.to_json(), "9.9", PROTOCOL + 1)
+def reason(arrived: Any) -> str:
+    """What a worker tells that nothing of ours can run on."""
     events: list[Any] = []
 
     class Worker:
@@ -41,9 +41,19 @@ def test_another_protocol_is_told_with_both_versions() -> None:
     arrived.setup(Worker())
     [(topic, action, message)] = events
     assert (topic, action) == ("seamless", "unequipped")
+    return str(message)
+
+
+def test_another_protocol_is_told_with_both_versions() -> None:
+    message = reason(stub.arrive(PLACES.to_json(), "9.9", PROTOCOL + 1))
     assert (
         f"it has seamless-dask {__version__}, which speaks protocol {PROTOCOL}, the scheduler 9.9" in message
     )
+
+
+def test_what_another_version_says_beyond_that_costs_nobody_the_worker() -> None:
+    message = reason(stub.arrive(PLACES.to_json() | {"news": 1}, "9.9", PROTOCOL))
+    assert "install seamless-dask 9.9 there" in message
 
 
 def test_on_the_same_host_paths_hold() -> None:

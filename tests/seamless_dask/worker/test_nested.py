@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +24,8 @@ from hashserver.auth import read_token_file
 from hashserver.client.transport import Transport
 from seamless_dask.services import connection
 
-from .conftest import wait_until
+from ..execution.test_image import APPTAINER
+from .conftest import Cluster, wait_until
 
 COMMAND = str(Path(sys.executable).parent / "seamless")
 PROGRAM = """\
@@ -160,6 +162,29 @@ def test_two_commands_that_wait_for_each_other_are_refused(site: Site) -> None:
     assert "a command cannot wait for itself" in told
 
 
+def test_one_that_turns_out_to_wait_for_itself_is_refused(plain: Site, gate: Any) -> None:
+    """By its key it is another one, until the result is known that it refers to."""
+    (plain.directory / "work" / "x.txt").write_text("abc\n")
+    made = shlex.join(["seamless-run", "-d", "-c", f"{gate.code}; echo abc > x.txt", "--capture", "x.txt"])
+    code = f'mkdir sub; cd sub; {made} >&2; seamless-run -c "$SELF"; cat x.txt'
+    outer = plain.start("run", "--metavar", f"SELF={code}", "-c", code)
+    wait_until(lambda: len(jobs(plain)) == 3)
+    gate.open()
+    _, told = outer.communicate(timeout=100)
+    assert outer.returncode == 2, told
+    assert "a command cannot wait for itself" in told
+
+
+def test_a_command_in_an_image_reaches_the_daskserver_too(plain: Site) -> None:
+    image, program = plain.directory / "image", plain.directory / "prefix/bin/apptainer"
+    (image / "bin").mkdir(parents=True)
+    (image / "bin" / "seamless-run").symlink_to(plain.directory / "prefix/bin/seamless-run")
+    program.write_text(APPTAINER)
+    program.chmod(0o755)
+    code = f"echo in $IMAGE; {nested('-c', 'echo beside ${IMAGE:-it}')}"
+    assert plain.run("--image", str(image), "-c", code) == f"in {image}\nbeside it\n"
+
+
 def test_what_only_the_waiting_one_has_is_refused(site: Site) -> None:
     inner = nested("--resource", "memory=1", "--cpus", "1", "-c", "echo needs a processor")
     told = site.run("--cpus", "1", "-c", inner, status=2)
@@ -265,3 +290,68 @@ def test_what_is_asked_for_goes_before_more_that_would_wait(plain: Site, gate: A
     running = [lines[:count].count("outer") - lines[:count].count("inner") for count in range(len(lines))]
     assert len(lines) == 6
     assert max(running) < 3
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler with our plugin, and no daskserver; one worker with one thread."""
+    directory = tmp_path / "bare"
+    directory.mkdir()
+    cluster = Cluster(directory, n_workers=1)
+    yield cluster
+    cluster.close()
+
+
+def test_a_bare_scheduler_serves_commands_too(bare: Cluster) -> None:
+    tf = bare.bash(f"{COMMAND} run -c 'date +%s.%N'")
+    printed = bare.text(bare.run(tf))
+    again = bare.bash("date +%s.%N")
+    assert bare.text(bare.run(again)) == printed
+
+
+def test_a_command_that_has_waited_takes_its_thread_back(bare: Cluster, gate: Any, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    first = bare.bash(f"{COMMAND} run -c 'echo inner' >> {log}; {gate.code}; echo first >> {log}")
+    second = bare.bash(f"echo second >> {log}")
+
+    def threads() -> int:
+        return sum("Dask-Default" in thread.name for thread in threading.enumerate())
+
+    futures = [bare.client.compute(first)]
+    gate.wait()
+    wait_until(lambda: set(bare.client.run(threads).values()) == {1})
+    futures.append(bare.client.compute(second))
+    [key] = second.__dask_keys__()
+
+    def state(dask_worker: Any) -> str | None:
+        task = dask_worker.state.tasks.get(key)
+        return None if task is None else str(task.state)
+
+    wait_until(lambda: "executing" in bare.client.run(state).values())
+    gate.open()
+    for future in futures:
+        future.result()
+    assert log.read_text().split() == ["inner", "first", "second"]
+
+
+@pytest.mark.parametrize(
+    "misdeed",
+    [
+        "true",
+        "rm token",
+        "chmod 644 token",
+        "echo more >> connection.json",
+        "touch more",
+        "rm socket; touch socket",
+        "ln connection.json ../more",
+    ],
+)
+def test_what_one_command_leaves_of_its_way_in_never_reaches_the_next(bare: Cluster, misdeed: str) -> None:
+    there = 'cd "${SEAMLESS_DASKSERVER%/*}"'
+    seen = []
+    for number in range(3):
+        tf = bare.bash(f"({there}; cat token; ls); {COMMAND} run -c 'echo {number}'; {there}; {misdeed}")
+        own, *rest = bare.text(bare.run(tf)).splitlines()
+        assert rest == ["connection.json", "socket", "token", str(number)]
+        seen.append(own)
+    assert len(set(seen)) == 3

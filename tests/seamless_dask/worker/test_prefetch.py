@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any
 
 from hashserver.checksum import Checksum, hash_bytes
+from hashserver.client.results import DatabaseClient
+from seamless_dask.config import load
+from seamless_dask.context import Context
+from seamless_dask.transformation import Description, ResultSpec
 from seamless_dask.worker import prefetch
 from seamless_dask.worker.counted import CountedStore
 from seamless_dask.worker.prefetch import Prefetch, Small
@@ -27,6 +33,28 @@ def test_documents_and_code_are_at_hand_and_misses_known_for_a_moment(lab: Any, 
     fetching.close()
 
 
+def test_one_request_does_where_one_server_has_it_all(hashserver: dict[str, object], tmp_path: Path) -> None:
+    with Context(load(hashserver, str(tmp_path))) as context:
+        codes = [context.store.put(f"echo {number}".encode()) for number in range(3)]
+        tasks = [Description("bash", code, ResultSpec(stdout=True)).canonical() for code in codes]
+        keys = [context.store.put(task) for task in tasks]
+        context.database.put(keys[2], "file", keys[2])
+        assert isinstance(context.database, DatabaseClient)
+        small = Small()
+        fetching = Prefetch(context, small, lambda task: True)
+        fetching.add("absent", Checksum("1" * 64))
+        fetching.add("no document", codes[0])
+        for key in keys:
+            fetching.add("waits", key)
+        wait_until(lambda: keys[1] in fetching._misses)
+        assert small.lacking([*keys, *codes]) == [keys[2], codes[2]]
+        assert [fetching.is_unknown(key) for key in keys] == [True, True, False]
+        fetching.close()
+        text = context.database._transport.request("GET", "/metrics").read().decode()
+        assert 'route="buffer",' not in text.replace('route="buffer",status="201"', "")
+        assert 'route="pack"' not in text
+
+
 def test_what_cannot_be_fetched_is_left_to_the_task(lab: Any) -> None:
     small = Small()
     fetching = Prefetch(lab.context, small, lambda task: True)
@@ -37,6 +65,19 @@ def test_what_cannot_be_fetched_is_left_to_the_task(lab: Any) -> None:
     wait_until(lambda: not small.lacking([good]))
     assert not fetching.is_unknown(Checksum("1" * 64))
     fetching.close()
+
+
+def test_it_ends_though_something_waits(lab: Any) -> None:
+    keys = [lab.store(f"echo {number}") for number in range(3)]
+    busy = threading.Event()
+    fetching = Prefetch(lab.context, Small(), lambda task: busy.wait(60))
+    for key in keys[:2]:
+        fetching.add("waits", key)
+    fetching.add("last", keys[2])
+    fetching.close()
+    busy.set()
+    fetching._thread.join(60)
+    assert not fetching._thread.is_alive()
 
 
 def test_small_buffers_are_kept_within_bounds(monkeypatch: Any) -> None:

@@ -128,6 +128,21 @@ def test_a_limit_of_one_asker_fails_only_that_one(cluster: Any, gate: Any) -> No
     assert future.result().value.format == "file"
 
 
+def test_who_asks_for_a_task_that_is_gone_is_not_kept(cluster: Any) -> None:
+    tf = cluster.bash("echo # gone")
+    cluster.run(tf)
+    [key], worker = tf.__dask_keys__(), cluster.where(tf)
+    known = lambda dask_worker: key in dask_worker.state.tasks  # noqa: E731
+    wait_until(lambda: not any(cluster.client.run(known).values()))
+
+    async def tell(dask_scheduler: Any) -> Any:
+        return await dask_scheduler.rpc(worker).seamless_askers(key=key, askers={"late": "{}"})
+
+    cluster.client.run_on_scheduler(tell)
+    kept = lambda dask_worker: list(dask_worker.extensions["seamless"]._askers)  # noqa: E731
+    assert set(map(tuple, cluster.client.run(kept).values())) == {()}
+
+
 def test_bytes_that_are_gone_are_made_again(cluster: Any) -> None:
     first = cluster.bash("echo lost")
     value = cluster.run(first)
@@ -162,6 +177,21 @@ def test_workers_tell_what_they_hold(cluster: Any, gate: Any) -> None:
     assert job["key"] == tf.__dask_keys__()[0]
     gate.open()
     future.result()
+
+
+def test_one_that_is_published_is_found_by_others(cluster: Any) -> None:
+    cluster.client.publish_dataset(cluster.bash("echo published"), name="ours")
+    with Client(cluster.local) as other:
+        found = other.get_dataset("ours")
+        assert cluster.text(other.compute(found).result().value) == "published\n"
+    cluster.client.unpublish_dataset("ours")
+
+
+def test_a_function_on_a_worker_gets_it_with_the_places_of_the_worker(cluster: Any) -> None:
+    def stores(tf: Any) -> Any:
+        return tf.context.config.stores
+
+    assert cluster.client.submit(stores, cluster.bash("echo sent")).result() == cluster.config.stores
 
 
 def test_a_task_finds_the_worker_with_what_it_asks_for(cluster: Any) -> None:
