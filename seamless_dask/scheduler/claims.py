@@ -65,6 +65,7 @@ class Claims:
         self._tasks: dict[str, str] = {}
         self._claims: dict[str, Claim] = {}
         self._waiting: dict[str, list[asyncio.Future[Value | None]]] = {}
+        self._wanted: dict[str, str] = {}
 
     def holder(self, checksum: str, task: str) -> str | None:
         """Return who else runs a transformation, as text for people; None: nobody."""
@@ -75,6 +76,10 @@ class Claims:
         if claim is not None and not claim.is_of(task):
             return f"a task on {claim.worker}"
         return None
+
+    def wanted_by(self, task: str) -> str | None:
+        """Return the transformation that a task claims and has not got yet."""
+        return self._wanted.get(task)
 
     def begin(self, checksum: str, task: str) -> None:
         """Note that a worker has been given a task."""
@@ -107,6 +112,8 @@ class Claims:
             ``value``. ``wait``: ask again.
         """
         claim = Claim(checksum, key, worker, task)
+        if task is not None:
+            self._wanted[task] = checksum
         try:
             async with asyncio.timeout(PATIENCE):
                 while not self._take(checksum, claim):
@@ -114,12 +121,19 @@ class Claims:
                         return {"status": "known", "value": list(value)}
         except TimeoutError:
             return {"status": "wait"}
+        finally:
+            self._wanted.pop(task or "", None)
         return {"status": "yours"}
 
-    async def release(self, checksum: str, key: str, value: list[str] | None = None) -> None:
-        """Take a claim back; `value` is what came of it, if the worker says so."""
+    async def release(
+        self, checksum: str, key: str, value: list[str] | None = None, worker: str | None = None
+    ) -> None:
+        """Take a claim back; `value` is what came of it, if the worker says so.
+
+        It may be another worker's by now, where the task was taken from the one that lets go.
+        """
         claim = self._claims.get(checksum)
-        if claim is not None and claim.key == key:
+        if claim is not None and claim.key == key and worker in (None, claim.worker):
             del self._claims[checksum]
             self._wake(checksum, None if value is None else _value(value))
 

@@ -11,10 +11,8 @@ Everything here only saves dispatches: what cannot be found out goes to a worker
 from __future__ import annotations
 
 import asyncio
-import logging
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
 from hashserver.errors import HashserverError
@@ -22,29 +20,17 @@ from hashserver.errors import HashserverError
 from . import internals
 from .claims import Claims
 from .recovery import is_ours
-from .resolution import Resolved, Resolver
+from .steps import Steps, step_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from ..context import Context
     from ..transformation import Value
+    from .holder import Holder
     from .recovery import Recovery
-
-    Find = Callable[[Sequence[Checksum]], Awaitable[Mapping[Checksum, tuple[Checksum, Value]]]]
-
-PAUSE = 30.0
-"""Seconds for which a store that did not answer is not asked again."""
-
-log = logging.getLogger("distributed.scheduler.seamless")
-
-
-class Step(NamedTuple):
-    """A task of ours that Dask would dispatch now; `upstream` is empty unless it is deferred."""
-
-    task: str
-    key: Checksum
-    upstream: tuple[tuple[Checksum, Value], ...]
+    from .resolution import Resolved
+    from .steps import Find, Known, Step
 
 
 class Cutoff:
@@ -58,14 +44,19 @@ class Cutoff:
         Whose store has the documents, and whose database keeps what is found out.
     find
         Looks up many keys at once; misses on failure.
-    known
-        Values of tasks that no worker holds, by key: handles.
-    finish
-        Answers a transition from ``waiting`` by completing the task with a value, held by no worker.
+    holder
+        Holds what no worker does.
     recovery
         Asked first: a task may have been lost too often.
     timeout
         Seconds after which a store has not answered.
+
+    Attributes
+    ----------
+    cut : int
+        Steps that turned out to be known once their inputs were.
+    late : int
+        Transformations that were waiting for another run of the same, which has ended.
     """
 
     def __init__(
@@ -73,30 +64,24 @@ class Cutoff:
         scheduler: Any,
         context: Context,
         find: Find,
-        known: dict[Any, Any],
-        finish: Callable[[Any, Value], Any],
+        holder: Holder,
         recovery: Recovery,
         timeout: float = 10.0,
     ) -> None:
         self.scheduler, self.recovery = scheduler, recovery
-        self._context, self._find, self._known, self._finish = context, find, known, finish
-        self._timeout = timeout
-        self._threads = ThreadPoolExecutor(2, "seamless-cutoff")
-        self._resolver = Resolver(context)
+        self._holder = holder
+        self.lookups = Steps(scheduler, context, find, self._settle, timeout)
         self._found: dict[str, tuple[Step, Value]] = {}
         self._held: dict[str, str] = {}
         self._steps: dict[str, tuple[Step, Resolved | None]] = {}
-        self._asked: dict[str, tuple[Step, Resolved | None]] = {}
-        self._asked_this_turn: list[tuple[Step, Resolved | None]] = []
         self._sharing: dict[str, set[str]] = {}
-        self._background: set[asyncio.Task[Any]] = set()
-        self._silent_until = 0.0
-        self.cut = 0
+        self.cut = self.late = 0
         self.claims = Claims(self._is_on, recovery.has_begun, self._withdraw, self._other_ended)
 
     def start(self) -> None:
         """Take part in the scheduler's decisions."""
         internals.intercept(self.scheduler, "waiting", "processing", self._dispatch)
+        internals.allow_holding(self.scheduler, self._held)
         for state in ("queued", "no-worker"):
             internals.intercept(self.scheduler, state, "processing", self._late_dispatch)
         self.scheduler.handlers["seamless_claim"] = self.claims.claim
@@ -107,13 +92,15 @@ class Cutoff:
         for name in ("seamless_claim", "seamless_release"):
             self.scheduler.handlers.pop(name, None)
         self.claims.close()
-        for running in self._background:
-            running.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.lookups.close()
 
     def held(self, key: Any) -> str | None:
         """Return why a task is kept back; None: it is not."""
         return self._held.get(key)
+
+    def runs(self, key: str) -> set[str]:
+        """Return the checksums of what a task of ours runs or is to run, as far as they are known."""
+        return {name for name in (self._identity(key), self.claims.wanted_by(key)) if name is not None}
 
     # ------------------------------------------------------------------ what happens
 
@@ -128,8 +115,7 @@ class Cutoff:
             if found is not None and found.upstream:
                 with suppress(HashserverError):  # the worker says what is wrong
                     wanted |= dict.fromkeys(map(Checksum, (found.key, *found.upstream)))
-        if wanted and not self._store_is_silent():
-            self._run(self._fetch(list(wanted)))
+        self.lookups.expect(wanted)
 
     def transition(self, key: str, start: str, finish: str) -> None:
         """Hear that a task of ours has changed its state."""
@@ -152,13 +138,18 @@ class Cutoff:
 
     def _forget(self, key: str) -> None:
         """Forget a task that is over."""
-        if (identity := self._identity(key)) is not None:
-            sharing = self._sharing.get(identity, set())
-            sharing.discard(key)
-            if not sharing:
-                self._sharing.pop(identity, None)
-        for memory in (self._steps, self._asked, self._found):
-            memory.pop(key, None)
+        self._unshare(key)
+        self._steps.pop(key, None)
+        self._found.pop(key, None)
+        self.lookups.forget(key)
+
+    def _unshare(self, key: str) -> None:
+        """Forget which transformation a task would run."""
+        identity = self._identity(key)
+        if identity in self._sharing:
+            self._sharing[identity].discard(key)
+            if not self._sharing[identity]:
+                del self._sharing[identity]
 
     def _identity(self, key: str) -> str | None:
         """Return the checksum of the transformation that a task runs, as far as it is known here.
@@ -177,14 +168,16 @@ class Cutoff:
         if is_ours(ts.key):
             internals.never_suspect(ts)
             if (value := self._take_found(ts)) is not None:
-                self.cut += 1
-                return self._finish(ts, value)
+                return self._holder.finish(ts, value)
             if (error := self.recovery.verdict(ts)) is not None:
-                return internals.give_up(ts, error)
+                if not self.recovery.awaits(ts.key):
+                    return internals.give_up(ts, error)
+                self._held[ts.key] = "lost, and the queue is asked how"
+                return {}, {}, {}
             if self._is_held(ts):
                 return {}, {}, {}
             self._held.pop(ts.key, None)
-        freed = internals.inline(ts, self._known)
+        freed = internals.inline(ts, self._holder.values)
         if self.recovery.is_to_queue(ts):
             return {ts.key: "queued", **freed}, {}, {}
         recommendations, to_clients, to_workers = self._given(ts, go)
@@ -213,13 +206,13 @@ class Cutoff:
     def _take_found(self, ts: Any) -> Value | None:
         """Return what was found out about a task, if it is about what the task is now."""
         step, value = self._found.pop(ts.key, (None, None))
-        return value if value is not None and step == self._step(ts) else None
+        return value if value is not None and step == step_of(ts, self._value) else None
 
     def _is_held(self, ts: Any) -> bool:
         """Keep a task back that is to be looked up first, or that runs under another name."""
-        if ts.key in self._asked:
+        if ts.key in self.lookups:
             return True
-        step = self._step(ts)
+        step = step_of(ts, self._value)
         if step is None:
             return False
         before, resolved = self._steps.get(ts.key, (None, None))
@@ -234,87 +227,34 @@ class Cutoff:
             self._held[ts.key] = f"waiting for {other}, which runs the same"
         return other is not None
 
-    def _step(self, ts: Any) -> Step | None:
-        """Return what a task is about; None if that cannot be told, and for one that is to run anyway."""
-        found = internals.arguments(ts)
-        if found is None or ts.key[-64:] != found.key:
-            return None
-        try:
-            upstream = []
-            for name, argument in zip(found.upstream, found.values, strict=True):
-                value = internals.value_of(argument) or self._value(argument)
-                if value is None:
-                    return None
-                upstream.append((Checksum(name), value))
-            return Step(ts.key, Checksum(found.key), tuple(upstream))
-        except (HashserverError, AttributeError, TypeError, ValueError):
-            return None  # not what our collections make: the worker says what is wrong
-
     def _value(self, reference: Any) -> Value | None:
         """Return the value of another task."""
-        if (handle := self._known.get(reference.key)) is not None:
-            value: Value = handle.value
-            return value
+        if (handle := self._holder.values.get(reference.key)) is not None:
+            return handle.value
         ts = self.scheduler.tasks.get(reference.key)
         return None if ts is None else internals.reported_value(ts)
 
     # ------------------------------------------------------------------ looking up
 
     def _ask(self, step: Step, resolved: Resolved | None) -> None:
-        """Look a task up, together with all others of this turn of the loop."""
-        if not self._asked_this_turn:
-            asyncio.get_running_loop().call_soon(self._ask_all)
-        self._asked_this_turn.append((step, resolved))
-        self._asked[step.task] = step, resolved
+        """Keep a task back until it is looked up."""
         self._held[step.task] = "looking up"
+        self.lookups.ask(step, resolved)
 
-    def _ask_all(self) -> None:
-        asked, self._asked_this_turn = self._asked_this_turn, []
-        self._run(self._look_up(asked))
-
-    async def _look_up(self, asked: list[tuple[Step, Resolved | None]]) -> None:
-        resolved: dict[str, Resolved] = {}
-        found: Mapping[Checksum, tuple[Checksum, Value]] = {}
-        try:
-            with internals.activity(self.scheduler):
-                resolved = await self._resolve(asked)
-                names = [
-                    resolved[step.task].checksum if step.task in resolved else step.key for step, _ in asked
-                ]
-                found = await self._find(list(dict.fromkeys(names)))
-        except Exception:
-            log.exception("a look-up failed; its tasks go to workers")
-        self._settle([step for step, _ in asked], resolved, found)
-
-    async def _resolve(self, asked: list[tuple[Step, Resolved | None]]) -> dict[str, Resolved]:
-        """Resolve what is not resolved yet; what cannot be is left out."""
-        resolved = {step.task: known for step, known in asked if known is not None}
-        open_ = [step for step, known in asked if known is None and step.upstream]
-        if open_ and not self._store_is_silent():
-            pairs = [(step.key, dict(step.upstream)) for step in open_]
-            answers = await self._in_thread(lambda: self._resolver.resolve(pairs))
-            resolved |= {
-                step.task: answer for step, answer in zip(open_, answers or (), strict=False) if answer
-            }
-        return resolved
-
-    def _settle(
-        self,
-        steps: list[Step],
-        resolved: dict[str, Resolved],
-        found: Mapping[Checksum, tuple[Checksum, Value]],
-    ) -> None:
+    def _settle(self, steps: list[Step], resolved: dict[str, Resolved], found: Known) -> None:
         """Have all of them dispatched or completed, in the order of their priorities."""
         ready = []
         for step in steps:
-            self._asked.pop(step.task, None)
             ts = self.scheduler.tasks.get(step.task)
             if ts is None or not internals.is_ready(ts):
                 continue
             mine = resolved.get(step.task)
+            self._unshare(step.task)
             self._steps[step.task] = step, mine
             if (hit := found.get(mine.checksum if mine else step.key)) is not None:
                 self._late_hit(step, mine, hit[1])
+                self.cut += bool(step.upstream)
+                self.late += not step.upstream
             ready.append(step.task)
         self.scheduler.transitions(internals.in_order(self.scheduler, ready), "seamless-cutoff")
 
@@ -322,7 +262,7 @@ class Cutoff:
         """Complete a task when it comes to dispatch, and keep what it resolved to, as a worker would."""
         self._found[step.task] = step, value
         if resolved is not None:
-            self._run(self._in_thread(lambda: resolved.record(self._context)))
+            self.lookups.record(resolved)
 
     # ------------------------------------------------------------------ under another name
 
@@ -333,6 +273,7 @@ class Cutoff:
             step, resolved = self._steps[key]
             if value is not None:
                 self._late_hit(step, resolved, value)
+                self.late += 1
             elif key in self._held:
                 self._ask(step, resolved)
         if value is not None and waiting:
@@ -342,7 +283,7 @@ class Cutoff:
     def _is_undecided(self, key: str) -> bool:
         """Whether a task has no worker yet, and is not being looked up."""
         ts = self.scheduler.tasks.get(key)
-        if ts is None or key not in self._steps or key in self._asked:
+        if ts is None or key not in self._steps or key in self.lookups:
             return False
         return ts.state in ("queued", "no-worker") or (key in self._held and internals.is_ready(ts))
 
@@ -362,29 +303,3 @@ class Cutoff:
     def _withdraw(self, key: str) -> None:
         """Take a task back from the worker that has not begun with it."""
         self.scheduler.transitions({key: "released"}, "seamless-claim")
-
-    # ------------------------------------------------------------------ the store
-
-    async def _fetch(self, keys: list[Checksum]) -> None:
-        await self._in_thread(lambda: self._resolver.fetch(keys))
-
-    async def _in_thread(self, action: Callable[[], Any]) -> Any:
-        """Return what a thread finds out; None when it fails or takes too long."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await loop.run_in_executor(self._threads, action)
-        except (TimeoutError, HashserverError, OSError) as error:
-            why = str(error) or f"no answer within {self._timeout:g} s"
-            if not self._store_is_silent():
-                log.warning("steps are not looked up before they are dispatched: %s", why)
-            self._silent_until = loop.time() + PAUSE
-        return None
-
-    def _store_is_silent(self) -> bool:
-        return asyncio.get_running_loop().time() < self._silent_until
-
-    def _run(self, work: Any) -> None:
-        running = asyncio.get_running_loop().create_task(work)
-        self._background.add(running)
-        running.add_done_callback(self._background.discard)

@@ -1,21 +1,20 @@
 """The gate: what a client asks for is looked up before Dask sees the graph.
 
 Hits that are asked for are in memory at once, held by no worker; hits that only others need are put into
-their places; what only hits need never comes into being. The rest goes on to Dask as it came. A client's
-further messages that concern keys wait until its graph has passed, in their order.
+their places; what only hits need never comes into being. The rest goes on to Dask as it came.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import make_checksum
 
 from .. import handles
 from . import internals
+from .order import Message, Order
 from .recovery import is_ours
 
 if TYPE_CHECKING:
@@ -25,15 +24,6 @@ if TYPE_CHECKING:
 
     from .plugin import SeamlessScheduler
 
-ORDERED = (
-    "client-releases-keys",
-    "client-desires-keys",
-    "cancel-keys",
-    "update-data",
-    "report-key",
-    "publish_flush_batched_send",
-)
-"""Messages of a client that must not overtake its graphs."""
 PIN = "seamless-gate"
 """The client that wants what must not go away while a graph passes."""
 LATE = frozenset(("waiting", "queued", "no-worker", "erred", "released"))
@@ -50,81 +40,18 @@ class Plan(NamedTuple):
     hits: dict[Any, handles.Handle]
 
 
-class Message:
-    """What a client has said; it is acted upon when those before it have been."""
-
-    __slots__ = ("act", "dropped", "keys", "lasts")
-
-    def __init__(
-        self, act: Callable[[Message], Any], keys: Collection[Any] = (), lasts: bool = False
-    ) -> None:
-        self.act, self.keys, self.lasts, self.dropped = act, keys, lasts, False
-
-
 class Gate:
     """One for a scheduler; its methods run in the scheduler's event loop."""
 
     def __init__(self, plugin: SeamlessScheduler) -> None:
         self._plugin = plugin
-        self._queues: dict[str, deque[Message]] = {}
-        self._drains: set[asyncio.Task[None]] = set()
-        self._originals: dict[str, Callable[..., Any]] = {}
+        self.order = Order(plugin.scheduler)
         self._passing = asyncio.Lock()
+        self._update_graph: Callable[..., Any]
 
     def start(self) -> None:
         """Come between clients and scheduler."""
-        scheduler = self._plugin.scheduler
-        handlers = scheduler.stream_handlers
-        self._originals = {
-            name: handlers[name] for name in ("update-graph", "close-client", *ORDERED) if name in handlers
-        }
-        handlers |= {name: self._ordered(self._originals[name]) for name in ORDERED if name in handlers}
-        handlers["update-graph"] = self._on_graph
-        handlers["close-client"] = internals.intercept_removal(scheduler, self._on_removal)
-        internals.intercept_desires(scheduler, self._on_desire)
-
-    def close(self) -> None:
-        """Step out of the way; what is under way is dropped with the scheduler."""
-        self._plugin.scheduler.stream_handlers.update(self._originals)
-        internals.restore_clients(self._plugin.scheduler)
-        for drain in self._drains:
-            drain.cancel()
-
-    def client_came(self, client: str) -> None:
-        """Drop what a client said over a connection that it has lost: it has given up all its futures."""
-        for message in self._queues.get(client, ()):
-            message.dropped = True
-
-    def restart(self) -> None:
-        """Drop what clients asked for before a restart, as the scheduler forgets its tasks."""
-        for waiting in self._queues.values():
-            for message in waiting:
-                message.dropped = not message.lasts
-
-    # ------------------------------------------------------------------ order
-
-    def _ordered(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def handler(client: str, **message: Any) -> None:
-            if client in self._queues:
-                self._queues[client].append(Message(lambda _: original(client=client, **message)))
-            else:
-                original(client=client, **message)
-
-        return handler
-
-    def _on_desire(self, keys: Collection[Any], desire: Callable[[], None]) -> None:
-        """Let somebody want keys once their graph is there.
-
-        `fire_and_forget`, variables, queues and data sets want them in other names than that of the client
-        who submits the graph.
-        """
-        tasks = self._plugin.scheduler.tasks
-        unknown = {key for key in keys if key not in tasks} if self._queues else set()
-        for waiting in self._queues.values() if unknown else ():
-            if any(not unknown.isdisjoint(message.keys) for message in waiting):
-                waiting.append(Message(lambda _: desire()))
-                return
-        desire()
+        self._update_graph = self.order.start(self._on_graph)
 
     def _on_graph(self, client: str, **arguments: Any) -> None:
         """Take a graph; this returns at once, so that look-ups of several graphs share requests."""
@@ -132,40 +59,12 @@ class Gate:
 
         async def pass_on(message: Message) -> None:
             found = await plan
-            if not message.dropped:
-                await self._pass_on(client, found, arguments)
+            # of several clients one after the other: one graph may count on what another one changes
+            async with self._passing:
+                if not message.dropped:
+                    await self._pass_on(client, found, arguments)
 
-        self._enqueue(client, Message(pass_on, arguments["keys"]))
-
-    def _on_removal(self, client: str, remove: Callable[[], None]) -> None:
-        """Let a client go once all that it said is done: it may have fired and forgotten."""
-        if client in self._queues:
-            self._enqueue(client, Message(lambda _: remove(), lasts=True))
-        else:
-            remove()
-
-    def _enqueue(self, client: str, message: Message) -> None:
-        waiting = self._queues.get(client)
-        if waiting is not None:
-            waiting.append(message)
-            return
-        waiting = self._queues[client] = deque([message])
-        drain = asyncio.get_running_loop().create_task(self._drain(client, waiting))
-        self._drains.add(drain)
-        drain.add_done_callback(self._drains.discard)
-
-    async def _drain(self, client: str, waiting: deque[Message]) -> None:
-        with internals.activity(self._plugin.scheduler):
-            while waiting:
-                message = waiting[0]
-                try:
-                    result = None if message.dropped else message.act(message)
-                    if asyncio.iscoroutine(result):
-                        await result
-                except Exception:
-                    log.exception("a message of client %s was lost", client)
-                waiting.popleft()
-            del self._queues[client]
+        self.order.enqueue(client, Message(pass_on, arguments["keys"]))
 
     # ------------------------------------------------------------------ what is known
 
@@ -211,10 +110,9 @@ class Gate:
         if isinstance(found, Exception):
             internals.report_error(self._plugin.scheduler, client, keys, found)
         elif found is None:
-            await self._originals["update-graph"](client=client, **arguments)
+            await self._update_graph(client=client, **arguments)
         elif rest := self._complete(client, set(keys), found):
-            async with self._passing:
-                await self._pass_rest(client, rest, found, arguments)
+            await self._pass_rest(client, rest, found, arguments)
         else:
             self._plugin.statistics.passed(0, len(ours(found.graph) - set(keys)))
 
@@ -225,26 +123,25 @@ class Gate:
         late = {key: hits[key] for key in hits if key in tasks and tasks[key].state in LATE}
         if late:
             scheduler.client_desires_keys(keys=late, client=PIN)
-            self._plugin.complete(late)
-        self._plugin.place({key: hits[key] for key in keys if key in hits and key not in tasks})
+            self._plugin.holder.complete(late)
+            self._plugin.statistics.late_hits += len(late)
+        self._plugin.holder.place({key: hits[key] for key in keys if key in hits and key not in tasks})
         done = {key for key in keys if self._is_in_memory(key)}
         scheduler.client_desires_keys(keys=done, client=client)
         if late:
             scheduler.client_releases_keys(keys=list(late), client=PIN)
-        self._plugin.statistics.passed(len(hits), 0)
+        self._plugin.statistics.passed(len(hits) - len(late), 0)
         return keys - done
 
     async def _pass_rest(self, client: str, keys: set[Any], plan: Plan, arguments: dict[str, Any]) -> None:
-        """Give Dask what is left of a graph; of several clients one after the other, as it does itself."""
+        """Give Dask what is left of a graph."""
         scheduler = self._plugin.scheduler
         rest, pins = self._rest(keys, plan)
         scheduler.client_desires_keys(keys=pins, client=PIN)
         try:
             self._rerun_failed(rest)
             expression = internals.ready(rest, plan.annotations)
-            await self._originals["update-graph"](
-                client=client, **{**arguments, "expr_ser": expression, "keys": keys}
-            )
+            await self._update_graph(client=client, **{**arguments, "expr_ser": expression, "keys": keys})
         finally:
             scheduler.client_releases_keys(keys=pins, client=PIN)
         self._plugin.graph_arrived(rest)
@@ -282,7 +179,7 @@ class Gate:
 
     def _filled(self, node: Any, hits: dict[Any, handles.Handle]) -> Any:
         """Return a node with what is known in its place."""
-        values = self._plugin.values
+        values = self._plugin.holder.values
         found = {}
         for key in node.dependencies:
             value = hits.get(key, values.get(key))

@@ -27,6 +27,7 @@ from distributed.protocol.serialize import (
 from distributed.utils import offload
 
 from hashserver.checksum import Checksum
+from hashserver.errors import HashserverError
 
 from .. import task
 from ..transformation import Value
@@ -46,6 +47,16 @@ Interceptor = Callable[[Any, str, dict[str, Any], Go], Any]
 """Called with task, stimulus, the transition's details and `Go`; returns what a transition returns."""
 
 NOTHING: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = ({}, {}, {})
+INTERCEPTED = {
+    ("waiting", "processing"),
+    ("waiting", "queued"),
+    ("queued", "processing"),
+    ("no-worker", "processing"),
+    ("processing", "erred"),
+    ("processing", "released"),
+    ("erred", "released"),
+}
+"""Transitions of Dask's own that are asked for here."""
 SMALL = 20_000
 """A graph of fewer bytes than this is unpacked in the event loop."""
 
@@ -80,6 +91,7 @@ def _check_methods(scheduler: Scheduler) -> None:
     takes = {
         "update_graph": ("client", "expr_ser", "keys"),
         "client_desires_keys": ("keys", "client"),
+        "_client_releases_keys": ("keys", "cs", "recommendations"),
         "client_releases_keys": ("keys", "client"),
         "remove_client": ("client", "stimulus_id"),
         "gather": ("keys", "serializers"),
@@ -87,6 +99,11 @@ def _check_methods(scheduler: Scheduler) -> None:
         "remove_replica": ("ts", "ws"),
         "valid_workers": ("ts",),
         "is_rootish": ("ts",),
+        "validate_waiting": ("key",),
+        "stimulus_queue_slots_maybe_opened": ("stimulus_id",),
+        "retire_workers": ("workers", "names"),
+        "request_remove_replicas": ("addr", "keys", "stimulus_id"),
+        "bulk_schedule_unrunnable_after_adding_worker": ("ws",),
         "_add_to_memory": ("ts", "ws", "recommendations", "client_msgs", "type", "typename"),
     }
     for name, arguments in takes.items():
@@ -96,6 +113,9 @@ def _check_methods(scheduler: Scheduler) -> None:
     _must(names <= set(scheduler.stream_handlers), "clients say other things")
     _must("gather" in scheduler.handlers, "results go by another way")
     _must(isinstance(scheduler._active_graph_updates, int), "graph updates are not counted")
+    counted = ("idle_task_count", "WORKER_SATURATION", "running", "unrunnable", "queued")
+    _must(all(hasattr(scheduler, name) for name in counted), "workers and queues are counted otherwise")
+    _must(set(scheduler._TRANSITIONS_TABLE) >= INTERCEPTED, "tasks go other ways between states")
 
 
 def _check_graphs(scheduler: Scheduler) -> None:
@@ -344,6 +364,39 @@ def keep_replicas(scheduler: Any) -> None:
     scheduler.__dict__.pop("add_replica", None)
 
 
+def take_over(scheduler: Scheduler, holder: WorkerState, ws: WorkerState, tasks: Iterable[Any]) -> None:
+    """Hold values in a worker's place, as the Active Memory Manager has another worker do it."""
+    keys = []
+    for ts in tasks:
+        scheduler.add_replica(ts, holder)
+        keys.append(ts.key)
+    if keys:
+        scheduler.request_remove_replicas(ws.address, keys, stimulus_id=f"seamless-take-over-{time()}")
+
+
+def intercept_retirement(scheduler: Any, interceptor: Callable[[list[WorkerState]], None]) -> None:
+    """Have `interceptor` called with workers that are named for retirement, before they are.
+
+    `Scheduler.retire_workers` is looked up on the instance by those who are in its process, clients reach it
+    through ``handlers``. Without names Dask itself chooses, and asks plugins: `valid_workers_downscaling`.
+    """
+    original = scheduler.retire_workers
+
+    async def retire_workers(workers: Any = None, *, names: Any = None, **options: Any) -> Any:
+        addresses, called = set(workers or ()), {str(name) for name in names or ()}
+        known = scheduler.workers.values()
+        interceptor([ws for ws in known if ws.address in addresses or str(ws.name) in called])
+        return await original(workers, names=names, **options)
+
+    scheduler.retire_workers = scheduler.handlers["retire_workers"] = retire_workers
+
+
+def restore_retirement(scheduler: Any) -> None:
+    """Take `intercept_retirement` back."""
+    scheduler.__dict__.pop("retire_workers", None)
+    scheduler.handlers["retire_workers"] = scheduler.retire_workers
+
+
 def _describe(ts: Any, value: Any) -> None:
     ts.set_nbytes(64)
     ts.type = type(value).__name__
@@ -404,9 +457,59 @@ def intercept(scheduler: Any, start: str, finish: str, interceptor: Interceptor)
     scheduler._TRANSITIONS_TABLE = table
 
 
+def allow_holding(scheduler: Any, held: Container[str]) -> None:
+    """Have Dask's checks of itself put up with tasks in ``waiting`` that wait for nothing but us.
+
+    With ``distributed.scheduler.validate`` they are made after each transition; `validate_key` looks
+    `validate_waiting` up on the instance.
+    """
+    validate = scheduler.validate_waiting
+
+    def validate_waiting(key: str) -> None:
+        ts = scheduler.tasks[key]
+        if ts.waiting_on or key not in held:
+            validate(key)
+        else:
+            _must(not ts.who_has and not ts.processing_on, f"{key} is held back and somewhere")
+            _must(all(other.who_has for other in ts.dependencies), f"{key} is held back and not ready")
+
+    scheduler.validate_waiting = validate_waiting
+
+
+def allow_queueing(scheduler: Any) -> None:
+    """Have these checks put up with tasks that are queued while a worker is idle that may not have them.
+
+    Dask asserts that nobody is idle where a task is queued, and that the first one in the queue is given to
+    whoever becomes so. `stimulus_queue_slots_maybe_opened` is looked up on the instance.
+    """
+    open_slots = scheduler.stimulus_queue_slots_maybe_opened
+
+    def opened(*, stimulus_id: str) -> None:
+        with _unchecked(scheduler):
+            open_slots(stimulus_id=stimulus_id)
+
+    def queue(ts: Any, stimulus_id: str, details: dict[str, Any], go: Go) -> Any:
+        del ts, stimulus_id, details
+        with _unchecked(scheduler):
+            return go()
+
+    scheduler.stimulus_queue_slots_maybe_opened = opened
+    intercept(scheduler, "waiting", "queued", queue)
+
+
+@contextmanager
+def _unchecked(scheduler: Any) -> Iterator[None]:
+    checks, scheduler.validate = scheduler.validate, False
+    try:
+        yield
+    finally:
+        scheduler.validate = checks
+
+
 def restore_transitions(scheduler: Scheduler) -> None:
-    """Take all interceptors back."""
-    scheduler.__dict__.pop("_TRANSITIONS_TABLE", None)
+    """Take all interceptors back, `allow_holding` and `allow_queueing`."""
+    for name in ("_TRANSITIONS_TABLE", "validate_waiting", "stimulus_queue_slots_maybe_opened"):
+        scheduler.__dict__.pop(name, None)
 
 
 @contextmanager
@@ -468,19 +571,27 @@ def intercept_removal(
 
 
 def intercept_desires(
-    scheduler: Any, interceptor: Callable[[Collection[Any], Callable[[], None]], None]
-) -> None:
-    """Have `interceptor` called with keys that somebody wants, and what makes a note of that.
+    scheduler: Any, interceptor: Callable[[Collection[Any], str, Callable[[], None]], None]
+) -> Callable[..., None]:
+    """Have `interceptor` called with keys, the client that wants them, and what makes a note of that.
 
-    Extensions and the handler of graphs look `Scheduler.client_desires_keys` up on the instance.
+    Extensions and the handler of graphs look `Scheduler.client_desires_keys` up on the instance; returns it.
     """
     original = scheduler.client_desires_keys
 
     def client_desires_keys(keys: Collection[Any], client: str) -> None:
-        interceptor(keys, lambda: original(keys, client))
+        interceptor(keys, client, lambda: original(keys, client))
 
     scheduler.client_desires_keys = client_desires_keys
-    scheduler.stream_handlers["client-desires-keys"] = client_desires_keys
+    return client_desires_keys
+
+
+def forsake(scheduler: Any, client: Any) -> None:
+    """Have a client's state want nothing any more, which is no longer among `Scheduler.clients`."""
+    recommendations: dict[Any, Any] = {}
+    keys = [ts.key for ts in client.wants_what]
+    scheduler._client_releases_keys(keys, client, recommendations)
+    scheduler.transitions(recommendations, f"seamless-client-left-{time()}")
 
 
 def restore_clients(scheduler: Any) -> None:
@@ -550,8 +661,11 @@ def reported_value(ts: Any) -> Value | None:
 
     What a worker puts into the metadata of its task state travels with the message that it has finished.
     """
-    pair = (ts.metadata or {}).get("seamless")
-    return None if pair is None else Value(str(pair[0]), Checksum(pair[1]))
+    try:
+        format_, checksum = (ts.metadata or {})["seamless"]
+        return Value(str(format_), Checksum(checksum))
+    except (KeyError, TypeError, ValueError, HashserverError):
+        return None
 
 
 def value_of(argument: Any) -> Value | None:

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..transformation import Value
 
@@ -167,15 +167,15 @@ class Thread:
     """
 
     def __init__(self, name: str) -> None:
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Known], asyncio.Future[Known]] | None] = (
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = (
             queue.SimpleQueue()
         )
         self._loop = asyncio.get_running_loop()
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
-    def call(self, function: Callable[[], Known]) -> asyncio.Future[Known]:
+    def call(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
         """Call a function in the thread; the future holds what it returns or raises."""
-        future: asyncio.Future[Known] = self._loop.create_future()
+        future: asyncio.Future[Any] = self._loop.create_future()
         self._calls.put((function, future))
         return future
 
@@ -186,12 +186,14 @@ class Thread:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             function, future = call
+            if future.cancelled():  # whoever asked has lost patience
+                continue
             try:
                 self._tell(future, future.set_result, function())
             except Exception as error:
                 self._tell(future, future.set_exception, error)
 
-    def _tell(self, future: asyncio.Future[Known], tell: Callable[..., None], what: object) -> None:
+    def _tell(self, future: asyncio.Future[Any], tell: Callable[..., None], what: object) -> None:
         def told() -> None:
             if not future.done():
                 tell(what)

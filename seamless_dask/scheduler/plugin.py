@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
-from .. import handles
 from .recovery import is_ours
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from distributed.scheduler import Scheduler
 
     from ..config import Config
-    from ..transformation import Value
 
 log = logging.getLogger("distributed.scheduler.seamless")
 
@@ -43,8 +41,6 @@ class SeamlessScheduler(SchedulerPlugin):
     ----------
     stepped_aside : str or None
         Why results are looked up by the workers only, which is slower and as right.
-    values : dict
-        Handles of the tasks in memory that no worker holds, by key.
     """
 
     name = "seamless"
@@ -55,16 +51,17 @@ class SeamlessScheduler(SchedulerPlugin):
     ) -> None:
         self._given, self._places, self._timeout = config, places, timeout
         self.stepped_aside: str | None = None
-        self.values: dict[str, handles.Handle] = {}
         self._in_use = False
 
     # ------------------------------------------------------------------ coming and going
 
     async def start(self, scheduler: Scheduler) -> None:
         """Take up work; what cannot be relied on is left to the workers."""
+        from ..services import jobserver
         from . import internals
         from .cutoff import Cutoff
         from .gate import Gate
+        from .holder import Holder
         from .lookups import Lookups
         from .recovery import Recovery
         from .statistics import Statistics
@@ -72,15 +69,10 @@ class SeamlessScheduler(SchedulerPlugin):
         self.scheduler = scheduler
         self.context = self._open()
         self.lookups = Lookups(self.context.database.lookup_many, self._timeout)
+        self.holder = Holder(scheduler)
         self.recovery = Recovery(scheduler)
         self.cutoff = Cutoff(
-            scheduler,
-            self.context,
-            self.lookups.find,
-            self.values,
-            self._finish,
-            self.recovery,
-            self._timeout,
+            scheduler, self.context, self.lookups.find, self.holder, self.recovery, self._timeout
         )
         self.statistics = Statistics(self)
         self.gate = Gate(self)
@@ -92,6 +84,7 @@ class SeamlessScheduler(SchedulerPlugin):
             self._take_part()
         self._in_use = True
         scheduler.handlers["seamless_places"] = self._tell_places
+        jobserver.offer(scheduler, self)
         self._show()
         await scheduler.register_worker_plugin(None, dumps(self._equipment()), "seamless", idempotent=False)
         # workers may have answered already, and nobody hears before this has returned
@@ -101,6 +94,7 @@ class SeamlessScheduler(SchedulerPlugin):
         """Let go of everything."""
         if self._in_use:
             self._in_use = False
+            await self._end_jobs()
             self._leave()
             self.lookups.close()
             self.cutoff.close()
@@ -115,6 +109,11 @@ class SeamlessScheduler(SchedulerPlugin):
             page.install(self.scheduler, self)
         except internals.NotAsAssumed as error:
             log.warning("there is no page /seamless: %s", error)
+
+    async def _end_jobs(self) -> None:
+        from ..services import jobserver
+
+        await jobserver.remove(self.scheduler)
 
     def _open(self) -> Any:
         from ..config import Config, load
@@ -137,8 +136,10 @@ class SeamlessScheduler(SchedulerPlugin):
 
     async def _tell_places(self) -> dict[str, Any]:
         """Answer a client that knows nothing but the scheduler's address; there are no credentials in it."""
+        from ..services.places import without_secrets
+
         found: dict[str, Any] = self.places.to_json()
-        return found
+        return found | {"stores": [without_secrets(place) for place in found["stores"]]}
 
     def _step_aside(self, why: str) -> None:
         self.stepped_aside = why
@@ -149,18 +150,7 @@ class SeamlessScheduler(SchedulerPlugin):
         )
 
     def _take_part(self) -> None:
-        from . import internals
-
-        scheduler = self.scheduler
-        self.holder = internals.make_holder(scheduler)
-        self._originals: dict[str, Any] = {
-            name: scheduler.handlers.get(name) for name in ("gather", "get_data")
-        }
-        scheduler.handlers |= {"gather": self._gather, "get_data": self._get_data}
-        internals.keep_one_replica(scheduler, self.holder)
-        for start in ("released", "waiting", "queued", "no-worker"):
-            internals.intercept(scheduler, start, "memory", self._to_memory)
-        internals.intercept(scheduler, "erred", "released", self._revive)
+        self.holder.start()
         self.gate.start()
         self.recovery.start()
         self.cutoff.start()
@@ -171,80 +161,10 @@ class SeamlessScheduler(SchedulerPlugin):
         self.scheduler.handlers.pop("seamless_places", None)
         if self.stepped_aside is not None:
             return
-        self.gate.close()
-        for name, handler in self._originals.items():
-            if handler is None:
-                self.scheduler.handlers.pop(name, None)
-            else:
-                self.scheduler.handlers[name] = handler
-        internals.keep_replicas(self.scheduler)
+        self.gate.order.close()
+        self.holder.close()
         internals.restore_transitions(self.scheduler)
         internals.restore_workers(self.scheduler)
-
-    # ------------------------------------------------------------------ completing tasks
-
-    def place(self, hits: Mapping[str, handles.Handle]) -> None:
-        """Put hits into memory that the scheduler has no tasks for; somebody must want them next."""
-        from . import internals
-
-        self.values.update(hits)
-        for key, handle in hits.items():
-            internals.place(self.scheduler, self.holder, key, handle)
-
-    def complete(self, hits: Mapping[str, handles.Handle]) -> None:
-        """Put tasks into memory that have not begun, or have failed."""
-        from . import internals
-
-        self.values.update(hits)
-        self.statistics.late_hits += len(hits)
-        internals.settle(self.scheduler, hits)
-
-    def _revive(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: Any) -> Any:
-        """Have those fail on that need more than this task of ours to succeed."""
-        from . import internals
-
-        del stimulus_id, details
-        return internals.only_revivable(ts, go) if is_ours(ts.key) else go()
-
-    def _to_memory(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: Any) -> Any:
-        """Complete a task whose value is known; a worker's late word about another one is none of ours."""
-        from . import internals
-
-        del stimulus_id
-        if "worker" in details or ts.key not in self.values:
-            return go()
-        return internals.to_memory(self.scheduler, self.holder, ts, self.values[ts.key])
-
-    def _finish(self, ts: Any, value: Value) -> Any:
-        from . import internals
-
-        handle = self.values[ts.key] = handles.of(*value)
-        return internals.to_memory(self.scheduler, self.holder, ts, handle)
-
-    # ------------------------------------------------------------------ handing over
-
-    async def _gather(self, keys: Any, serializers: Any = None) -> dict[str, Any]:
-        """Hand over values; those that no worker has are packed all at once."""
-        from . import internals
-
-        mine = {key: self.values[key] for key in keys if key in self.values}
-        rest = [key for key in keys if key not in mine]
-        if not mine or rest:
-            answer: dict[str, Any] = await self._originals["gather"](keys=rest, serializers=serializers)
-            if answer["status"] == "OK":
-                answer["data"].update({key: internals.one_pickle_of(value) for key, value in mine.items()})
-            return answer
-        return {"status": "OK", "data": internals.one_pickle(mine)}
-
-    async def _get_data(
-        self, comm: Any, keys: Any, who: Any = None, serializers: Any = None, **_: Any
-    ) -> Any:
-        """Answer as a worker does, to those who ask the holder of a value directly."""
-        from . import internals
-
-        del who
-        found = {key: self.values[key] for key in keys if key in self.values}
-        return await internals.send_data(comm, found, serializers)
 
     # ------------------------------------------------------------------ what happens on the scheduler
 
@@ -258,7 +178,7 @@ class SeamlessScheduler(SchedulerPlugin):
         """Hear of a task's new state."""
         del args
         if start == "memory":
-            self.values.pop(key, None)
+            self.holder.values.pop(key, None)
         if self.stepped_aside is None and is_ours(key):
             self.recovery.transition(key, start, finish, stimulus_id)
             self.cutoff.transition(key, start, finish)
@@ -277,16 +197,23 @@ class SeamlessScheduler(SchedulerPlugin):
             self.recovery.worker_left(worker)
             self.cutoff.worker_left(worker)
 
+    def valid_workers_downscaling(self, scheduler: Scheduler, workers: list[Any]) -> list[Any]:
+        """Hear which workers may be closed: what the idle ones hold of ours shall not keep them."""
+        del scheduler
+        if self._in_use and self.stepped_aside is None:
+            self.holder.relieve([ws for ws in workers if not ws.processing])
+        return workers
+
     def add_client(self, scheduler: Scheduler, client: str) -> None:
         """Hear of a client, perhaps one that has lost its connection."""
         del scheduler
         if self._in_use:
-            self.gate.client_came(client)
+            self.gate.order.client_came(client)
 
     def restart(self, scheduler: Scheduler) -> None:
         """Forget all tasks."""
         del scheduler
-        self.values.clear()
         if self._in_use:
-            self.gate.restart()
+            self.holder.values.clear()
+            self.gate.order.restart()
             self.recovery.restart()

@@ -10,6 +10,7 @@ read the message: it would close itself, at the cost of whatever else it does.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from functools import lru_cache
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 TOPIC = "seamless"
+TOLD_LIMIT = 15.0
+"""Seconds that a task which is to be given up waits for the reason of the last loss."""
 KEY = re.compile(r"(-tf-[0-9a-f]{64}(-fresh-\w+)?|^restore-[0-9a-f]{64})$")
 
 _ON_PURPOSE = ("retire-workers", "restart", "client-restart")
@@ -51,10 +54,11 @@ class Loss(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A worker that a task has begun on."""
+    """A worker that a task has begun on; not ``own``: with what it needs to be made again first."""
 
     address: str
     name: str
+    own: bool = True
 
     def __str__(self) -> str:
         return self.address if self.name == self.address else f"{self.address} ({self.name})"
@@ -79,9 +83,13 @@ class Recovery:
         self._losses: dict[str, list[Loss]] = {}
         self._avoid: dict[str, set[str]] = {}
         self._ends: dict[str, str] = {}
+        self._awaited: dict[str, str] = {}
+        self.is_told: Callable[[str], bool] = lambda worker: False
+        """Whether somebody is going to `tell` how a worker of that name came to its end."""
         self._warned = False
         self._actions: dict[str, Callable[[dict[str, Any]], None]] = {
             "started": self._started,
+            "remaking": self._started,
             "unequipped": self._is_unequipped,
             "equipped": self._is_equipped,
         }
@@ -89,6 +97,7 @@ class Recovery:
     def start(self) -> None:
         """Take part in the scheduler's decisions."""
         internals.restrict_workers(self.scheduler, self.restricts, self._usable)
+        internals.allow_queueing(self.scheduler)
         internals.intercept(self.scheduler, "processing", "erred", self._erring)
 
     # ------------------------------------------------------------------ what may be asked
@@ -98,8 +107,8 @@ class Recovery:
         return [str(loss) for loss in self._losses.get(key, ())]
 
     def has_begun(self, key: str) -> bool:
-        """Whether a task has begun on the worker that has it."""
-        return key in self._begun
+        """Whether what a task is for has begun on the worker that has it."""
+        return key in self._begun and self._begun[key].own
 
     def why_no_worker(self, key: Any) -> str | None:
         """Return why a task of ours finds no worker, as far as that is our doing."""
@@ -146,8 +155,34 @@ class Recovery:
             self._ends[str(event.get("worker"))] = "killed by its nanny, for its memory"
 
     def tell(self, worker: str, how: str) -> None:
-        """Say how a worker came to its end, as its job's queue sees it; `worker` is its address or name."""
-        self._ends[worker] = how
+        """Say how a worker came to its end, as its job's queue sees it; `worker` is its name.
+
+        Its loss has been counted by then: the queue is asked once it is gone.
+        """
+        for losses in self._losses.values():
+            losses[:] = [
+                loss._replace(how=f"{loss.how}; {how}") if loss.worker.endswith(f"({worker})") else loss
+                for loss in losses
+            ]
+        for key in [key for key, name in self._awaited.items() if name == worker]:
+            self._go_on(key, worker)
+
+    def awaits(self, key: str) -> bool:
+        """Whether a task is kept back until it is known how its worker came to its end."""
+        return key in self._awaited
+
+    def _await_end(self, key: str, worker: str) -> None:
+        self._awaited[key] = worker
+        asyncio.get_running_loop().call_later(TOLD_LIMIT, self._go_on, key, worker)
+
+    def _go_on(self, key: str, worker: str) -> None:
+        """Have a task dispatched, or given up, that waited for somebody to tell about a worker."""
+        if self._awaited.get(key) != worker:
+            return
+        del self._awaited[key]
+        ts = self.scheduler.tasks.get(key)
+        if ts is not None and ts.state == "waiting" and not ts.waiting_on:
+            self.scheduler.transitions({key: "processing"}, "seamless-told")
 
     def transition(self, key: str, start: str, finish: str, stimulus_id: str) -> None:
         """Hear that a task of ours has changed its state."""
@@ -173,21 +208,24 @@ class Recovery:
 
     def restart(self) -> None:
         """Forget what was running."""
-        for memory in (self._begun, self._losses, self._avoid):
+        for memory in (self._begun, self._losses, self._avoid, self._awaited):
             memory.clear()
 
     def _started(self, event: dict[str, Any]) -> None:
         key, worker = event["key"], event["worker"]
         ts = self.scheduler.tasks.get(key)
         if ts is not None and ts.processing_on is not None and ts.processing_on.address == worker:
-            self._begun[key] = Place(worker, str(ts.processing_on.name))
+            own = event["action"] == "started" or self.has_begun(key)
+            self._begun[key] = Place(worker, str(ts.processing_on.name), own)
 
     def _came_back(self, key: str, place: Place, stimulus_id: str) -> None:
         """Count what was lost; a task that was only withdrawn or cancelled was not."""
         cause = next((cause for cause in _HOW if stimulus_id.startswith(cause)), None)
         if self._is_lost(place.address) and not stimulus_id.startswith(_ON_PURPOSE):
-            told = self._ends.get(place.name) or self._ends.get(place.address)
-            self._lost(key, Loss(str(place), told or _HOW.get(cause or "", "lost")))
+            told = self._ends.get(place.address) or _HOW.get(cause or "", "lost")
+            self._lost(key, Loss(str(place), told))
+            if self.is_told(place.name):
+                self._await_end(key, place.name)
 
     def _is_lost(self, worker: str) -> bool:
         ws = self.scheduler.workers.get(worker)

@@ -25,7 +25,8 @@ class Statistics:
     hits, misses : int
         Transformations that were known, or not, when their graph came.
     late_hits : int
-        Those of which the result appeared afterwards: found by a worker, or for a task that waited.
+        Those of which the result appeared while they waited: asked for again, or found by a worker. In the
+        snapshot those too that waited for another run of the same.
     pruned : int
         Tasks that never came into being, because only what is known needs them.
     done, failed : int
@@ -38,6 +39,7 @@ class Statistics:
         self.started = time.time()
         self._failures: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._told: dict[str, dict[str, Any]] = {}
+        self._found: set[str] = set()
 
     def asked(self, number: int, found: int) -> None:
         """Count look-ups of a graph's transformations."""
@@ -52,19 +54,31 @@ class Statistics:
         """Hear what workers tell."""
         if topic != TOPIC or not isinstance(event, dict):
             return
+        key = event.get("key")
+        if not isinstance(key, str) or not self._is_running(key):
+            return
         if event.get("action") == "hit":
-            self.late_hits += 1
-        elif event.get("action") == "failed" and isinstance(event.get("key"), str):
-            self._told[event["key"]] = event
+            self._found.add(key)
+        elif event.get("action") == "failed":
+            self._told[key] = event
+
+    def _is_running(self, key: str) -> bool:
+        ts = self._plugin.scheduler.tasks.get(key)
+        return ts is not None and ts.state == "processing"
 
     def transition(self, key: str, start: str, finish: str, worker: str | None) -> None:
         """Hear that a task of ours has changed its state."""
-        if start != "processing" or finish not in ("memory", "erred"):
+        if start != "processing":
             return
-        told = self._told.pop(key, {})
+        told, was_found = self._told.pop(key, {}), key in self._found
+        self._found.discard(key)
         if finish == "memory":
-            self.done += 1
-            return
+            self.late_hits += was_found
+            self.done += not was_found
+        elif finish == "erred":
+            self._failed(key, worker, told)
+
+    def _failed(self, key: str, worker: str | None, told: dict[str, Any]) -> None:
         self.failed += 1
         ts = self._plugin.scheduler.tasks[key]
         message = told.get("message") or getattr(ts, "exception_text", "") or ""
@@ -89,7 +103,7 @@ class Statistics:
             "stepped_aside": plugin.stepped_aside,
             "hits": self.hits,
             "misses": self.misses,
-            "late_hits": self.late_hits + plugin.cutoff.cut,
+            "late_hits": self.late_hits + plugin.cutoff.late,
             "cut": plugin.cutoff.cut,
             "pruned": self.pruned,
             "done": self.done,

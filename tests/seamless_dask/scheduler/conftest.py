@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny, Worker
+from distributed.core import Status
 
 from hashserver.checksum import Checksum
 from seamless_dask import collection
@@ -77,7 +78,17 @@ class Farm:
 
     def workers(self, number: int) -> None:
         """Wait until there are so many that can run transformations."""
-        self.lab.wait_until(lambda: len(self.plugin.recovery.equipped) >= number)
+        self.lab.wait_until(lambda: len(self._up()) >= number)
+
+    def _up(self) -> set[str]:
+        """Workers that can run transformations, and that may be killed.
+
+        One that is dead counts as equipped until the scheduler notices. And one that dies before its nanny
+        has heard that it is up leaves a nanny behind that cannot be closed, up to Dask 2025.5 at least: the
+        nanny starts the next process, and what waits for the first one takes the news of the second.
+        """
+        up = {address_of(worker, self.lab) for worker in self.cluster.workers.values()}
+        return up & self.plugin.recovery.equipped
 
     def let_go(self, gate: Any, future: Future) -> None:
         """Let a command go on, once the scheduler knows that it has begun."""
@@ -88,23 +99,55 @@ class Farm:
         """Wait until a command has begun, and the scheduler knows; its process."""
         process: int = gate.wait()
         self.lab.wait_until(lambda: self.plugin.recovery.has_begun(future.key))
+        worker = self.scheduler.tasks[future.key].processing_on.address
+        self.lab.wait_until(lambda: worker in self._up())
         return process
 
     def kill(self, address: str) -> None:
         os.kill(self.client.run(os.getpid)[address], signal.SIGKILL)
 
 
+def address_of(worker: Nanny | Worker, lab: Any) -> str | None:
+    """The address of a worker that is up; None: it is not, or its nanny does not know yet."""
+    if isinstance(worker, Worker):
+        return str(worker.address)
+    process = worker.process
+    if process is None or process.status != Status.running or not lab.is_alive(process.pid):
+        return None
+    return str(process.worker_address)
+
+
 @contextmanager
-def started() -> Iterator[tuple[LocalCluster, Client]]:
-    options = {"n_workers": 2, "threads_per_worker": 2, "processes": True, "dashboard_address": ":0"}
-    with (
-        dask.config.set({"distributed.scheduler.worker-saturation": "inf"}),
-        LocalCluster(**options) as cluster,
-        Client(cluster) as client,
-    ):
-        client.register_plugin(SeamlessScheduler())
-        assert cluster.scheduler.plugins["seamless"].stepped_aside is None
-        yield cluster, client
+def started(processes: bool = True) -> Iterator[tuple[LocalCluster, Client]]:
+    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 2, "dashboard_address": ":0"}
+    settings = {
+        "distributed.scheduler.worker-saturation": "inf",
+        # a worker that takes long to come again, on a machine that has much to do, is to come all the same
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+        # they are copies of a process that has imported Dask already, and not of this test's environment
+        "distributed.worker.multiprocessing-method": "forkserver",
+    }
+    options |= {"env": dict(os.environ)} if processes else {"protocol": "tcp://"}
+    with dask.config.set(settings):
+        cluster = LocalCluster(**options, processes=processes)
+        try:
+            with Client(cluster) as client:
+                client.register_plugin(SeamlessScheduler())
+                assert cluster.scheduler.plugins["seamless"].stepped_aside is None
+                yield cluster, client
+        finally:
+            close(cluster)
+
+
+def close(cluster: LocalCluster) -> None:
+    """Close a cluster; one that cannot be closed is killed, and the test fails instead of hanging."""
+    nannies = [worker for worker in cluster.workers.values() if isinstance(worker, Nanny)]
+    try:
+        cluster.close(timeout=60)
+    finally:
+        for nanny in nannies:
+            if nanny.pid is not None:
+                os.kill(nanny.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +174,13 @@ def farm(lab: Any, shared: tuple[LocalCluster, Client, Context]) -> Iterator[Far
 def own_farm(lab: Any) -> Iterator[Farm]:
     """Whose workers, or scheduler, are not what they were afterwards."""
     with started() as (cluster, client):
+        yield Farm(lab, cluster, client)
+
+
+@pytest.fixture
+def quick_farm(lab: Any) -> Iterator[Farm]:
+    """Such a one whose workers are not killed: they are in this process."""
+    with started(processes=False) as (cluster, client):
         yield Farm(lab, cluster, client)
 
 

@@ -199,3 +199,22 @@ async def test_closing_lets_those_go_who_wait(office: Office) -> None:
     office.claims.close()
     with pytest.raises(asyncio.CancelledError):
         await second
+
+
+@in_loop
+async def test_who_has_lost_a_claim_does_not_take_it_from_the_next(office: Office) -> None:
+    await office.claim(worker=ONE, task="task")
+    office.claims.task_left("task")
+    await office.claim(worker=TWO, task="task")
+    await office.claims.release(C, D, worker=ONE)
+    await office.waiting(worker=ONE, key=C)
+
+
+@in_loop
+async def test_what_a_task_waits_for_can_be_told(office: Office) -> None:
+    await office.claim(worker=ONE)
+    asked = await office.waiting(worker=TWO, task=STEP)
+    assert office.claims.wanted_by(STEP) == C
+    await office.claims.release(C, D)
+    await asked
+    assert office.claims.wanted_by(STEP) is None

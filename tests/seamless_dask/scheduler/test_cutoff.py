@@ -11,7 +11,7 @@ from hashserver.checksum import Checksum
 from hashserver.errors import ServiceUnavailable
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.options import Options
-from seamless_dask.scheduler import cutoff
+from seamless_dask.scheduler import steps
 from seamless_dask.transformation import Deferred, ResultSpec
 
 ONE = Options(isolation="none")
@@ -106,14 +106,14 @@ def test_a_fresh_run_runs(farm: Any) -> None:
 def test_while_it_is_looked_up_a_step_asks_for_no_worker(farm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     key = step(farm, "cat 0", Deferred(farm.store("echo x")))
     entered, go_on = threading.Event(), threading.Event()
-    resolve = farm.plugin.cutoff._resolver.resolve
+    resolve = farm.plugin.cutoff.lookups.resolver.resolve
 
     def slow(steps: Any) -> Any:
         entered.set()
         go_on.wait(60)
         return resolve(steps)
 
-    monkeypatch.setattr(farm.plugin.cutoff._resolver, "resolve", slow)
+    monkeypatch.setattr(farm.plugin.cutoff.lookups.resolver, "resolve", slow)
     future = farm.submit(key)
     assert entered.wait(60)
     assert farm.state(future.key) == "waiting"
@@ -142,14 +142,14 @@ def test_a_store_that_fails_costs_look_ups_and_no_results(farm: Any, monkeypatch
     def fail(steps: Any) -> Any:
         raise ServiceUnavailable("the store is away")
 
-    monkeypatch.setattr(cutoff, "PAUSE", 0.0)
-    monkeypatch.setattr(farm.plugin.cutoff._resolver, "resolve", fail)
+    monkeypatch.setattr(steps, "PAUSE", 0.0)
+    monkeypatch.setattr(farm.plugin.cutoff.lookups.resolver, "resolve", fail)
     key = step(farm, "cat 0", Deferred(farm.store("echo x")))
     assert farm.lab.bytes(farm.run(key).value) == b"x\n"
 
 
 def test_a_fault_of_ours_costs_look_ups_and_no_results(farm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(farm.plugin.cutoff._resolver, "resolve", lambda steps: 1 / 0)
+    monkeypatch.setattr(farm.plugin.cutoff.lookups.resolver, "resolve", lambda steps: 1 / 0)
     key = step(farm, "cat 0", Deferred(farm.store("echo x")))
     assert farm.lab.bytes(farm.run(key).value) == b"x\n"
 
@@ -238,7 +238,7 @@ def test_a_step_that_only_the_worker_can_resolve_waits_there(
 ) -> None:
     gate = farm.lab.gate()
     pipeline, direct = shared(farm, f"cat 0; {farm.lab.counted()}; {gate.command}")
-    monkeypatch.setattr(farm.plugin.cutoff._resolver, "resolve", lambda steps: [None for _ in steps])
+    monkeypatch.setattr(farm.plugin.cutoff.lookups.resolver, "resolve", lambda steps: [None for _ in steps])
     first = farm.submit(direct)
     gate.wait()
     second = farm.submit(pipeline)

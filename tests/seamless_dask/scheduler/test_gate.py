@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dask
 import pytest
 from dask._task_spec import Task, TaskRef
-from distributed import Client, Variable, as_completed, fire_and_forget, get_client, wait
+from distributed import Client, as_completed, get_client, wait
 
 from hashserver.checksum import Checksum
 from seamless_dask import handles
@@ -142,7 +140,7 @@ def test_many_submits_share_look_ups(desk: Any) -> None:
         futures = desk.submit(steps[0])
         desk.lab.wait_until(lambda: desk.asked)
         futures += [desk.submit(step)[0] for step in steps[1:]]
-        desk.lab.wait_until(lambda: len(desk.plugin.gate._queues[desk.client.id]) == 100)
+        desk.lab.wait_until(lambda: len(desk.plugin.gate.order.queues[desk.client.id]) == 100)
     wait(futures, timeout=60)
     assert len(desk.asked) <= 4
     assert sum(desk.asked) == 100
@@ -318,145 +316,4 @@ def test_annotations_and_priorities_reach_what_is_not_known(desk: Any) -> None:
     desk.await_state(second, "no-worker")
     ts = desk.scheduler.tasks[name_of(second)]
     assert (ts.resource_restrictions, ts.priority[0], ts.retries) == ({"cpus": 4}, -7, 3)
-    del futures
-
-
-# ------------------------------------------------------------------------ where it is held
-
-
-def test_a_value_is_copied_to_workers_as_others_are(desk: Any) -> None:
-    desk.await_workers(2)
-    step = desk.bash("echo x")
-    known = desk.know(step)
-    [future] = desk.submit(step)
-    wait(future)
-    desk.client.replicate([future])
-    assert set(desk.client.who_has(future)[future.key]) == set(desk.scheduler.workers)
-    desk.client.amm.run_once()
-    desk.lab.wait_until(lambda: len(desk.client.who_has(future)[future.key]) == 1)
-    assert future.result().checksum == known
-    assert desk.client.submit(checksum_of, future).result(60) == known
-
-
-def test_a_copy_that_is_lost_with_its_worker_is_found_again(desk: Any) -> None:
-    desk.await_workers(1)
-    step = desk.bash(f"echo x; {desk.lab.counted()}")
-    known = desk.know(step)
-    [future] = desk.submit(step)
-    wait(future)
-    desk.client.replicate([future])
-    [address] = desk.scheduler.workers
-    desk.client.retire_workers([address], close_workers=True)
-    desk.await_workers(1)
-    assert future.result(60).checksum == known
-    assert desk.lab.ran() == []
-
-
-@pytest.mark.parametrize(
-    "page",
-    ["status", "individual-task-stream", "individual-memory-by-key", "individual-workers", "graph", "groups"],
-)
-def test_the_dashboard_shows_it(desk: Any, page: str) -> None:
-    step = desk.bash("echo x")
-    desk.know(step)
-    futures = desk.submit(step)
-    wait(futures)
-    address = f"http://localhost:{desk.scheduler.http_server.port}"
-    for path in (page, f"info/task/{name_of(step)}.html", "info/main/workers.html", "json/counts.json"):
-        with urllib.request.urlopen(f"{address}/{path}", timeout=60) as answer:
-            assert answer.status == 200
-
-
-def test_nothing_is_kept_of_what_nobody_wants(desk: Any) -> None:
-    steps = [desk.bash(f"echo {number}") for number in range(5)]
-    for step in steps:
-        desk.know(step)
-    futures = desk.submit(*steps)
-    wait(futures)
-    for future in futures:
-        future.release()
-    desk.lab.wait_until(lambda: not desk.scheduler.tasks)
-    assert not desk.plugin.values
-    assert not desk.plugin.holder.has_what
-
-
-# ------------------------------------------------------------------------ order
-
-
-def test_a_release_does_not_overtake_its_graph(desk: Any) -> None:
-    step = desk.bash("echo x")
-    with desk.slow_database():
-        futures = desk.submit(step)
-        desk.lab.wait_until(lambda: desk.asked)
-        for future in futures:
-            future.release()
-        desk.client.sync(desk.client.scheduler_comm.comm.write, [])  # what was said before has been sent
-    desk.lab.wait_until(lambda: not desk.plugin.gate._queues)
-    assert not desk.scheduler.tasks
-
-
-def test_what_is_fired_and_forgotten_runs_when_its_client_has_left(desk: Any) -> None:
-    desk.await_workers(1)
-    step = desk.bash(f"echo x; {desk.lab.counted()}")
-    with desk.slow_database():
-        with Client(desk.cluster.scheduler_address, set_as_default=False) as client:
-            fire_and_forget(desk.submit(step, client=client))
-        desk.lab.wait_until(lambda: len(desk.plugin.gate._queues.get(client.id, ())) >= 3)
-    desk.lab.wait_until(desk.lab.ran)
-    desk.lab.wait_until(lambda: not desk.scheduler.tasks)
-    assert client.id not in desk.scheduler.clients
-
-
-def test_a_client_that_leaves_takes_along_what_it_asked_for(desk: Any) -> None:
-    step = desk.bash("echo x")
-    with desk.slow_database():
-        with Client(desk.cluster.scheduler_address, set_as_default=False) as client:
-            futures = desk.submit(step, client=client)
-            desk.lab.wait_until(lambda: desk.asked)
-        assert client.id in desk.scheduler.clients
-    desk.lab.wait_until(lambda: client.id not in desk.scheduler.clients)
-    assert not desk.scheduler.tasks
-    del futures
-
-
-def test_what_has_not_passed_yet_may_be_published(desk: Any) -> None:
-    step = desk.bash("echo x")
-    known = desk.know(step)
-    with ThreadPoolExecutor() as threads:
-        with desk.slow_database():
-            [future] = desk.submit(step)
-            desk.lab.wait_until(lambda: desk.asked)
-            acts = [
-                threads.submit(desk.client.publish_dataset, future, name="found"),
-                threads.submit(Variable("found").set, future),
-            ]
-            desk.lab.wait_until(lambda: len(desk.plugin.gate._queues[desk.client.id]) == 2)
-        for act in acts:
-            act.result(60)
-    assert future.result(60).checksum == known
-    wanted_by = {cs.client_key for cs in desk.scheduler.tasks[name_of(step)].who_wants}
-    assert wanted_by == {desk.client.id, "variable-found", "published-found"}
-
-
-def test_a_restart_forgets_what_still_waits_for_a_look_up(desk: Any) -> None:
-    step = desk.bash("echo x")
-    with desk.slow_database():
-        desk.submit(step)
-        desk.lab.wait_until(lambda: desk.asked)
-        desk.client.restart(wait_for_workers=False)
-    desk.lab.wait_until(lambda: not desk.plugin.gate._queues)
-    assert not desk.scheduler.tasks
-    known = desk.know(step)
-    assert desk.submit(step)[0].result(60).checksum == known
-
-
-def test_a_scheduler_is_not_idle_while_it_looks_up(desk: Any) -> None:
-    step = desk.bash("echo x")
-    with desk.slow_database():
-        futures = desk.submit(step)
-        desk.lab.wait_until(lambda: desk.asked)
-        desk.call(desk.scheduler.check_idle)
-        assert desk.call(desk.scheduler.check_idle) is None
-    desk.await_state(step, "no-worker", "queued")
-    assert desk.scheduler._active_graph_updates == 0
     del futures

@@ -17,6 +17,7 @@ from seamless_dask import task
 from seamless_dask.errors import SeamlessError, WorkerLost
 from seamless_dask.handles import of as handle_of
 from seamless_dask.options import Options
+from seamless_dask.scheduler import recovery as module
 from seamless_dask.transformation import Deferred
 
 KILL = "kill -9 $PPID; sleep 60"  # the command's parent is the worker
@@ -96,26 +97,26 @@ def test_a_stock_client_reads_the_error() -> None:
     assert printed.decode().strip() == repr(error)
 
 
-def test_the_innocent_are_never_given_up(own_farm: Any) -> None:
+def test_the_innocent_are_never_given_up(farm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All are assigned at once: with Dask's own counting one death would be the end of half of them."""
-    own_farm.scheduler.allowed_failures = 0
-    gate = own_farm.lab.gate()
-    killer = own_farm.submit(own_farm.store(f"{gate.command}; {KILL}"), options(retries=1))
-    own_farm.await_begin(gate, killer)
-    futures = own_farm.submit_all([own_farm.store(f"echo {number}") for number in range(200)])
+    monkeypatch.setattr(farm.scheduler, "allowed_failures", 0)
+    gate = farm.lab.gate()
+    killer = farm.submit(farm.store(f"{gate.command}; {KILL}"), options(retries=1))
+    farm.await_begin(gate, killer)
+    futures = farm.submit_all([farm.store(f"echo {number}") for number in range(60)])
     gate.open()
-    own_farm.let_go(gate, killer)
+    farm.let_go(gate, killer)
     with pytest.raises(WorkerLost):
         killer.result(60)
-    assert len(own_farm.client.gather(futures)) == 200
+    assert len(farm.client.gather(futures)) == 60
 
 
-def test_the_tasks_of_others_keep_dasks_ways(own_farm: Any) -> None:
-    future = own_farm.client.submit(os._exit, 1, key="theirs", allow_other_workers=False)
-    own_farm.scheduler.allowed_failures = 1
+def test_the_tasks_of_others_keep_dasks_ways(farm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(farm.scheduler, "allowed_failures", 1)
+    future = farm.client.submit(os._exit, 1, key="theirs", allow_other_workers=False)
     with pytest.raises(KilledWorker):
         future.result(60)
-    assert own_farm.plugin.recovery.losses("theirs") == []
+    assert farm.plugin.recovery.losses("theirs") == []
 
 
 def test_a_cancelled_run_is_no_loss(farm: Any) -> None:
@@ -148,22 +149,53 @@ def test_a_worker_that_is_closed_in_mid_run_is_a_loss_that_says_so(own_farm: Any
     future.result(60)
 
 
-def test_what_the_queue_tells_of_a_job_is_passed_on(own_farm: Any) -> None:
-    gate = own_farm.lab.gate()
-    future = own_farm.submit(own_farm.store(f"{gate.command}; echo done"), options(retries=0))
-    own_farm.await_begin(gate, future)
-    worker = own_farm.scheduler.tasks[future.key].processing_on
-    own_farm.plugin.recovery.tell(str(worker.name), "SLURM job 17 was cancelled")
-    own_farm.kill(worker.address)
+def test_what_the_queue_tells_of_a_job_is_waited_for_and_passed_on(
+    farm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recovery = farm.plugin.recovery
+    monkeypatch.setattr(recovery, "is_told", lambda worker: True)
+    gate = farm.lab.gate()
+    future = farm.submit(farm.store(f"{gate.command}; echo done"), options(retries=0))
+    farm.await_begin(gate, future)
+    worker = farm.scheduler.tasks[future.key].processing_on
+    farm.kill(worker.address)
+    farm.lab.wait_until(lambda: farm.plugin.cutoff.held(future.key))
+    assert farm.state(future.key) == "waiting"
+    farm.scheduler.loop.add_callback(recovery.tell, str(worker.name), "SLURM job 17 was cancelled")
     with pytest.raises(WorkerLost, match=r"SLURM job 17 was cancelled"):
         future.result(60)
+
+
+def test_what_the_queue_does_not_tell_is_not_waited_for_long(
+    farm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOLD_LIMIT", 0.01)
+    monkeypatch.setattr(farm.plugin.recovery, "is_told", lambda worker: True)
+    gate = farm.lab.gate()
+    future = farm.submit(farm.store(f"{gate.command}; {KILL}"), options(retries=0))
+    farm.let_go(gate, future)
+    with pytest.raises(WorkerLost, match=r"killed, or its connection broke"):
+        future.result(60)
+
+
+def test_a_restart_forgets_what_was_lost_and_all_goes_on(farm: Any) -> None:
+    gate = farm.lab.gate()
+    key = farm.store(f"{gate.command}; echo done")
+    future = farm.submit(key)
+    process = farm.await_begin(gate, future)
+    farm.client.restart(timeout=60)
+    farm.lab.wait_until(lambda: not farm.lab.is_alive(process))
+    farm.workers(2)
+    assert farm.plugin.recovery.losses(future.key) == []
+    again = farm.submit(key)
+    farm.let_go(gate, again)
+    assert farm.lab.bytes(again.result(60).value) == b"done\n"
 
 
 # ------------------------------------------------------------------------ another version
 
 
 def test_a_client_of_another_version_hears_so_and_nobody_else(farm: Any) -> None:
-
     gate = farm.lab.gate()
     key = farm.store(f"{gate.command}; echo x")
     future = farm.submit(key)
@@ -177,7 +209,6 @@ def test_a_client_of_another_version_hears_so_and_nobody_else(farm: Any) -> None
 
 
 def test_arguments_that_make_no_sense_harm_nobody(farm: Any) -> None:
-
     name, handle = "x-tf-" + "0" * 64, handle_of("file", "1" * 64)
     more = "0" * 64, "no JSON", ("z",), TaskRef("a"), handle
     nodes = {

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from distributed import wait
 
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.scheduler.statistics import KEPT, label_of
@@ -52,6 +53,28 @@ def test_what_ran_and_what_failed_is_told(desk: Any) -> None:
     assert (failure["key"], failure["label"]) == (name_of(bad), "echo")
     assert (failure["exit_status"], failure["stderr"]) == (3, "trouble\n")
     assert failure["worker"] in desk.scheduler.workers
+
+
+def test_each_counter_means_one_thing(desk: Any) -> None:
+    first, late, found, step = desk.bash("echo 'x'"), desk.bash("echo late"), desk.bash("echo found"), None
+    again = desk.bash("cat 0", first)
+    futures = desk.submit(late, found)
+    desk.await_state(found, "no-worker", "queued")
+    desk.know(late)
+    futures += desk.submit(late)
+    wait(futures[0])
+    desk.know(found)  # of which only the worker hears
+    desk.await_workers(1)
+    futures[1].result(60)
+    futures += desk.submit(step := desk.bash("cat 0", desk.bash("echo x")))
+    futures[-1].result(60)
+    futures += desk.submit(again)  # its input turns out as that of the step before
+    futures[-1].result(60)
+    told = snapshot(desk)
+    counts = {name: told[name] for name in ("hits", "misses", "late_hits", "cut", "done", "failed")}
+    # looked up anew, and told: `late` twice; run: two commands that write x, and one that reads it
+    assert counts == {"hits": 0, "misses": 6, "late_hits": 2, "cut": 1, "done": 3, "failed": 0}
+    del step
 
 
 def test_what_runs_is_told(desk: Any) -> None:

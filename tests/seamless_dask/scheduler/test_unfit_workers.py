@@ -58,7 +58,6 @@ def test_full_disks_everywhere_are_an_error_that_names_them(own_farm: Any) -> No
 
 
 def unequip(dask_worker: Any) -> None:
-
     dask_worker.extensions.pop("seamless")
     event = {"action": "unequipped", "worker": dask_worker.address, "message": "nothing is installed"}
     dask_worker.log_event("seamless", event)
@@ -68,46 +67,46 @@ def equip(dask_worker: Any) -> None:
     dask_worker.log_event("seamless", {"action": "equipped", "worker": dask_worker.address})
 
 
-def test_an_unequipped_worker_gets_tasks_of_others_only(own_farm: Any) -> None:
-    first, second = own_farm.scheduler.workers
-    own_farm.client.run(unequip, workers=[first])
-    own_farm.lab.wait_until(lambda: own_farm.plugin.recovery.unequipped)
-    futures = own_farm.submit_all([own_farm.store(f"echo {number}") for number in range(30)])
-    own_farm.client.gather(futures)
-    holders = {ws.address for future in futures for ws in own_farm.scheduler.tasks[future.key].who_has}
+def test_an_unequipped_worker_gets_tasks_of_others_only(quick_farm: Any) -> None:
+    first, second = quick_farm.scheduler.workers
+    quick_farm.client.run(unequip, workers=[first])
+    quick_farm.lab.wait_until(lambda: quick_farm.plugin.recovery.unequipped)
+    futures = quick_farm.submit_all([quick_farm.store(f"echo {number}") for number in range(30)])
+    quick_farm.client.gather(futures)
+    holders = {ws.address for future in futures for ws in quick_farm.scheduler.tasks[future.key].who_has}
     assert holders == {second}
-    assert own_farm.client.submit(int, 7, workers=[first], key="theirs").result(60) == 7
+    assert quick_farm.client.submit(int, 7, workers=[first], key="theirs").result(60) == 7
 
 
-def test_without_an_equipped_worker_tasks_wait_and_say_why(own_farm: Any) -> None:
-    own_farm.client.run(unequip)
-    own_farm.lab.wait_until(lambda: len(own_farm.plugin.recovery.unequipped) == 2)
-    future = own_farm.submit(own_farm.store("echo x"))
-    why = own_farm.lab.wait_until(lambda: own_farm.plugin.recovery.why_no_worker(future.key))
+def test_without_an_equipped_worker_tasks_wait_and_say_why(quick_farm: Any) -> None:
+    quick_farm.client.run(unequip)
+    quick_farm.lab.wait_until(lambda: len(quick_farm.plugin.recovery.unequipped) == 2)
+    future = quick_farm.submit(quick_farm.store("echo x"))
+    why = quick_farm.lab.wait_until(lambda: quick_farm.plugin.recovery.why_no_worker(future.key))
     assert "nothing is installed" in why
-    assert own_farm.state(future.key) == "no-worker"
-    assert own_farm.client.submit(int, 7, key="theirs").result(60) == 7
-    events = [event for _, event in own_farm.client.get_events("seamless")]
+    assert quick_farm.state(future.key) == "no-worker"
+    assert quick_farm.client.submit(int, 7, key="theirs").result(60) == 7
+    events = [event for _, event in quick_farm.client.get_events("seamless")]
     assert any(event["action"] == "worker-excluded" for event in events)
-    own_farm.cluster.scale(3)
-    assert own_farm.lab.bytes(future.result(60).value) == b"x\n"
+    quick_farm.cluster.scale(3)
+    assert quick_farm.lab.bytes(future.result(60).value) == b"x\n"
 
 
-def test_what_is_assigned_to_a_worker_that_turns_out_unequipped_goes_elsewhere(own_farm: Any) -> None:
-    first, second = own_farm.scheduler.workers
-    pipe = own_farm.lab.directory / "pipe"
+def test_what_is_assigned_to_a_worker_that_turns_out_unequipped_goes_elsewhere(quick_farm: Any) -> None:
+    first, second = quick_farm.scheduler.workers
+    pipe = quick_farm.lab.directory / "pipe"
     os.mkfifo(pipe)
-    threads = [own_farm.client.submit(pipe.read_text, pure=False, workers=[first]) for _ in range(2)]
-    futures = own_farm.submit_all([own_farm.store(f"echo {number}") for number in range(10)])
+    threads = [quick_farm.client.submit(pipe.read_text, pure=False, workers=[first]) for _ in range(2)]
+    futures = quick_farm.submit_all([quick_farm.store(f"echo {number}") for number in range(10)])
     waiting = {"processing", "memory"}
-    own_farm.lab.wait_until(lambda: all(own_farm.state(future.key) in waiting for future in futures))
-    own_farm.client.run(unequip, workers=[first])
-    own_farm.client.gather(futures)
-    assert {ws.address for future in futures for ws in own_farm.scheduler.tasks[future.key].who_has} == {
+    quick_farm.lab.wait_until(lambda: all(quick_farm.state(future.key) in waiting for future in futures))
+    quick_farm.client.run(unequip, workers=[first])
+    quick_farm.client.gather(futures)
+    assert {ws.address for future in futures for ws in quick_farm.scheduler.tasks[future.key].who_has} == {
         second
     }
     pipe.write_text("")
-    own_farm.client.gather(threads)
+    quick_farm.client.gather(threads)
 
 
 BARE = """
@@ -124,33 +123,33 @@ main()
 """
 
 
-def test_a_worker_without_the_package_lives_and_works_for_others(own_farm: Any) -> None:
+def test_a_worker_without_the_package_lives_and_works_for_others(quick_farm: Any) -> None:
     """The mere message of a task of ours would be the end of it."""
-    words = [sys.executable, "-c", BARE, own_farm.cluster.scheduler_address, "--no-nanny", "--name", "bare"]
+    words = [sys.executable, "-c", BARE, quick_farm.cluster.scheduler_address, "--no-nanny", "--name", "bare"]
     bare = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
-        [address] = own_farm.lab.wait_until(lambda: list(own_farm.plugin.recovery.unequipped))
-        futures = own_farm.submit_all([own_farm.store(f"echo {number}") for number in range(30)])
-        own_farm.client.gather(futures)
-        assert "no usable seamless-dask" in own_farm.plugin.recovery.unequipped[address]
-        assert own_farm.client.submit(int, 7, workers=[address], key="theirs").result(60) == 7
+        [address] = quick_farm.lab.wait_until(lambda: list(quick_farm.plugin.recovery.unequipped))
+        futures = quick_farm.submit_all([quick_farm.store(f"echo {number}") for number in range(30)])
+        quick_farm.client.gather(futures)
+        assert "no usable seamless-dask" in quick_farm.plugin.recovery.unequipped[address]
+        assert quick_farm.client.submit(int, 7, workers=[address], key="theirs").result(60) == 7
     finally:
         bare.kill()
         bare.wait()
 
 
-def test_tasks_queue_while_a_worker_has_not_said_yet_that_it_is_equipped(own_farm: Any) -> None:
+def test_tasks_queue_while_a_worker_has_not_said_yet_that_it_is_equipped(quick_farm: Any) -> None:
     """The others are not to get all of them for that."""
-    own_farm.scheduler.WORKER_SATURATION = 1.0
-    first, second = own_farm.scheduler.workers
-    own_farm.plugin.recovery.equipped.discard(first)
-    pipe = own_farm.lab.directory / "pipe"
+    quick_farm.scheduler.WORKER_SATURATION = 1.0
+    first, second = quick_farm.scheduler.workers
+    quick_farm.plugin.recovery.equipped.discard(first)
+    pipe = quick_farm.lab.directory / "pipe"
     os.mkfifo(pipe)
-    keys = [own_farm.store(f"read -r _ < {pipe}; echo {number}") for number in range(20)]
-    futures = own_farm.submit_all(keys)
+    keys = [quick_farm.store(f"read -r _ < {pipe}; echo {number}") for number in range(20)]
+    futures = quick_farm.submit_all(keys)
     states = {"processing": 2, "queued": 18}
-    own_farm.lab.wait_until(lambda: own_farm.states(futures) == states)
-    assert len(own_farm.scheduler.workers[second].processing) == 2
-    own_farm.client.run(equip, workers=[first])
-    own_farm.lab.wait_until(lambda: own_farm.states(futures) == {"processing": 4, "queued": 16})
-    own_farm.client.cancel(futures)
+    quick_farm.lab.wait_until(lambda: quick_farm.states(futures) == states)
+    assert len(quick_farm.scheduler.workers[second].processing) == 2
+    quick_farm.client.run(equip, workers=[first])
+    quick_farm.lab.wait_until(lambda: quick_farm.states(futures) == {"processing": 4, "queued": 16})
+    quick_farm.client.cancel(futures)
