@@ -1,4 +1,4 @@
-"""Who runs computations: this host, a daskserver by way of its jobserver, or a Dask scheduler."""
+"""Who runs computations: this host, or a scheduler's jobserver by HTTP or by Dask's own protocol."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ class JobInfo(NamedTuple):
         How many have asked for it.
     pid : int or None
         The process that runs it, where that is one of this host.
+    position : int or None
+        How soon its turn comes, where it waits for room: 1 is next.
+    stderr_size : int or None
+        Bytes that it has written to its standard error, as far as that is known.
     """
 
     key: str
@@ -48,6 +52,8 @@ class JobInfo(NamedTuple):
     started: str | None
     askers: int
     pid: int | None = None
+    position: int | None = None
+    stderr_size: int | None = None
 
 
 class Executor(Protocol):

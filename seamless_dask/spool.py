@@ -21,11 +21,12 @@ import json
 import os
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hashserver.atomic import write_atomic
 
 from .config import private_directory
+from .entries import Entry, Failure
 from .errors import SeamlessError
 from .locks import is_locked, locked, try_lock
 
@@ -34,66 +35,11 @@ if TYPE_CHECKING:
 
 
 CANCELLED = "it was cancelled"
+STRANGE = "it was written by another version of seamless-dask: submit it again"
 
 
 class NoQueue(SeamlessError):
     """Nobody would run what is submitted."""
-
-
-class Entry(NamedTuple):
-    """One submitted command.
-
-    Attributes
-    ----------
-    key : str
-        Of the transformation, whose document the store has.
-    text : str
-        The shell text, for people.
-    directory : str
-        Where it was submitted: what else is relative is so to this.
-    options : str
-        `Options` as JSON.
-    priority : int
-        What waits with a higher one runs first.
-    wanted : list of [name, local]
-        Where each result goes.
-    manner : list of bool
-        Download, scratch, overwrite.
-    need_bytes : bool
-        The bytes of the result are needed, not just its name.
-    settings : dict
-        What the command line said of the configuration.
-    environment : dict
-        The variables of the shell that count.
-    upstream : list of str
-        Keys of the jobs whose results it needs.
-    id : str
-        Its name among the entries; those that came first sort first.
-    """
-
-    key: str
-    text: str
-    directory: str
-    options: str
-    priority: int
-    wanted: list[list[str | None]]
-    manner: list[bool]
-    need_bytes: bool
-    settings: dict[str, Any]
-    environment: dict[str, str]
-    upstream: list[str]
-    id: str = ""
-
-
-class Failure(NamedTuple):
-    """How an entry failed; `log` is the path of its log, `exit_status` that of the command if it ran."""
-
-    id: str
-    key: str
-    text: str
-    message: str
-    exit_status: int | None
-    log: str
 
 
 class Spool:
@@ -230,8 +176,7 @@ class Spool:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
-            strange = Entry("", f"entry {name}", "/", "{}", 0, [], [], False, {}, {}, [], name)
-            self.fail(strange, "it was written by another version of seamless-dask: submit it again")
+            self.fail(Entry("", f"entry {name}", "/", "{}", 0, [], [], False, {}, {}, [], name), STRANGE)
             return None
 
     def has(self, name: str) -> bool:
@@ -275,7 +220,10 @@ class Spool:
         found = []
         for name in self._names("failed"):
             with suppress(FileNotFoundError), open(self._file("failed", name), "rb") as file:
-                found.append(Failure(*json.load(file)))
+                try:
+                    found.append(Failure(*json.load(file)))
+                except (ValueError, TypeError):
+                    found.append(Failure(name, "", f"entry {name}", STRANGE, None, self.log(name)))
         return found
 
     def failure(self, name: str) -> Failure | None:

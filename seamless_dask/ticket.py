@@ -178,8 +178,17 @@ class Ticket:
         assert self._name is not None
         outcome = self.job.outcome(self._name)
         if outcome is None and self._runner_is_gone():
+            self._require_place()
             outcome = self._revive()
         return outcome
+
+    def _require_place(self) -> None:
+        """Raise when somebody has removed what we wait by: nobody could tell us of any end."""
+        assert self._name is not None
+        if self.job.asker(self._name) is None:
+            self._close()
+            self._reap()
+            raise WorkerLost(f"{self.job.path} was removed while its result was waited for: ask for it again")
 
     def _runner_is_gone(self) -> bool:
         return not self.job.running()

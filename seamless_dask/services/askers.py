@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..options import Options
+from .ownclient import PREFIX
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -26,12 +27,10 @@ class Messenger:
     ----------
     scheduler : Scheduler
         Of Dask.
-    client : str
-        The jobserver's own client, which is nobody who asks.
     """
 
-    def __init__(self, scheduler: Scheduler, client: str) -> None:
-        self._scheduler, self._client = scheduler, client
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
         self._talks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
 
@@ -72,5 +71,5 @@ class Messenger:
             for asker, asked in job.waiting.items()
         }
         task = self._scheduler.tasks[name]
-        wanting = {client.client_key for client in task.who_wants or ()} - {self._client}
-        return found | ({OTHERS: Options().to_json()} if wanting or task.waiters else {})
+        wanted = any(not client.client_key.startswith(PREFIX) for client in task.who_wants or ())
+        return found | ({OTHERS: Options().to_json()} if wanted or task.waiters else {})

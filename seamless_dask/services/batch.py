@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import dask.config
+from dask.utils import parse_bytes
 
 from hashserver.errors import ServiceUnavailable
 
@@ -103,6 +104,7 @@ def options(system: str, shape: Shape, base: dict[str, Any]) -> dict[str, Any]:
         found |= {"cores": max(shape.cpus, 1 if shape.memory else base["cores"]), "processes": 1}
     if shape.memory:
         found["memory"] = shape.memory + HEADROOM
+    found |= sized(system, found) if shape.cpus or shape.memory else {}
     if shape.queue and system == "htcondor":
         raise UsageError("HTCondor has no queues")
     if shape.queue:
@@ -112,6 +114,19 @@ def options(system: str, shape: Shape, base: dict[str, Any]) -> dict[str, Any]:
         shape = shape._replace(gpus=0, node=None)
     found["job_extra_directives"] = _directives(system, shape)
     return found
+
+
+def sized(system: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Return options for a job of its own size that ``jobqueue.yaml`` gives any job another size by."""
+    cores, memory = found["cores"], parse_bytes(found["memory"])
+    sizes: dict[str, dict[str, Any]] = {
+        "slurm": {"job-cpu": cores, "job-mem": f"{-(-memory // 2**20)}M"},
+        "lsf": {"ncpus": cores, "mem": memory},
+        "pbs": {"resource-spec": f"select=1:ncpus={cores}:mem={memory}b"},
+        "oar": {"resource-spec": f"/nodes=1/core={cores}"},
+    }
+    named = {name: size for name, size in sizes.get(system, {}).items() if setting(system, name) is not None}
+    return {name.replace("-", "_"): size for name, size in named.items()}
 
 
 def _pbs_select(shape: Shape, found: dict[str, Any]) -> str:
@@ -150,11 +165,53 @@ def directive(system: str, name: str, amount: Any) -> str:
 
 
 class State(NamedTuple):
-    """What the queue says about a job that is not over."""
+    """What the queue says about a job."""
 
-    waits: bool
-    reason: str
+    word: str
+    """``PENDING``, ``RUNNING``, ``TIMEOUT``, … in SLURM's words."""
+    reason: str = ""
 
+    @property
+    def waits(self) -> bool:
+        """Whether it has not begun, or is to begin again."""
+        return self.word in _WAITING
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended for good; one that is being ended has not."""
+        return self.word not in _WAITING and self.word not in _GOING_ON
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is being ended."""
+        return self.word == "COMPLETING"
+
+    @property
+    def end(self) -> str | None:
+        """How it has ended, or is being ended as far as that is known."""
+        return self.word if self.over else _CAUSES.get(self.reason) if self.ending else None
+
+    def told(self, job: str) -> str:
+        """Return the end of a job in words."""
+        end = self.end
+        return f"job {job} {_ENDS.get(end, 'ended')} ({end})" if end else f"job {job} is over"
+
+
+_WAITING = frozenset(
+    ["PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"]
+)
+_GOING_ON = frozenset(["RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT", "COMPLETING"])
+_ENDS = {
+    "TIMEOUT": "ran out of time",
+    "DEADLINE": "ran out of time",
+    "OUT_OF_MEMORY": "took more memory than it had asked for",
+    "PREEMPTED": "had to make room for another one",
+    "NODE_FAIL": "lost its node",
+    "BOOT_FAIL": "lost its node",
+    "CANCELLED": "was cancelled",
+}
+_CAUSES = {"TimeLimit": "TIMEOUT", "OutOfMemory": "OUT_OF_MEMORY", "NodeDown": "NODE_FAIL"}
+"""Reasons that tell how a job is going to have ended while it is still being ended."""
 
 HOPELESS = frozenset(
     [
@@ -180,12 +237,12 @@ HOPELESS = frozenset(
 
 
 async def states(system: str, jobs: list[str]) -> dict[str, State] | None:
-    """Ask the queue about jobs. What it does not name is gone; None: it cannot be asked that way.
+    """Ask the queue about jobs. What it does not name is long over; None: it cannot be asked that way.
 
     Raises
     ------
     ServiceUnavailable
-        The batch system does not answer.
+        The batch system does not answer, or not as it should.
     """
     if system != "slurm":
         return None
@@ -196,8 +253,24 @@ async def states(system: str, jobs: list[str]) -> dict[str, State] | None:
         if "Invalid job id" in str(error):  # all of them are forgotten
             return {}
         raise ServiceUnavailable(str(error)) from None
-    found = {}
-    for job, state, reason in (line.split(" ", 2) for line in lines):
-        if state in ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED"):
-            found[job] = State(state in ("PENDING", "CONFIGURING"), reason)
-    return found
+    return dict(map(_parsed, filter(None, lines)))
+
+
+def _parsed(line: str) -> tuple[str, State]:
+    job, _, rest = line.strip().partition(" ")
+    word, _, reason = rest.partition(" ")
+    if not job[:1].isdigit() or not word.isupper():
+        # taken for an answer, it would say that all jobs are over
+        raise ServiceUnavailable(f"squeue says what makes no sense: {line[:100]!r}")
+    return job, State(word, "" if reason == "None" else reason)
+
+
+async def recorded_end(system: str, job: str) -> State | None:
+    """Return how a job ended that the queue knows no more, if the batch system keeps accounts."""
+    if system != "slurm":
+        return None
+    try:
+        lines = (await call(["sacct", "-nXP", "-o", "State", "-j", job])).split()
+    except (RuntimeError, ServiceUnavailable):
+        return None
+    return State(lines[0]) if lines and lines[0].isupper() else None

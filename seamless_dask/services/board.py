@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from .. import outcomes
-from ..errors import Cancelled
+from ..errors import Cancelled, UsageError
 from ..options import Options
 from ..records import timestamp
 from .submission import label_in
@@ -106,18 +106,20 @@ class Job:
         except TimeoutError:
             return
 
-    def facts(self, state: str, asker: str | None = None) -> dict[str, Any]:
-        """Return what one who asks is told."""
-        outcome = self.ends.get(asker or "", self.outcome)
+    def end(self, asker: str | None) -> Outcome | None:
+        """Return how it ended for one who asks, or for nobody in particular; None while it has not."""
+        return self.ends.get(asker or "", self.outcome)
+
+    def facts(self, asker: str | None = None) -> dict[str, Any]:
+        """Return what one who asks is told, besides what the scheduler knows."""
         return {
             "key": self.key,
-            "state": state if outcome is None else state_of(outcome),
             "label": self.label or self.options.label,
             "worker": self.worker,
             "node": self.node,
             "started": None if self.started is None else timestamp(self.started),
             "askers": len(self.waiting),
-            "outcome": outcome,
+            "outcome": self.end(asker),
         }
 
 
@@ -147,7 +149,7 @@ class Board:
     def find(self, key: Checksum, asker: str | None = None) -> Job | None:
         """Return the job that an asker means; without one, what goes on under a key or has ended last."""
         if asker is not None:
-            job = self._by_asker.get(asker)
+            job = self._of_asker(asker)
             return job if job is not None and job.key == key else None
         active = self.active.get((key, True)) or self.active.get((key, False))
         return active or next((job for job in reversed(self._ended.values()) if job.key == key), None)
@@ -156,9 +158,18 @@ class Board:
         """Return all jobs, those that are over last."""
         return [*self.active.values(), *reversed(self._ended.values())]
 
+    def refuse_strangers(self, asked: Iterable[Asked]) -> None:
+        """Raise `UsageError` when a name stands for one who waits for another job."""
+        keys: dict[str, Checksum] = {}
+        for one in asked:
+            job = self._by_asker.get(one.asker)
+            other = job.key if job is not None and one.asker in job.waiting else one.key
+            if {other, keys.setdefault(one.asker, one.key)} != {one.key}:
+                raise UsageError(f"{one.asker} waits for another job: each needs a name of its own")
+
     def place(self, asked: Asked) -> tuple[Job, bool]:
         """Put one who asks with its job; returns that, and whether it is a new one."""
-        found = self._by_asker.get(asked.asker)
+        found = self._of_asker(asked.asker)
         if found is not None and found.key == asked.key:
             return found, False
         job = self.active.get((asked.key, True))
@@ -230,6 +241,12 @@ class Board:
             self._by_asker.pop(name, None)
         self.journal.remove(names)
         job.notify()
+
+    def _of_asker(self, asker: str) -> Job | None:
+        """Return the job of one who asks, which may have ended so long ago that only the journal knows."""
+        if asker not in self._by_asker and (noted := self.journal.find(asker)):
+            self.recall(*noted)
+        return self._by_asker.get(asker)
 
     def _note(self, askers: list[str], job: Job, outcome: Outcome) -> None:
         detached = [name for name in askers if job.askers[name].detached]

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,8 +16,9 @@ from hashserver.errors import ServiceUnavailable
 
 from ..errors import UsageError
 from . import batch, launchers
+from .crew import CLOSE_LIMIT, leftovers
 from .demand import Base
-from .fleet import ANY, CLOSE_LIMIT, Fleet
+from .fleet import ANY, Fleet
 from .jobscript import Files, call
 from .launchers import Launcher
 
@@ -51,7 +52,11 @@ class Workers(NamedTuple):
 
 @asynccontextmanager
 async def open_cluster(
-    scheduler: Scheduler, workers: Workers, files: Files, directory: str
+    scheduler: Scheduler,
+    workers: Workers,
+    files: Files,
+    directory: str,
+    tell: Callable[[str, str], None] = lambda name, how: None,
 ) -> AsyncIterator[Fleet]:
     """Keep as many workers of a scheduler as there is work for.
 
@@ -68,6 +73,8 @@ async def open_cluster(
         What they need to be let in.
     directory
         The daskserver's own, which nobody else can enter.
+    tell
+        Gets the name of a worker that was lost, and how its job ended.
 
     Raises
     ------
@@ -78,7 +85,7 @@ async def open_cluster(
     if problem := await cancel_leftovers(directory):
         logger.warning("%s", problem)
     limits = workers.minimum, _maximum(workers)
-    fleet = Fleet(scheduler, launcher, workers.name, limits, os.path.join(directory, JOURNAL))
+    fleet = Fleet(scheduler, launcher, workers.name, limits, os.path.join(directory, JOURNAL), tell)
     await fleet.start()
     try:
         yield fleet
@@ -116,10 +123,11 @@ def _maximum(workers: Workers) -> int:
 
 async def cancel_leftovers(directory: str) -> str | None:
     """Cancel the jobs that a killed daskserver has left; return what to do when they may still be there."""
+    path = os.path.join(directory, JOURNAL)
     try:
-        with open(os.path.join(directory, JOURNAL), encoding="ascii") as file:
+        with open(path, encoding="ascii") as file:
             document = json.load(file)
-        command, jobs = _cancel_command(document["kind"]), document["jobs"]
+        command, jobs = _cancel_command(document["kind"]), leftovers(path)
     except (OSError, ValueError, KeyError, TypeError, UsageError):
         return None
     for job in jobs:
@@ -129,6 +137,7 @@ async def cancel_leftovers(directory: str) -> str | None:
             continue  # it is over
         except ServiceUnavailable as error:
             return f"{error}; jobs may be left, later: {command} {' '.join(jobs)}"
+    os.unlink(path)  # numbers of jobs are used again some day
     return None
 
 

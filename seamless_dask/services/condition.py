@@ -6,12 +6,14 @@ import asyncio
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 from tornado.web import RequestHandler
 
 from hashserver.errors import HashserverError
+
+from .inquiry import PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PATH = "/seamless/daskserver.json"
 REMEMBERED = 20
 STATES = ("processing", "waiting", "queued", "no-worker", "memory", "erred")
 _OWN_CLIENTS = ("fire-and-forget", "Client-seamless-jobserver")
@@ -30,45 +31,74 @@ _OWN_ROUTES = ('route="metrics"', 'route="healthcheck"')
 
 
 class Losses(SchedulerPlugin):
-    """Takes note of workers that were lost: not told to go, and gone.
-
-    Attributes
-    ----------
-    found : list of (float, str)
-        When, and what to say.
-    """
+    """Takes note of workers that were lost: not told to go, and gone."""
 
     name = "seamless-losses"
 
     def __init__(self) -> None:
-        self.found: list[tuple[float, str]] = []
+        self._found: list[Loss] = []
+        self._names: dict[str, str] = {}
+
+    @property
+    def found(self) -> list[tuple[float, str]]:
+        """When, and what to say."""
+        return [(loss.when, str(loss)) for loss in self._found]
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Take note of what it is called."""
+        self._names[worker] = str(scheduler.workers[worker].name)
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Take note of a removal that nobody asked for."""
         if topic != "all" or not isinstance(msg, dict) or msg.get("action") != "remove-worker":
             return
+        worker = str(msg.get("worker"))
+        name = self._names.pop(worker, worker)
         if msg.get("expected"):
             return
-        tasks = len(msg.get("processing-tasks") or ())
-        self.found.append((time.time(), f"worker {msg.get('worker')} was lost with {tasks} tasks assigned"))
-        del self.found[:-REMEMBERED]
+        self._found.append(Loss(time.time(), worker, name, len(msg.get("processing-tasks") or ())))
+        del self._found[:-REMEMBERED]
+
+    def tell(self, name: str, how: str) -> None:
+        """Say how a worker came to its end."""
+        self._found = [loss._replace(how=how) if loss.name == name else loss for loss in self._found]
 
 
-def install(scheduler: Scheduler, facts: Callable[[], dict[str, Any]]) -> None:
-    """Have the scheduler's HTTP server answer `PATH` with what `facts` returns."""
-    scheduler.http_application.add_handlers(r".*", [(PATH, _Facts, {"facts": facts})])
+class Loss(NamedTuple):
+    """One worker that was lost."""
+
+    when: float
+    worker: str
+    name: str
+    tasks: int
+    how: str | None = None
+
+    def __str__(self) -> str:
+        cause = f" ({self.how})" if self.how else ""
+        return f"worker {self.worker} was lost{cause} with {self.tasks} tasks assigned"
+
+
+def install(scheduler: Scheduler, facts: Callable[[], dict[str, Any]], stop: Callable[[], None]) -> None:
+    """Have the scheduler's HTTP server answer `PATH` with what `facts` returns, and DELETE with `stop`."""
+    scheduler.http_application.add_handlers(r".*", [(PATH, _Facts, {"facts": facts, "stop": stop})])
 
 
 class _Facts(RequestHandler):
-    def initialize(self, facts: Callable[[], dict[str, Any]]) -> None:
+    def initialize(self, facts: Callable[[], dict[str, Any]], stop: Callable[[], None]) -> None:
         """Keep what to ask."""
-        self._facts = facts
+        self._facts, self._stop = facts, stop
 
     def get(self) -> None:
         """Answer with JSON."""
         self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps(self._facts()))
+
+    def delete(self) -> None:
+        """End the daskserver; the guard lets those pass who may."""
+        self.set_status(202)
+        self.finish()
+        self._stop()
 
 
 def scheduler_facts(scheduler: Scheduler) -> dict[str, Any]:

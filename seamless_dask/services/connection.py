@@ -70,7 +70,7 @@ def read(path: str) -> Connection:
         raise UsageError(
             f"the connection file {path} {reason}; seamless-daskserver start writes one"
         ) from None
-    return _parse(path, data)
+    return parse(path, data)
 
 
 def write(path: str, connection: Connection) -> None:
@@ -90,7 +90,21 @@ def _refuse_readable(path: str, status: os.stat_result) -> None:
         raise UsageError(f"others may read the connection file {path}: chmod 600 {path}")
 
 
-def _parse(path: str, data: bytes) -> Connection:
+def parse(path: str, data: bytes) -> Connection:
+    """Return what the content of a connection file says.
+
+    Parameters
+    ----------
+    path
+        What an error calls it.
+    data
+        The content.
+
+    Raises
+    ------
+    UsageError
+        It says nothing usable.
+    """
     import json
 
     try:

@@ -1,4 +1,4 @@
-"""One daskserver as a process: started, found, stopped, from outside."""
+"""One daskserver, as a process of this host or in a job: started, found, stopped, from outside."""
 
 from __future__ import annotations
 
@@ -6,32 +6,23 @@ import json
 import os
 import select
 import signal
-import sys
-import time
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import private_directory
-from ..errors import SeamlessError, UsageError
-from ..locks import is_locked, locked, try_lock
-from . import connection, settings
+from ..errors import UsageError
+from ..locks import is_locked, locked
+from . import connection, in_job, process, settings
 from .connection import Connection
 from .hashserver_child import READY as HASHSERVER_READY
+from .process import DaskserverFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from .settings import Settings
 
-LOCK, STARTING = "lock", "start.lock"
-LOG = "logs/daskserver.log"
-START_LIMIT, STOP_LIMIT, KILL_LIMIT = 90.0, 60.0, 10.0
-LONGEST_LOG = 16 << 20
-"""Bytes; a longer one is put aside when the daskserver starts."""
-
-
-class DaskserverFailed(SeamlessError):
-    """It did not start, or does not stop; the message says what to look at."""
+STARTING = "start.lock"
 
 
 class Found(NamedTuple):
@@ -40,18 +31,21 @@ class Found(NamedTuple):
     Attributes
     ----------
     alive
-        Its process is there.
+        Its process is there, or the job that it runs in or is to run in.
     connection
         What the connection file says; None while it starts, and after it was stopped.
+    job
+        How its job is, in words; None: it is not in one.
     """
 
     alive: bool
     connection: Connection | None
+    job: str | None = None
 
     @property
     def died(self) -> bool:
-        """Whether it ended without leave: one that is stopped takes its connection file along."""
-        return not self.alive and self.connection is not None
+        """Whether it ended without leave: one that is stopped takes its connection file or its job along."""
+        return not self.alive and (self.connection is not None or self.job is not None)
 
 
 def private_place(cache: str, name: str) -> str:
@@ -67,10 +61,9 @@ def private_place(cache: str, name: str) -> str:
     directory = connection.directory_of(cache, name)
     for path in (cache, os.path.dirname(directory), directory, os.path.join(directory, "logs")):
         private_directory(path)
-        status = os.stat(path)
-        if status.st_uid != os.geteuid():
+        if os.stat(path).st_uid != os.geteuid() or os.lstat(path).st_uid not in (0, os.geteuid()):
             raise UsageError(f"{path} belongs to another user; SEAMLESS_CACHE names another place")
-        if path != cache and status.st_mode & 0o077:
+        if path != cache and os.stat(path).st_mode & 0o077:
             os.chmod(path, 0o700)
     return directory
 
@@ -83,10 +76,15 @@ def find(directory: str) -> Found:
     UsageError
         If it was started on another host, where this one cannot see it.
     """
-    alive = is_locked(os.path.join(directory, LOCK))
     try:
         facts = connection.read(os.path.join(directory, connection.FILE))
     except UsageError:
+        facts = None
+    if (job := in_job.read(directory)) is not None:
+        found = in_job.look(job)
+        return Found(found.alive, facts, found.text)
+    alive = is_locked(os.path.join(directory, process.LOCK))
+    if facts is None:
         return Found(alive, None)
     if not facts.is_here:
         path = os.path.join(directory, connection.FILE)
@@ -94,38 +92,18 @@ def find(directory: str) -> Found:
             f"the daskserver {facts.name!r} runs on {facts.host}: go there,"
             f" or remove {path} if that host is gone"
         )
-    return Found(alive, facts if not alive or facts.pid == _holder(directory) else None)
+    return Found(alive, facts if not alive or facts.pid == process.holder(directory) else None)
 
 
-@contextmanager
-def held(path: str) -> Iterator[None]:
-    """Hold the lock that says which process is the daskserver, until this process is gone.
+def start(told: Settings, tell: Callable[[str], None]) -> tuple[Connection, bool]:
+    """Start a daskserver, detached from the terminal or in a job, unless it is running.
 
-    Raises
-    ------
-    UsageError
-        If another one does.
-    """
-    fd = try_lock(path)
-    if fd is None:
-        raise UsageError("another daskserver of this name is running already")
-    os.ftruncate(fd, 0)
-    os.write(fd, json.dumps({"pid": os.getpid()}).encode())
-    yield  # never closed: when the lock is free, nothing is left of the process
-
-
-def _holder(directory: str) -> int | None:
-    """Return the process that holds the lock."""
-    try:
-        with open(os.path.join(directory, LOCK), "rb") as file:
-            document: dict[str, Any] = json.load(file)
-        return int(document["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def start(told: Settings) -> tuple[Connection, bool]:
-    """Start a daskserver, detached from the terminal, unless it is running.
+    Parameters
+    ----------
+    told
+        What it is started with.
+    tell
+        Gets what somebody who waits for a job should know.
 
     Returns
     -------
@@ -134,17 +112,32 @@ def start(told: Settings) -> tuple[Connection, bool]:
 
     Raises
     ------
-    DaskserverFailed
+    DaskserverFailed, JobFailed
         With its last words.
     """
     with locked(told.file(STARTING)):
-        found = find(told.directory)
-        if found.alive:
-            return found.connection or _until_ready(told, None), False
-        settings.write(told)
-        with suppress(FileNotFoundError):
-            os.unlink(told.file(connection.FILE))
-        return _until_ready(told, _spawn(told)), True
+        fresh = not find(told.directory).alive
+        if fresh:
+            _clear(told)
+        job = _submit(told) if fresh and told.in_job else in_job.read(told.directory)
+        if job is None:
+            return process.until_ready(told, process.spawn(told) if fresh else None), fresh
+    # a job may wait for days: meanwhile others may look at it, or stop it
+    return in_job.until_ready(job, tell), fresh
+
+
+def _submit(told: Settings) -> in_job.Job:
+    from .in_job_script import submit
+
+    return submit(told)
+
+
+def _clear(told: Settings) -> None:
+    """Put down what the next one is told, and remove what the last one has left."""
+    settings.write(told)
+    with suppress(FileNotFoundError):
+        os.unlink(told.file(connection.FILE))
+    in_job.forget(told.directory)
 
 
 def foreground(told: Settings) -> None:
@@ -158,60 +151,9 @@ def foreground(told: Settings) -> None:
     with locked(told.file(STARTING)):
         if find(told.directory).alive:
             raise UsageError(f"the daskserver {told.name!r} is running already: seamless-daskserver stop")
-        settings.write(told)
-    os.execv(sys.executable, _command(told))  # noqa: S606 - our own interpreter
-
-
-def _command(told: Settings) -> list[str]:
-    return [sys.executable, "-P", "-m", "seamless_dask.services.daskserver", told.directory]
-
-
-def _spawn(told: Settings) -> int:
-    """Start the process: own session, root directory, output to the log."""
-    import subprocess
-
-    path = told.file(LOG)
-    with suppress(FileNotFoundError):
-        if os.stat(path).st_size > LONGEST_LOG:
-            os.replace(path, path + ".1")
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        process = subprocess.Popen(
-            _command(told),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
-    process.returncode = 0  # it outlives this command: no complaint about that
-    return process.pid
-
-
-def _until_ready(told: Settings, child: int | None) -> Connection:
-    limit = time.monotonic() + START_LIMIT
-    while time.monotonic() < limit:
-        with suppress(UsageError):
-            facts = connection.read(told.file(connection.FILE))
-            if child is None or facts.pid == child:
-                return facts
-        if _ended(told, child):
-            from .hashserver_child import last_line
-
-            words = last_line(told.file(LOG)).removeprefix("seamless-daskserver: ")
-            raise DaskserverFailed(f"the daskserver did not start: {words}")
-        time.sleep(0.01)
-    if child is not None:
-        os.kill(child, signal.SIGTERM)
-    raise DaskserverFailed(f"the daskserver was not ready within {START_LIMIT:.0f} s; see {told.file(LOG)}")
-
-
-def _ended(told: Settings, child: int | None) -> bool:
-    if child is None:
-        return not is_locked(told.file(LOCK))
-    return os.waitpid(child, os.WNOHANG)[0] == child
+        _clear(told)
+    words = process.command(told)
+    os.execv(words[0], words)  # noqa: S606 - our own interpreter
 
 
 def stop(directory: str) -> bool:
@@ -219,35 +161,18 @@ def stop(directory: str) -> bool:
 
     Raises
     ------
-    DaskserverFailed
+    DaskserverFailed, JobFailed
         If something may be left; the message says what.
     """
     with locked(os.path.join(directory, STARTING)):
         found = find(directory)
-        if found.alive:
-            _end(directory)
+        job = in_job.read(directory)
+        if job is not None:
+            in_job.stop(job)
+        elif found.alive:
+            process.end(directory)
         _clean_up(directory)
     return found.alive or found.died
-
-
-def _end(directory: str) -> None:
-    pid = _holder(directory)
-    if pid is None:
-        raise DaskserverFailed(f"cannot tell which process holds {os.path.join(directory, LOCK)}: kill it")
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if not is_locked(os.path.join(directory, LOCK)):  # gone meanwhile: the number may be another's
-            return
-        for number, limit in ((signal.SIGTERM, STOP_LIMIT), (signal.SIGKILL, KILL_LIMIT)):
-            signal.pidfd_send_signal(fd, number)
-            if select.select([fd], [], [], limit)[0]:
-                return
-    finally:
-        os.close(fd)
-    raise DaskserverFailed(f"process {pid} of the daskserver cannot be killed: see whether its disk answers")
 
 
 def _clean_up(directory: str) -> None:
@@ -261,7 +186,9 @@ def _clean_up(directory: str) -> None:
     for name in (connection.FILE, HASHSERVER_READY):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))
-    shutil.rmtree(os.path.join(directory, "dask-scratch-space"), ignore_errors=True)
+    in_job.forget(directory)
+    for folder in ("dask-scratch-space", "remote"):  # workers' files; what a connection by ssh has copied
+        shutil.rmtree(os.path.join(directory, folder), ignore_errors=True)
     if problem := asyncio.run(cancel_leftovers(directory)):
         raise DaskserverFailed(problem)
 
@@ -272,12 +199,15 @@ def _wait_for_hashserver(ready: str) -> None:
 
     try:
         with open(ready, "rb") as file:
-            pid = int(json.load(file)["pid"])
+            found = json.load(file)
+        if found.get("host", os.uname().nodename) != os.uname().nodename:
+            return
+        pid = int(found["pid"])
         fd = os.pidfd_open(pid)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
     try:
-        if is_hashserver(pid) and not select.select([fd], [], [], KILL_LIMIT)[0]:
+        if is_hashserver(pid) and not select.select([fd], [], [], process.KILL_LIMIT)[0]:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
     finally:
         os.close(fd)

@@ -9,6 +9,7 @@ the same authority, so that a copy of ``ca.pem`` elsewhere stays good.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..config import private_directory
@@ -77,6 +78,16 @@ def security(credentials: Credentials) -> Security | None:
         for part in ("cert", "key")
     }
     return Security(require_encryption=True, tls_ca_file=credentials.ca_file, **names)
+
+
+def end_of(credentials: Credentials) -> float | None:
+    """Return when the certificate expires, in seconds since the epoch; None without TLS."""
+    if credentials.cert_file is None:
+        return None
+    from cryptography import x509
+
+    with open(credentials.cert_file, "rb") as file:
+        return x509.load_pem_x509_certificate(file.read()).not_valid_after_utc.timestamp()
 
 
 def own_names() -> set[str]:
@@ -152,7 +163,8 @@ def _general_names(names: Iterable[str]) -> list[x509.GeneralName]:
         try:
             found.append(x509.IPAddress(ip_address(name)))
         except ValueError:
-            found.append(x509.DNSName(name.encode("idna").decode()))
+            with suppress(UnicodeError):  # no name by which anybody could ask: hosts may be called anything
+                found.append(x509.DNSName(name.encode("idna").decode()))
     return found
 
 

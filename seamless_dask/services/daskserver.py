@@ -1,4 +1,4 @@
-"""The daskserver's process: scheduler with plugin, jobserver, page, hashserver, workers.
+"""The daskserver's process.
 
 ``python -m seamless_dask.services.daskserver DIRECTORY`` runs until it is told to stop (SIGTERM) or has had
 nothing to do for long enough. It holds a lock in its directory while it lives; the connection file is there
@@ -12,38 +12,24 @@ import logging
 import os
 import signal
 import sys
-import time
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import HashserverError
 
-from ..config import load
-from ..errors import SeamlessError, UsageError
-from ..worker.places import Places
-from . import connection, control, credentials, settings
-from .hashserver_child import HashserverChild
-from .settings import Ports, Settings
+from ..errors import SeamlessError
+from . import logfile, process, settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from distributed import Scheduler
-
-    from hashserver.client.transport import Transport
-
-    from ..config import Config
-    from ..scheduler import SeamlessScheduler
-    from .clusters import Workers
-    from .condition import Losses
-    from .fleet import Fleet
-    from .jobscript import Files
-    from .jobserver import Jobserver
+    from .settings import Settings
 
 logger = logging.getLogger("seamless_dask.services.daskserver")
 
-CLOSE_LIMIT = 10.0
-"""Seconds that the scheduler gets to take leave of clients and workers."""
+LOGS = (process.LOG, "logs/hashserver.log")
+LOG_INTERVAL = 60.0
+"""Seconds between two looks at how long the logs have become."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         told = settings.read(directory)
         _forget_environment(told)
-        with control.held(told.file(control.LOCK)):
+        with process.held(told.file(process.LOCK), process.HANDOVER if told.in_job else 0):
             asyncio.run(_run(told))
     except (SeamlessError, HashserverError, OSError, RuntimeError) as error:
         print(f"seamless-daskserver: {_reason(error)}", file=sys.stderr)
@@ -81,22 +67,29 @@ def _forget_environment(told: Settings) -> None:
 
 async def _run(told: Settings) -> None:
     """Run until a signal says stop, or the daskserver finds that it may."""
+    from .parts import Daskserver
+
     _stop_once(asyncio.current_task())
+    if told.dask is not None:
+        settings.use_dask(told.dask)
     server = Daskserver(told)
+    keeper = asyncio.create_task(_keep_logs_short(told))
     try:
         async with AsyncExitStack() as stack:
             await server.open(stack)
             await server.until_over()
     except asyncio.CancelledError:
         logger.info("stopped")
+    finally:
+        keeper.cancel()
 
 
-class Place(NamedTuple):
-    """A hashserver, and the files that open it."""
-
-    url: str
-    token_file: str | None
-    ca_file: str | None
+async def _keep_logs_short(told: Settings) -> None:
+    while True:
+        await asyncio.sleep(LOG_INTERVAL)
+        for name in LOGS:
+            with suppress(OSError):
+                await asyncio.to_thread(logfile.rotate, told.file(name))
 
 
 def _stop_once(task: asyncio.Task[Any] | None) -> None:
@@ -113,222 +106,6 @@ def _stop_once(task: asyncio.Task[Any] | None) -> None:
 
     for number in signals:
         loop.add_signal_handler(number, stop)
-
-
-class Daskserver:
-    """All parts of one daskserver.
-
-    Parameters
-    ----------
-    told
-        What it is started with.
-    """
-
-    plugin: SeamlessScheduler
-    scheduler: Scheduler
-    jobserver: Jobserver
-    losses: Losses
-    fleet: Fleet
-
-    def __init__(self, told: Settings) -> None:
-        self.settings = told
-        self.started = time.time()
-        self.own: HashserverChild | None = None
-        """The hashserver, unless one was named."""
-
-    async def open(self, stack: AsyncExitStack) -> None:
-        """Start the parts, one on top of the other; leaving `stack` ends them in the other order."""
-        import dask.config
-
-        from .clusters import open_cluster
-
-        told = self.settings
-        self.address = settings.address_of(told)
-        if told.insecure and not settings.is_loopback(self.address):
-            raise UsageError(f"--insecure is for loopback only, and this would listen at {self.address}")
-        self.credentials = credentials.make(told.directory, [self.address], told.insecure)
-        dask.config.set(settings.dask_settings(self.credentials))
-        ports = settings.free_ports(told, self.address)
-        await self._open_hashserver(stack, ports.hashserver)
-        await self._open_scheduler(stack, ports)
-        cluster = open_cluster(self.scheduler, self._workers(), self._files(), told.directory)
-        self.fleet = await stack.enter_async_context(cluster)
-        self._announce(stack)
-
-    async def _open_hashserver(self, stack: AsyncExitStack, port: int) -> None:
-        told = self.settings
-        if told.hashserver:
-            self.place = Place(told.hashserver, told.token_file, told.ca_file)
-            return
-        self.own = HashserverChild(told, self.address, port, self.credentials)
-        stack.push_async_callback(self.own.stop)
-        await self.own.start()
-        self.place = Place(self.own.url, self.credentials.token_file, self.credentials.ca_file)
-
-    async def _open_scheduler(self, stack: AsyncExitStack, ports: Ports) -> None:
-        from ..scheduler import SeamlessScheduler
-        from ..scheduler.internals import NotAsAssumed
-        from . import condition, guard, jobserver, page
-
-        self.losses = condition.Losses()
-        config = self._configuration()
-        self.plugin = SeamlessScheduler(config, self._worker_places(config))
-        self.scheduler = self._new_scheduler(ports)
-        stack.push_async_callback(self._close_scheduler)
-        # its HTTP server listens already, but answers nobody before the next await
-        guard.install(self.scheduler, self.credentials.token_file)
-        condition.install(self.scheduler, self.facts)
-        try:
-            page.install(self.scheduler, self.plugin)
-        except NotAsAssumed as error:
-            logger.warning("no page beside Dask's own: %s", error)
-        await self.scheduler
-        self.jobserver = await jobserver.install(self.scheduler, self.plugin, self.settings.directory)
-        stack.push_async_callback(self.jobserver.close)
-
-    def _new_scheduler(self, ports: Ports) -> Scheduler:
-        from distributed import Scheduler
-
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return Scheduler(
-            host=self.address,
-            port=ports.scheduler,
-            protocol="tcp" if self.settings.insecure else "tls",
-            security=credentials.security(self.credentials),
-            dashboard=True,
-            dashboard_address=f"{host}:{ports.jobserver}",
-            plugins=[self.plugin, self.losses],
-        )
-
-    async def _close_scheduler(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.scheduler.close(reason="the daskserver was stopped"), CLOSE_LIMIT)
-
-    def _configuration(self) -> Config:
-        """Return where the scheduler looks results up."""
-        place = self.place
-        given: dict[str, Any] = {"cache": self.settings.cache, "hashserver": place.url}
-        given |= {"token_file": place.token_file, "ca_file": place.ca_file}
-        return load(given, "/", remote=False)
-
-    def _worker_places(self, config: Config) -> Places:
-        """Return where workers find buffers: directly where they can, else by the hashserver."""
-        places, told = Places.of(config), self.settings
-        if told.worker_store:
-            return places._replace(stores=(told.worker_store, self.place.url), host=None)
-        if os.path.isabs(told.store):
-            return places._replace(stores=(told.store, self.place.url))
-        return places
-
-    def _workers(self) -> Workers:
-        from .clusters import Workers
-
-        told = self.settings
-        return Workers(
-            kind=told.cluster,
-            name=told.name,
-            minimum=told.minimum,
-            maximum=told.maximum,
-            threads=told.threads,
-            memory=told.memory,
-            queues=told.queues,
-            resources=told.resources,
-        )
-
-    def _files(self) -> Files:
-        from .jobscript import Files
-
-        own = self.credentials
-        return Files(self.place.token_file, self.place.ca_file, own.ca_file, own.cert_file, own.key_file)
-
-    def _announce(self, stack: AsyncExitStack) -> None:
-        """Write the connection file, and remember the ports."""
-        path = self.settings.file(connection.FILE)
-        facts = self.connection()
-        ports = (int(url.rpartition(":")[2]) for url in (facts.scheduler, facts.jobserver, facts.hashserver))
-        if self.own is not None:
-            settings.write_ports(self.settings, Ports(*ports))
-        connection.write(path, facts)
-        stack.callback(_remove, path)
-        logger.info("ready: %s", path)
-
-    def connection(self) -> connection.Connection:
-        """Return what the connection file says."""
-        own, scheme = self.credentials, "http" if self.settings.insecure else "https"
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return connection.Connection(
-            name=self.settings.name,
-            host=os.uname().nodename,
-            pid=os.getpid(),
-            started=self.started,
-            jobserver=f"{scheme}://{host}:{self.scheduler.services['dashboard'].port}",
-            scheduler=self.scheduler.address,
-            hashserver=self.place.url,
-            store=self.settings.store,
-            token_file=own.token_file,
-            hashserver_token_file=self.place.token_file or own.token_file,
-            hashserver_ca_file=self.place.ca_file,
-            ca_file=own.ca_file,
-            cert_file=own.cert_file,
-            key_file=own.key_file,
-            insecure=self.settings.insecure,
-        )
-
-    async def until_over(self) -> None:
-        """Wait until there has been nothing to do for long enough, or for ever."""
-        from .condition import Traffic, until_idle
-
-        over = [asyncio.ensure_future(self.scheduler.finished())]
-        if self.settings.idle_timeout:
-            traffic = Traffic(self._transport()) if self.own else None
-            over.append(
-                asyncio.create_task(
-                    until_idle(self.settings.idle_timeout, self._busy, traffic, self.scheduler)
-                )
-            )
-        try:
-            await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in over:
-                task.cancel()
-
-    def _busy(self) -> bool:
-        """Whether jobs are waited for that are no task of the scheduler yet."""
-        return bool(self.jobserver.board.active)
-
-    def _transport(self) -> Transport:
-        from hashserver.auth import read_token_file
-        from hashserver.client.transport import Transport
-
-        token = read_token_file(self.credentials.token_file)[0].secret
-        return Transport(self.place.url, token, self.place.ca_file)
-
-    def facts(self) -> dict[str, Any]:
-        """Return how all parts are, as JSON has it; no secret is in it."""
-        from .condition import scheduler_facts
-
-        return {
-            "name": self.settings.name,
-            "host": os.uname().nodename,
-            "pid": os.getpid(),
-            "started": self.started,
-            "scheduler": scheduler_facts(self.scheduler),
-            "stepped_aside": self.plugin.stepped_aside,
-            "cluster": self.fleet.facts(),
-            "hashserver": self._hashserver_facts(),
-            "lost_workers": self.losses.found,
-        }
-
-    def _hashserver_facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"url": self.place.url, "own": self.own is not None}
-        if self.own is not None:
-            facts |= {"running": self.own.running, "pid": self.own.pid, "deaths": self.own.deaths}
-        return facts
-
-
-def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 if __name__ == "__main__":

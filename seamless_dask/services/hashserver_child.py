@@ -1,4 +1,4 @@
-"""The daskserver's own hashserver: a process beside it that is started again when it dies.
+"""The daskserver's own hashserver: a process beside it that is started again when it dies or hangs.
 
 As a program (``python -m seamless_dask.services.hashserver_child``) this is the command ``hashserver``,
 which ends when the daskserver does, however that ends.
@@ -16,7 +16,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from hashserver.errors import HashserverError
+
 from ..errors import SeamlessError
+from . import inquiry, logfile
 
 if TYPE_CHECKING:
     from .credentials import Credentials
@@ -28,6 +31,8 @@ READY, LOG = "hashserver.json", "logs/hashserver.log"
 START_LIMIT, STOP_LIMIT = 60.0, 10.0
 PAUSES = (0.1, 1.0, 5.0, 30.0)
 """Seconds between a death and the next start; the count begins anew after one that lasted a minute."""
+HEALTH_INTERVAL, HEALTH_LIMIT = 10.0, 60.0
+"""Seconds between two questions whether it is well, and without an answer until it is killed."""
 
 _PARENT = "SEAMLESS_PARENT"
 _PR_SET_PDEATHSIG = 1
@@ -93,7 +98,7 @@ class HashserverChild:
         attempts = 0
         while True:
             if self._process is not None:
-                self._died(await self._process.wait())
+                self._died(await self._end_of(self._process))
                 attempts = 0 if time.monotonic() - self._begun > 60 else attempts
             await asyncio.sleep(PAUSES[min(attempts, len(PAUSES) - 1)])
             attempts += 1
@@ -105,16 +110,41 @@ class HashserverChild:
             else:
                 logger.info("the hashserver was started again (process %s)", self.pid)
 
-    def _died(self, status: int) -> None:
+    async def _end_of(self, process: asyncio.subprocess.Process) -> str:
+        """Wait for the end of a process, by force when it answers no more; return how it ended."""
+        ending = asyncio.ensure_future(process.wait())
+        well = time.monotonic()
+        try:
+            while not (await asyncio.wait([ending], timeout=HEALTH_INTERVAL))[0]:
+                if await asyncio.to_thread(self._answers):
+                    well = time.monotonic()
+                elif time.monotonic() - well > HEALTH_LIMIT:
+                    with suppress(ProcessLookupError):
+                        process.kill()
+                    await ending
+                    return f"did not answer for {HEALTH_LIMIT:.0f} s and was killed"
+        finally:
+            ending.cancel()
+        status = ending.result()
         how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        self.deaths.append((time.time(), f"ended {how}"))
+        return f"ended {how}"
+
+    def _answers(self) -> bool:
+        files = self._credentials.token_file, self._credentials.ca_file
+        with suppress(HashserverError, OSError):
+            return inquiry.ask(self.url, *files, "/healthcheck")[0] == 200
+        return False
+
+    def _died(self, how: str) -> None:
+        self.deaths.append((time.time(), how))
         del self.deaths[:-20]
-        logger.error("the hashserver ended %s; see %s", how, self._settings.file(LOG))
+        logger.error("the hashserver %s; see %s", how, self._settings.file(LOG))
 
     async def _launch(self) -> None:
         ready = self._settings.file(READY)
         with suppress(FileNotFoundError):
             os.unlink(ready)
+        logfile.rotate(self._settings.file(LOG))
         log = os.open(self._settings.file(LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -152,7 +182,7 @@ class HashserverChild:
                 return
             if self._process.returncode is not None:
                 log = self._settings.file(LOG)
-                raise HashserverFailed(f"the hashserver did not start: {last_line(log)}")
+                raise HashserverFailed(f"the hashserver did not start: {logfile.last_line(log)}")
             await asyncio.sleep(0.02)
         raise HashserverFailed(f"the hashserver was not ready within {START_LIMIT:.0f} s")
 
@@ -179,17 +209,6 @@ def _read_ready(path: str, pid: int) -> str | None:
         return str(said["url"]) if said["pid"] == pid else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def last_line(path: str) -> str:
-    """Return the last line of a log, for a message."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-            lines = file.read().decode("utf-8", "replace").strip().splitlines()
-    except OSError:
-        lines = []
-    return lines[-1].strip() if lines else f"it said nothing in {path}"
 
 
 def _die_with(parent: int) -> None:

@@ -9,8 +9,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.auth import read_token_file
-from hashserver.client.connection import Connection as HttpConnection
-from hashserver.client.transport import Transport
 from hashserver.errors import AuthenticationFailed, ReadOnly, ServiceUnavailable
 
 from ..errors import SeamlessError, UsageError
@@ -18,25 +16,24 @@ from ..executors import UNDER_WAY, JobInfo
 from ..locks import birth
 from ..options import Options
 from . import connection
-from .jobprotocol import JOBS, JSON_TYPE, PROTOCOL
+from .jobprotocol import JOBS, PROTOCOL
+from .ways import Http, Reply, Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Event
 
     from hashserver.checksum import Checksum
-    from hashserver.client.connection import Response
 
     from ..context import Context
     from ..transformation import Value
 
     Facts = dict[str, Any]
 
-WAIT = 20.0
-"""Seconds after which the jobserver answers even when nothing has happened."""
-GRACE = 15.0
-"""How much longer an answer may take before the connection counts as lost."""
 WITHDRAWAL = 5.0
 """Seconds that Ctrl-C takes at most when the jobserver does not answer."""
+SOON = 1.0
+"""Seconds after which whoever waits for that is told what for."""
 
 
 class Unknown(SeamlessError):
@@ -50,17 +47,17 @@ class JobserverExecutor:
     ----------
     context : Context
         Its places follow when the daskserver comes back elsewhere.
-    path : str
+    place : str
         The connection file.
     notify : callable
         Gets what a person who waits should know.
     """
 
-    def __init__(self, context: Context, path: str, notify: Callable[[str], None] | None = None) -> None:
-        self._context, self._path = context, path
+    def __init__(self, context: Context, place: str, notify: Callable[[str], None] | None = None) -> None:
+        self._context, self._place = context, place
         self.notify = notify or (lambda _: None)
         self._facts: connection.Connection | None = None
-        self._transport: _Transport | None = None
+        self._way: Way | None = None
 
     def run(
         self,
@@ -113,8 +110,9 @@ class JobserverExecutor:
 
     def close(self) -> None:
         """Let go of connections."""
-        if self._transport is not None:
-            self._transport.close()
+        way, self._way = self._way, None
+        if way is not None:
+            way.close()
 
     # ------------------------------------------------------------------ requests
 
@@ -143,64 +141,67 @@ class JobserverExecutor:
                 raise ServiceUnavailable(f"{self._url} does not answer as a jobserver does") from None
             return found
 
-    def send(self, method: str, path: str, body: bytes = b"") -> Response:
+    def send(self, method: str, path: str, body: bytes = b"") -> Reply:
         """Send a request and return its answer, which is a good one."""
-        if self._transport is None:
-            self._connect()
-        assert self._transport is not None
-        headers = {"Content-Type": JSON_TYPE} if body else {}
-        response = self._transport.request(method, path, body, headers=headers)
+        if self._way is None:
+            self._way = self._open()
+        response = self._way.ask(method, path, body)
         if response.status < 400:
             return response
         with response:
             raise _meaning(response, self._url)
 
     def reconnect(self) -> None:
-        """Read the connection file again: the daskserver may have come back elsewhere."""
-        with suppress(UsageError, AuthenticationFailed):
-            self._connect()
+        """Connect anew: the daskserver may have come back elsewhere, which its connection file says."""
+        with suppress(UsageError, AuthenticationFailed, ServiceUnavailable):
+            way, self._way = self._way, self._open()
+            if way is not None:
+                way.close()
 
-    def _connect(self) -> None:
-        before, self._facts = self._facts, connection.read(self._path)
+    def _open(self) -> Way:
+        before, self._facts = self._facts, connection.read(self._place)
         token = read_token_file(self._facts.token_file)[0].secret
-        self.close()
-        self._transport = _Transport(self._facts.jobserver, token, self._facts.ca_file)
         if before is not None and before.hashserver != self._facts.hashserver:
             self._context.move(before.hashserver, self._facts.hashserver)
+        return Http(self._facts.jobserver, token, self._facts.ca_file)
 
     @property
     def _url(self) -> str:
-        return self._facts.jobserver if self._facts else self._path
+        return self._way.url if self._way else self._place
 
     # ------------------------------------------------------------------ withdrawing
 
     def _withdraw(self, request: Facts) -> None:
+        """Ask no more, for as long as somebody who has pressed Ctrl-C will wait for that."""
+        import threading
+
+        done = threading.Event()
+        threading.Thread(target=self._leave, args=(request, done), daemon=True).start()
+        if done.wait(SOON):
+            return
+        self.notify(f"withdrawing from {self._url} (Ctrl-C again does not wait for it)")
+        if not done.wait(WITHDRAWAL - SOON):
+            key = request["key"]
+            self.notify(f"{self._url} does not answer: the job goes on; seamless-cancel {key} cancels it")
+
+    def _leave(self, request: Facts, done: Event) -> None:
         """Ask no more, also for those of this host whose processes have died."""
         key, end = request["key"], time.monotonic() + WITHDRAWAL
-        while True:
+        while time.monotonic() < end:
             try:
-                left = self.ask("DELETE", f"{JOBS}/{key}?asker={request['asker']}")["askers"]
-                for name in left:
+                for name in self.ask("DELETE", f"{JOBS}/{key}?asker={request['asker']}")["askers"]:
                     if _is_dead(name):
                         self.ask("DELETE", f"{JOBS}/{key}?asker={name}")
-                return
             except Unknown:
-                return
-            except ServiceUnavailable as error:
-                if time.monotonic() > end:
-                    self.notify(f"{error}: the job goes on; seamless-cancel {key} cancels it")
-                    return
-            time.sleep(0.5)
-            self.reconnect()
-
-
-class _Transport(Transport):
-    """One that notices a link that was cut: no answer takes longer than it was asked to."""
-
-    def _connect(self) -> HttpConnection:
-        found = super()._connect()
-        found.sock.settimeout(WAIT + GRACE)
-        return found
+                pass
+            except ServiceUnavailable:
+                time.sleep(0.5)
+                self.reconnect()
+                continue
+            except SeamlessError as error:
+                self.notify(str(error))
+            done.set()
+            return
 
 
 def _request(key: Checksum, options: Options, **wishes: bool) -> Facts:
@@ -218,7 +219,7 @@ def _is_dead(asker: str) -> bool:
     return False
 
 
-def _meaning(response: Response, url: str) -> Exception:
+def _meaning(response: Reply, url: str) -> Exception:
     try:
         message = str(json.loads(response.read())["error"])
     except (ValueError, KeyError, TypeError):

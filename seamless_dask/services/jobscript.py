@@ -75,7 +75,7 @@ find "$SEAMLESS_CACHE/logs" -name '*.log' -mtime +14 -delete
 
 # Batch systems signal the shell, the worker, or both. A second signal would end the worker before it has
 # cleaned up, so that the shell's own comes late.
-_RUN = """\
+RUN = """\
 seamless_worker() {
     trap '{ sleep 3; kill "$worker"; } 2> /dev/null & late=$!' TERM INT
     "$@" &
@@ -117,7 +117,7 @@ def carrying(files: Files, variables: dict[str, str], cache: str, log: str | Non
                 lines.append(f"cat > \"$seamless/{name}\" << 'END OF {name}'\n{file.read()}\nEND OF {name}")
     lines += _exports({name: f'"$seamless/{name}"' for name, path in files._asdict().items() if path})
     lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    return [*lines, _RUN]
+    return [*lines, RUN]
 
 
 def naming(files: Files, variables: dict[str, str]) -> list[str]:

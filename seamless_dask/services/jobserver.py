@@ -11,48 +11,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+import resource
 from typing import TYPE_CHECKING, Any
 
-from distributed import CancelledError, Client, SchedulerPlugin
-
-from hashserver.errors import AuthenticationFailed, ServiceUnavailable
-
-from .. import collection, outcomes
-from ..errors import Cancelled, LimitExceeded, WorkerLost
-from ..transformation import Value
-from ..values import missing
-from . import jobroutes, submission
+from .. import outcomes
+from ..errors import Cancelled, LimitExceeded
+from . import jobroutes, standing
 from .askers import Messenger
-from .board import Board, Job
+from .board import Board, Job, state_of
+from .driver import Driver
 from .journal import FILE, Asked, Journal
 from .nested import Nested, is_nested
 from .stream import Streams
+from .watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import TypeVar
 
     from distributed import Scheduler
+    from distributed.scheduler import TaskState
 
-    from ..collection import Graph
     from ..context import Context
-
-    T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-THREADS = 4
-"""How many jobs are looked up at once."""
-PATIENCE = 120.0
-"""Seconds for which a store or database may be away before a job fails for it."""
-SUBMISSIONS = 5
-"""How often a job is given to the scheduler again that Dask has dropped without a reason of ours."""
+CONNECTIONS = 1 << 16
+"""How many files and connections a daskserver may have open, if the system lets it."""
 
 
 async def install(scheduler: Scheduler, plugin: Any, directory: str | None) -> Jobserver:
-    """Start the jobserver of a running scheduler, on its HTTP server; whoever asked before is remembered.
+    """Start the jobserver of a running scheduler, on its HTTP server too; whoever asked before is remembered.
 
     Parameters
     ----------
@@ -61,16 +49,42 @@ async def install(scheduler: Scheduler, plugin: Any, directory: str | None) -> J
     directory
         Where the journal lies; None keeps it in memory.
     """
+    await remove(scheduler)  # the one that came with the plugin
     journal = Journal(None if directory is None else os.path.join(directory, FILE))
-    connect: Any = Client
-    client = await connect(
-        scheduler.address, asynchronous=True, security=scheduler.security, name="seamless-jobserver"
-    )
-    jobserver = Jobserver(scheduler, client, plugin.context, journal)
-    scheduler.add_plugin(Watch(jobserver), idempotent=True, name=Watch.name)
-    jobroutes.install(scheduler, jobserver)
-    jobserver.nested.install(scheduler)
+    jobserver = _add(scheduler, plugin, journal)
+    jobroutes.offer_http(scheduler, jobserver)
     jobserver.resume()
+    return jobserver
+
+
+def _allow_connections() -> None:
+    """Let this process have as many connections as it may: each who waits has one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, CONNECTIONS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def offer(scheduler: Scheduler, plugin: Any) -> None:
+    """Have a jobserver for those who speak to a scheduler in Dask's own protocol; it keeps no journal."""
+    if Watch.name not in scheduler.plugins:
+        _add(scheduler, plugin, Journal(None))
+
+
+async def remove(scheduler: Scheduler) -> None:
+    """Take a jobserver back."""
+    watch = scheduler.plugins.pop(Watch.name, None)
+    if isinstance(watch, Watch):
+        jobroutes.withdraw_dask(scheduler)
+        Nested.remove(scheduler)
+        await watch.before_close()
+
+
+def _add(scheduler: Scheduler, plugin: Any, journal: Journal) -> Jobserver:
+    jobserver = Jobserver(scheduler, plugin.context, journal)
+    scheduler.add_plugin(Watch(jobserver), idempotent=True, name=Watch.name)
+    jobroutes.offer_dask(scheduler, jobserver)
+    jobserver.nested.install(scheduler)
     return jobserver
 
 
@@ -79,32 +93,36 @@ class Jobserver:
 
     Parameters
     ----------
-    scheduler, client
-        Of Dask; the client belongs to this object.
+    scheduler
+        Of Dask.
     context
         Where documents and results are.
     journal
         Of those who ask; it belongs to this object.
     """
 
-    def __init__(self, scheduler: Scheduler, client: Any, context: Context, journal: Journal) -> None:
-        self.scheduler, self._client, self._context = scheduler, client, context
+    def __init__(self, scheduler: Scheduler, context: Context, journal: Journal) -> None:
+        self.scheduler = scheduler
         self.board = Board(journal)
-        self.messenger = Messenger(scheduler, client.id)
+        self.messenger = Messenger(scheduler)
         self.streams = Streams(scheduler)
         self.nested = Nested(self)
-        self._threads = ThreadPoolExecutor(THREADS, "seamless-jobserver")
+        self._driver = Driver(scheduler, context, self.board, self.streams)
         self.closing = False
+        self.why: Callable[[TaskState], str | None] = lambda task: None
+        """Says what keeps a task that waits for a worker from getting one."""
 
     # ------------------------------------------------------------------ what clients ask for
 
     def post(self, asked: Iterable[Asked]) -> list[Job]:
         """Start or join jobs; one who has asked already is given the same job again."""
+        asked = list(asked)
+        self.board.refuse_strangers(asked)
         placed = [(one, *self.board.place(one)) for one in asked]
         self.board.journal.add([one for one, job, _ in placed if one.asker not in job.ends])
         fresh = [job for _, job, new in placed if new]
         for job in fresh:
-            job.driver = asyncio.create_task(self._drive(job))
+            job.driver = asyncio.create_task(self._driver.drive(job))
         for job in {id(job): job for _, job, new in placed if not new and job.outcome is None}.values():
             self._tell_worker(job)
             self.streams.follow(job)
@@ -125,14 +143,30 @@ class Jobserver:
         self._stop(job)
         return True
 
-    def state(self, job: Job) -> str:
-        """Return what a job that is not over is doing."""
-        task = self.scheduler.tasks.get(job.name) if job.name is not None else None
-        if task is None:
-            return "looking up"
-        if task.state in ("queued", "no-worker", "released"):
-            return "retrying" if job.losses else "queued"
-        return "waiting" if task.state == "waiting" else "running" if job.started else "queued"
+    def state(self, job: Job, asker: str | None = None) -> str:
+        """Return what a job is doing, or how it ended for one who asks."""
+        outcome = job.end(asker)
+        return standing.state(self.scheduler, job) if outcome is None else state_of(outcome)
+
+    def facts(self, job: Job, asker: str | None = None, *, brief: bool = False) -> dict[str, Any]:
+        """Return what there is to say of a job; `brief`: without what takes longer the more of them wait."""
+        return job.facts(asker) | {
+            "state": self.state(job, asker),
+            "position": None if brief else standing.position(self.scheduler, job),
+            "why": standing.why(self.scheduler, job, self.why),
+            "stderr_size": standing.stderr_size(self.scheduler, job),
+        }
+
+    def facts_of_all(self) -> list[dict[str, Any]]:
+        """Return what there is to say of all jobs."""
+        places = standing.positions(self.scheduler)
+        found = [
+            self.facts(job, brief=True) | {"position": places.get(job.name or "")} for job in self.board.all()
+        ]
+        for facts in found:
+            if facts["outcome"] is not None:  # what all of them have written would be too much at once
+                facts["outcome"] = {**facts["outcome"], "stderr": ""}
+        return found
 
     def resume(self) -> None:
         """Go on with what the journal says."""
@@ -161,9 +195,7 @@ class Jobserver:
         await asyncio.gather(*drivers, return_exceptions=True)
         await self.streams.close()
         await self.messenger.close()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._client.close(), 5)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._driver.close()
         self.board.journal.close()
 
     # ------------------------------------------------------------------ what the scheduler tells
@@ -196,116 +228,8 @@ class Jobserver:
         if job.started is not None:
             self.messenger.tell(job)
 
-    # ------------------------------------------------------------------ one job
-
-    async def _drive(self, job: Job) -> None:
-        """See a job to its end."""
-        try:
-            value = await self._result(job)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            outcome, ends = self._failure(job, error), {}
-        else:
-            ends = await self._bytes(job, value)
-            outcome = outcomes.success(value)
-        await self.streams.finish(job, outcome)
-        self.board.end(job, ends, outcome)
-
-    async def _result(self, job: Job) -> Value:
-        job.options = job.agreed()
-        built = await self._patiently(lambda: collection.build(self._context, job.key, job.options))
-        if isinstance(built, Value):
-            return built
-        return await self._compute(job, built)
-
-    async def _compute(self, job: Job, graph: Graph) -> Value:
-        """Have a graph computed, again if Dask drops it."""
-        for attempt in range(SUBMISSIONS):
-            future = submission.send(self._client, [graph])[graph.key]
-            self.board.name(job, graph.key, future)
-            try:
-                value: Value = (await future).value
-                return value
-            except CancelledError as error:
-                logger.warning("Dask dropped %s (%s)", graph.key, error)
-                job.losses += 1
-                await asyncio.sleep(0.2 * 2**attempt)
-            finally:
-                self.board.name(job, None, None)
-                future.release()
-        raise WorkerLost(f"{job.key} was given up: Dask has dropped it {SUBMISSIONS} times")
-
-    async def _bytes(self, job: Job, value: Value) -> dict[str, outcomes.Outcome]:
-        """See to the bytes for those who want them; returns how it ended for whom it did not go well."""
-        ends: dict[str, outcomes.Outcome] = {}
-        seen: set[str] = set()
-        while new := _wanting(job) - seen:
-            seen |= new
-            try:
-                if await self._patiently(lambda: missing(self._context.store, [value])):
-                    await self._compute(job, submission.restoring(value))
-            except Exception as error:
-                ends |= dict.fromkeys(seen, self._failure(job, error))
-        return ends
-
-    def _failure(self, job: Job, error: Exception) -> outcomes.Outcome:
-        outcome = outcomes.failure(error)
-        return outcome | {"worker": job.worker, "node": job.node} if job.worker else outcome
-
     def _stop(self, job: Job) -> None:
         if job.driver is not None:
             job.driver.cancel()
         self.streams.end(job)
         self.board.end(job, {}, outcomes.failure(Cancelled("it was cancelled")))
-
-    async def _patiently(self, action: Callable[[], T]) -> T:
-        """Call `action` in a thread; while a service does not answer it is tried again."""
-        loop, pause = asyncio.get_running_loop(), 0.1
-        end = loop.time() + PATIENCE
-        while True:
-            try:
-                return await loop.run_in_executor(self._threads, action)
-            except AuthenticationFailed:
-                raise
-            except ServiceUnavailable:
-                if loop.time() > end:
-                    raise
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 5.0)
-
-
-def _wanting(job: Job) -> set[str]:
-    """Return those who want bytes that may not have been kept."""
-    return {
-        name
-        for name, asked in job.waiting.items()
-        if asked.need_bytes or (job.options.scratch and not asked.options.scratch)
-    }
-
-
-class Watch(SchedulerPlugin):
-    """Tells the jobserver what becomes of its tasks."""
-
-    name = "seamless-jobserver"
-    idempotent = True
-
-    def __init__(self, jobserver: Jobserver) -> None:
-        self._jobserver = jobserver
-
-    def transition(self, key: Any, start: str, finish: str, *_: Any, **__: Any) -> None:
-        """Pass on what happens to a task of ours."""
-        if start == "processing":
-            self._jobserver.nested.left(key)
-        job = self._jobserver.board.by_name.get(key)
-        if job is not None:
-            self._jobserver.moved(job, start, finish)
-
-    def log_event(self, topic: str, msg: Any) -> None:
-        """Pass on what workers say of tasks of ours."""
-        if topic == "seamless" and isinstance(msg, dict):
-            self._jobserver.told(msg)
-
-    async def before_close(self) -> None:
-        """Stop driving before the tasks go."""
-        await self._jobserver.close()

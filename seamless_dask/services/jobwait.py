@@ -13,8 +13,9 @@ from hashserver.errors import AuthenticationFailed, ReadOnly, ServiceUnavailable
 
 from .. import outcomes
 from ..errors import ComputationFailed, WorkerLost
-from .jobclient import WAIT, Unknown
-from .jobprotocol import JOBS, OVER
+from .jobclient import Unknown
+from .jobprotocol import JOBS, NEXT, OVER
+from .ways import WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from .jobclient import Facts, JobserverExecutor
 
 STDERR_WAIT = 1.0
-SILENT = 10.0
-"""Seconds without the jobserver before whoever waits is told."""
+SILENT = 3.0
+"""Seconds without the jobserver, once that is noticed, before whoever waits is told."""
 MOST_PAUSE = 10.0
 
 
@@ -51,6 +52,7 @@ class Waiting:
         self._executor, self._request = executor, request
         self._on_stderr, self._tick = on_stderr, tick
         self._shown = 0
+        self._why: str | None = None
         self._path = f"{JOBS}/{request['key']}"
         self._asker = f"asker={request['asker']}"
 
@@ -63,6 +65,7 @@ class Waiting:
                     facts = self._executor.post(self._request)
                 while not facts["outcome"]:
                     self._tick(facts["state"])
+                    self._warn(facts.get("why"))
                     facts = self._next(facts["state"])
                 if self._on_stderr:
                     self._show(self._on_stderr, 0.0)
@@ -74,6 +77,12 @@ class Waiting:
             except ServiceUnavailable as error:
                 self._back(error)
         return _result(facts["outcome"])
+
+    def _warn(self, why: str | None) -> None:
+        """Say once what it waits for that may never come."""
+        if why and why != self._why:
+            self._executor.notify(why)
+        self._why = why or self._why
 
     def _next(self, state: str) -> Facts:
         wait, after = WAIT, state.replace(" ", "+")
@@ -88,8 +97,11 @@ class Waiting:
         path = f"{self._path}/stderr?{self._asker}&start={self._shown}&wait={wait}"
         with self._executor.send("GET", path) as response:
             data, over = response.read(), response.headers.get(OVER.lower()) == "1"
+            end = int(response.headers.get(NEXT.lower(), self._shown + len(data)))
         if data:
-            self._shown += len(data)
+            if left := end - self._shown - len(data):
+                on_stderr(f"[… {left} bytes are left out]\n".encode())
+            self._shown = end
             on_stderr(data)
         elif over and wait:
             time.sleep(0.05)  # nothing comes any more, and the end is not known yet

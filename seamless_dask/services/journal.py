@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import Checksum
+from hashserver.errors import InvalidChecksum
 
+from ..errors import SeamlessError
 from ..options import Options
 
 if TYPE_CHECKING:
@@ -17,7 +20,11 @@ if TYPE_CHECKING:
 
     from ..outcomes import Outcome
 
+logger = logging.getLogger(__name__)
+
 FILE = "journal.db"
+LOCK_SECONDS = 1.0
+"""How long somebody else may have the file, a backup for example, before we go on without it."""
 KEPT_SECONDS = 7 * 86400.0
 """How long an end is kept for one who does not come back to hear of it."""
 
@@ -70,13 +77,16 @@ class Journal:
     """
 
     def __init__(self, path: str | None) -> None:
-        if path is not None:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._file = sqlite3.connect(path or ":memory:", isolation_level=None)
-        self._file.execute("PRAGMA synchronous=OFF")
-        # no write-ahead log: the directory may lie on a network file system, and there is one process only
-        self._file.execute("PRAGMA journal_mode=TRUNCATE")
-        self._file.execute(_SCHEMA)
+        self._path, self._works = path, True
+        try:
+            self._file = _opened(path)
+        except sqlite3.DatabaseError as error:
+            if path is None or isinstance(error, sqlite3.OperationalError):
+                raise
+            aside = f"{path}.damaged"
+            os.replace(path, aside)
+            logger.warning("%s: %s: it is kept as %s, and who asked is forgotten", path, error, aside)
+            self._file = _opened(path)
 
     def add(self, asked: Iterable[Asked]) -> None:
         """Note those who ask."""
@@ -99,30 +109,66 @@ class Journal:
 
     def load(self) -> list[tuple[Asked, Outcome | None]]:
         """Return all who have not been told, with how it ended if it has; very old ends are forgotten."""
-        self._file.execute(
-            "DELETE FROM askers WHERE outcome IS NOT NULL AND posted < ?", (time.time() - KEPT_SECONDS,)
+        self._write(
+            "DELETE FROM askers WHERE outcome IS NOT NULL AND posted < ?", [(time.time() - KEPT_SECONDS,)]
         )
         rows: list[Any] = self._file.execute("SELECT * FROM askers ORDER BY posted").fetchall()
-        return [(_asked(row), None if row[-1] is None else json.loads(row[-1])) for row in rows]
+        return [found for row in rows if (found := _noted(row)) is not None]
+
+    def find(self, asker: str) -> tuple[Asked, Outcome] | None:
+        """Return one who has not been told how it ended; None while it has not, too."""
+        wanted = "SELECT * FROM askers WHERE asker = ? AND outcome IS NOT NULL"
+        try:
+            row = self._file.execute(wanted, (asker,)).fetchone()
+        except sqlite3.Error:
+            return None
+        asked, outcome = (row and _noted(row)) or (None, None)
+        return (asked, outcome) if asked is not None and outcome is not None else None
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        """Change the file; where that cannot be, jobs go on all the same."""
         if not rows:
             return
-        self._file.execute("BEGIN")
         try:
-            self._file.executemany(statement, rows)
-        except BaseException:
-            self._file.execute("ROLLBACK")
-            raise
-        self._file.execute("COMMIT")
+            with self._file:
+                self._file.execute("BEGIN")
+                self._file.executemany(statement, rows)
+        except sqlite3.Error as error:
+            if self._works:
+                logger.warning("%s: %s: a restart would forget who has asked since", self._path, error)
+            self._works = False
+        else:
+            self._works = True
 
 
-def _asked(row: tuple[Any, ...]) -> Asked:
-    asker, key, options, need_bytes, fresh, detached, _, _ = row
-    return Asked(
-        asker, Checksum(key), Options.from_json(options), bool(need_bytes), bool(fresh), bool(detached)
-    )
+def _opened(path: str | None) -> sqlite3.Connection:
+    if path is not None:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    file = sqlite3.connect(path or ":memory:", timeout=LOCK_SECONDS, isolation_level=None)
+    try:
+        file.execute("PRAGMA synchronous=OFF")
+        # no write-ahead log: the directory may lie on a network file system, and there is one process only
+        file.execute("PRAGMA journal_mode=TRUNCATE")
+        file.execute(_SCHEMA)
+        file.execute("SELECT * FROM askers LIMIT 1").fetchone()
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _noted(row: tuple[Any, ...]) -> tuple[Asked, Outcome | None] | None:
+    """Read a row; None for one that another version has written."""
+    try:
+        asker, key, options, need_bytes, fresh, detached, _, outcome = row
+        asked = Asked(
+            asker, Checksum(key), Options.from_json(options), bool(need_bytes), bool(fresh), bool(detached)
+        )
+        return asked, None if outcome is None else json.loads(outcome)
+    except (ValueError, TypeError, SeamlessError, InvalidChecksum) as error:
+        logger.warning("what %s has asked for is forgotten: %s", row[0], error)
+        return None

@@ -136,8 +136,8 @@ class LocalLauncher:
 
 def _host(address: str) -> str | None:
     """Return where workers of this host listen: on loopback when the scheduler does."""
-    host = address.rpartition("://")[2].rpartition(":")[0].strip("[]")
-    return host if host in ("127.0.0.1", "::1", "localhost") else None
+    host = address.rpartition("://")[2].rpartition(":")[0]
+    return host if host in ("127.0.0.1", "[::1]", "localhost") else None
 
 
 class JobLauncher:

@@ -31,6 +31,8 @@ OPERATION = "seamless_nested"
 PREFIX = "nested."
 """Names of such askers begin so: none of a process that others could look for."""
 LONGEST_WAIT = 60.0
+AGAIN = 3.0
+"""Seconds after which it is looked again whether a job has come to wait for whoever asks for it."""
 
 _KEY = re.compile(r"-tf-([0-9a-f]{64})")
 
@@ -76,6 +78,12 @@ class Nested:
         """Answer workers."""
         scheduler.handlers[OPERATION] = self.request
         scheduler.set_metadata([OPERATION], True)
+
+    @staticmethod
+    def remove(scheduler: Scheduler) -> None:
+        """Answer no more."""
+        scheduler.handlers.pop(OPERATION, None)
+        scheduler.set_metadata([OPERATION], False)
 
     async def request(
         self, worker: str, task: str, checksum: str, run: str, method: str, key: str = "", **facts: Any
@@ -139,7 +147,7 @@ class Nested:
         return found._replace(own=found.own | {_name(task), checksum})
 
     def _post(self, task: str, outer: Outer, run: str, body: bytes) -> dict[str, Any]:
-        from .jobroutes import asked_of
+        from .jobrequests import asked_of
 
         document = json.loads(body)
         if document.get("protocol") != PROTOCOL:
@@ -188,13 +196,13 @@ class Nested:
                     raise
             if facts["state"] != after or loop.time() >= end:
                 break
-            await job.changed(end - loop.time())
+            await job.changed(min(AGAIN, end - loop.time()))
         if facts["outcome"]:
             self._jobserver.board.told(asker)
         return facts
 
     async def _stderr(self, job: Job, start: int, wait: float) -> dict[str, Any]:
-        from .jobroutes import is_over, written
+        from .jobrequests import is_over, written
 
         end = asyncio.get_running_loop().time() + wait
         while not (found := written(job, start)) and not is_over(job):
@@ -205,7 +213,7 @@ class Nested:
         return {"body": found, "over": is_over(job)}
 
     def _facts(self, job: Job, asker: str) -> dict[str, Any]:
-        return job.facts("" if job.outcome else self._jobserver.state(job), asker)
+        return self._jobserver.facts(job, asker, brief=True)
 
     def _leave(self, outer: Outer, asker: str) -> None:
         job = outer.askers.pop(asker)
@@ -230,8 +238,8 @@ class Nested:
 
     def _needs(self, keys: Iterable[str], wanted: frozenset[str]) -> bool:
         """Say whether one of some computations waits for one of `wanted`, by graph or by its command."""
-        tasks, seen = self._jobserver.scheduler.tasks, set()
-        todo = [(key, self._task_of(key)) for key in keys]
+        tasks, seen = self._jobserver.scheduler.tasks, set[str]()
+        todo: list[tuple[str, str | None]] = [(key, self._task_of(key)) for key in keys]
         while todo:
             key, task = todo.pop()
             if key in wanted:
@@ -242,10 +250,17 @@ class Nested:
             state = tasks.get(task or "")
             if state is not None:
                 todo += [(_name(str(one.key)), str(one.key)) for one in state.waiting_on or ()]
+                todo += [(checksum, None) for checksum in self._runs(state.key)]
             for outer in self._outers.values():
                 if key in outer.own:
                     todo += [(job.key, job.name) for job in outer.waiting()]
         return False
+
+    def _runs(self, task: Any) -> set[str]:
+        """Return the checksums that a deferred task has turned out to run."""
+        plugin: Any = self._jobserver.scheduler.plugins.get("seamless")
+        found: set[str] = plugin.cutoff.runs(task) if plugin is not None else set()
+        return found
 
     def _task_of(self, key: str) -> str | None:
         job = self._jobserver.board.find(Checksum(key))

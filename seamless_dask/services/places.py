@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from ..config import embedded, is_address, private_directory
 from ..errors import UsageError
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 
 VALID_SECONDS = 600.0
 """How long an answer is believed: asking takes longer than finding a result."""
+
+
+AGAIN_SECONDS = 5.0
+"""After how long a scheduler that has none may have got some."""
+
+_told: WeakKeyDictionary[Any, tuple[float, dict[str, Any] | None]] = WeakKeyDictionary()
 
 
 def with_places(config: Config) -> Config:
@@ -41,6 +49,39 @@ def with_places(config: Config) -> Config:
     return placed(config, server, told)
 
 
+def of_client(config: Config) -> Config:
+    """Return `config` with the store and database of the scheduler that this process has a client of.
+
+    Nothing changes where it names its own, where there is no such client, or its scheduler has none of ours.
+
+    Raises
+    ------
+    UsageError
+        When they cannot be reached from here.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is None or config.daskserver is not None or not _is_unplaced(config):
+        return config
+    client = _client_of(distributed)
+    if client is None:
+        return config
+    asked, told = _told.get(client, (0.0, None))
+    if told is None and time.monotonic() - asked > AGAIN_SECONDS:
+        with suppress(OSError):  # it has no connection at the moment
+            told = client.sync(client.scheduler.seamless_places)
+        _told[client] = time.monotonic(), told
+    return config if told is None else placed(config, client.scheduler.address, told)
+
+
+def _client_of(distributed: Any) -> Any:
+    """Return the client that Dask would take, if it can be asked from this thread."""
+    with suppress(ValueError):
+        client = distributed.Client.current()
+        if client.status == "running" and not client.asynchronous:
+            return client
+    return None
+
+
 def placed(config: Config, server: str, told: dict[str, Any]) -> Config:
     """Return `config` with the places that a scheduler has told of."""
     here = told.get("host") in (None, os.uname().nodename)
@@ -52,6 +93,15 @@ def placed(config: Config, server: str, told: dict[str, Any]) -> Config:
         )
     url = next((place for place in (database, *stores) if place.startswith("http")), None)
     return config._replace(stores=stores, database=database, hashserver=url)
+
+
+def without_secrets(place: str) -> str:
+    """Return a place that others may be told of: passwords in URLs are for those who were given them."""
+    if "://" not in place or not {"@", "?"} & set(place):
+        return place
+    from hashserver.storage.remotefs import shown
+
+    return shown(place)
 
 
 def remember(config: Config, server: str, told: dict[str, Any]) -> None:

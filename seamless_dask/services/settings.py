@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UsageError
@@ -47,6 +48,15 @@ class Settings(NamedTuple):
     """Where workers reach the same buffers by themselves."""
     idle_timeout: float | None = None
     insecure: bool = False
+    in_job: bool = False
+    """In a job of the cluster, and not on the host of whoever starts it."""
+    job_queue: str | None = None
+    job_memory: int | None = None
+    job_time_limit: float | None = None
+    dask: str | None = None
+    """Dask's configuration where it was started: in a job it may be another one that is found."""
+    shared: tuple[tuple[str, int], ...] = ()
+    """Directories that must be the same ones in a job, with their inodes."""
 
     def file(self, name: str) -> str:
         """Path of a file of the daskserver's directory."""
@@ -78,10 +88,43 @@ def read(directory: str) -> Settings:
         with open(os.path.join(directory, FILE), "rb") as file:
             found: dict[str, Any] = json.load(file)
         found["queues"] = tuple(found["queues"])
-        found["resources"] = tuple((name, value) for name, value in found["resources"])
+        for name in ("resources", "shared"):
+            found[name] = tuple((key, value) for key, value in found[name])
         return Settings(**found)
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"no settings in {directory}: seamless-daskserver start writes them") from None
+
+
+def to_share(*paths: str) -> tuple[tuple[str, int], ...]:
+    """Return directories as `Settings.shared` has them; they are made if need be.
+
+    Raises
+    ------
+    UsageError
+        One cannot be made.
+    """
+    try:
+        for path in paths:
+            os.makedirs(path, exist_ok=True)
+        return tuple((path, os.stat(path).st_ino) for path in dict.fromkeys(paths))
+    except OSError as error:
+        raise UsageError(f"cannot make {error.filename}: {error.strerror}") from None
+
+
+def refuse_unshared(settings: Settings) -> None:
+    """Refuse to keep things where they would be found on this host only.
+
+    Raises
+    ------
+    UsageError
+        A directory is not the one that `to_share` has seen.
+    """
+    for path, inode in settings.shared:
+        if not os.path.isdir(path) or os.stat(path).st_ino != inode:
+            raise UsageError(
+                f"{path} is another directory on {os.uname().nodename}: --in-job needs store and database"
+                " on a file system that the nodes share"
+            )
 
 
 def free_ports(settings: Settings, address: str) -> Ports:
@@ -134,7 +177,10 @@ def write_ports(settings: Settings, ports: Ports) -> None:
 def _write_json(path: str, value: Any) -> None:
     from hashserver.atomic import write_atomic
 
-    write_atomic(path, json.dumps(value, indent=2).encode() + b"\n", 0o600)
+    try:
+        write_atomic(path, json.dumps(value, indent=2).encode() + b"\n", 0o600)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
 def address_of(settings: Settings) -> str:
@@ -151,6 +197,7 @@ def address_of(settings: Settings) -> str:
     host, interface = settings.host, settings.interface
     if not host and not interface and settings.cluster != "local":
         host, interface = _configured(settings.cluster)
+        host = None if settings.in_job else host  # that one is where it was started
     try:
         if interface:
             from distributed.utils import get_ip_interface
@@ -161,11 +208,22 @@ def address_of(settings: Settings) -> str:
     except (ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot listen at {interface or host}: {reason}") from None
-    if settings.cluster == "local":
-        return "127.0.0.1"
+    return "127.0.0.1" if settings.cluster == "local" else _reaching()
+
+
+def _reaching() -> str:
+    """Return the address under which this host reaches others."""
+    import warnings
+
     from distributed.utils import get_ip
 
-    return str(get_ip())
+    with warnings.catch_warnings(), suppress(OSError):
+        warnings.simplefilter("ignore")  # what it falls back to is refused here
+        if not is_loopback(address := str(get_ip())):
+            return address
+    raise UsageError(
+        f"cannot tell at which address jobs reach {os.uname().nodename}: say so with --host or --interface"
+    )
 
 
 def _configured(cluster: str) -> tuple[str | None, str | None]:
@@ -187,6 +245,20 @@ def _resolve(host: str) -> str:
 def is_loopback(address: str) -> bool:
     """Whether only this host reaches an address."""
     return address.startswith("127.") or address == "::1"
+
+
+def own_dask() -> str:
+    """Return Dask's configuration as it is here, for `use_dask` elsewhere."""
+    import dask.config
+
+    return str(dask.config.serialize(dask.config.config))
+
+
+def use_dask(serialized: str) -> None:
+    """Have Dask's configuration be what it was elsewhere."""
+    import dask.config
+
+    dask.config.update(dask.config.config, dask.config.deserialize(serialized))
 
 
 def dask_settings(credentials: Credentials) -> dict[str, Any]:

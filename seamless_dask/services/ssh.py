@@ -3,95 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import secrets
 import shlex
 import signal
-import tempfile
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
 
-from hashserver.atomic import write_atomic
 from hashserver.errors import ServiceUnavailable
 
-from ..config import private_directory
 from ..errors import SeamlessError, UsageError
+from .target import Target, control_path
 
-FILE = "tunnel.json"
-SERVICES = ("scheduler", "jobserver", "hashserver")
 ALIVE_INTERVAL, ALIVE_COUNT = 5, 3
 """A link that says nothing for 15 s is dead: after sleep, loss of network or another address."""
-COMMAND_LIMIT = 30.0
-"""Seconds."""
+COMMAND_LIMIT, LOGIN_LIMIT = 30.0, 120.0
+"""Seconds for a command at the other end, and for getting there."""
 
 
 class NotAllowed(SeamlessError):
     """The other end wants a password or the like, and there is nobody to ask."""
 
 
-class Target(NamedTuple):
-    """What ``seamless-daskserver connect`` was told."""
-
-    directory: str
-    name: str
-    """Of the connection, here."""
-    destination: str
-    """``[user@]host``, as ssh has it."""
-    remote_name: str = "default"
-    jump: str | None = None
-    options: tuple[str, ...] = ()
-    """Options of ssh, as ``KEY=VALUE``."""
-    ports: tuple[int, ...] = ()
-    """Local ports, in the order of `SERVICES`."""
-
-    def file(self, name: str) -> str:
-        """Path of a file of the connection's own directory."""
-        return os.path.join(self.directory, name)
-
-    def ssh(self, *words: str) -> list[str]:
-        """Return an ssh command that shares the connection."""
-        options = [word for option in self.options for word in ("-o", option)]
-        jump = ["-J", self.jump] if self.jump else []
-        return ["ssh", "-S", control_path(self), *jump, *options, *words]
-
-
-def write(target: Target) -> None:
-    """Write the file that the process reads."""
-    write_atomic(target.file(FILE), json.dumps(target._asdict(), indent=2).encode(), 0o600)
-
-
-def read(directory: str) -> Target:
-    """Return what to connect to.
-
-    Raises
-    ------
-    UsageError
-        If there is nothing usable.
-    """
-    try:
-        with open(os.path.join(directory, FILE), "rb") as file:
-            found: dict[str, Any] = json.load(file)
-        return Target(**found | {name: tuple(found[name]) for name in ("options", "ports")})
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"no connection in {directory}: seamless-daskserver connect makes one") from None
-
-
-def control_path(target: Target) -> str:
-    """Return the path of ssh's control socket: a short one, in a directory of this user's own."""
-    import hashlib
-
-    folder = private_directory(os.path.join(tempfile.gettempdir(), f"seamless-ssh-{os.geteuid()}"))
-    status = os.lstat(folder)
-    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise UsageError(f"{folder} must belong to you, and to you alone: TMPDIR names another place")
-    return os.path.join(folder, hashlib.sha256(target.directory.encode()).hexdigest()[:16])
-
-
 def _lasting() -> list[str]:
     return [
         "-o", "ConnectTimeout=15", "-o", f"ServerAliveInterval={ALIVE_INTERVAL}",
-        "-o", f"ServerAliveCountMax={ALIVE_COUNT}", "-o", "TCPKeepAlive=yes", "-o", "ExitOnForwardFailure=no",
+        "-o", f"ServerAliveCountMax={ALIVE_COUNT}", "-o", "TCPKeepAlive=yes",
     ]  # fmt: skip
 
 
@@ -100,8 +38,61 @@ def login_command(target: Target) -> list[str]:
 
     The connection stays for half a minute, and then as long as the tunnel uses it.
     """
-    persist = ["-o", "ControlMaster=yes", "-o", "ControlPersist=30", "-o", "ClearAllForwardings=yes"]
+    persist = ["-o", "ControlMaster=yes", "-o", "ControlPersist=30"]
     return target.ssh(*_lasting(), *persist, target.destination, "true")
+
+
+class Link:
+    """The ssh process that carries everything, and the lines that its script writes at the other end."""
+
+    def __init__(self, target: Target, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout
+        assert process.stderr
+        self._target, self._process, self._lines = target, process, process.stdout
+        self._said = asyncio.create_task(_tail(process.stderr))
+
+    async def begin(self, mark: str) -> None:
+        """Wait until the script writes `mark`: what comes before is from the account's start-up files.
+
+        Raises
+        ------
+        NotAllowed, ServiceUnavailable
+            The connection cannot be.
+        """
+        try:
+            async with asyncio.timeout(LOGIN_LIMIT):
+                while line := await self._lines.readline():
+                    if line.endswith(f"{mark}\n".encode()):
+                        return
+                raise _refusal(self._target, await self._why())
+        except (TimeoutError, ValueError):  # silence, or a line that does not end
+            raise ServiceUnavailable(f"{self._target.destination} does not answer") from None
+
+    async def line(self) -> str:
+        """Return the next line.
+
+        Raises
+        ------
+        ServiceUnavailable
+            The connection is lost.
+        """
+        why = f"silent for {COMMAND_LIMIT:.0f} s"
+        with suppress(TimeoutError, ValueError):
+            if line := await asyncio.wait_for(self._lines.readline(), COMMAND_LIMIT):
+                return line.decode(errors="replace").strip()
+            why = await self._why()
+        raise ServiceUnavailable(f"the connection to {self._target.destination} is lost: {why}")
+
+    async def end(self) -> None:
+        """End the process."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+        await self._why()
+
+    async def _why(self) -> str:
+        status = await self._process.wait()
+        return await self._said or f"ssh ended with status {status}"
 
 
 class Ssh:
@@ -111,56 +102,81 @@ class Ssh:
         self.target = target
 
     @asynccontextmanager
-    async def link(self) -> AsyncIterator[asyncio.Task[str]]:
-        """Hold the ssh process that carries everything; what is yielded ends with it, and says why."""
-        process = await self._start()
-        assert process.stdout
-        assert process.stderr
-        said = asyncio.create_task(_tail(process.stderr))
-        lost = asyncio.create_task(_outcome(process, said))
-        try:
-            line = await asyncio.wait_for(process.stdout.readline(), 4 * COMMAND_LIMIT)
-            if not line:
-                raise _refusal(self.target, await lost)
-            yield lost
-        except TimeoutError:
-            raise ServiceUnavailable(f"{self.target.destination} does not answer") from None
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            await asyncio.wait([lost])
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        pipe = asyncio.subprocess.PIPE
-        if await self._is_open():
-            # The user has logged in on the terminal: that connection stays as long as somebody uses it.
-            words = self.target.ssh("-T", self.target.destination, "echo connected; exec cat")
-        else:
-            words = self.target.ssh(
-                "-M", "-N", "-T", *_lasting(), "-o", "BatchMode=yes", "-o", "ControlPersist=no",
-                "-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=yes",
-                "-o", "LocalCommand=echo connected",
-                self.target.destination,
-            )  # fmt: skip
+    async def link(self, script: str, *words: str) -> AsyncIterator[Link]:
+        """Connect, and hold the process that carries everything: it runs a shell script at the other end."""
+        mark = secrets.token_hex(8)
+        own = ["-o", "ControlMaster=no"]
+        if not await self._is_open():  # else the user has logged in on the terminal, for us to join
+            own = [*_lasting(), "-o", "ControlMaster=yes", "-o", "ControlPersist=no"]
             with suppress(FileNotFoundError):
                 os.unlink(control_path(self.target))  # of one that was killed
-        return await asyncio.create_subprocess_exec(
-            *words, stdin=pipe, stdout=pipe, stderr=pipe, preexec_fn=_die_with_parent
+        process = await _start(
+            self.target.ssh("-o", "BatchMode=yes", *own, *self._remotely(script, mark, words)),
+            stdin=asyncio.subprocess.PIPE,
         )
+        link = Link(self.target, process)
+        try:
+            await link.begin(mark)
+            yield link
+        finally:
+            await link.end()
+
+    async def script(self, script: str, *words: str) -> bytes:
+        """Run a shell script at the other end; its output."""
+        mark = secrets.token_hex(8)
+        options = ["-o", "BatchMode=yes", "-o", "ControlMaster=no"]
+        out = await self._run(self.target.ssh(*options, *self._remotely(script, mark, words)))
+        before, found, after = out.partition(f"{mark}\n".encode())
+        if not found:
+            raise UsageError(f"ssh {self.target.destination} runs no commands: {_telling(_texts(before))}")
+        return after
+
+    def _remotely(self, script: str, mark: str, words: Iterable[str]) -> list[str]:
+        # One line without "!": not only bash but csh and fish hand it over unchanged. The mark tells
+        # what the script writes from what the account's start-up files do.
+        command = shlex.join(["exec", "sh", "-c", f'echo "$0"; {script}', mark, *words])
+        return [self.target.destination, command]
 
     async def _is_open(self) -> bool:
         with suppress(ServiceUnavailable, UsageError):
-            await self.run("-O", "check", self.target.destination)
+            await self._control("check")
             return True
         return False
 
-    async def run(self, *words: str) -> bytes:
-        """Run ssh over the link; its output."""
-        pipe = asyncio.subprocess.PIPE
-        command = self.target.ssh("-o", "BatchMode=yes", "-o", "ControlMaster=no", *words)
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, preexec_fn=_die_with_parent
-        )
+    async def opened(self, seconds: float) -> None:
+        """Wait, as long as is said, for the user to log in."""
+        path = control_path(self.target)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not os.path.exists(path):
+                    await asyncio.sleep(0.5)
+
+    async def forward(self, forward: str) -> None:
+        """Forward a port, as ``-L`` has it."""
+        await self._control("forward", "-L", forward)
+
+    async def withdraw(self, forward: str) -> None:
+        """Forward it no longer."""
+        with suppress(UsageError, ServiceUnavailable):
+            await self._control("cancel", "-L", forward)
+
+    async def exit(self) -> None:
+        """End the connection, also one that the user has logged in for."""
+        with suppress(UsageError, ServiceUnavailable):
+            await self._control("exit")
+        with suppress(FileNotFoundError):
+            os.unlink(control_path(self.target))
+
+    async def _control(self, command: str, *words: str) -> None:
+        """Tell the ssh process something; its socket is all that this takes.
+
+        Ports that the user's own ssh_config forwards would be added to ours: it is not read.
+        """
+        alone = ["ssh", "-F", os.devnull, "-S", control_path(self.target)]
+        await self._run([*alone, "-O", command, *words, self.target.destination])
+
+    async def _run(self, words: list[str]) -> bytes:
+        process = await _start(words)
         try:
             out, err = await asyncio.wait_for(process.communicate(), COMMAND_LIMIT)
         except TimeoutError:
@@ -170,53 +186,59 @@ class Ssh:
                 process.kill()
                 await process.wait()
         if process.returncode:
-            text = _last(err.decode(errors="replace"))
+            text = _telling(_texts(err)) or f"ssh ended with status {process.returncode}"
             if process.returncode == 255:
                 raise ServiceUnavailable(f"ssh {self.target.destination}: {text}")
-            raise UsageError(text)
+            raise UsageError(f"{self.target.destination}: {text}")
         return out
 
-    async def script(self, script: str, *words: str) -> bytes:
-        """Run a shell script at the other end; its output. Whatever shell the account has, sh reads it."""
-        return await self.run(self.target.destination, shlex.join(["exec", "sh", "-c", script, "sh", *words]))
 
-    async def exit(self) -> None:
-        """End the connection, also one that the user has logged in for."""
-        with suppress(UsageError, ServiceUnavailable):
-            await self.run("-O", "exit", self.target.destination)
-        with suppress(FileNotFoundError):
-            os.unlink(control_path(self.target))
-
-    async def forward(self, forward: str) -> None:
-        """Forward a port, as ``-L`` has it."""
-        await self.run("-O", "forward", "-L", forward, self.target.destination)
-
-    async def withdraw(self, forward: str) -> None:
-        """Forward it no longer."""
-        with suppress(UsageError, ServiceUnavailable):
-            await self.run("-O", "cancel", "-L", forward, self.target.destination)
+async def _start(words: list[str], stdin: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:
+    # ssh for a host in between does not know that nobody is there to answer: no window may pop up
+    environment = os.environ | {"SSH_ASKPASS_REQUIRE": "never"}
+    return await asyncio.create_subprocess_exec(
+        *words,
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+        preexec_fn=_die_with_parent,
+    )
 
 
-def _last(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+_DENIED = ("Permission denied", "Host key verification failed", "Too many authentication failures")
+_VAGUE = ("Connection closed by ", "Connection reset by ", "kex_exchange_identification:", "stdio forwarding")
+"""What ssh says last when a host in between has refused, which it says before."""
+
+
+def _texts(output: bytes) -> list[str]:
+    return [line for text in output.splitlines() if (line := text.decode(errors="replace").strip())]
+
+
+def _telling(lines: Iterable[str]) -> str:
+    """Return the line that says why; empty when there is none."""
+    last = list(lines)
+    for wanted in (
+        [line for line in last if any(text in line for text in _DENIED)],
+        [line for line in last if not line.startswith(_VAGUE)],
+        last,
+    ):
+        if wanted:
+            return wanted[-1]
+    return ""
 
 
 async def _tail(stream: asyncio.StreamReader) -> str:
-    """Read to the end; the last line that says something."""
-    last = ""
-    while line := await stream.readline():
-        last = line.decode(errors="replace").strip() or last
-    return last
-
-
-async def _outcome(process: asyncio.subprocess.Process, said: asyncio.Task[str]) -> str:
-    status = await process.wait()
-    return await said or f"ssh ended with status {status}"
+    """Read to the end; the line that says why it came."""
+    last: deque[str] = deque(maxlen=20)
+    with suppress(ValueError):
+        while line := await stream.readline():
+            last += _texts(line)
+    return _telling(last)
 
 
 def _refusal(target: Target, text: str) -> SeamlessError | ServiceUnavailable:
-    if "Permission denied" in text or "Host key verification failed" in text:
+    if any(denied in text for denied in _DENIED):
         return NotAllowed(
             f"ssh {target.destination}: {text} Log in: seamless-daskserver connect, on a terminal"
         )

@@ -44,7 +44,7 @@ class Stream:
         del self._data[:surplus]
 
     def read(self, start: int) -> bytes:
-        """Return what there is from `start` on."""
+        """Return what there is from `start` on; it ends at `size`, and what came first may be gone."""
         return bytes(self._data[max(0, start - self._dropped) :])
 
 
@@ -83,6 +83,12 @@ class Streams:
         if not job.stream.over and job.stream.seen < len(text):
             job.stream.add(text[job.stream.seen :])
         self.end(job)
+
+    def again(self, job: Job) -> None:
+        """Get ready for another run of a job that has ended for some."""
+        if job.stream is not None:
+            job.stream.over = False
+            self.follow(job)
 
     def end(self, job: Job) -> None:
         """Say that nothing more comes."""

@@ -12,7 +12,7 @@ from distributed import LocalCluster
 from hashserver.errors import ServiceUnavailable
 from seamless_dask.config import load
 from seamless_dask.context import Context
-from seamless_dask.errors import ComputationFailed, UsageError
+from seamless_dask.errors import ComputationFailed, LimitExceeded, UsageError
 from seamless_dask.executors import Embedded, executor
 from seamless_dask.options import Options
 from seamless_dask.scheduler import SeamlessScheduler
@@ -21,8 +21,15 @@ from seamless_dask.services.daskclient import DaskExecutor
 from seamless_dask.services.jobclient import JobserverExecutor
 from seamless_dask.services.places import with_places
 from seamless_dask.transformation import Deferred, Value
+from seamless_dask.worker.places import Places
 
 PLAIN = Options(isolation="none")
+BARE: dict[str, Any] = {
+    "processes": False,
+    "dashboard_address": "127.0.0.1:0",
+    "host": "127.0.0.1",
+    "protocol": "tcp://",
+}
 
 
 class Wait(threading.Thread):
@@ -85,9 +92,12 @@ class Scheduler:
     def __init__(self, lab: Any, port: int = 0, workers: int = 1) -> None:
         self.lab = lab
         self.cluster = LocalCluster(
-            n_workers=workers, processes=False, threads_per_worker=3, dashboard_address="127.0.0.1:0",
-            host="127.0.0.1", protocol="tcp://", worker_dashboard_address=None, scheduler_port=port,
-        )  # fmt: skip
+            **BARE,
+            n_workers=workers,
+            threads_per_worker=3,
+            worker_dashboard_address=None,
+            scheduler_port=port,
+        )
         with self.cluster.get_client() as client:
             client.register_plugin(SeamlessScheduler())
         self.executors: list[DaskExecutor] = []
@@ -141,7 +151,7 @@ class TestDask:
         gate.wait()
         rerun = scheduler.executor()
         waiting = Wait(lambda: rerun.run(key, PLAIN))
-        lab.wait_until(lambda: any(len(task.who_wants or ()) == 2 for task in list(scheduler.tasks.values())))
+        lab.wait_until(lambda: [job.askers for job in rerun.jobs()] == [2])
         gate.open()
         assert lab.bytes(waiting.end()) == b"hi\n"
         assert lab.ran() == ["ran"]
@@ -189,6 +199,45 @@ class TestDask:
         lab.wait_until(lambda: not scheduler.tasks)
         assert not own.cancel(key)
 
+    def test_a_limit_fails_only_the_one_who_set_it(self, scheduler: Scheduler, lab: Any) -> None:
+        gate = lab.gate()
+        key = lab.store(f"{gate.command}; echo hi")
+        patient, hasty = scheduler.executor(), scheduler.executor()
+        waiting = Wait(lambda: patient.run(key, PLAIN))
+        gate.wait()
+        with pytest.raises(LimitExceeded):
+            hasty.run(key, PLAIN._replace(time_limit=0.1))
+        gate.open()
+        assert lab.bytes(waiting.end()) == b"hi\n"
+
+    def test_what_waits_for_a_worker_is_listed_and_cancelled(self, lab: Any) -> None:
+        scheduler = Scheduler(lab, workers=0)
+        own, keys = scheduler.executor(), [lab.store(f"echo {number}") for number in range(2)]
+        for priority, key in enumerate(keys):
+            own.submit(key, PLAIN._replace(priority=priority))
+        lab.wait_until(lambda: [job.position for job in own.jobs()] == [2, 1])
+        assert [(job.key, job.state) for job in own.jobs()] == [(key, "queued") for key in keys]
+        assert own.cancel(keys[0])
+        lab.wait_until(lambda: len(scheduler.tasks) == 1)
+        assert own.state(keys[0]) == "cancelled"
+        scheduler.close()
+
+    def test_who_does_not_wait_for_lost_bytes_has_them_made_again(
+        self, scheduler: Scheduler, lab: Any
+    ) -> None:
+        key = lab.store("echo hi")
+        value = scheduler.executor().run(key, PLAIN)
+        lab.context.store.delete(value.checksum)
+        scheduler.executor().submit(key, PLAIN, need_bytes=True)
+        lab.wait_until(lambda: lab.context.store.has([value.checksum])[0] >= 0)
+
+    def test_a_scheduler_without_our_plugin(self, lab: Any) -> None:
+        with LocalCluster(**BARE, n_workers=0) as cluster:
+            own = DaskExecutor(lab.context, cluster.scheduler_address)
+            with pytest.raises(ServiceUnavailable, match="has no plugin of seamless-dask: start it with"):
+                own.run(lab.store("echo hi"), PLAIN)
+            own.close()
+
     def test_stderr_comes_while_the_command_runs(self, scheduler: Scheduler, lab: Any) -> None:
         gate = lab.gate()
         key = lab.store(f"echo one >&2; {gate.command}; echo hi")
@@ -212,8 +261,12 @@ class TestDask:
 
     def test_a_scheduler_that_does_not_answer(self, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(daskclient, "CONNECT_SECONDS", 0.3)
-        with pytest.raises(ServiceUnavailable, match="no connection to the scheduler at tcp:"):
-            DaskExecutor(lab.context, "tcp://127.0.0.1:9").run(lab.store("echo hi"), PLAIN)
+        own = DaskExecutor(lab.context, "tcp://127.0.0.1:9")
+        with pytest.raises(ServiceUnavailable) as caught:
+            own.run(lab.store("echo hi"), PLAIN)
+        assert str(caught.value).startswith("no connection to the scheduler at tcp://127.0.0.1:9: ")
+        assert " object at " not in str(caught.value)
+        own.close()
 
     def test_one_who_waits_finds_a_scheduler_that_comes_back(self, lab: Any) -> None:
         first = Scheduler(lab, workers=0)
@@ -240,6 +293,15 @@ class TestPlaces:
             found = with_places(own)
             assert (found.stores, found.database) == (told.stores, told.database)
             scheduler.close()  # the second time it is remembered
+
+    def test_passwords_are_not_told(self, lab: Any) -> None:
+        store = "sftp://me:hush@elsewhere/store"
+        with LocalCluster(**BARE, n_workers=0) as cluster:
+            with cluster.get_client() as client:
+                config = lab.context.config._replace(stores=(store, *lab.context.config.stores))
+                client.register_plugin(SeamlessScheduler(lab.context.config, Places.of(config)))
+            told = daskclient.ask_places(cluster.scheduler_address)
+        assert list(told["stores"]) == ["sftp://me@elsewhere/store", *lab.context.config.stores]
 
     def test_what_is_configured_counts(self, tmp_path: Any) -> None:
         own = load({"daskserver": "tcp://127.0.0.1:9", "store": "/s", "database": "/d"}, str(tmp_path))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,27 +17,11 @@ TF, OTHER, A = hash_bytes(b"tf"), hash_bytes(b"other"), hash_bytes(b"a")
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Iterator[Context]:
-    token, ready = tmp_path / "token", tmp_path / "ready"
-    token.touch(mode=0o600)
-    token.write_text("read-write secret-of-this-test-0123456789\n")
-    words = [sys.executable, "-m", "hashserver", "--store", str(tmp_path / "store")]
-    words += ["--database", str(tmp_path / "server.db"), "--port", "0", "--token-file", str(token)]
-    server = subprocess.Popen([*words, "--ready-file", str(ready)], stderr=subprocess.DEVNULL)
-    try:
-        while not ready.exists():
-            assert server.poll() is None
-            with pytest.raises(subprocess.TimeoutExpired):
-                server.wait(0.05)
-        url = json.loads(ready.read_text())["url"]
-        with Database(tmp_path / "theirs.db") as theirs:
-            theirs.put(TF, "file", A, {"wall": 1})
-        options = {"hashserver": url, "token_file": str(token), "databases": ["theirs.db"]}
-        with Context(load(options, str(tmp_path))) as context:
-            yield context
-    finally:
-        server.terminate()
-        server.wait()
+def context(hashserver: dict[str, object], tmp_path: Path) -> Iterator[Context]:
+    with Database(tmp_path / "theirs.db") as theirs:
+        theirs.put(TF, "file", A, {"wall": 1})
+    with Context(load(hashserver | {"databases": ["theirs.db"]}, str(tmp_path))) as context:
+        yield context
 
 
 def test_what_the_server_does_not_know_is_looked_up_there(context: Context, tmp_path: Path) -> None:

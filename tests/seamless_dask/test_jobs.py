@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from typing import Any
@@ -382,3 +383,15 @@ def test_a_transformation_that_is_not_stored_is_named(lab: Any) -> None:
 
     with pytest.raises(BufferMissing, match="submit it again"):
         lab.run(Checksum("1" * 64))
+
+
+@pytest.mark.parametrize("gone", ["jobs", ""])
+def test_files_that_vanish_end_it_with_one_line(lab: Any, gone: str) -> None:
+    gate = lab.gate()
+    key = lab.store(f"{lab.counted()}; {gate.command}; echo done")
+    asker = lab.asker(key)
+    shell = gate.wait()
+    shutil.rmtree(os.path.join(lab.context.cache, gone))
+    assert "was removed while its result was waited for" in told(asker)["message"]
+    lab.wait_until(lambda: not lab.is_alive(shell))
+    assert lab.ran() == ["ran"]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seamless_dask.spool import CANCELLED, Entry, NoQueue, Spool
+from seamless_dask.entries import Entry
+from seamless_dask.spool import CANCELLED, STRANGE, NoQueue, Spool
 
 ENTRY = Entry("0" * 64, "true", "/", "{}", 0, [["a", "a.txt"]], [True], False, {}, {"A": "1"}, ["1" * 64])
 
@@ -84,6 +85,14 @@ def test_a_failure_takes_the_place_of_its_entry(taken: Spool) -> None:
     assert taken.failure(name) == failure
     assert taken.facts() == {"running": taken.queue(), "entries": 0, "failed": 1}
     taken.forget(name)
+    assert taken.failures() == []
+
+
+def test_a_failure_of_another_version_is_still_one(taken: Spool) -> None:
+    taken.fail(ENTRY._replace(id="1"), "it failed")
+    Path(taken.path, "failed", "1.json").write_text('{"not": "ours"}')
+    assert [failure.message for failure in taken.failures()] == [STRANGE]
+    taken.forget("1")
     assert taken.failures() == []
 
 

@@ -1,6 +1,6 @@
 "use strict";
 // Texts come from users' commands: they go into the page by textContent only, never as markup.
-const EVERY = 1500;
+const EVERY = Number(document.documentElement.dataset.every) * 1000;
 const $ = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en");
 
@@ -27,10 +27,20 @@ function duration(seconds) {
   if (seconds < 60) return `${seconds.toFixed(1)} s`;
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes} min ${Math.floor(seconds % 60)} s`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-const shortKey = (key) => key.slice(key.lastIndexOf("-tf-") < 0 ? 0 : key.lastIndexOf("-tf-") + 4).slice(0, 12);
+function moment(seconds) {
+  const when = new Date(seconds * 1000), time = element("time");
+  const isToday = when.toDateString() === new Date().toDateString();
+  time.textContent = isToday ? when.toLocaleTimeString() : when.toLocaleString();
+  time.dateTime = when.toISOString();
+  return time;
+}
+
+// what seamless-cancel takes; the style shortens it, a double click selects the whole
+const checksumOf = (key) => (key.match(/-tf-([0-9a-f]{64})/) || [key, key])[1];
 const many = (number, word) => `${whole.format(number)} ${word}${number === 1 ? "" : "s"}`;
 
 // Keep the children of a node in step with a list: each has an identity, is made once and then updated.
@@ -65,7 +75,7 @@ function rows(table, items, identity, cells, numeric = []) {
 const keyCell = (key) => (cell) => {
   if (cell.title === key) return;
   cell.title = key;
-  cell.replaceChildren(element("code", shortKey(key)));
+  cell.replaceChildren(element("code", checksumOf(key), "key"));
 };
 
 function showCounts(data) {
@@ -77,7 +87,7 @@ function showCounts(data) {
     ["Cut off", counts.cut, "hit", "turned out to be known once their inputs were"],
     ["Not needed", counts.pruned, "", "only what is known would have needed them"],
     ["Run", counts.done, "", "run to their end by workers"],
-    ["Failed", counts.failed, counts.failed ? "bad" : "", "run and failed"],
+    ["Failed", counts.failed, "bad", "run and failed"],
     ["Fetched", bytes(data.moved.fetched), "", "bytes that came to workers"],
     ["Stored", bytes(data.moved.stored), "", "bytes that workers have stored"],
   ];
@@ -87,7 +97,7 @@ function showCounts(data) {
     box.append(element("dt", tile[0]), element("dd"));
     return box;
   }, (box, tile) => {
-    box.className = tile[2];
+    box.className = tile[1] === 0 ? "zero" : tile[2];
     put(box.lastChild, typeof tile[1] === "number" ? whole.format(tile[1]) : tile[1]);
   });
   showShare(counts);
@@ -98,10 +108,9 @@ function showShare(counts) {
   const all = counts.hits + counts.misses;
   const share = all ? Math.min(1, spared / all) : 0;
   const label = all ? `${Math.round(share * 100)} % of ${many(all, "transformation")} did not have to run` : "";
-  if ($("share").getAttribute("aria-label") === label) return;
+  if ($("spared").textContent === label) return;
+  put($("spared"), label);
   $("share").hidden = !all;
-  $("share").setAttribute("aria-label", label);
-  $("share").title = label;
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("viewBox", "0 0 1000 1");
@@ -117,13 +126,12 @@ function showFailed(failures) {
   const section = $("failed").closest("section");
   section.classList.toggle("empty", failures.length === 0);
   keep($("failed"), failures, (one) => `${one.key} ${one.time}`, (one) => {
-    const box = element("details"), line = element("summary"), when = new Date(one.time * 1000);
+    const box = element("details"), line = element("summary");
     const status = one.exit_status === null ? "no exit status" : `exit status ${one.exit_status}`;
-    const time = element("time", when.toLocaleTimeString());
-    time.dateTime = when.toISOString();
-    line.append(element("b", one.label), element("span", status, "status"), element("span", one.message, "message"), time);
+    const message = element("span", one.message, "message");
+    line.append(element("b", one.label), element("span", status, "status"), message, moment(one.time));
     const more = element("p", "", "more");
-    more.append(element("code", one.key), one.worker ? ` on ${one.worker_name} (${one.worker})` : "");
+    more.append(element("code", checksumOf(one.key)), one.worker ? ` on ${one.worker_name} (${one.worker})` : "");
     box.append(line, more, element("pre", one.stderr || "(nothing on standard error)"));
     box.lastChild.tabIndex = 0;
     return box;
@@ -159,13 +167,23 @@ function showNotes(data) {
 }
 
 const STATES = {
-  waiting: "waiting for inputs", queued: "waiting for a free worker", "no-worker": "without a suitable worker",
-  processing: "with workers", memory: "ready", erred: "failed",
+  waiting: "for inputs", queued: "for a free worker", "no-worker": "for a worker that suits",
 };
+
+function showWaiting(data) {
+  const states = Object.keys(STATES).filter((state) => data.states[state]);
+  const number = states.reduce((sum, state) => sum + data.states[state], 0);
+  keep($("states"), states, (state) => state, () => element("li"),
+    (item, state) => put(item, `${whole.format(data.states[state])} ${STATES[state]}`));
+  rows("waiting", data.waiting, (one) => one.key, (one) => [one.label, keyCell(one.key), one.why]);
+  put($("n-waiting"), number ? whole.format(number) : "");
+  $("nothing-waits").hidden = number > 0;
+}
 
 function show(data) {
   const database = data.database.trouble ? "database silent" : `database answering (${many(data.database.requests, "request")})`;
-  put($("summary"), `${many(data.workers, "worker")}, ${many(data.threads, "thread")} at ${data.scheduler}; ${database}`);
+  const up = data.since ? `; up for ${duration(data.time - data.since).replace(/\..* s/, " s")}` : "";
+  put($("summary"), `${many(data.workers, "worker")}, ${many(data.threads, "thread")} at ${data.scheduler}; ${database}${up}`);
   showNotes(data);
   showCounts(data);
   rows("running", data.running.rows, (one) => `${one.key} ${one.checksum} ${one.worker}`, (one) => [
@@ -174,11 +192,7 @@ function show(data) {
   ], [3, 4]);
   const missing = data.running.number - data.running.rows.length;
   put($("n-running"), data.running.number ? whole.format(data.running.number) + (missing ? `, ${missing} not shown` : "") : "");
-  const states = Object.keys(STATES).filter((state) => data.states[state]);
-  keep($("states"), states, (state) => state, () => element("li"),
-    (item, state) => put(item, `${whole.format(data.states[state])} ${STATES[state]}`));
-  rows("waiting", data.waiting, (one) => one.key, (one) => [one.label, keyCell(one.key), one.why]);
-  put($("n-waiting"), data.waiting.length || "");
+  showWaiting(data);
   showFailed(data.failures);
   put($("n-failed"), data.counts.failed > data.failures.length
     ? `${whole.format(data.counts.failed)}, the last ${data.failures.length} shown` : data.counts.failed || "");
@@ -189,6 +203,7 @@ function show(data) {
 function alert_(text) {
   $("alert").hidden = !text;
   put($("alert"), text);
+  document.documentElement.classList.toggle("old", Boolean(text));
 }
 
 let timer = 0;
@@ -206,7 +221,7 @@ async function update() {
     show(await answer.json());
     alert_("");
   } catch (error) {
-    alert_(`The scheduler does not answer (${error.message}); what you see is old. Trying again.`);
+    alert_(`The scheduler does not answer (${error.message}); what you see is old. Trying again; seamless-daskserver status may say why.`);
   }
   clearTimeout(timer);
   timer = setTimeout(update, EVERY);

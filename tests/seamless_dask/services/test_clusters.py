@@ -14,6 +14,7 @@ import dask
 import pytest
 from distributed import Client, Scheduler
 
+from seamless_dask.services import crew
 from seamless_dask.services.clusters import Fleet, Workers, open_cluster
 from seamless_dask.services.jobscript import Files
 
@@ -131,6 +132,39 @@ def test_maximum_is_shared_by_all_shapes(tmp_path: Path) -> None:
             assert seen == {1}
 
     run(test)
+
+
+def test_the_minimum_makes_room_for_another_shape(tmp_path: Path) -> None:
+    async def test() -> None:
+        workers = Workers(threads=1, queues=("short", "long"), minimum=1, maximum=1)
+        async with fleet_of(tmp_path, workers) as (fleet, client):
+            await client.wait_for_workers(1)
+            future = client.submit(os.getenv, "SEAMLESS_WORKER_QUEUE", resources={"queue:long": 1})
+            assert await future == "long"
+            future.release()
+            await until(lambda: [worker["shape"] for worker in fleet.facts()["workers"]] == ["any"])
+
+    run(test)
+
+
+def test_a_local_worker_that_dies_unseen_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "FIRST_PAUSE", 0.0)
+
+    async def test() -> None:
+        async with fleet_of(tmp_path, Workers(minimum=1, maximum=1)) as (fleet, client):
+            await until(lambda: [member.state for member in fleet.members.values()] == ["waiting"])
+            ((first, member),) = fleet.members.items()
+            await member.process.close()  # it has been there, between two looks of the fleet
+            await fleet.adapt()
+            assert f"worker {first} ended before it could be used" in fleet.notes()[0]
+            await until(lambda: not fleet.members)
+            await fleet.adapt()
+            assert await client.submit(os.getppid) == os.getpid()
+            await fleet.adapt()
+            assert fleet.notes() == []
+
+    with dask.config.set({"distributed.adaptive.interval": "1 hour"}):
+        asyncio.run(test())
 
 
 def test_unknown_size_of_jobs_is_a_usage_error(tmp_path: Path) -> None:

@@ -153,3 +153,14 @@ def test_dask_asks_both_sides_for_a_certificate(folder: Path) -> None:
             writer.close()
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("name", ["a..b", "x" * 64 + ".example", "node_1", "nœud"])
+def test_a_strange_name_of_a_host_is_no_obstacle(folder: Path, name: str) -> None:
+    found = credentials.make(str(folder), [name])
+    end = credentials.end_of(found)
+    assert end is not None
+    assert datetime.fromtimestamp(end, UTC) > datetime.now(UTC) + timedelta(days=credentials.RENEWAL_DAYS)
+    before = Path(found.cert_file or "").read_bytes()
+    credentials.make(str(folder), [name])
+    assert Path(found.cert_file or "").read_bytes() == before

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hashserver.checksum import hash_bytes
@@ -39,6 +40,14 @@ with context.wrap_socket(socket.create_connection(("127.0.0.1", port))) as sock:
     sock.sendall(b"GET /status HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n")
     print(sock.recv(1000).split()[1].decode())
 """
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +106,20 @@ def test_without_the_token_no_page_opens(running: Daskserver, path: str) -> None
     assert running.request(path)[0] == 200
 
 
-def ask(port: int, tls: bool) -> bytes:
+def ask(port: int, tls: bool, path: str = "/") -> bytes:
     """Return what a port says to a request without a token or a certificate."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
             if not tls:
-                return talk(plain)
+                return talk(plain, path)
             with ssl._create_unverified_context().wrap_socket(plain) as sock:
-                return talk(sock)
+                return talk(sock, path)
     except OSError:
         return b""
 
 
-def talk(sock: socket.socket) -> bytes:
-    sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+def talk(sock: socket.socket, path: str) -> bytes:
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     return sock.recv(1000)
 
 
@@ -124,6 +133,23 @@ def test_no_port_says_anything_to_a_stranger(running: Daskserver, tls: bool) -> 
         said = {port: ask(port, tls).split() for port in ports}
     answers = {port: words[1] for port, words in said.items() if words}
     assert set(answers.values()) <= {b"302", b"303", b"401", b"403", b"404"}
+
+
+def test_workers_show_nothing_over_http(running: Daskserver) -> None:
+    with running.client() as client:
+        worker = psutil.Process(client.submit(os.getpid, pure=False).result())
+        sockets = [found for found in worker.net_connections("inet") if found.status == psutil.CONN_LISTEN]
+        assert sockets
+        pages = (
+            "/info/main/workers.html",
+            "/metrics",
+            "/health",
+            "/status",
+            "/sitemap.json",
+            "/json/counts.json",
+        )
+        said = {page: ask(found.laddr.port, False, page).split() for page in pages for found in sockets}
+    assert {words[1] for words in said.values() if words} <= {b"404"}
 
 
 def test_start_again_reports_the_one_that_runs(running: Daskserver) -> None:
@@ -158,6 +184,15 @@ def test_without_tls_it_warns(daskserver: Daskserver) -> None:
     assert daskserver.request("/status", None)[0] in (302, 303, 401, 403)
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_over_ipv6(daskserver: Daskserver) -> None:
+    facts = daskserver.start("--host", "::1")
+    assert facts.scheduler.startswith("tls://[::1]:")
+    with daskserver.client() as client:
+        assert client.submit(os.getpid).result()
+    assert daskserver.request("/status")[0] == 200
+
+
 def test_a_hashserver_that_was_named_is_not_started(running: Daskserver, daskserver: Daskserver) -> None:
     named = running.connection
     assert named.ca_file
@@ -175,6 +210,7 @@ def test_a_hashserver_that_was_named_is_not_started(running: Daskserver, daskser
         (["--host", "192.0.2.1"], "192.0.2.1"),
         (["--store", "/dev/null/store"], "/dev/null"),
         (["--hashserver", "https://127.0.0.1:1"], "--token-file"),
+        (["--host", "no.such.host.invalid"], "cannot listen at no.such.host.invalid"),
         (["--name", "../x"], "plain word"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 
 import psutil
@@ -12,7 +13,8 @@ import pytest
 
 from hashserver.checksum import hash_bytes
 from hashserver.client.buffers import connect
-from seamless_dask.services import control
+from seamless_dask.locks import try_lock
+from seamless_dask.services import control, process
 
 from .conftest import Daskserver, eventually, lives
 
@@ -81,9 +83,36 @@ def test_one_that_hangs_is_stopped_all_the_same(
 ) -> None:
     facts = daskserver.start()
     os.kill(facts.pid, signal.SIGSTOP)
-    monkeypatch.setattr(control, "STOP_LIMIT", 0.2)
+    monkeypatch.setattr(process, "STOP_LIMIT", 0.2)
     assert control.stop(str(daskserver.directory)) is True
     eventually(lambda: not [process for process in daskserver.seen if lives(process)])
+    assert not daskserver.file.exists()
+
+
+def test_a_process_that_is_none_of_ours_is_not_killed(daskserver: Daskserver) -> None:
+    """A number that a dead daskserver, or one on another host, has left is somebody else's."""
+    directory = control.private_place(str(daskserver.cache), "default")
+    lock = daskserver.directory / process.LOCK
+    with subprocess.Popen(["sleep", "86398"]) as bystander:
+        lock.write_text(json.dumps({"pid": bystander.pid, "host": os.uname().nodename}))
+        descriptor = try_lock(str(lock))
+        assert descriptor is not None
+        with pytest.raises(process.DaskserverFailed, match="cannot tell which process holds"):
+            control.stop(directory)
+        assert bystander.poll() is None
+        os.close(descriptor)
+        assert control.stop(directory) is False
+        bystander.kill()
+
+
+def test_a_stop_while_it_starts_waits_for_that(daskserver: Daskserver) -> None:
+    starting = threading.Thread(target=lambda: daskserver("start"))
+    starting.start()
+    eventually(lambda: control.find(str(daskserver.directory)).alive)
+    stopped = control.stop(str(daskserver.directory))
+    starting.join()
+    assert stopped
+    assert not control.find(str(daskserver.directory)).alive
     assert not daskserver.file.exists()
 
 
@@ -101,6 +130,6 @@ def test_jobs_that_cannot_be_cancelled_are_named(
     journal = daskserver.directory / "jobs.json"
     journal.write_text(json.dumps({"kind": "slurm", "jobs": ["7", "8"]}))
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(control.DaskserverFailed, match="scancel 7 8"):
+    with pytest.raises(process.DaskserverFailed, match="scancel 7 8"):
         control.stop(directory)
     journal.unlink()

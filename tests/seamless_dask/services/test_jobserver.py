@@ -7,13 +7,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from distributed import LocalCluster
+from distributed import LocalCluster, Worker
 
 from hashserver.auth import create_token_file
 from hashserver.checksum import Checksum
@@ -22,7 +22,7 @@ from hashserver.errors import BufferMissing, ServiceUnavailable
 from seamless_dask.context import Context
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
 from seamless_dask.options import Options
-from seamless_dask.services import connection, jobserver
+from seamless_dask.services import board, connection, jobrequests, jobserver, jobwait, ownclient, stream
 from seamless_dask.services.jobclient import JobserverExecutor
 from seamless_dask.transformation import Deferred, Value
 from seamless_dask.worker.places import Places
@@ -70,6 +70,20 @@ class Server:
         self.cluster.scale(number)
         with self.cluster.get_client() as client:
             client.wait_for_workers(number)
+
+    @contextmanager
+    def worker(self, **options: Any) -> Iterator[None]:
+        """Have another worker, which is gone afterwards."""
+        options |= {"dashboard": False, "silence_logs": False}
+
+        async def start() -> Worker:
+            return await Worker(self.scheduler.address, **options)
+
+        worker = self.cluster.sync(start)
+        try:
+            yield
+        finally:
+            self.cluster.sync(worker.close)
 
     def executor(self) -> JobserverExecutor:
         self.executors.append(JobserverExecutor(self.lab.context, self.path))
@@ -129,12 +143,15 @@ def server(lab: Any, tmp_path: Path) -> Iterator[Server]:
 class Asker(threading.Thread):
     """One who waits, in a thread of its own."""
 
-    def __init__(self, server: Server, key: Checksum, options: Options = PLAIN, **wishes: Any) -> None:
+    def __init__(
+        self, server: Server, key: Checksum, options: Options = PLAIN, on_notice: Any = None, **wishes: Any
+    ) -> None:
         super().__init__(daemon=True)
         self.executor, self.key, self.options, self.wishes = server.executor(), key, options, wishes
         self.value: Value | None = None
         self.error: BaseException | None = None
         self.states: list[str] = []
+        self.executor.notify = on_notice or self.executor.notify
         self.start()
 
     def run(self) -> None:
@@ -277,7 +294,9 @@ def test_a_limit_fails_only_the_one_who_set_it(server: Server, lab: Any) -> None
 def test_bytes_are_kept_if_anybody_wants_them(server: Server, lab: Any) -> None:
     server.workers(1)
     gate = lab.gate()
-    key = lab.store(f"{lab.counted()}; {gate.command}; echo hi")
+    # the worker may hear of the second one when the bytes are gone, and they are made again
+    go = lab.directory / "go"
+    key = lab.store(f"test -e {go} || {{ {gate.command}; touch {go}; }}; echo hi")
     scratch = Asker(server, key, PLAIN._replace(scratch=True))
     gate.wait()
     keeper = Asker(server, key)
@@ -380,6 +399,142 @@ def test_running_jobs_are_listed(server: Server, lab: Any) -> None:
     assert server.executor().jobs() == []
 
 
+def test_what_a_job_asks_of_a_worker_holds(server: Server, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [
+        PLAIN._replace(cpus=16),
+        PLAIN._replace(gpus=1),
+        PLAIN._replace(resources={"A": 2.0}),
+        PLAIN._replace(queue="long"),
+        PLAIN._replace(node="elsewhere"),
+    ]
+    keys = [lab.store(f"echo {number}") for number in range(len(asked))]
+    jobs = [request(key, "me" + key, options) for key, options in zip(keys, asked, strict=True)]
+    server.workers(1)
+    server.ask("POST", "/jobs", {"protocol": 1, "jobs": jobs})
+    lab.wait_until(lambda: {job.position for job in server.executor().jobs()} == {1, 2, 3, 4, 5})
+    Asker(server, lab.store("echo anywhere"), PLAIN._replace(node=os.uname().nodename)).end()
+    monkeypatch.setenv("SEAMLESS_WORKER_QUEUE", "long")
+    with server.worker(name="able", nthreads=16, resources={"GPU": 1, "A": 2}):
+        for key in keys[:-1]:
+            assert "value" in server.until_over(key, f"me{key}")
+        found = server.ask("GET", "/jobs")["jobs"]
+        assert {job["worker"] for job in found if job["key"] in keys[:-1]} == {"able"}
+        assert server.ask("GET", f"/jobs/{keys[-1]}?asker=me{keys[-1]}")["state"] == "queued"
+
+
+def test_one_who_waits_for_a_worker_that_cannot_come_hears_why(server: Server, lab: Any) -> None:
+    server.jobserver.why = lambda task: "no worker has a GPU"
+    told: list[str] = []
+    key = lab.store("nvidia-smi")
+    options = PLAIN._replace(gpus=1)
+    server.ask("POST", "/jobs", {"protocol": 1, "jobs": [request(key, "before", options)]})
+    lab.wait_until(lambda: server.ask("GET", f"/jobs/{key}?asker=before")["state"] == "queued")
+    asker = Asker(server, key, options, on_notice=told.append)
+    lab.wait_until(lambda: told)
+    assert server.executor().cancel(key)
+    assert isinstance(asker.end().error, Cancelled)
+    assert told == ["no worker has a GPU"]
+
+
+def test_a_job_whose_worker_was_lost_is_retried(server: Server, lab: Any) -> None:
+    gate = lab.gate()
+    key = lab.store(f"{gate.command}; echo hi")
+    with server.worker(name="lost"):
+        asker = Asker(server, key)
+        gate.wait()
+    lab.wait_until(lambda: "retrying" in asker.states)
+    server.workers(1)
+    gate.wait()
+    gate.open()
+    assert asker.end().value is not None
+
+
+def test_a_jobserver_that_has_lost_the_scheduler_connects_anew(server: Server, lab: Any) -> None:
+    server.workers(1)
+    Asker(server, lab.store("echo 1")).end()
+    (name,) = [name for name in server.scheduler.clients if name.startswith(ownclient.PREFIX)]
+
+    async def cut() -> None:
+        server.scheduler.client_comms[name].abort()
+
+    server.cluster.sync(cut)
+    assert Asker(server, lab.store("echo 2")).end().value is not None
+
+
+class TestLate:
+    """Those who come when a job has as good as ended."""
+
+    @pytest.fixture
+    def late(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Has another one ask between the end of a computation and the end of its job."""
+
+        def come(late: dict[str, Any]) -> None:
+            finish = server.jobserver.streams.finish
+
+            async def finish_late(*arguments: Any) -> None:
+                monkeypatch.undo()
+                await finish(*arguments)
+                server.jobserver.post([jobrequests.asked_of(late)])
+
+            monkeypatch.setattr(server.jobserver.streams, "finish", finish_late)
+
+        return come
+
+    def test_the_limits_of_others_are_not_theirs(self, server: Server, lab: Any, late: Any) -> None:
+        server.workers(1)
+        go = lab.directory / "go"
+        key = lab.store(f"test -e {go} || {{ touch {go}; sleep 600; }}; echo hi")
+        late(request(key, "late"))
+        hasty = Asker(server, key, PLAIN._replace(time_limit=0.5)).end()
+        assert isinstance(hasty.error, LimitExceeded)
+        assert "value" in server.until_over(key, "late")
+
+    def test_they_have_the_bytes_that_they_need(self, server: Server, lab: Any, late: Any) -> None:
+        server.workers(1)
+        key = lab.store("echo hi")
+        late(request(key, "late", need_bytes=True))
+        value = Asker(server, key, PLAIN._replace(scratch=True)).end().value
+        assert "value" in server.until_over(key, "late")
+        assert value is not None
+        assert lab.bytes(value) == b"hi\n"
+
+
+def test_who_comes_back_after_a_thousand_other_jobs_hears_how_it_ended(
+    server: Server, lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "ENDED", 1)
+    server.workers(1)
+    key = lab.store(f"{lab.counted()}; exit 3")
+    server.ask("POST", "/jobs", {"protocol": 1, "jobs": [request(key, "me")]})
+    for number in range(3):
+        Asker(server, lab.store(f"echo {number}")).end()
+    assert server.until_over(key, "me")["exit_status"] == 3
+    assert lab.ran() == ["ran"]
+
+
+def test_of_much_standard_error_the_first_part_is_left_out(
+    server: Server, lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "LIMIT", 1000)
+    server.workers(1)
+    gate = lab.gate()
+    key = lab.store(f"yes 1234567 2>/dev/null | head -c 800000 >&2; {gate.command}; echo the end >&2")
+    server.ask(
+        "POST", "/jobs", {"protocol": 1, "jobs": [request(key, "me", PLAIN._replace(direct_print=True))]}
+    )
+    gate.wait()
+    lab.wait_until(lambda: [job.stderr_size for job in server.executor().jobs()] == [800_000])
+    shown: list[bytes] = []
+
+    def show(data: bytes) -> None:
+        if not shown:
+            gate.open()
+        shown.append(data)
+
+    server.executor().run(key, PLAIN, on_stderr=show)
+    assert b"".join(shown) == "[… 799000 bytes are left out]\n".encode() + b"1234567\n" * 125 + b"the end\n"
+
+
 class TestRestart:
     """The daskserver ends and comes back."""
 
@@ -393,6 +548,22 @@ class TestRestart:
         server.workers(1)
         assert asker.end().value is not None
         assert lab.ran() == ["ran"]
+
+    def test_one_who_waits_is_told_that_it_is_gone(
+        self, server: Server, lab: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(jobwait, "SILENT", 0.0)
+        notes: list[str] = []
+        asker = Asker(server, lab.store("echo hi"))
+        asker.executor.notify = notes.append
+        lab.wait_until(lambda: "queued" in asker.states)
+        server.stop()
+        lab.wait_until(lambda: notes)
+        server.start()
+        server.workers(1)
+        assert asker.end().value is not None
+        assert len(notes) == 1
+        assert notes[0].endswith("; trying again until it answers (Ctrl-C gives up)")
 
     def test_one_who_has_gone_is_remembered(self, server: Server, lab: Any) -> None:
         key = lab.store(f"{lab.counted()}; echo hi")
@@ -468,9 +639,29 @@ class TestRefusals:
         status, error = server.raw("POST", body, kind="text/plain")
         assert (status, error) == (415, "the body must be of type application/json")
 
+    def test_a_name_that_two_jobs_share(self, server: Server, lab: Any, key: Checksum) -> None:
+        jobs = [request(key, "me"), request(lab.store("echo 2"), "me")]
+        for some in (jobs, jobs[:1], jobs[1:]):
+            status, error = server.raw("POST", {"protocol": 1, "jobs": some})
+        assert (status, error) == (400, "me waits for another job: each needs a name of its own")
+        assert [job["key"] for job in server.ask("GET", "/jobs")["jobs"]] == [key]
+
     def test_too_many_at_once(self, server: Server, key: Checksum) -> None:
         body = {"protocol": 1, "jobs": [request(key, f"me{n}") for n in range(10_001)]}
         assert server.raw("POST", body)[0] == 413
+
+    def test_too_much_at_once(self, server: Server) -> None:
+        assert server.raw("POST", {"protocol": 1, "jobs": [], "more": "x" * (33 << 20)})[0] == 413
+
+    def test_what_a_jobserver_does_not_do(self, server: Server, key: Checksum) -> None:
+        server.ask("POST", "/jobs", {"protocol": 1, "jobs": [request(key, "me")]})
+        for method, path in (
+            ("DELETE", "/jobs"),
+            ("DELETE", f"/jobs/{key}/stderr"),
+            ("GET", f"/jobs/{key}/more"),
+        ):
+            assert server.raw(method, None, path)[0] == 405
+        assert server.executor().state(key) != "cancelled"
 
     def test_a_job_that_nobody_has_asked_for(self, server: Server, key: Checksum) -> None:
         assert server.raw("GET", None, f"/jobs/{key}") == (404, f"nobody has asked for {key} here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shlex
@@ -56,14 +57,18 @@ class Busy:
     def bash(self, code: str, **options: Any) -> Any:
         return bash(code, context=self.context, isolation="none", **options)
 
+    def compute(self) -> None:
+        """Have results, and forget them."""
+        done = [self.bash(f"printf {word}") for word in ("alpha", "beta", "gamma")]
+        for future in self.client.compute(done):
+            future.result()
+            future.release()
+        eventually(lambda: not [key for key in self.serving.scheduler.tasks if "-tf-" in key])
+
     def work(self) -> None:
         """Have hits, misses, failures, and some that run and wait."""
-        done = [self.bash(f"printf {word}") for word in ("alpha", "beta", "gamma")]
-        for _ in range(2):  # the second time all are known
-            for future in self.client.compute(done):
-                future.result()
-                future.release()
-            eventually(lambda: not [key for key in self.serving.scheduler.tasks if "-tf-" in key])
+        self.compute()
+        self.compute()  # all are known
         with pytest.raises(ComputationFailed):
             self.client.compute(self.bash(f"echo {shlex.quote(EVIL)} >&2; exit 3")).result()
         running = [self.bash(f"sort {self.fifo} # {number}") for number in range(2)]
@@ -88,9 +93,9 @@ class Busy:
 
 
 @pytest.fixture
-def busy(serve: Callable[..., Any], tmp_path: Path) -> Iterator[Busy]:
+def busy(serve: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Busy]:
+    monkeypatch.setattr(page, "EVERY", 0.1)
     found = Busy(serve, tmp_path)
-    found.work()
     yield found
     found.close()
 
@@ -119,19 +124,18 @@ def texts(browser: Any, selector: str) -> list[str]:
 
 
 def test_the_page_shows_what_goes_on(busy: Busy, browser: Any, tmp_path: Path) -> None:
-    browser.get(busy.serving.url + "/status")  # the guard's form is in the way
-    browser.find_element("name", "token").send_keys(busy.token + "\n")
-    eventually(lambda: "Seamless" in texts(browser, ".navbar a"))
-    browser.find_element("link text", "Seamless").click()
+    busy.work()
+    browser.get(f"{busy.serving.url}/seamless?token={busy.token}")
 
     eventually(lambda: len(texts(browser, "#running tbody tr")) == 2)
     assert browser.current_url == busy.serving.url + "/seamless"
+    assert texts(browser, "#spared") == ["30 % of 10 transformations did not have to run"]
     tiles = dict(zip(texts(browser, "#counts dt"), texts(browser, "#counts dd"), strict=True))
     assert tiles | {"Hits": "3", "Misses": "7", "Run": "3", "Failed": "1"} == tiles
     assert all(row.startswith("sort ") for row in texts(browser, "#running tbody tr"))
-    assert "1 without a suitable worker" in texts(browser, "#states li")
+    assert "1 for a worker that suits" in texts(browser, "#states li")
     assert texts(browser, "#waiting tbody tr") == [
-        f"nvidiasmi {busy.futures[2].key[13:25]} no worker offers what it asks for: GPU 4"
+        f"nvidiasmi {busy.futures[2].key[13:]} no worker offers what it asks for: GPU 4"
     ]
     assert "database answering" in texts(browser, "#summary")[0]
     assert os.uname().nodename in texts(browser, "#nodes tbody td")
@@ -156,6 +160,21 @@ def test_the_page_shows_what_goes_on(busy: Busy, browser: Any, tmp_path: Path) -
     eventually(lambda: "Seamless" in texts(browser, ".navbar a"))
 
 
+def test_without_the_token_a_browser_is_shown_a_form_and_nothing_else(busy: Busy, browser: Any) -> None:
+    for path in ("/seamless", "/seamless/data.json", "/status", "/info/main/workers.html"):
+        browser.get(busy.serving.url + path)
+        assert browser.title == "Seamless: token"
+        assert busy.worker.address not in browser.page_source
+    browser.find_element("name", "token").send_keys("guessed\n")
+    eventually(lambda: "That is not a token of this daskserver." in texts(browser, "[role=alert]"))
+    assert browser.get_cookies() == []
+    browser.get(busy.serving.url + "/status")
+    browser.find_element("name", "token").send_keys(busy.token + "\n")
+    eventually(lambda: "Seamless" in texts(browser, ".navbar a"))
+    browser.find_element("link text", "Seamless").click()
+    eventually(lambda: texts(browser, "#summary")[0].startswith("1 worker, 3 threads"))
+
+
 def _keep_screenshots(browser: Any, tmp_path: Path) -> None:
     directory = Path(os.environ.get("SEAMLESS_TEST_ARTEFACTS") or tmp_path)
     directory.mkdir(parents=True, exist_ok=True)
@@ -171,7 +190,7 @@ def test_the_page_says_when_nobody_answers_and_comes_back(busy: Busy, browser: A
     url = busy.serving.url
     browser.get(f"{url}/seamless?token={busy.token}")
     assert browser.current_url == f"{url}/seamless"
-    eventually(lambda: len(texts(browser, "#running tbody tr")) == 2)
+    eventually(lambda: texts(browser, "#summary")[0])
     browser.execute_cdp_cmd("Network.enable", {})
     offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
@@ -201,7 +220,20 @@ def test_it_takes_nothing_from_elsewhere(busy: Busy) -> None:
     assert busy.serving.ask("/seamless/", busy.token)[1]["location"] == "/seamless"
 
 
+def test_a_thousand_failures_take_little_room(busy: Busy) -> None:
+    line, gathered = "ValueError: could not convert string to float\n", busy.plugin.statistics.snapshot
+    failure = {"key": "sort-tf-0", "label": "sort", "worker": None, "exit_status": 1, "stderr": line * 90}
+    many = gathered() | {"failures": [failure | {"message": "", "time": t} for t in range(1000)]}
+    busy.plugin.statistics.snapshot = lambda: many
+    status, headers, body = busy.serving.ask("/seamless/data.json", busy.token, Accept_Encoding="gzip, br")
+    assert (status, headers["content-encoding"]) == (200, "gzip")
+    assert len(body) < 20_000
+    failures = json.loads(gzip.decompress(body))["failures"]
+    assert [one["time"] for one in failures] == list(range(999, 999 - page.MOST, -1))
+
+
 def test_dask_groups_transformations_by_label(busy: Busy) -> None:
+    busy.work()
     prefixes = busy.serving.scheduler.task_prefixes
     assert {"printf-tf", "sort-tf", "echo-tf"} <= set(prefixes)
 
@@ -229,9 +261,8 @@ def test_without_bokeh_there_is_the_page_alone(serve: Callable[..., Any]) -> Non
 
 
 def test_bytes_of_workers_that_are_gone_count(busy: Busy) -> None:
+    busy.compute()
     stored = eventually(lambda: busy.data["moved"]["stored"])
-    busy.client.cancel(busy.futures)
-    eventually(lambda: not busy.data["running"]["rows"])
     busy.serving.call(busy.worker.close)
     eventually(lambda: not busy.data["workers"])
     assert busy.data["nodes"] == []

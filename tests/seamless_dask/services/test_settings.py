@@ -40,6 +40,17 @@ def test_settings_that_make_no_sense_say_what_writes_them(told: Settings) -> Non
         settings.read(told.directory)
 
 
+def test_a_directory_that_is_another_one_elsewhere_is_refused(told: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    told = told._replace(shared=settings.to_share(str(path), str(tmp_path)))
+    settings.write(told)
+    settings.refuse_unshared(settings.read(told.directory))
+    path.rename(tmp_path / "old")
+    path.mkdir()
+    with pytest.raises(UsageError, match=f"{path} is another directory on"):
+        settings.refuse_unshared(told)
+
+
 def test_ports_are_any_at_first_and_the_same_later(told: Settings) -> None:
     assert settings.free_ports(told, "127.0.0.1") == Ports(0, 0, 0)
     with socket.create_server(("127.0.0.1", 0)) as sock:
