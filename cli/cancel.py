@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum
@@ -42,6 +42,8 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
         for text in arguments.jobs:
             key, future = meant(text)
             done = _cancel(context, key, future, console)
+            if not done and future is not None:
+                _refuse_distant(text, future)
             facts.append({"key": key, "cancelled": done})
             if done:
                 console.note(f"{text} is cancelled")
@@ -85,8 +87,16 @@ def _cancel(context: Context, key: Checksum, future: Future | None, console: Con
     queued = Spool(context.config.cache).cancel(key)  # before what runs, or the queue would start it again
     for entry in queued:
         withdraw((os.path.join(entry.directory, local) for _, local in entry.wanted if local), key)
-    with other_context(context, future) as where, open_executor(where, console) as executor:
+    with ExitStack() as stack:
+        there = stack.enter_context(other_context(context, future)) if future is not None else None
+        executor = stack.enter_context(open_executor(there or context, console))
         return executor.cancel(key) or bool(queued)
+
+
+def _refuse_distant(text: str, future: Future) -> None:
+    """Raise when a job runs on another host by itself: nobody here can tell whether it does."""
+    if future.server is None and future.host != os.uname().nodename:
+        raise CommandError(f"{text} is made on {future.host}: run seamless-cancel there")
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-cancel") -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from seamless_dask.errors import ComputationFailed
@@ -104,5 +105,6 @@ def ask_for(files: Sequence[File], console: Console) -> None:
 
 def show_stderr(data: bytes) -> None:
     """Pass on what the command writes to its standard error."""
-    sys.stderr.buffer.write(data)
-    sys.stderr.buffer.flush()
+    with suppress(OSError):  # nobody reads it any more: no reason to fail
+        sys.stderr.buffer.write(data)
+        sys.stderr.buffer.flush()

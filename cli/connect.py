@@ -14,7 +14,7 @@ from .console import OK, CommandError, Console
 
 if TYPE_CHECKING:
     from seamless_dask.services.connection import Connection
-    from seamless_dask.services.ssh import Target
+    from seamless_dask.services.target import Target
 
 
 def add_options(table: argparse.ArgumentParser) -> None:
@@ -32,19 +32,21 @@ def add_options(table: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Connect, and stay connected in the background."""
     from seamless_dask.locks import locked
-    from seamless_dask.services import control, tunnel
+    from seamless_dask.services import control, remote, tunnel
 
-    target = _target(arguments)
-    with locked(target.file(control.STARTING)):
-        found = control.find(target.directory)
-        if found.alive and not _is_same(target):
+    asked = _target(arguments)
+    with locked(asked.file(control.STARTING)):
+        found, before = control.find(asked.directory), _before(asked.directory)
+        target = asked._replace(ports=before.ports) if before else asked  # clients that wait look there
+        facts, fresh = found.connection, not found.alive
+        if not fresh and (target != before or (facts and not remote.is_ours(target, facts))):
             raise UsageError(
                 f"a daskserver {target.name!r} is here already: seamless-daskserver stop, or another --name"
             )
-        fresh = not found.alive
         if not fresh and tunnel.state(target.directory) and sys.stdin.isatty():
             _log_in(target)  # the process that waits for the connection takes it over
-        facts = _connect(target) if fresh else found.connection
+        if fresh:
+            facts = _connect(target)
     if facts is None:
         raise CommandError("it is connecting or disconnecting: look again")
     _report(target, facts, fresh, console)
@@ -54,41 +56,40 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
 def _target(arguments: argparse.Namespace) -> Target:
     from seamless_dask.config import load
     from seamless_dask.services.control import private_place
-    from seamless_dask.services.ssh import Target, read
+    from seamless_dask.services.target import Target
 
-    if arguments.destination.startswith("-") or (arguments.jump or "").startswith("-"):
-        raise UsageError(f"{arguments.destination!r} is no host")
-    directory = private_place(load({"profile": arguments.profile}, remote=False).cache, arguments.name)
-    target = Target(
-        directory,
+    for host in (arguments.destination, arguments.jump or "none"):
+        if not host or host.startswith("-"):
+            raise UsageError(f"{host!r} is no host")
+    return Target(
+        private_place(load({"profile": arguments.profile}, remote=False).cache, arguments.name),
         arguments.name,
         arguments.destination,
         arguments.remote_name or arguments.name,
         arguments.jump,
         tuple(arguments.ssh_option),
     )
-    try:
-        return target._replace(ports=read(directory).ports)  # clients that wait look there
-    except UsageError:
-        return target
 
 
-def _is_same(target: Target) -> bool:
-    from seamless_dask.services.ssh import read
+def _before(directory: str) -> Target | None:
+    """Return what this name was connected to the last time."""
+    from seamless_dask.services.target import read
 
     try:
-        return read(target.directory) == target
+        return read(directory)
     except UsageError:
-        return False
+        return None
 
 
 def _connect(target: Target) -> Connection:
-    from seamless_dask.services import ssh, tunnel
+    from seamless_dask.services import tunnel
+    from seamless_dask.services.ssh import NotAllowed
+    from seamless_dask.services.target import write
 
-    ssh.write(target)
+    write(target)
     try:
         return tunnel.until_connected(target, tunnel.start(target))
-    except ssh.NotAllowed as error:
+    except NotAllowed as error:
         if not sys.stdin.isatty():
             raise UsageError(str(error)) from None
     _log_in(target)  # a password, or a code from a telephone: ssh asks for it on this terminal

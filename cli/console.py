@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hashserver.errors import HashserverError
 from seamless_dask.errors import (
@@ -204,6 +204,19 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaint is one line."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what is not known where it stands: an action's own help says what there is."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown[0])}")
+        return found, unknown
+
+    def _suggestion(self, word: str) -> str:
+        from difflib import get_close_matches
+
+        close = get_close_matches(word.partition("=")[0], self._option_string_actions, 1, 0.8)
+        return f" (did you mean {close[0]}?)" if close else ""
 
     def error(self, message: str) -> NoReturn:
         """End the process with one line and status 2."""

@@ -11,7 +11,8 @@ from seamless_dask.errors import UsageError
 
 from . import connect
 from .console import OK, CommandError, Console, add_common, new_parser, start
-from .option_table import count, duration, size
+from .daskserver_options import add_start_options
+from .option_table import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from seamless_dask.services.connection import Connection
     from seamless_dask.services.settings import Settings
 
-KINDS = ("local", "slurm", "pbs", "lsf", "oar", "sge", "htcondor")
 _NOWHERE = "tcp://"
 """Takes the place of a daskserver in the configuration; with it no other server is looked for either."""
 
@@ -36,7 +36,7 @@ def parser(prog: str = "seamless-daskserver") -> argparse.ArgumentParser:
     result.add_argument("--name", default="default", help="one of several daskservers (%(default)s)")
     add_common(result, json=True)
     actions = result.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add_start(_action(actions, prog, "start", "start it; safe to repeat", _start))
+    add_start_options(_action(actions, prog, "start", "start it; safe to repeat", _start))
     _action(actions, prog, "stop", "stop it and all that belongs to it", _stop)
     _action(actions, prog, "status", "show how its parts are; 1 when something is wrong", _status)
     logs = _action(actions, prog, "logs", "show what it has written", _logs)
@@ -69,84 +69,6 @@ def _action(
     return result
 
 
-def _add_start(table: argparse.ArgumentParser) -> None:
-    add = table.add_argument_group("where it listens").add_argument
-    add(
-        "--host",
-        metavar="ADDRESS",
-        help="address to listen at; loopback by default, for jobs this host's own",
-    )
-    add("--interface", metavar="NAME", help="the same, by the name of a network interface")
-    add(
-        "--port",
-        type=_port,
-        metavar="N",
-        help="first of three ports; by default those of the last time, or any",
-    )
-    add(
-        "--insecure",
-        action="store_true",
-        help="no TLS; on loopback only, and only on a host without other users",
-    )
-    add = table.add_argument_group("workers").add_argument
-    add(
-        "--cluster",
-        choices=KINDS,
-        default="local",
-        help="what they are: processes of this host, or jobs (%(default)s)",
-    )
-    add(
-        "--workers",
-        type=_range,
-        default=(0, None),
-        metavar="N|MIN:MAX",
-        help="how many there are, as work comes and goes",
-    )
-    add("--threads", type=count, metavar="N", help="processors of a worker")
-    add("--memory", type=size, metavar="SIZE", help="memory of a worker: 500MB, 4GiB")
-    add(
-        "--queue",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="queue that tasks may ask for, the default first",
-    )
-    add("--resource", action="append", default=[], type=_resource, metavar="N=V", help="what each worker has")
-    add("--worker-store", metavar="URL", help="where workers reach the buffers by themselves")
-    add = table.add_argument_group("manner").add_argument
-    add(
-        "--idle-timeout",
-        type=duration,
-        metavar="TIME",
-        help="end after so long with nothing to do: 90, 30m, 2h",
-    )
-    add("--foreground", action="store_true", help="stay, with the log on standard error; Ctrl-C stops it")
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65534:
-        raise argparse.ArgumentTypeError(f"not a port: {text!r}")
-    return int(text)
-
-
-def _range(text: str) -> tuple[int, int | None]:
-    least, colon, most = text.partition(":")
-    if not least.isdigit() or (colon and not most.isdigit()):
-        raise argparse.ArgumentTypeError(f"neither a number nor MIN:MAX: {text!r}")
-    found = int(least), int(most or least)
-    if not 0 <= found[0] <= found[1] or not found[1]:
-        raise argparse.ArgumentTypeError(f"no workers could be started with {text!r}")
-    return found
-
-
-def _resource(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"not NAME=NUMBER: {text!r}") from None
-
-
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Do what is asked."""
     if arguments.daskserver:
@@ -173,12 +95,14 @@ def _directory(arguments: argparse.Namespace) -> str:
 def _start(arguments: argparse.Namespace, console: Console) -> int:
     from seamless_dask.services import control
 
+    _refuse_in_job(arguments)
     told = _settings(arguments, _config(arguments))
+    told = _in_job(told) if told.in_job else told
     if told.insecure:
         console.warn("--insecure: whoever can reach these ports may run code as this account")
     if arguments.foreground:
         control.foreground(told)
-    facts, fresh = control.start(told)
+    facts, fresh = control.start(told, console.note)
     _report(facts, told, fresh, console)
     return OK
 
@@ -212,7 +136,42 @@ def _settings(arguments: argparse.Namespace, config: Config) -> Settings:
         worker_store=_absolute(arguments.worker_store),
         idle_timeout=arguments.idle_timeout,
         insecure=arguments.insecure,
+        in_job=arguments.in_job,
+        job_queue=arguments.job_queue,
+        job_memory=arguments.job_memory,
+        job_time_limit=arguments.job_time_limit,
     )
+
+
+def _in_job(told: Settings) -> Settings:
+    """Return what it is started with when it runs elsewhere: nodes may lack links that lead there here."""
+    from seamless_dask.services.settings import own_dask, to_share
+
+    places = {name: getattr(told, name) for name in ("directory", "cache", "store", "database")}
+    real = {name: os.path.realpath(path) for name, path in places.items() if os.path.isabs(path)}
+    told = told._replace(**real, dask=own_dask())
+    if told.hashserver:
+        return told
+    return told._replace(
+        shared=to_share(*filter(os.path.isabs, (told.store, os.path.dirname(told.database))))
+    )
+
+
+def _refuse_in_job(arguments: argparse.Namespace) -> None:
+    """Refuse what makes no sense for a daskserver in a job, or without."""
+    if not arguments.in_job:
+        if arguments.job_time_limit or arguments.job_queue or arguments.job_memory:
+            raise UsageError("--job-time-limit, --job-queue and --job-memory are for --in-job")
+        return
+    if arguments.cluster == "local":
+        raise UsageError("--in-job needs to know the batch system: --cluster slurm, for instance")
+    for name, reason in (
+        ("foreground", "it runs elsewhere"),
+        ("insecure", "other hosts reach it"),
+        ("host", "which node it gets is not known; --interface names what all nodes have"),
+    ):
+        if getattr(arguments, name):
+            raise UsageError(f"--in-job is not for --{name}: {reason}")
 
 
 def _places(config: Config) -> tuple[str, str, str | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from . import connect
@@ -12,11 +11,12 @@ from .console import ERROR, OK, Console, count_text
 
 if TYPE_CHECKING:
     from seamless_dask.services.connection import Connection
+    from seamless_dask.services.control import Found
 
 RECENT = 600.0
 """Seconds for which a part that died and was started again is a problem, and not history."""
-PATIENCE = 10.0
-"""Seconds that the hashserver may take to say that it is well."""
+RENEWAL = 60 * 86400.0
+"""Seconds before the end of a certificate that somebody should know; a start renews it earlier than that."""
 
 
 def name_option(name: str) -> str:
@@ -31,71 +31,65 @@ def show(directory: str, name: str, console: Console) -> int:
     found = control.find(directory)
     problems: list[str] = []
     facts: dict[str, Any] = {"running": found.alive, "name": name}
-    command = f"seamless-daskserver start{name_option(name)}"
-    if found.died:
-        log = os.path.join(directory, control.LOG)
-        problems.append(f"the daskserver died: {command} carries on with the same data; see {log}")
-    elif not found.alive:
-        problems.append(f"no daskserver is running: {command}")
-    elif found.connection is None:
-        problems.append("the daskserver is starting or stopping: look again")
-    else:
+    if found.job is not None:
+        facts["job"] = found.job
+    if found.connection is not None and found.alive:
         facts |= _ask(found.connection, problems)
+    else:
+        problems.append(_missing(found, directory, f"seamless-daskserver start{name_option(name)}"))
     problems += connect.problems(directory)
     facts["problems"] = problems
     console.facts(facts, _lines(facts))
     return ERROR if problems else OK
 
 
+def _missing(found: Found, directory: str, command: str) -> str:
+    """Say why there is nothing to be asked, and what to do."""
+    from seamless_dask.services.process import LOG
+
+    if found.alive:
+        return found.job or "the daskserver is starting or stopping: look again"
+    if found.job:
+        return f"the daskserver ended, {found.job}: {command} --in-job carries on with the same data"
+    if found.died:
+        log = os.path.join(directory, LOG)
+        return f"the daskserver died: {command} carries on with the same data; see {log}"
+    return f"no daskserver is running: {command}"
+
+
 def _ask(connection: Connection, problems: list[str]) -> dict[str, Any]:
     """Return what the daskserver says of itself."""
     import json
 
-    from hashserver.auth import read_token_file
-    from hashserver.client.transport import Transport
     from hashserver.errors import HashserverError
-    from seamless_dask.services.condition import PATH
+    from seamless_dask.services.inquiry import ask_daskserver
 
-    token = read_token_file(connection.token_file)[0].secret
     try:
-        with Transport(connection.jobserver, token, connection.ca_file).request("GET", PATH) as response:
-            body = response.read()
-            if response.status != 200:
-                problems.append(
-                    f"the daskserver answers with status {response.status}: seamless-daskserver logs"
-                )
-                return {}
+        status, body = ask_daskserver(connection)
+        if status != 200:
+            problems.append(f"the daskserver answers with status {status}: seamless-daskserver logs")
+            return {}
     except HashserverError as error:
         problems.append(f"{error}; seamless-daskserver stop ends it whatever state it is in")
         return {}
     facts: dict[str, Any] = json.loads(body)
     _judge(facts, problems)
     if facts["hashserver"].get("running", True):
-        _try_hashserver(connection, problems)
+        _try_hashserver(connection, facts["hashserver"]["own"], problems)
     return facts
 
 
-def _try_hashserver(connection: Connection, problems: list[str]) -> None:
+def _try_hashserver(connection: Connection, own: bool, problems: list[str]) -> None:
     """Say so when the hashserver does not answer although it runs."""
-    from hashserver.auth import read_token_file
-    from hashserver.client.connection import Connection as HttpConnection
-    from hashserver.client.transport import Transport
     from hashserver.errors import HashserverError
+    from seamless_dask.services.inquiry import ask
 
-    class Impatient(Transport):
-        def _connect(self) -> HttpConnection:
-            found = super()._connect()
-            found.sock.settimeout(PATIENCE)
-            return found
-
+    place = connection.hashserver, connection.hashserver_token_file, connection.hashserver_ca_file
     try:
-        token = read_token_file(connection.hashserver_token_file)[0].secret
-        transport = Impatient(connection.hashserver, token, connection.hashserver_ca_file)
-        with closing(transport), transport.request("GET", "/healthcheck") as response:
-            response.read()
+        ask(*place, "/healthcheck")
     except HashserverError as error:
-        logs = "seamless-daskserver logs --part hashserver"
-        problems.append(f"{error}; results are not found and not kept meanwhile: {logs}")
+        hint = "seamless-daskserver logs --part hashserver" if own else "whoever runs it has to start it"
+        problems.append(f"{error}; results are not found and not kept meanwhile: {hint}")
 
 
 def _judge(facts: dict[str, Any], problems: list[str]) -> None:
@@ -113,6 +107,15 @@ def _judge(facts: dict[str, Any], problems: list[str]) -> None:
         for when, text in facts["lost_workers"]
         if time.time() - when < RECENT
     ]
+    problems += [
+        f"worker {worker} gets no transformations: {why}"
+        for worker, why in facts.get("unequipped", {}).items()
+    ]
+    if (end := facts.get("certificate_end")) and end - time.time() < RENEWAL:
+        day = time.strftime("%Y-%m-%d", time.localtime(end))
+        problems.append(
+            f"the certificate expires on {day}: seamless-daskserver stop, then start, make another"
+        )
     if facts["stepped_aside"]:
         problems.append(f"results are looked up by the workers only: {facts['stepped_aside']}")
     problems += facts["cluster"]["notes"]
@@ -138,10 +141,12 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"tasks       {states}",
         f"workers     {scheduler['workers']} connected ({cluster['kind']}, {bounds})",
     ]
+    lines += [f"job         {facts['job'].removeprefix('job ')}"] if "job" in facts else []
     lines += [_worker_line(worker) for worker in cluster["workers"]]
     return lines + [f"problem     {problem}" for problem in facts["problems"]]
 
 
 def _worker_line(worker: dict[str, Any]) -> str:
-    job = f" (job {worker['job']})" if worker["job"] else ""
+    words = [f"job {worker['job']}" if worker["job"] else "", worker["reason"]]
+    job = f" ({', '.join(filter(None, words))})" if any(words) else ""
     return f"            {worker['name']}: {worker['state']}{job}"

@@ -19,12 +19,13 @@ from hashserver.sidecar import (
 from seamless_dask.errors import SeamlessError
 from seamless_dask.transformation import Value
 
-from .console import Console
+from .console import CommandError, Console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from hashserver.checksum import Checksum
+    from seamless_dask.config import Config
     from seamless_dask.context import Context
     from seamless_dask.options import Options
     from seamless_dask.transformation import Description
@@ -120,7 +121,7 @@ def settle_future(context: Context, path: str, console: Console | None = None) -
     future = read_future(path)
     if future is None:
         return
-    value = pick(context, future, result_of(context, future, console or Console()))
+    value = result_of(context, future, console or Console())
     with alone(context, path):
         _replace_local_copy(context, path, value)
         write_sidecar_of(context, path, value)
@@ -140,10 +141,32 @@ def _replace_local_copy(context: Context, path: str, value: Value) -> None:
 
 
 def result_of(context: Context, future: Future, console: Console) -> Value:
-    """Return the result of a job that was submitted: known, under way, or to be run again as it was."""
+    """Return what a future stands for: known, under way where that may be, or to be made as it was asked for.
+
+    What comes from another server is brought over.
+    """
+    found = known_result(context, future)
+    if found is not None:
+        return found
+    with other_context(context, future) as there:
+        if there is not None and _is_the_place(there, context, future):
+            console.detail(
+                f"{future.key} is asked for at {future.server or future.host}, where it was submitted"
+            )
+            value = _run(there, future, console)
+            _bring(context, there, value)
+            return value
+    return _run(context, future, console)
+
+
+def known_result(context: Context, future: Future) -> Value | None:
+    """Return what a future stands for, if it is on record."""
     known = context.database.lookup(future.key)
-    if known is not None:
-        return Value(known[1].format, known[1].checksum)
+    return None if known is None else pick(context, future, Value(known[1].format, known[1].checksum))
+
+
+def _run(context: Context, future: Future, console: Console) -> Value:
+    """Have a job run, or wait for it, and return the result that a future stands for."""
     from seamless_dask.options import Options
 
     from .session import open_executor
@@ -151,45 +174,76 @@ def result_of(context: Context, future: Future, console: Console) -> Value:
     options = Options.from_json(future.options or "{}")
     if future.options is None:
         options = options._replace(isolation=context.config.isolation)
-    with ExitStack() as stack:
-        where = stack.enter_context(_where_it_runs(context, future, console))
-        own = stack.enter_context(open_executor(where, console))
-        with console.spinner(options.label or "job") as spinner:
-            return own.run(future.key, options, tick=spinner.state)
+    with open_executor(context, console) as own, console.spinner(options.label or "job") as spinner:
+        return pick(context, future, own.run(future.key, options, tick=spinner.state))
 
 
-@contextmanager
-def _where_it_runs(context: Context, future: Future, console: Console) -> Iterator[Context]:
-    """Offer the context of the service that a future names, as long as the job is under way there."""
+def is_elsewhere(context: Context, future: Future) -> bool:
+    """Say whether the job of a future is none that can be waited for where `context` computes."""
+    if future.server == (context.config.daskserver or context.config.hashserver):
+        return False
+    with other_context(context, future) as there:
+        return there is not None and _is_the_place(there, context, future)
+
+
+def _is_the_place(there: Context, context: Context, future: Future) -> bool:
+    """Say whether a job is to be asked for where it was submitted: it is known there, or only there."""
     from seamless_dask.executors import UNDER_WAY, executor
 
-    with other_context(context, future) as there:
-        runs = False
-        if there is not context:
-            with suppress(SeamlessError, HashserverError, OSError), closing(executor(there)) as opened:
-                runs = opened.state(future.key) in UNDER_WAY
-        if runs:
-            console.detail(f"{future.key} is under way at {future.server}: waiting for it there")
-        yield there if runs else context
+    try:
+        if there.database.lookup(future.key) is not None:
+            return True
+        with closing(executor(there)) as opened:
+            return opened.state(future.key) in UNDER_WAY or context.store.has([future.key])[0] < 0
+    except (SeamlessError, HashserverError, OSError) as error:
+        if context.store.has([future.key])[0] >= 0:
+            return False
+        where = future.server or future.host
+        raise CommandError(
+            f"a result of job {future.key} is made at {where}, which does not answer: {error}"
+        ) from None
+
+
+def _bring(context: Context, there: Context, value: Value) -> None:
+    """Copy the bytes of a value from another server, as far as they are there."""
+    from seamless_dask.values import missing
+
+    tried: set[Checksum] = set()
+    while gone := set(missing(context.store, [value])) - tried:
+        tried |= gone
+        for checksum in gone:
+            with suppress(BufferMissing):
+                context.store.put_stream(there.store.read(checksum), checksum)
 
 
 @contextmanager
-def other_context(context: Context, future: Future | None) -> Iterator[Context]:
-    """Offer the context of the daskserver that a future names, or `context` if that cannot be used."""
-    server = future.server if future is not None else None
-    if server is None or server == context.config.daskserver or server.startswith("http"):
-        yield context
+def other_context(context: Context, future: Future) -> Iterator[Context | None]:
+    """Offer the context of the service that a future names; None: that of `context`, or one unknown here."""
+    config = _other_config(context, future)
+    if config is None:
+        yield None
         return
-    from seamless_dask.config import load
     from seamless_dask.context import Context
+
+    with Context(config) as there:
+        yield there
+
+
+def _other_config(context: Context, future: Future) -> Config | None:
+    from seamless_dask.config import embedded, load
     from seamless_dask.services.places import with_places
 
+    server, own = future.server, context.config
+    if server == (own.daskserver or own.hashserver):
+        return None
+    if server is None:
+        return embedded(own) if future.host == os.uname().nodename else None
+    if server.startswith("http"):  # it only kept results: whoever asked ran the job itself
+        return None
     try:
-        config = with_places(load({"daskserver": server}))
+        return with_places(load({"daskserver": server}))
     except (SeamlessError, HashserverError, OSError):
-        config = context.config
-    with Context(config) as there:
-        yield context if config is context.config else there
+        return None
 
 
 def pick(context: Context, future: Future, value: Value) -> Value:

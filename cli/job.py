@@ -120,7 +120,7 @@ def wanted(meant: Inputs) -> tuple[Wanted, ...]:
 def identify_input(context: Context, item: Input, console: Console) -> _Identified:
     """Find out what an input is: a job's result, what its sidecar says, or its bytes."""
     if item.future is not None and not item.literal:
-        value = _future_value(context, item)
+        value = _future_value(context, item, console)
         return _Identified(value, future=item.future if isinstance(value, Deferred) else None)
     if not item.exists:
         assert item.sidecar is not None
@@ -163,16 +163,19 @@ def _identify_directory(context: Context, item: Input, console: Console) -> _Ide
     return _Identified(value, tuple(files), tree.data)
 
 
-def _future_value(context: Context, item: Input) -> Value | Deferred:
+def _future_value(context: Context, item: Input, console: Console) -> Value | Deferred:
     """Return the result of the job that makes an input, or a reference to it while it runs."""
     assert item.future is not None
-    future = item.future
-    known = context.database.lookup(future.key)
-    if known is None:
-        return Deferred(future.key, future.result)
-    from .futures import pick
+    from .futures import is_elsewhere, known_result, result_of
 
-    return pick(context, future, Value(known[1].format, known[1].checksum))
+    found = known_result(context, item.future)
+    if found is not None:
+        return found
+    if not is_elsewhere(context, item.future):
+        return Deferred(item.future.key, item.future.result)
+    where = item.future.server or "this host"
+    console.note(f"{item.shown} is made by a job of {where}: waiting for it")
+    return result_of(context, item.future, console)
 
 
 def _options_of_future(future: Future | None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -10,6 +11,25 @@ from contextlib import suppress
 from .console import CLEAR, one_line, size_text
 
 SPINNER = "|/-\\"
+
+
+def draw(text: str) -> None:
+    """Show `text` in the place of what is on the terminal's last line, as much of it as fits there."""
+    columns = 0
+    with suppress(OSError):
+        columns = os.get_terminal_size(2).columns
+    _write(CLEAR + (text[: columns - 1] if columns else text))  # what goes on to a second line would stay
+
+
+def erase() -> None:
+    """Take the line away, so that another message can be written."""
+    _write(CLEAR)
+
+
+def _write(text: str) -> None:
+    with suppress(OSError):  # the terminal is gone
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 class Progress:
@@ -34,8 +54,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            erase()
 
     def add(self, size: int) -> None:
         """`size` more bytes are done."""
@@ -46,10 +65,7 @@ class Progress:
     def _draw(self) -> None:
         self._next, self._drawn = time.monotonic() + 0.1, True
         share = 100 * self._done // max(self._total, 1)
-        sys.stderr.write(
-            f"\r\x1b[K{self._label}: {size_text(self._done)} of {size_text(self._total)} ({share} %)"
-        )
-        sys.stderr.flush()
+        draw(f"{self._label}: {size_text(self._done)} of {size_text(self._total)} ({share} %)")
 
 
 class Spinner:
@@ -95,13 +111,7 @@ class Spinner:
             seconds = time.monotonic() - self._begun
             sign = SPINNER[int(seconds * 10) % len(SPINNER)]
             clock = f"{int(seconds // 60)}:{int(seconds % 60):02}"
-            self._write(f"{CLEAR}{sign} {one_line(self._label)}: {self._state} {clock}")
+            draw(f"{sign} {clock} {one_line(self._label)}: {self._state}")
         if self.drawn:
-            self._write(CLEAR)
+            erase()
             self.drawn = False
-
-    @staticmethod
-    def _write(text: str) -> None:
-        with suppress(OSError):
-            sys.stderr.write(text)
-            sys.stderr.flush()

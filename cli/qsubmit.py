@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from seamless_dask.spool import Entry, Spool
+from seamless_dask.entries import Entry
+from seamless_dask.spool import Spool
 from seamless_dask.variables import of_submission
 
 from .compute import store_inputs

@@ -13,6 +13,7 @@ from seamless_dask.errors import ComputationFailed, SeamlessError
 from seamless_dask.options import Options
 from seamless_dask.variables import put_in_force
 
+from .compute import show_stderr
 from .console import Console, error_text
 from .futures import stored_transformation, withdraw
 from .job import Job
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seamless_dask.context import Context
-    from seamless_dask.spool import Entry, Spool
+    from seamless_dask.entries import Entry
+    from seamless_dask.spool import Spool
     from seamless_dask.transformation import Value
 
 DONE, FAILED, KEPT = 0, 1, 75
@@ -83,16 +85,11 @@ def _job(context: Context, entry: Entry) -> Job:
 
 def _value(context: Context, job: Job, entry: Entry) -> Value:
     options = Options.from_json(entry.options)
-    on_stderr = _show if options.direct_print else None
+    on_stderr = show_stderr if options.direct_print else None
     with open_executor(context, Console("seamless-run")) as executor:
         return executor.run(
             job.key, options, on_stderr=on_stderr, need_bytes=entry.need_bytes, fresh=options.fresh
         )
-
-
-def _show(data: bytes) -> None:
-    sys.stderr.buffer.write(data)
-    sys.stderr.buffer.flush()
 
 
 def _fail(spool: Spool, entry: Entry, error: Exception) -> None:

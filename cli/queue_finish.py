@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from seamless_dask.spool import Failure, Spool
+    from seamless_dask.entries import Failure
+    from seamless_dask.spool import Spool
 
 PAUSE = 0.05
 TAIL = 64 << 10

@@ -20,10 +20,12 @@ from seamless_dask.options import Options
 
 from . import compute, queue_entry  # noqa: F401 - so that children need not import it
 from .console import INTERRUPTED, OK, CommandError, Console, count_text
+from .progress import draw, erase
 from .queue_entry import DONE, FAILED, KEPT, perform
 
 if TYPE_CHECKING:
-    from seamless_dask.spool import Entry, Failure, Spool
+    from seamless_dask.entries import Entry, Failure
+    from seamless_dask.spool import Spool
 
 LOOK = 1.0
 """Seconds after which the queue looks for entries unasked: those of other hosts cannot ring its bell."""
@@ -250,19 +252,14 @@ class ProgressLine:
     def show(self, text: str) -> None:
         """Show `text` in the place of what was shown before."""
         if self._shown and text != self._text:
-            self._write(f"\r\x1b[K{self._name}: {text}")
+            draw(f"{self._name}: {text}")
             self._text = text
 
     def clear(self) -> None:
         """Take the line away, so that another message can be written."""
         if self._text:
-            self._write("\r\x1b[K")
+            erase()
             self._text = ""
-
-    def _write(self, text: str) -> None:
-        with suppress(OSError):  # the terminal is gone
-            sys.stderr.write(text)
-            sys.stderr.flush()
 
 
 def _why(failure: Failure) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hashserver.errors import HashserverError
 from seamless_dask.errors import SeamlessError
 
-from .console import ERROR, OK, Console, add_common, count_text, error_text, new_parser, start
+from .console import ERROR, OK, Console, add_common, count_text, error_text, new_parser, one_line, start
 from .session import open_context, open_executor
 
 if TYPE_CHECKING:
@@ -65,10 +65,12 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
 
 def configuration(context: Context) -> Facts:
     """Return the settings in force; none of them is a secret."""
-    config = context.config
+    from seamless_dask.services.places import without_secrets
+
+    config = context.config._asdict() | {"stores": tuple(map(without_secrets, context.config.stores))}
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in config._asdict().items()
+        for name, value in config.items()
         if value not in (None, ())
     }
 
@@ -173,9 +175,10 @@ def _queue_line(queue: Facts) -> str:
 
 
 def _job_line(job: Facts) -> str:
-    name = " ".join(str(job[name]) for name in ("label", "key") if job[name])
+    name = one_line(" ".join(str(job[name]) for name in ("label", "key") if job[name]))
     parts = [f"on {job['worker']}, {job['node']}"] if job["worker"] and job["node"] else []
     parts += [_since(job["started"])] if job["started"] else []
+    parts += [f"place {job['position']} in the queue"] if job["position"] else []
     parts.append(count_text(job["askers"], "asker"))
     return f"{job['state']:11} {name} ({', '.join(parts)})"
 

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hashserver.checksum import Checksum
+from hashserver.futures import Future, write_future
+
 from .conftest import ended, wait_for
 
 if TYPE_CHECKING:
@@ -43,3 +46,12 @@ def test_what_is_over_cannot_be_cancelled(cli: Cli, work: Path) -> None:
 def test_what_is_no_job(cli: Cli, work: Path) -> None:
     (work / "a.txt").write_text("mine")
     assert "neither a checksum" in cli("seamless-cancel", "a.txt", status=1).error
+
+
+def test_what_another_host_makes_by_itself(cli: Cli, work: Path) -> None:
+    write_future(work / "a.txt", Future(Checksum("0" * 64), None, None, "elsewhere", 1))
+    assert (
+        "a.txt is made on elsewhere: run seamless-cancel there"
+        in cli("seamless-cancel", "a.txt", status=1).error
+    )
+    assert (work / "a.txt.FUTURE").exists()

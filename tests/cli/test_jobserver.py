@@ -39,7 +39,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def run(cli: Cli, server: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Commands that use it."""
+    """Commands that use it, and no proxy on the way to it."""
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("SEAMLESS_DASKSERVER", str(server))
     return cli
 
@@ -194,6 +196,48 @@ class TestFuture:
         run("seamless-cancel", "out.txt", SEAMLESS_DASKSERVER="")
         assert ended(process)[0] == 130
         go.touch()
+
+    @pytest.mark.parametrize("there", ["a daskserver", "this host"])
+    def test_a_run_elsewhere_takes_the_result_from_where_it_is_made(
+        self, run: Cli, slow: Slow, work: Path, server: Path, there: str
+    ) -> None:
+        command, mark, go = slow
+        servers = [str(server), ""] if there == "a daskserver" else ["", str(server)]
+        run(
+            "seamless-run",
+            "-d",
+            f"mkdir d; ({command}) > d/x.txt",
+            "-cp",
+            "d",
+            SEAMLESS_DASKSERVER=servers[0],
+        )
+        wait_for(mark.exists)
+        process = run.start("seamless-run", "cat d/x.txt | rev", SEAMLESS_DASKSERVER=servers[1])
+        assert process.stderr is not None
+        assert b"d is made by a job of" in process.stderr.readline()
+        go.touch()
+        assert ended(process)[:2] == (0, b"enod\n")
+        run("seamless-download", "d", SEAMLESS_DASKSERVER=servers[1])
+        assert (work / "d" / "x.txt").read_text() == "done\n"
+        assert mark.read_text() == "begun\n"
+
+    def test_a_server_that_cannot_be_asked(self, run: Cli, slow: Slow, work: Path, server: Path) -> None:
+        command, mark, go = slow
+        run("seamless-run", "-d", f"({command}) > out.txt")
+        wait_for(mark.exists)
+        gone = json.loads(server.read_text()) | {
+            "jobserver": "http://127.0.0.1:9",
+            "hashserver": "http://127.0.0.1:9",
+        }
+        (work / "gone.json").write_text(json.dumps(gone))
+        (work / "gone.json").chmod(0o600)
+        future = json.loads((work / "out.txt.FUTURE").read_text()) | {"server": str(work / "gone.json")}
+        (work / "out.txt.FUTURE").write_text(json.dumps(future))
+        error = run("seamless-run", "cat out.txt", SEAMLESS_DASKSERVER="", status=1).error
+        assert f"is made at {work}/gone.json, which does not answer" in error
+        go.touch()
+        run("seamless-download", "out.txt")
+        assert (work / "out.txt").read_text() == "done\n"
 
 
 class TestStatus:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 from .conftest import ended, files, finish, wait_for
@@ -195,6 +196,23 @@ def test_a_closed_terminal_is_no_reason_to_end(
     submit("echo 1 > a.txt")
     finish(cli)
     assert (work / "a.txt").read_text() == "1\n"
+
+
+def test_what_comes_while_the_queue_ends_is_done_or_refused(cli: Cli, work: Path, queue: StartQueue) -> None:
+    queue(2)
+    submit = f"{cli.path('seamless-run')} -q --qsubmit"
+    loop = f'for i in 1 2 3; do {submit} -c "echo $0-$i > $0-$i.txt" && echo $0-$i; done; true'
+    shells = [
+        subprocess.Popen(
+            ["bash", "-c", loop, name], cwd=work, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        for name in "abcd"
+    ]
+    wait_for(lambda: files(work))
+    finish(cli)
+    accepted = [name for shell in shells for name in shell.communicate(timeout=60)[0].decode().split()]
+    assert accepted
+    assert files(work) == {f"{name}.txt{end}" for name in accepted for end in ("", ".CHECKSUM")}
 
 
 def test_interrupted_finish_takes_nothing_with_it(

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from .conftest import Cli
 
 
+def test_a_password_in_a_url_is_not_shown(cli: Cli) -> None:
+    done = cli("seamless-status", "--json", "--store", "sftp://me:hush@127.0.0.1:9/store", status=1)
+    assert "sftp://me@127.0.0.1:9/store" in done.text
+    assert "hush" not in done.text + done.stderr
+
+
 def test_shows_what_is_in_force(cli: Cli, home: Path, work: Path) -> None:
     (work / "a.txt").write_text("hello\n")
     cli("seamless-run", "cat", "a.txt")
