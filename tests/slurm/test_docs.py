@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
-
-
-def block(heading: str, host: str) -> str:
-    """The commands for a host in a section of the page."""
-    section = re.split(r"^##+ ", PAGE.partition(f"# {heading}\n")[2], flags=re.MULTILINE)[0]
-    return "\n".join(re.findall(rf"^```sh\n# on the {host}\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
+from .page import PAGE, block
 
 
 @pytest.fixture

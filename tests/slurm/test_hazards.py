@@ -2,94 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
-import subprocess
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from .conftest import Lab
-from .service import CONNECTION, Service
+from hashserver.checksum import hash_bytes
+
+from .gate import Gate, end
+from .lab.host import wait_until
+from .lab.laboratory import Lab
+from .service import CONNECTION, Service, halfway
 
 ENVIRONMENT = {"SEAMLESS_ISOLATION": "none"}
 """Commands see the directory of their gate."""
+ALIVE = ("--ssh-option", "ServerAliveInterval=1")
+SIZE = 200 << 20
+"""Bytes of a large result."""
+SERVER = "hashserver_child"
+ABSENCE = 60.0
+"""Seconds without a network."""
 
 
 @pytest.fixture(scope="module")
 def cluster(lab: Lab) -> Iterator[Service]:
-    service = Service(lab, "0:2", "--ssh-option", "ServerAliveInterval=1")
+    service = Service(lab, "0:2")
     service.start(**ENVIRONMENT)
-    service.connect()
+    service.connect(*ALIVE)
     yield service
+    for host, address in ((lab.laptop, "10.79.0.2"), (lab.traveller, "10.79.1.2")):
+        host.join(address)
     service.close()
-    lab.laptop.join("10.79.0.2")
-
-
-class Gate:
-    """Commands that begin, and go on when they may.
-
-    Each has written half of its result when it begins to wait.
-    """
-
-    def __init__(self, service: Service, name: str) -> None:
-        self.service, self.name = service, name
-        self.directory = service.lab.common / name
-        self.directory.mkdir()
-        (service.project / f"{name}.txt").write_text(f"{name}\nb\na\n")
-        self.commands: list[subprocess.Popen[str]] = []
-
-    def words(self, result: str, *options: str) -> list[str]:
-        """The command line that makes a result."""
-        code = (
-            f"mkdir {result}; sort {self.name}.txt > {result}/first;"
-            ' echo "$SLURM_JOB_ID $HOSTNAME $$" >> $GATE/begun;'
-            " until test -e $GATE/open; do sleep 0.05; done;"
-            f" wc -l < {self.name}.txt > {result}/second; touch $GATE/over"
-        )
-        given = ["--metavar", f"GATE={self.directory}", "--capture", result, *options]
-        return ["seamless-run", "-g2", *given, code]
-
-    def begin(self, result: str, *options: str) -> subprocess.Popen[str]:
-        """Start one on the laptop."""
-        self.commands.append(self.service.begin(*self.words(result, *options)))
-        return self.commands[-1]
-
-    def begun(self, number: int = 1) -> list[str]:
-        """Wait until commands have begun so many times; job, host and process of the last one."""
-        path = self.directory / "begun"
-
-        def lines() -> list[str]:
-            return path.read_text().splitlines() if path.exists() else []
-
-        self.service.lab.wait_until(lambda: len(lines()) >= number, f"{number} beginnings of {self.name}")
-        assert len(lines()) == number
-        return lines()[-1].split()
-
-    def open(self) -> None:
-        (self.directory / "open").touch()
-
-    def check(self, result: str) -> None:
-        """Every byte is there."""
-        directory = self.service.project / result
-        assert {path.name for path in directory.iterdir()} - {".CHECKSUM", ".INDEX"} == {"first", "second"}
-        assert (directory / "first").read_text() == "".join(sorted([f"{self.name}\n", "b\n", "a\n"]))
-        assert (directory / "second").read_text() == "3\n"
-
-
-def succeed(process: subprocess.Popen[str]) -> str:
-    """Wait for the end of a command; what it has said."""
-    _, said = process.communicate(timeout=90)
-    assert process.returncode == 0, said
-    return said
-
-
-def fail(process: subprocess.Popen[str], status: int) -> str:
-    _, said = process.communicate(timeout=90)
-    assert process.returncode == status, said
-    return said
 
 
 @pytest.fixture
@@ -98,11 +46,40 @@ def gate(cluster: Service, request: pytest.FixtureRequest) -> Iterator[Gate]:
     cluster.clear()
     found = Gate(cluster, name)
     yield found
-    found.open()
-    for process in found.commands:
-        process.communicate(timeout=60)
-        cluster.laptop.started.remove(process)
-    cluster.lab.wait_until(lambda: not cluster.jobs(), "the end of what runs")
+    found.close()
+    wait_until(lambda: not cluster.jobs(), "the end of what runs")
+
+
+class Journey:
+    """A traveller asks for a result, and loses the network until it is over and long after."""
+
+    def __init__(self, cluster: Service) -> None:
+        self.service = cluster.on(cluster.lab.traveller)
+        self.service.connect(*ALIVE)
+        self.gate = Gate(self.service, "journey")
+        self.process = self.gate.begin("out")
+        self.gate.begun()
+        self.service.laptop.cut()
+        self.left = time.monotonic()
+        wait_until(lambda: lost(self.service), "the loss")
+        self.gate.open()
+        self.gate.over()
+        wait_until(lambda: not cluster.jobs(), "the result on record")
+
+
+@pytest.fixture(scope="module")
+def journey(cluster: Service) -> Iterator[Journey]:
+    """It lasts while other tests run, most of them."""
+    found = Journey(cluster)
+    yield found
+    found.service.laptop.join()
+    found.gate.close()
+
+
+def lost(service: Service) -> bool:
+    """Whether the laptop knows that it has lost the network."""
+    told = service.laptop.run(["seamless-daskserver", "status"], check=False)
+    return "trying again" in told.stdout
 
 
 def kill(service: Service, pid: int | str) -> None:
@@ -120,29 +97,54 @@ def cancel_job(service: Service, job: str, node: str) -> None:
 
 def kill_worker(service: Service, job: str, node: str) -> None:
     """The worker dies, and the nanny that looks after it is there."""
-    (worker,) = node_of(service, node).processes("multiprocessing.spawn")
+    (worker,) = node_of(service, node).of_job(job, "multiprocessing.spawn")
     os.kill(worker, signal.SIGKILL)
 
 
 def kill_job(service: Service, job: str, node: str) -> None:
     """All processes of the worker die."""
-    for pid in node_of(service, node).processes(f"{os.path.dirname(service.lab.python)}/"):
+    for pid in node_of(service, node).of_job(job, f"{os.path.dirname(service.lab.python)}/"):
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("end", [cancel_job, kill_worker, kill_job])
-def test_lost_worker(end: Callable[[Service, str, str], None], gate: Gate, cluster: Service) -> None:
+def test_laptop_loses_its_network(journey: Journey, cluster: Service) -> None:
+    assert journey.process.poll() is None
+    said = end(journey.service.begin(*journey.gate.words("out")), 1)
+    assert "127.0.0.1" in said.splitlines()[-1]
+    assert not (journey.service.project / "out").exists()
+
+
+@pytest.mark.parametrize("death", [cancel_job, kill_worker, kill_job])
+def test_lost_worker(death: Callable[[Service, str, str], None], gate: Gate, cluster: Service) -> None:
     before, lost = cluster.results(), len(cluster.status()["lost_workers"])
     process = gate.begin("out")
     job, node, _ = gate.begun()
-    end(cluster, job, node)
+    death(cluster, job, node)
     gate.begun(2)
     assert cluster.results() == before
     gate.open()
-    succeed(process)
+    end(process)
     gate.check("out")
     assert cluster.results() == before + 1
     assert len(cluster.status()["lost_workers"]) == lost + 1
+
+
+def test_worker_is_lost_while_its_large_result_travels(gate: Gate, cluster: Service) -> None:
+    before, checksum = cluster.results(), hash_bytes(gate.large(SIZE))
+    process = gate.begin("out", "-nd", size=SIZE)
+    job, node, _ = gate.begun()
+    gate.open()
+    with halfway(cluster.login, SERVER, SIZE):
+        gate.shut()
+        kill_job(cluster, job, node)
+    gate.begun(2)
+    wait_until(lambda: not cluster.login.half_written(SERVER), "the end of what was half written")
+    assert not cluster.stored(checksum).exists()
+    assert cluster.results() == before
+    gate.open()
+    end(process)
+    assert cluster.stored(checksum).read_bytes() == gate.large(SIZE)
+    assert cluster.results() == before + 1
 
 
 def test_worker_is_lost_more_often_than_was_allowed(gate: Gate, cluster: Service) -> None:
@@ -150,13 +152,13 @@ def test_worker_is_lost_more_often_than_was_allowed(gate: Gate, cluster: Service
     process = gate.begin("out", "--retries", "0")
     job, node, _ = gate.begun()
     kill_job(cluster, job, node)
-    said = fail(process, 1)
+    said = end(process, 1)
     assert "was given up after one attempt" in said
     assert node_of(cluster, node).address in said
     assert cluster.results() == before
     assert not (cluster.project / "out").exists()
     gate.open()
-    succeed(gate.begin("out"))
+    end(gate.begin("out"))
     gate.check("out")
 
 
@@ -164,11 +166,11 @@ def test_killed_command(gate: Gate, cluster: Service) -> None:
     before = cluster.results()
     process = gate.begin("out")
     kill(cluster, gate.begun()[2])
-    assert "SIGKILL" in fail(process, 137)
+    assert "SIGKILL" in end(process, 137)
     assert cluster.results() == before
     assert not (cluster.project / "out").exists()
     gate.open()
-    succeed(gate.begin("out"))
+    end(gate.begin("out"))
     gate.check("out")
 
 
@@ -180,40 +182,98 @@ def test_killed_client(gate: Gate, cluster: Service) -> None:
         os.kill(pid, signal.SIGKILL)
     process.communicate()
     again = gate.begin("out")
-    cluster.lab.wait_until(lambda: any(job["askers"] == 2 for job in cluster.jobs()), "the second asker")
+    wait_until(lambda: any(job["askers"] == 2 for job in cluster.jobs()), "the second asker")
     gate.open()
-    succeed(again)
+    end(again)
     gate.begun()
     gate.check("out")
 
 
 def test_killed_hashserver(gate: Gate, cluster: Service) -> None:
-    process = gate.begin("out")
+    """In mid-run, and again while it receives the result."""
+    checksum = hash_bytes(gate.large(SIZE))
+    process = gate.begin("out", "-nd", size=SIZE)
     gate.begun()
     kill(cluster, cluster.status()["hashserver"]["pid"])
+    wait_until(lambda: cluster.status()["hashserver"]["running"])
     gate.open()
-    succeed(process)
+    with halfway(cluster.login, SERVER, SIZE) as server:
+        os.kill(server, signal.SIGKILL)
+        assert not cluster.stored(checksum).exists()
+    end(process)
+    gate.begun()
+    assert cluster.stored(checksum).read_bytes() == gate.large(SIZE)
+    assert any("hashserver ended by signal SIGKILL" in told for told in cluster.status()["problems"])
+
+
+def test_download_is_broken_off(gate: Gate, cluster: Service) -> None:
+    """Its process is killed; the network is lost, and comes back under another address."""
+    laptop = cluster.laptop
+    gate.open()
+    end(gate.begin("out", "-nd", size=SIZE))
+    gate.shut()
+    process = gate.begin("elsewhere")
+    gate.begun(2)
+    before = laptop.file(CONNECTION).read_text()
+
+    def partial() -> set[str]:
+        whole = {"first", "second", ".CHECKSUM", ".INDEX"}  # each file of a directory comes by itself
+        return {path.name for path in (cluster.project / "out").iterdir()} - whole
+
+    killed = cluster.begin("seamless-download", "out")
+    with halfway(laptop, "bin/seamless-download", SIZE) as download:
+        os.kill(download, signal.SIGKILL)
+    killed.communicate()
+    assert not partial()
+    broken = cluster.begin("seamless-download", "out")
+    with halfway(laptop, "bin/seamless-download", SIZE):
+        laptop.cut()
+    said = end(broken, 1)
+    assert "127.0.0.1" in said.splitlines()[-1]
+    assert not partial()
+    laptop.join("10.79.0.78")
+    gate.open()
+    end(process)
+    gate.check("elsewhere")
+    cluster.sh("seamless-download out")
+    gate.check("out", SIZE)
+    gate.begun(2)
+    assert laptop.file(CONNECTION).read_text() == before
+
+
+def test_laptop_sleeps(gate: Gate, cluster: Service) -> None:
+    """All that runs on it stands still; meanwhile the job ends, and the other end drops the connection."""
+    process = gate.begin("out")
+    gate.begun()
+    asleep = cluster.laptop.processes("seamless") + cluster.laptop.processes("ssh")
+    for pid in asleep:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in cluster.login.processes("sshd: root"):
+        os.kill(pid, signal.SIGKILL)
+    gate.open()
+    gate.over()
+    for pid in asleep:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    end(process)
     gate.begun()
     gate.check("out")
-    cluster.lab.wait_until(lambda: cluster.status()["hashserver"]["running"])
-    assert any("hashserver ended by signal SIGKILL" in told for told in cluster.status()["problems"])
 
 
 def test_killed_controller(gate: Gate, cluster: Service) -> None:
     """What runs goes on; what needs another job waits, says so, and gets one later."""
     process = gate.begin("out")
-    _, node, _ = gate.begun()
+    gate.begun()
+    used = cluster.lab.jobs("%N")
     cluster.lab.kill_controller()
-    other = next(name for name in ("n1", "n2") if name != node)
+    other = next(node.name for node in cluster.lab.nodes if node.name not in used)
     waiting = gate.begin("elsewhere", "--node", other)
-    cluster.lab.wait_until(
-        lambda: any("slurm does not answer" in told for told in cluster.status()["problems"])
-    )
+    wait_until(lambda: any("slurm does not answer" in told for told in cluster.status()["problems"]))
     gate.open()
-    succeed(process)
+    end(process)
     gate.check("out")
     cluster.lab.start_controller()
-    succeed(waiting)
+    end(waiting)
     gate.check("elsewhere")
     assert gate.begun(2)[1] == other
     assert not any("does not answer" in told for told in cluster.status()["problems"])
@@ -225,11 +285,11 @@ def test_killed_scheduler(gate: Gate, cluster: Service) -> None:
     assert not json.loads(cluster.run(*known).stdout)["cached"]
     process = gate.begin("out")
     for name in ("one", "two", "three"):
-        succeed(gate.begin(name, "--detach"))
+        end(gate.begin(name, "--detach"))
     gate.begun(2)
     before = cluster.results()
     kill(cluster, json.loads(cluster.login.file(CONNECTION).read_text())["pid"])
-    cluster.lab.wait_until(lambda: not cluster.login.processes("seamless_dask"))
+    wait_until(lambda: not cluster.login.processes("seamless_dask"))
     assert any("daskserver died" in problem for problem in cluster.status()["problems"])
     cluster.start(**ENVIRONMENT)
     gate.begun(4)
@@ -238,7 +298,7 @@ def test_killed_scheduler(gate: Gate, cluster: Service) -> None:
     assert json.loads(cluster.run(*known).stdout)["cached"]
     assert (cluster.project / "known.txt").read_text() == f"a\nb\n{gate.name}\n"
     gate.open()
-    succeed(process)
+    end(process)
     cluster.sh("seamless-download one two three")
     for name in ("out", "one", "two", "three"):
         gate.check(name)
@@ -246,23 +306,10 @@ def test_killed_scheduler(gate: Gate, cluster: Service) -> None:
     assert cluster.results() == before + 4
 
 
-def test_laptop_loses_its_network_and_comes_back_elsewhere(gate: Gate, cluster: Service) -> None:
-    """The cut lasts until the tunnel is known to be broken and the job is over: seconds, not a minute.
-
-    A longer one is no other case: the connection is as dead, and made anew in the same way.
-    """
-    laptop = cluster.laptop
-    process = gate.begin("out")
-    gate.begun()
-    laptop.cut()
-    cluster.lab.wait_until(
-        lambda: "trying again" in laptop.run(["seamless-daskserver", "status"], check=False).stdout
-    )
-    said = fail(cluster.begin(*gate.words("out")), 1)
-    assert "127.0.0.1" in said or "localhost" in said
-    gate.open()
-    cluster.lab.wait_until((gate.directory / "over").exists)
-    laptop.join("10.79.0.78")
-    succeed(process)
-    gate.begun()
-    gate.check("out")
+def test_laptop_was_away_for_a_minute_and_comes_back_elsewhere(journey: Journey, cluster: Service) -> None:
+    wait_until(lambda: time.monotonic() - journey.left > ABSENCE, "the end of the journey", 2 * ABSENCE)
+    assert journey.process.poll() is None
+    journey.service.laptop.join("10.79.1.78")
+    end(journey.process)
+    journey.gate.begun()
+    journey.gate.check("out")

@@ -1,4 +1,4 @@
-"""The laboratory itself: what it hides, what it reaches, and dask-jobqueue on it as it comes."""
+"""The laboratory itself: what it hides, and what it reaches."""
 
 from __future__ import annotations
 
@@ -33,33 +33,3 @@ def test_laptop_reaches_the_login_node_only(slurm: Any) -> None:
 def test_jobs_run_on_nodes(slurm: Any) -> None:
     slurm.login.sh("sbatch -Q --wait -w n2 -D /tmp -o /tmp/out --wrap 'hostname'")
     assert slurm.nodes[1].file("/tmp/out").read_text() == "n2\n"
-
-
-def test_controller_comes_back(slurm: Any) -> None:
-    slurm.login.sh("sbatch -Q -D /tmp -o /dev/null --wrap 'sleep 1000'")
-    slurm.wait_until(lambda: slurm.jobs("%T") == ["RUNNING"])
-    slurm.kill_controller()
-    slurm.start_controller()
-    slurm.wait_for_nodes()
-    assert slurm.jobs("%T") == ["RUNNING"]
-
-
-SMOKE = """
-from dask.distributed import Client
-from dask_jobqueue import SLURMCluster
-import socket
-if __name__ == "__main__":
-    options = dict(cores=1, memory="512MiB", interface="eth0")
-    options["job_extra_directives"] = ["-D /tmp", "-o /dev/null"]
-    with SLURMCluster(**options, scheduler_options={"dashboard_address": ":0"}) as cluster:
-        cluster.scale(2)
-        with Client(cluster) as client:
-            client.wait_for_workers(2)
-            print(client.submit(socket.gethostname).result())
-"""
-
-
-def test_dask_jobqueue(slurm: Any) -> None:
-    host = slurm.login.run([slurm.python, "-c", SMOKE], cwd="/tmp").stdout.strip()
-    assert host in {"n1", "n2", "n3"}
-    slurm.wait_until(lambda: not slurm.jobs())

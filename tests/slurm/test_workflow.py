@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Lab
+from .lab.laboratory import Lab
 from .service import PROJECT, Service
 
 PROGRAMS = {
@@ -21,7 +21,7 @@ FILES = 2000
 @pytest.fixture(scope="module")
 def cluster(lab: Lab) -> Iterator[Service]:
     """All of it, from no worker to three."""
-    service = Service(lab, "0:3", programs=PROGRAMS)
+    service = Service(lab, "0:3", idle="1 s", programs=PROGRAMS)
     service.start()
     service.connect()
     yield service

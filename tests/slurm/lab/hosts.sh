@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# lab.sh STATE NODES HIDE…: the first process of a process namespace. It makes one host after the other (login, laptop,
-# n1…), each a network, a host name and files of its own, and holds them until its standard input ends; with it ends all
+# hosts.sh STATE NODES HIDE…: the first process of a process namespace. It makes one host after the other (login, laptop,
+# traveller, n1…), each a network, a host name and files of its own, and holds them until its standard input ends; with it ends all
 # that ran on them, and the kernel takes networks and mounts back.
 #
-#   laptop eth0 10.79.0.2 ── 10.79.0.1 eth1 login eth0 10.78.0.1 ── 10.78.0.11… eth0 n1…
+#      laptop eth0 10.79.0.2 ── 10.79.0.1 eth1 ╮
+#                                              login eth0 10.78.0.1 ── 10.78.0.11… eth0 n1…
+#   traveller eth0 10.79.1.2 ── 10.79.1.1 eth2 ╯
 set -euo pipefail
 state=$1 nodes=$2
 shift 2
@@ -35,7 +37,7 @@ host() {  # NAME: runs in namespaces of its own, and stays
 if [ "${LAB_HOST:-}" ]; then host "$LAB_HOST"; fi
 
 declare -A pids
-for name in login laptop $(seq -f n%g "$nodes"); do
+for name in login laptop traveller $(seq -f n%g "$nodes"); do
     LAB_HOST=$name unshare --net --mount --uts --propagation private "$BASH" "$0" "$state" "$nodes" "${hide[@]}" &
     pids[$name]=$!
 done
@@ -55,11 +57,16 @@ for i in $(seq "$nodes"); do
     on "n$i" ip addr add "10.78.0.$((10 + i))/24" dev eth0
     on "n$i" ip link set eth0 up
 done
-on login ip link add eth1 type veth peer name eth0 netns "${pids[laptop]}"
-on login ip addr add 10.79.0.1/24 dev eth1
-on login ip link set eth1 up
-on laptop ip addr add 10.79.0.2/24 dev eth0
-on laptop ip link set eth0 up
+subnet=0
+for name in laptop traveller; do
+    inside=eth$((subnet + 1))
+    on login ip link add $inside type veth peer name eth0 netns "${pids[$name]}"
+    on login ip addr add 10.79.$subnet.1/24 dev $inside
+    on login ip link set $inside up
+    on $name ip addr add 10.79.$subnet.2/24 dev eth0
+    on $name ip link set eth0 up
+    subnet=$((subnet + 1))
+done
 
 echo up
 read -r _ || true
