@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from . import EXPERIMENTS
@@ -23,6 +24,7 @@ def main() -> int:
     unknown = set(args.names) - set(EXPERIMENTS)
     if unknown:
         parser.error(f"no such experiment: {', '.join(sorted(unknown))} (see --list)")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     within = True
     for name in args.names or EXPERIMENTS:
         with Bench(name, args.runs) as bench:

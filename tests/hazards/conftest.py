@@ -21,6 +21,15 @@ NOBODY = 65534
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 
 
+HASTY = """
+import seamless_dask.execution.capture
+import seamless_dask.task
+seamless_dask.task.FIRST_PAUSE = 0.01
+seamless_dask.execution.capture.PAUSES = (0.01,) * len(seamless_dask.execution.capture.PAUSES)
+"""
+"""Have what fails by the system's fault tried again sooner, not less often."""
+
+
 def wait_until(happened: Callable[[], Any]) -> Any:
     """Wait for what another process is about to do and sends no event for."""
     end = time.monotonic() + 60
@@ -79,6 +88,7 @@ class World:
         self.tokens = base / "tokens"
         self.server: subprocess.Popen[str] | None = None
         self.server_prefix: tuple[str, ...] = ()
+        self._started: list[subprocess.Popen[bytes]] = []
         self.options: tuple[str, ...] = ()
         self.environment = {
             "HOME": str(base),
@@ -114,7 +124,7 @@ class World:
         **environment: str,
     ) -> subprocess.Popen[bytes]:
         """Start a command, in a process group of its own."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*(self.prefix if prefix is None else prefix), BIN / command, *arguments],
             cwd=self.work,
             stdin=subprocess.DEVNULL,
@@ -123,6 +133,8 @@ class World:
             env={**os.environ, **self.environment, **environment},
             process_group=0,
         )
+        self._started.append(process)
+        return process
 
     @staticmethod
     def ended(process: subprocess.Popen[bytes]) -> Done:
@@ -136,6 +148,12 @@ class World:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data.encode() if isinstance(data, str) else data)
         return path
+
+    def hasten(self) -> None:
+        """Have commands not wait a minute before they give up."""
+        (self.base / "hasty").mkdir()
+        (self.base / "hasty" / "sitecustomize.py").write_text(HASTY)
+        self.environment["PYTHONPATH"] = str(self.base / "hasty")
 
     def buffer(self, checksum: str) -> Path:
         """Return where the store has a buffer."""
@@ -221,6 +239,13 @@ class World:
                 continue
         return found
 
+    def _end_started(self) -> None:
+        """End what a failed test was waiting for: it must not fail others."""
+        for process in self._started:
+            with process:
+                if process.poll() is None:
+                    process.kill()
+
     def leftovers(self) -> list[str]:
         """Return the files that nobody needs once all is over."""
         found = [*self.temporary.iterdir(), *self.base.rglob(".seamless-tmp-*")]
@@ -229,6 +254,7 @@ class World:
 
     def close(self) -> None:
         """See that nothing is left, neither processes nor files, and stop the server."""
+        self._end_started()
         try:
             wait_until(lambda: not self.processes())
             if self.leftovers():

@@ -104,6 +104,7 @@ def test_a_server_that_is_killed_during_a_download(served: World) -> None:
 
 
 def test_a_server_that_is_killed_during_a_run(served: World, tmp_path: Path) -> None:
+    served.hasten()
     mark, gate = tmp_path / "mark", tmp_path / "gate"
     os.mkfifo(gate)
     text = f"echo begun >> {mark}; read -r _ < {gate}; echo done"

@@ -56,6 +56,7 @@ def fill(path: Path) -> None:
 @root_only
 def test_a_full_disk(full: tuple[World, Path]) -> None:
     world, filler = full
+    world.hasten()
     world.write("large", os.urandom(2 << 20))
     world.write("set/a", os.urandom(400_000))
     world.write("set/b", "b\n")
