@@ -14,7 +14,7 @@ from .console import OK, CommandError, Console
 
 if TYPE_CHECKING:
     from seamless_dask.services.connection import Connection
-    from seamless_dask.services.target import Target
+    from seamless_dask.services.tunnel.target import Target
 
 
 def add_options(table: argparse.ArgumentParser) -> None:
@@ -32,7 +32,8 @@ def add_options(table: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Connect, and stay connected in the background."""
     from seamless_dask.locks import locked
-    from seamless_dask.services import control, remote, tunnel
+    from seamless_dask.services.daskserver import control
+    from seamless_dask.services.tunnel import remote, tunnel
 
     asked = _target(arguments)
     with locked(asked.file(control.STARTING)):
@@ -55,8 +56,8 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
 
 def _target(arguments: argparse.Namespace) -> Target:
     from seamless_dask.config import load
-    from seamless_dask.services.control import private_place
-    from seamless_dask.services.target import Target
+    from seamless_dask.services.daskserver.control import private_place
+    from seamless_dask.services.tunnel.target import Target
 
     for host in (arguments.destination, arguments.jump or "none"):
         if not host or host.startswith("-"):
@@ -73,7 +74,7 @@ def _target(arguments: argparse.Namespace) -> Target:
 
 def _before(directory: str) -> Target | None:
     """Return what this name was connected to the last time."""
-    from seamless_dask.services.target import read
+    from seamless_dask.services.tunnel.target import read
 
     try:
         return read(directory)
@@ -82,9 +83,9 @@ def _before(directory: str) -> Target | None:
 
 
 def _connect(target: Target) -> Connection:
-    from seamless_dask.services import tunnel
-    from seamless_dask.services.ssh import NotAllowed
-    from seamless_dask.services.target import write
+    from seamless_dask.services.tunnel import tunnel
+    from seamless_dask.services.tunnel.ssh import NotAllowed
+    from seamless_dask.services.tunnel.target import write
 
     write(target)
     try:
@@ -97,7 +98,7 @@ def _connect(target: Target) -> Connection:
 
 
 def _log_in(target: Target) -> None:
-    from seamless_dask.services.ssh import login_command
+    from seamless_dask.services.tunnel.ssh import login_command
 
     if subprocess.run(login_command(target), check=False).returncode:
         raise CommandError(f"ssh to {target.destination} failed")
@@ -122,7 +123,7 @@ def problems(directory: str) -> list[str]:
     """Return what keeps a connection from working just now."""
     if not os.path.exists(os.path.join(directory, "tunnel.json")):
         return []
-    from seamless_dask.services.tunnel import state
+    from seamless_dask.services.tunnel.tunnel import state
 
     problem = state(directory)
     return [f"{problem}; trying again"] if problem else []

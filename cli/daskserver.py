@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from seamless_dask.config import Config
     from seamless_dask.services.connection import Connection
-    from seamless_dask.services.settings import Settings
+    from seamless_dask.services.daskserver.settings import Settings
 
 _NOWHERE = "tcp://"
 """Takes the place of a daskserver in the configuration; with it no other server is looked for either."""
@@ -87,13 +87,13 @@ def _config(arguments: argparse.Namespace) -> Config:
 
 
 def _directory(arguments: argparse.Namespace) -> str:
-    from seamless_dask.services.control import private_place
+    from seamless_dask.services.daskserver.control import private_place
 
     return private_place(_config(arguments).cache, arguments.name)
 
 
 def _start(arguments: argparse.Namespace, console: Console) -> int:
-    from seamless_dask.services import control
+    from seamless_dask.services.daskserver import control
 
     _refuse_in_job(arguments)
     told = _settings(arguments, _config(arguments))
@@ -108,8 +108,8 @@ def _start(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _settings(arguments: argparse.Namespace, config: Config) -> Settings:
-    from seamless_dask.services.control import private_place
-    from seamless_dask.services.settings import Settings
+    from seamless_dask.services.daskserver.control import private_place
+    from seamless_dask.services.daskserver.settings import Settings
 
     directory = private_place(config.cache, arguments.name)
     store, database, hashserver = _places(config)
@@ -145,7 +145,7 @@ def _settings(arguments: argparse.Namespace, config: Config) -> Settings:
 
 def _in_job(told: Settings) -> Settings:
     """Return what it is started with when it runs elsewhere: nodes may lack links that lead there here."""
-    from seamless_dask.services.settings import own_dask, to_share
+    from seamless_dask.services.daskserver.settings import own_dask, to_share
 
     places = {name: getattr(told, name) for name in ("directory", "cache", "store", "database")}
     real = {name: os.path.realpath(path) for name, path in places.items() if os.path.isabs(path)}
@@ -212,7 +212,7 @@ def _report(facts: Connection, told: Settings, fresh: bool, console: Console) ->
 
 
 def _stop(arguments: argparse.Namespace, console: Console) -> int:
-    from seamless_dask.services import control
+    from seamless_dask.services.daskserver import control
 
     stopped = control.stop(_directory(arguments))
     console.note("stopped the daskserver" if stopped else "no daskserver is running")

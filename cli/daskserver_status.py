@@ -11,7 +11,7 @@ from .console import ERROR, OK, Console, count_text
 
 if TYPE_CHECKING:
     from seamless_dask.services.connection import Connection
-    from seamless_dask.services.control import Found
+    from seamless_dask.services.daskserver.control import Found
 
 RECENT = 600.0
 """Seconds for which a part that died and was started again is a problem, and not history."""
@@ -26,7 +26,7 @@ def name_option(name: str) -> str:
 
 def show(directory: str, name: str, console: Console) -> int:
     """Show how the daskserver of a directory is; return 1 when something is wrong."""
-    from seamless_dask.services import control
+    from seamless_dask.services.daskserver import control
 
     found = control.find(directory)
     problems: list[str] = []
@@ -62,7 +62,7 @@ def _ask(connection: Connection, problems: list[str]) -> dict[str, Any]:
     import json
 
     from hashserver.errors import HashserverError
-    from seamless_dask.services.inquiry import ask_daskserver
+    from seamless_dask.services.daskserver.inquiry import ask_daskserver
 
     try:
         status, body = ask_daskserver(connection)
@@ -82,7 +82,7 @@ def _ask(connection: Connection, problems: list[str]) -> dict[str, Any]:
 def _try_hashserver(connection: Connection, own: bool, problems: list[str]) -> None:
     """Say so when the hashserver does not answer although it runs."""
     from hashserver.errors import HashserverError
-    from seamless_dask.services.inquiry import ask
+    from seamless_dask.services.daskserver.inquiry import ask
 
     place = connection.hashserver, connection.hashserver_token_file, connection.hashserver_ca_file
     try:

@@ -123,10 +123,10 @@ def executor(context: Context, notify: Callable[[str], None] | None = None) -> E
     if server is None:
         return Embedded(context)
     if is_address(server):
-        from .services.daskclient import DaskExecutor
+        from .services.jobserver.daskclient import DaskExecutor
 
         return DaskExecutor(context, server, notify)
-    from .services.jobclient import JobserverExecutor
+    from .services.jobserver.jobclient import JobserverExecutor
 
     return JobserverExecutor(context, server, notify)
 

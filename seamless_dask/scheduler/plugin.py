@@ -57,7 +57,7 @@ class SeamlessScheduler(SchedulerPlugin):
 
     async def start(self, scheduler: Scheduler) -> None:
         """Take up work; what cannot be relied on is left to the workers."""
-        from ..services import jobserver
+        from ..services.jobserver import jobserver
         from . import internals
         from .cutoff import Cutoff
         from .gate import Gate
@@ -102,7 +102,7 @@ class SeamlessScheduler(SchedulerPlugin):
 
     def _show(self) -> None:
         """Add the page and the figures; whatever is wrong with these, the rest goes on."""
-        from ..services import page
+        from ..services.web import page
         from . import internals
 
         try:
@@ -111,7 +111,7 @@ class SeamlessScheduler(SchedulerPlugin):
             log.warning("there is no page /seamless: %s", error)
 
     async def _end_jobs(self) -> None:
-        from ..services import jobserver
+        from ..services.jobserver import jobserver
 
         await jobserver.remove(self.scheduler)
 

@@ -42,7 +42,7 @@ def with_places(config: Config) -> Config:
     path = _file(config, server)
     told = _remembered(path, server)
     if told is None:
-        from .daskclient import ask_places
+        from .jobserver.daskclient import ask_places
 
         told = ask_places(server)
         remember(config, server, told)

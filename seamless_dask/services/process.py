@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .connection import Connection
-    from .settings import Settings
+    from .daskserver.settings import Settings
 
 LOCK = "lock"
 LOG = "logs/daskserver.log"

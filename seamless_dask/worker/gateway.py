@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from hashserver import protocol
-from seamless_dask.services.jobprotocol import JOBS, JSON_TYPE, OVER
+from seamless_dask.services.jobserver.jobprotocol import JOBS, JSON_TYPE, OVER
 
 if TYPE_CHECKING:
     import ssl
@@ -125,7 +125,7 @@ async def answer(
     hashserver
         Who answers for buffers and results.
     ask
-        Asks the jobserver; see `seamless_dask.services.nested.Nested.request`.
+        Asks the jobserver; see `seamless_dask.services.jobserver.nested.Nested.request`.
     """
     head = Head.parse(await reader.readuntil(b"\r\n\r\n"))
     if head is None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from hashserver.client.buffers import find_token
 from seamless_dask.execution.layout import GATEWAY
 from seamless_dask.services.connection import VERSION, Connection
-from seamless_dask.services.nested import OPERATION
+from seamless_dask.services.jobserver.nested import OPERATION
 
 from . import gateway, internals
 from .requests import Unanswered, ask

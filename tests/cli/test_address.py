@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from seamless_dask.services import credentials
+from seamless_dask.services.daskserver import credentials
 
 from .conftest import BIN, Cli, ended, wait_for
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seamless_cli.daskserver_status import _judge, _lines
-from seamless_dask.services.condition import Losses
+from seamless_dask.services.daskserver.condition import Losses
 
 WELL: dict[str, Any] = {
     "hashserver": {"own": True, "running": True, "deaths": []},

@@ -16,9 +16,9 @@ from seamless_dask.errors import ComputationFailed, LimitExceeded, UsageError
 from seamless_dask.executors import Embedded, executor
 from seamless_dask.options import Options
 from seamless_dask.scheduler import SeamlessScheduler
-from seamless_dask.services import daskclient
-from seamless_dask.services.daskclient import DaskExecutor
-from seamless_dask.services.jobclient import JobserverExecutor
+from seamless_dask.services.jobserver import daskclient
+from seamless_dask.services.jobserver.daskclient import DaskExecutor
+from seamless_dask.services.jobserver.jobclient import JobserverExecutor
 from seamless_dask.services.places import with_places
 from seamless_dask.transformation import Deferred, Value
 from seamless_dask.worker.places import Places

@@ -42,7 +42,7 @@ time.sleep(10000)
 """
 PLACE = "/root/.cache/seamless/daskserver/default"
 CONNECT = ("seamless-daskserver", "connect", "root@login")
-TUNNEL = "seamless_dask.services.tunnel"
+TUNNEL = "seamless_dask.services.tunnel.tunnel"
 
 NOISE = """
 printf 'Welcome, it is %s' "$(date +%N)"

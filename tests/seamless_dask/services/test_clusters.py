@@ -14,9 +14,9 @@ import dask
 import pytest
 from distributed import Client, Scheduler
 
-from seamless_dask.services import crew
-from seamless_dask.services.clusters import Fleet, Workers, open_cluster
-from seamless_dask.services.jobscript import Files
+from seamless_dask.services.cluster import crew
+from seamless_dask.services.cluster.clusters import Fleet, Workers, open_cluster
+from seamless_dask.services.cluster.jobscript import Files
 
 QUICK = {
     "distributed.adaptive.interval": "50 ms",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hashserver.auth import read_token_file
-from seamless_dask.services import credentials
+from seamless_dask.services.daskserver import credentials
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ import pytest
 from hashserver.checksum import hash_bytes
 from hashserver.client.buffers import connect
 from seamless_dask.errors import UsageError
-from seamless_dask.services import condition, control
+from seamless_dask.services.daskserver import condition, control
 
 from .conftest import Daskserver, lives
 

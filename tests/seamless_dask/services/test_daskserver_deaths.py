@@ -14,7 +14,8 @@ import pytest
 from hashserver.checksum import hash_bytes
 from hashserver.client.buffers import connect
 from seamless_dask.locks import try_lock
-from seamless_dask.services import control, process
+from seamless_dask.services import process
+from seamless_dask.services.daskserver import control
 
 from .conftest import Daskserver, eventually, lives
 

@@ -15,10 +15,10 @@ import pytest
 from distributed import Nanny, Scheduler
 
 from hashserver.errors import ServiceUnavailable
-from seamless_dask.services import batch, crew, jobscript
-from seamless_dask.services.batch import State
-from seamless_dask.services.clusters import Fleet, Workers, open_cluster
-from seamless_dask.services.jobscript import Files
+from seamless_dask.services.cluster import batch, crew, jobscript
+from seamless_dask.services.cluster.batch import State
+from seamless_dask.services.cluster.clusters import Fleet, Workers, open_cluster
+from seamless_dask.services.cluster.jobscript import Files
 
 CONFIGURATION = {
     "distributed.adaptive.interval": "1 hour",  # the tests say when

@@ -20,7 +20,8 @@ from tornado.websocket import websocket_connect
 
 from hashserver.auth import create_token_file, read_token_file
 from hashserver.errors import AuthenticationFailed
-from seamless_dask.services import credentials, guard, login
+from seamless_dask.services.daskserver import credentials
+from seamless_dask.services.web import guard, login
 
 PAGES = [
     "/", "/status", "/workers", "/individual-profile", "/info/main/workers.html", "/info/main/logs.html",

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from seamless_dask.services import credentials, hashserver_child, inquiry
-from seamless_dask.services.hashserver_child import HashserverChild
-from seamless_dask.services.settings import Settings
+from seamless_dask.services.daskserver import credentials, hashserver_child, inquiry
+from seamless_dask.services.daskserver.hashserver_child import HashserverChild
+from seamless_dask.services.daskserver.settings import Settings
 
 from .conftest import lives
 

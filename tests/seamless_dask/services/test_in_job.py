@@ -12,9 +12,10 @@ import pytest
 
 from hashserver.errors import ServiceUnavailable
 from seamless_dask.errors import UsageError
-from seamless_dask.services import batch, in_job, in_job_script, settings
-from seamless_dask.services.in_job import Job
-from seamless_dask.services.settings import Settings
+from seamless_dask.services.cluster import batch
+from seamless_dask.services.daskserver import in_job, in_job_script, settings
+from seamless_dask.services.daskserver.in_job import Job
+from seamless_dask.services.daskserver.settings import Settings
 
 
 @pytest.fixture

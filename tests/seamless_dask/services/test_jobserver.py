@@ -22,8 +22,9 @@ from hashserver.errors import BufferMissing, ServiceUnavailable
 from seamless_dask.context import Context
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
 from seamless_dask.options import Options
-from seamless_dask.services import board, connection, jobrequests, jobserver, jobwait, ownclient, stream
-from seamless_dask.services.jobclient import JobserverExecutor
+from seamless_dask.services import connection
+from seamless_dask.services.jobserver import board, jobrequests, jobserver, jobwait, ownclient, stream
+from seamless_dask.services.jobserver.jobclient import JobserverExecutor
 from seamless_dask.transformation import Deferred, Value
 from seamless_dask.worker.places import Places
 from seamless_dask.worker.plugin import Equipment

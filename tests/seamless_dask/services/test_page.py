@@ -20,7 +20,7 @@ from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.scheduler import SeamlessScheduler
-from seamless_dask.services import guard, page
+from seamless_dask.services.web import guard, page
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from seamless_dask.config import load
 from seamless_dask.scheduler import SeamlessScheduler, internals
-from seamless_dask.services import page
+from seamless_dask.services.web import page
 
 
 def figures(serving: Any) -> dict[str, float]:

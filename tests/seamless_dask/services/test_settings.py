@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from seamless_dask.errors import UsageError
-from seamless_dask.services import settings
-from seamless_dask.services.credentials import Credentials
-from seamless_dask.services.settings import Ports, Settings
+from seamless_dask.services.daskserver import settings
+from seamless_dask.services.daskserver.credentials import Credentials
+from seamless_dask.services.daskserver.settings import Ports, Settings
 
 
 @pytest.fixture

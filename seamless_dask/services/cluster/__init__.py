@@ -1,0 +1,1 @@
+"""Workers that come and go with the work: processes on this host, or jobs of a batch system."""

@@ -1,0 +1,214 @@
+"""One daskserver, as a process of this host or in a job: started, found, stopped, from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...config import private_directory
+from ...errors import UsageError
+from ...locks import is_locked, locked
+from .. import connection, process
+from ..connection import Connection
+from ..process import DaskserverFailed
+from . import in_job, settings
+from .hashserver_child import READY as HASHSERVER_READY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .settings import Settings
+
+STARTING = "start.lock"
+
+
+class Found(NamedTuple):
+    """What there is of a daskserver.
+
+    Attributes
+    ----------
+    alive
+        Its process is there, or the job that it runs in or is to run in.
+    connection
+        What the connection file says; None while it starts, and after it was stopped.
+    job
+        How its job is, in words; None: it is not in one.
+    """
+
+    alive: bool
+    connection: Connection | None
+    job: str | None = None
+
+    @property
+    def died(self) -> bool:
+        """Whether it ended without leave: one that is stopped takes its connection file or its job along."""
+        return not self.alive and (self.connection is not None or self.job is not None)
+
+
+def private_place(cache: str, name: str) -> str:
+    """Return the directory of a daskserver, made so that nobody else can enter it.
+
+    Raises
+    ------
+    UsageError
+        If it belongs to another user, or the name makes no directory.
+    """
+    if not name or name.startswith(".") or "/" in name or not name.isprintable():
+        raise UsageError(f"--name {name!r}: a plain word, please")
+    directory = connection.directory_of(cache, name)
+    for path in (cache, os.path.dirname(directory), directory, os.path.join(directory, "logs")):
+        private_directory(path)
+        if os.stat(path).st_uid != os.geteuid() or os.lstat(path).st_uid not in (0, os.geteuid()):
+            raise UsageError(f"{path} belongs to another user; SEAMLESS_CACHE names another place")
+        if path != cache and os.stat(path).st_mode & 0o077:
+            os.chmod(path, 0o700)
+    return directory
+
+
+def find(directory: str) -> Found:
+    """Return what there is of the daskserver of a directory.
+
+    Raises
+    ------
+    UsageError
+        If it was started on another host, where this one cannot see it.
+    """
+    try:
+        facts = connection.read(os.path.join(directory, connection.FILE))
+    except UsageError:
+        facts = None
+    if (job := in_job.read(directory)) is not None:
+        found = in_job.look(job)
+        return Found(found.alive, facts, found.text)
+    alive = is_locked(os.path.join(directory, process.LOCK))
+    if facts is None:
+        return Found(alive, None)
+    if not facts.is_here:
+        path = os.path.join(directory, connection.FILE)
+        raise UsageError(
+            f"the daskserver {facts.name!r} runs on {facts.host}: go there,"
+            f" or remove {path} if that host is gone"
+        )
+    return Found(alive, facts if not alive or facts.pid == process.holder(directory) else None)
+
+
+def start(told: Settings, tell: Callable[[str], None]) -> tuple[Connection, bool]:
+    """Start a daskserver, detached from the terminal or in a job, unless it is running.
+
+    Parameters
+    ----------
+    told
+        What it is started with.
+    tell
+        Gets what somebody who waits for a job should know.
+
+    Returns
+    -------
+    Connection, bool
+        Where it is, and whether it is a new one.
+
+    Raises
+    ------
+    DaskserverFailed, JobFailed
+        With its last words.
+    """
+    with locked(told.file(STARTING)):
+        fresh = not find(told.directory).alive
+        if fresh:
+            _clear(told)
+        job = _submit(told) if fresh and told.in_job else in_job.read(told.directory)
+        if job is None:
+            return process.until_ready(told, process.spawn(told) if fresh else None), fresh
+    # a job may wait for days: meanwhile others may look at it, or stop it
+    return in_job.until_ready(job, tell), fresh
+
+
+def _submit(told: Settings) -> in_job.Job:
+    from .in_job_script import submit
+
+    return submit(told)
+
+
+def _clear(told: Settings) -> None:
+    """Put down what the next one is told, and remove what the last one has left."""
+    settings.write(told)
+    with suppress(FileNotFoundError):
+        os.unlink(told.file(connection.FILE))
+    in_job.forget(told.directory)
+
+
+def foreground(told: Settings) -> None:
+    """Become the daskserver, with its log on standard error.
+
+    Raises
+    ------
+    UsageError
+        If it is running already.
+    """
+    with locked(told.file(STARTING)):
+        if find(told.directory).alive:
+            raise UsageError(f"the daskserver {told.name!r} is running already: seamless-daskserver stop")
+        _clear(told)
+    words = process.command(told)
+    os.execv(words[0], words)  # noqa: S606 - our own interpreter
+
+
+def stop(directory: str) -> bool:
+    """Stop a daskserver and all that belongs to it; return whether there was one.
+
+    Raises
+    ------
+    DaskserverFailed, JobFailed
+        If something may be left; the message says what.
+    """
+    with locked(os.path.join(directory, STARTING)):
+        found = find(directory)
+        job = in_job.read(directory)
+        if job is not None:
+            in_job.stop(job)
+        elif found.alive:
+            process.end(directory)
+        _clean_up(directory)
+    return found.alive or found.died
+
+
+def _clean_up(directory: str) -> None:
+    """Remove what a daskserver that was killed has left; one that ended by itself has left nothing."""
+    import asyncio
+    import shutil
+
+    from ..cluster.clusters import cancel_leftovers
+
+    _wait_for_hashserver(os.path.join(directory, HASHSERVER_READY))
+    for name in (connection.FILE, HASHSERVER_READY):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, name))
+    in_job.forget(directory)
+    for folder in ("dask-scratch-space", "remote"):  # workers' files; what a connection by ssh has copied
+        shutil.rmtree(os.path.join(directory, folder), ignore_errors=True)
+    if problem := asyncio.run(cancel_leftovers(directory)):
+        raise DaskserverFailed(problem)
+
+
+def _wait_for_hashserver(ready: str) -> None:
+    """Wait for the end of a hashserver whose daskserver is gone: the system has told it."""
+    from ...config import is_hashserver
+
+    try:
+        with open(ready, "rb") as file:
+            found = json.load(file)
+        if found.get("host", os.uname().nodename) != os.uname().nodename:
+            return
+        pid = int(found["pid"])
+        fd = os.pidfd_open(pid)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    try:
+        if is_hashserver(pid) and not select.select([fd], [], [], process.KILL_LIMIT)[0]:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+    finally:
+        os.close(fd)

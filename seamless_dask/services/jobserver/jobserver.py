@@ -1,0 +1,235 @@
+"""The plain HTTP way in to a scheduler: whoever posts the key of a transformation is told how it ended.
+
+Jobs go to the scheduler through a client of Dask's own in its process, so that everything that happens to a
+graph happens to theirs. Who asks is known by the name that it gave itself. It may go away and come back: only
+when it withdraws it does not count any more, and when nobody is left the client lets go of the task, which
+stops it unless others want it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+from typing import TYPE_CHECKING, Any
+
+from ... import outcomes
+from ...errors import Cancelled, LimitExceeded
+from . import jobroutes, standing
+from .askers import Messenger
+from .board import Board, Job, state_of
+from .driver import Driver
+from .journal import FILE, Asked, Journal
+from .nested import Nested, is_nested
+from .stream import Streams
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from distributed import Scheduler
+    from distributed.scheduler import TaskState
+
+    from ...context import Context
+
+logger = logging.getLogger(__name__)
+
+CONNECTIONS = 1 << 16
+"""How many files and connections a daskserver may have open, if the system lets it."""
+
+
+async def install(scheduler: Scheduler, plugin: Any, directory: str | None) -> Jobserver:
+    """Start the jobserver of a running scheduler, on its HTTP server too; whoever asked before is remembered.
+
+    Parameters
+    ----------
+    plugin
+        Our scheduler plugin; its `context` is where documents and results are.
+    directory
+        Where the journal lies; None keeps it in memory.
+    """
+    await remove(scheduler)  # the one that came with the plugin
+    journal = Journal(None if directory is None else os.path.join(directory, FILE))
+    jobserver = _add(scheduler, plugin, journal)
+    jobroutes.offer_http(scheduler, jobserver)
+    jobserver.resume()
+    return jobserver
+
+
+def _allow_connections() -> None:
+    """Let this process have as many connections as it may: each who waits has one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, CONNECTIONS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def offer(scheduler: Scheduler, plugin: Any) -> None:
+    """Have a jobserver for those who speak to a scheduler in Dask's own protocol; it keeps no journal."""
+    if Watch.name not in scheduler.plugins:
+        _add(scheduler, plugin, Journal(None))
+
+
+async def remove(scheduler: Scheduler) -> None:
+    """Take a jobserver back."""
+    watch = scheduler.plugins.pop(Watch.name, None)
+    if isinstance(watch, Watch):
+        jobroutes.withdraw_dask(scheduler)
+        Nested.remove(scheduler)
+        await watch.before_close()
+
+
+def _add(scheduler: Scheduler, plugin: Any, journal: Journal) -> Jobserver:
+    jobserver = Jobserver(scheduler, plugin.context, journal)
+    scheduler.add_plugin(Watch(jobserver), idempotent=True, name=Watch.name)
+    jobroutes.offer_dask(scheduler, jobserver)
+    jobserver.nested.install(scheduler)
+    return jobserver
+
+
+class Jobserver:
+    """Drives the jobs that were posted.
+
+    Parameters
+    ----------
+    scheduler
+        Of Dask.
+    context
+        Where documents and results are.
+    journal
+        Of those who ask; it belongs to this object.
+    """
+
+    def __init__(self, scheduler: Scheduler, context: Context, journal: Journal) -> None:
+        self.scheduler = scheduler
+        self.board = Board(journal)
+        self.messenger = Messenger(scheduler)
+        self.streams = Streams(scheduler)
+        self.nested = Nested(self)
+        self._driver = Driver(scheduler, context, self.board, self.streams)
+        self.closing = False
+        self.why: Callable[[TaskState], str | None] = lambda task: None
+        """Says what keeps a task that waits for a worker from getting one."""
+
+    # ------------------------------------------------------------------ what clients ask for
+
+    def post(self, asked: Iterable[Asked]) -> list[Job]:
+        """Start or join jobs; one who has asked already is given the same job again."""
+        asked = list(asked)
+        self.board.refuse_strangers(asked)
+        placed = [(one, *self.board.place(one)) for one in asked]
+        self.board.journal.add([one for one, job, _ in placed if one.asker not in job.ends])
+        fresh = [job for _, job, new in placed if new]
+        for job in fresh:
+            job.driver = asyncio.create_task(self._driver.drive(job))
+        for job in {id(job): job for _, job, new in placed if not new and job.outcome is None}.values():
+            self._tell_worker(job)
+            self.streams.follow(job)
+        return [job for _, job, _ in placed]
+
+    def withdraw(self, job: Job, asker: str) -> None:
+        """Let one ask no more; nobody else being left the job is stopped."""
+        self.board.leave(job, [asker])
+        if job.outcome is None and not job.waiting:
+            self._stop(job)
+        else:
+            self._tell_worker(job)
+
+    def cancel(self, job: Job) -> bool:
+        """Let everybody ask no more; returns whether it was under way."""
+        if job.outcome is not None:
+            return False
+        self._stop(job)
+        return True
+
+    def state(self, job: Job, asker: str | None = None) -> str:
+        """Return what a job is doing, or how it ended for one who asks."""
+        outcome = job.end(asker)
+        return standing.state(self.scheduler, job) if outcome is None else state_of(outcome)
+
+    def facts(self, job: Job, asker: str | None = None, *, brief: bool = False) -> dict[str, Any]:
+        """Return what there is to say of a job; `brief`: without what takes longer the more of them wait."""
+        return job.facts(asker) | {
+            "state": self.state(job, asker),
+            "position": None if brief else standing.position(self.scheduler, job),
+            "why": standing.why(self.scheduler, job, self.why),
+            "stderr_size": standing.stderr_size(self.scheduler, job),
+        }
+
+    def facts_of_all(self) -> list[dict[str, Any]]:
+        """Return what there is to say of all jobs."""
+        places = standing.positions(self.scheduler)
+        found = [
+            self.facts(job, brief=True) | {"position": places.get(job.name or "")} for job in self.board.all()
+        ]
+        for facts in found:
+            if facts["outcome"] is not None:  # what all of them have written would be too much at once
+                facts["outcome"] = {**facts["outcome"], "stderr": ""}
+        return found
+
+    def resume(self) -> None:
+        """Go on with what the journal says."""
+        again = []
+        for asked, outcome in self.board.journal.load():
+            if is_nested(asked.asker) and not asked.detached:
+                self.board.journal.remove([asked.asker])  # who asked is started again itself
+            elif outcome is None:
+                again.append(asked)
+            else:
+                self.board.recall(asked, outcome)
+        if again:
+            logger.info("%d of those who asked before the restart are still waiting", len(again))
+            self.post(again)
+
+    async def close(self) -> None:
+        """Stop driving; the journal keeps who waits."""
+        if self.closing:
+            return
+        self.closing = True
+        for job in self.board.all():
+            job.notify()
+        drivers = [job.driver for job in self.board.active.values() if job.driver is not None]
+        for driver in drivers:
+            driver.cancel()
+        await asyncio.gather(*drivers, return_exceptions=True)
+        await self.streams.close()
+        await self.messenger.close()
+        await self._driver.close()
+        self.board.journal.close()
+
+    # ------------------------------------------------------------------ what the scheduler tells
+
+    def moved(self, job: Job, start: str, finish: str) -> None:
+        """Note that the task of a job has changed its state."""
+        if start == "processing" and finish in ("released", "waiting", "queued", "no-worker"):
+            job.losses += 1
+            job.started = None
+        task = self.scheduler.tasks.get(job.name or "")
+        if task is not None and task.processing_on is not None:
+            job.worker, job.node = str(task.processing_on.name), task.processing_on.host
+        job.notify()
+
+    def told(self, event: dict[str, Any]) -> None:
+        """Take note of what a worker says of one of our tasks."""
+        job = self.board.by_name.get(event.get("key", ""))
+        if job is None:
+            return
+        if event.get("action") == "started":
+            self.board.begin(job)
+            self._tell_worker(job)
+            self.streams.follow(job)
+        elif event.get("action") == "asker-failed" and event.get("asker") in job.waiting:
+            error = LimitExceeded(str(event.get("message")), 1)
+            self.board.end_for(job, event["asker"], outcomes.failure(error))
+            self._tell_worker(job)
+
+    def _tell_worker(self, job: Job) -> None:
+        if job.started is not None:
+            self.messenger.tell(job)
+
+    def _stop(self, job: Job) -> None:
+        if job.driver is not None:
+            job.driver.cancel()
+        self.streams.end(job)
+        self.board.end(job, {}, outcomes.failure(Cancelled("it was cancelled")))

@@ -1,0 +1,324 @@
+"""Jobs that running commands ask for, by way of their workers.
+
+Such a command is one more asker of the jobserver, with less to say than others: it sees its own jobs only,
+and they are withdrawn as soon as its task leaves the worker, however that comes about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hashserver.checksum import Checksum
+from hashserver.errors import InvalidChecksum
+
+from ...errors import SeamlessError, UsageError
+from .jobprotocol import PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from distributed import Scheduler
+
+    from .board import Job
+    from .jobserver import Jobserver
+    from .journal import Asked
+
+OPERATION = "seamless_nested"
+"""The request of workers; metadata of the scheduler of this name tell that it is understood."""
+PREFIX = "nested."
+"""Names of such askers begin so: none of a process that others could look for."""
+LONGEST_WAIT = 60.0
+AGAIN = 3.0
+"""Seconds after which it is looked again whether a job has come to wait for whoever asks for it."""
+
+_KEY = re.compile(r"-tf-([0-9a-f]{64})")
+
+
+class Refused(SeamlessError):
+    """What a command asked for cannot be; as HTTP tells it."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Outer(NamedTuple):
+    """A task whose command has asked for something.
+
+    ``own`` holds its key and what that was resolved to; ``askers`` those it asked as, with their jobs.
+    """
+
+    own: frozenset[str]
+    askers: dict[str, Job]
+
+    def waiting(self) -> list[Job]:
+        """Return the jobs that it waits for."""
+        return [
+            job for name, job in self.askers.items() if name in job.waiting and not job.waiting[name].detached
+        ]
+
+
+class Nested:
+    """The jobs of commands.
+
+    Parameters
+    ----------
+    jobserver : Jobserver
+        What drives them.
+    """
+
+    def __init__(self, jobserver: Jobserver) -> None:
+        self._jobserver = jobserver
+        self._outers: dict[str, Outer] = {}
+
+    def install(self, scheduler: Scheduler) -> None:
+        """Answer workers."""
+        scheduler.handlers[OPERATION] = self.request
+        scheduler.set_metadata([OPERATION], True)
+
+    @staticmethod
+    def remove(scheduler: Scheduler) -> None:
+        """Answer no more."""
+        scheduler.handlers.pop(OPERATION, None)
+        scheduler.set_metadata([OPERATION], False)
+
+    async def request(
+        self, worker: str, task: str, checksum: str, run: str, method: str, key: str = "", **facts: Any
+    ) -> dict[str, Any]:
+        """Answer a command.
+
+        Parameters
+        ----------
+        worker, task
+            Where it runs: address, and name in Dask.
+        checksum
+            Of the transformation that it is.
+        run
+            Name of this run of it.
+        method, key
+            ``POST``, ``GET``, ``DELETE``, or ``STDERR`` of a job.
+        **facts
+            ``body`` of a post; else ``asker``, ``wait``, ``after``, ``start`` as the jobserver has them.
+
+        Returns
+        -------
+        dict
+            ``status`` and ``body`` of the answer; ``waiting`` says whether a job is still waited for.
+        """
+        answer: dict[str, Any]
+        try:
+            outer = self._outer(worker, task, checksum)
+            if method == "POST":
+                answer = {"body": self._post(task, outer, run, facts["body"])}
+            else:
+                asker = f"{PREFIX}{run}.{facts['asker']}"
+                answer = await self._about(outer, method, Checksum(key), asker, facts)
+        except Refused as error:
+            answer = {"status": error.status, "body": {"error": str(error)}}
+        except (ValueError, TypeError, KeyError, AttributeError, UsageError, InvalidChecksum) as error:
+            answer = {"status": 400, "body": {"error": f"not a request of the jobserver: {error}"}}
+        found = self._outers.get(task)
+        return {"status": 200, "waiting": bool(found and found.waiting())} | answer
+
+    def left(self, task: str) -> None:
+        """Withdraw what the command of a task asked for, since it has ended or is nobody's any more."""
+        outer = self._outers.pop(task, None)
+        if outer is not None:
+            # not in the middle of a transition of the scheduler's
+            asyncio.get_running_loop().call_soon(self._withdraw, outer)
+
+    # ------------------------------------------------------------------ how
+
+    def _stay(self) -> None:
+        if self._jobserver.closing:
+            raise Refused(503, "the daskserver is being stopped")
+
+    def _outer(self, worker: str, task: str, checksum: str) -> Outer:
+        state = self._jobserver.scheduler.tasks.get(task)
+        self._stay()
+        if state is None or state.processing_on is None:
+            raise Refused(503, "the command that asks is nobody's any more")
+        if state.processing_on.address != worker:
+            raise Refused(503, "the command that asks runs elsewhere now")
+        found = self._outers.get(task, Outer(frozenset(), {}))
+        return found._replace(own=found.own | {_name(task), checksum})
+
+    def _post(self, task: str, outer: Outer, run: str, body: bytes) -> dict[str, Any]:
+        from .jobrequests import asked_of
+
+        document = json.loads(body)
+        if document.get("protocol") != PROTOCOL:
+            raise Refused(409, "the command has another version of seamless-dask than the daskserver")
+        priority = self._priority(task)
+        asked = [_tamed(asked_of(one), run, priority) for one in document["jobs"]]
+        self._outers[task] = outer
+        for one in asked:
+            self._refuse_cycle(outer, one.key)
+        placed = self._jobserver.post(asked)
+        outer.askers.update({one.asker: job for one, job in zip(asked, placed, strict=True)})
+        pairs = zip(placed, asked, strict=True)
+        return {"protocol": PROTOCOL, "jobs": [self._facts(job, one.asker) for job, one in pairs]}
+
+    def _priority(self, task: str) -> int:
+        """Return the priority that a task was submitted with."""
+        state = self._jobserver.scheduler.tasks[task]
+        return int((state.annotations or {}).get("priority", 0))
+
+    async def _about(
+        self, outer: Outer, method: str, key: Checksum, asker: str, facts: dict[str, Any]
+    ) -> dict[str, Any]:
+        job = outer.askers.get(asker)
+        if job is None or job.key != key:
+            raise Refused(404, f"nobody has asked for {key} here")
+        wait = min(float(facts.get("wait", 0.0)), LONGEST_WAIT)
+        if method == "DELETE":
+            self._leave(outer, asker)
+            return {"body": {"cancelled": job.outcome is not None, "askers": []}}
+        if method == "STDERR":
+            return await self._stderr(job, int(facts.get("start", 0)), wait)
+        return {"body": await self._state(outer, job, asker, wait, str(facts.get("after", "")))}
+
+    async def _state(self, outer: Outer, job: Job, asker: str, wait: float, after: str) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait
+        while True:
+            self._stay()
+            facts = self._facts(job, asker)
+            if not facts["outcome"]:
+                try:
+                    self._refuse_cycle(outer, job.key)
+                    self._refuse_starving(outer, job)
+                except Refused:
+                    self._leave(outer, asker)
+                    raise
+            if facts["state"] != after or loop.time() >= end:
+                break
+            await job.changed(min(AGAIN, end - loop.time()))
+        if facts["outcome"]:
+            self._jobserver.board.told(asker)
+        return facts
+
+    async def _stderr(self, job: Job, start: int, wait: float) -> dict[str, Any]:
+        from .jobrequests import is_over, written
+
+        end = asyncio.get_running_loop().time() + wait
+        while not (found := written(job, start)) and not is_over(job):
+            if (left := end - asyncio.get_running_loop().time()) <= 0:
+                break
+            await job.changed(left)
+            self._stay()
+        return {"body": found, "over": is_over(job)}
+
+    def _facts(self, job: Job, asker: str) -> dict[str, Any]:
+        return self._jobserver.facts(job, asker, brief=True)
+
+    def _leave(self, outer: Outer, asker: str) -> None:
+        job = outer.askers.pop(asker)
+        if asker in job.askers:
+            self._jobserver.withdraw(job, asker)
+
+    def _withdraw(self, outer: Outer) -> None:
+        if self._jobserver.closing:
+            return
+        for name, job in list(outer.askers.items()):
+            if name in job.waiting and job.waiting[name].detached:
+                continue
+            self._leave(outer, name)
+
+    # ------------------------------------------------------------------ what would never end
+
+    def _refuse_cycle(self, outer: Outer, key: str) -> None:
+        if self._needs([key], outer.own):
+            raise Refused(
+                400, f"{key} waits for the command that asks for it: a command cannot wait for itself"
+            )
+
+    def _needs(self, keys: Iterable[str], wanted: frozenset[str]) -> bool:
+        """Say whether one of some computations waits for one of `wanted`, by graph or by its command."""
+        tasks, seen = self._jobserver.scheduler.tasks, set[str]()
+        todo: list[tuple[str, str | None]] = [(key, self._task_of(key)) for key in keys]
+        while todo:
+            key, task = todo.pop()
+            if key in wanted:
+                return True
+            if key in seen:
+                continue
+            seen.add(key)
+            state = tasks.get(task or "")
+            if state is not None:
+                todo += [(_name(str(one.key)), str(one.key)) for one in state.waiting_on or ()]
+                todo += [(checksum, None) for checksum in self._runs(state.key)]
+            for outer in self._outers.values():
+                if key in outer.own:
+                    todo += [(job.key, job.name) for job in outer.waiting()]
+        return False
+
+    def _runs(self, task: Any) -> set[str]:
+        """Return the checksums that a deferred task has turned out to run."""
+        plugin: Any = self._jobserver.scheduler.plugins.get("seamless")
+        found: set[str] = plugin.cutoff.runs(task) if plugin is not None else set()
+        return found
+
+    def _task_of(self, key: str) -> str | None:
+        job = self._jobserver.board.find(Checksum(key))
+        return job.name if job is not None else None
+
+    def _refuse_starving(self, outer: Outer, job: Job) -> None:
+        """Refuse what takes resources that on every worker are in the hands of those who wait for it."""
+        scheduler = self._jobserver.scheduler
+        state = scheduler.tasks.get(job.name or "")
+        asked = state.resource_restrictions if state is not None else None
+        if not asked or job.started is not None:
+            return
+        held: dict[str, dict[str, float]] = {}
+        for name, other in self._outers.items():
+            task = scheduler.tasks.get(name)
+            if task is None or task.processing_on is None or not self._waits(other, outer):
+                continue
+            on = held.setdefault(task.processing_on.address, {})
+            for resource, amount in (task.resource_restrictions or {}).items():
+                on[resource] = on.get(resource, 0.0) + amount
+        able = [one for one in scheduler.workers.values() if _has(one.resources, asked, {})]
+        if able and not any(_has(one.resources, asked, held.get(one.address, {})) for one in able):
+            what = ", ".join(f"{name}={amount:g}" for name, amount in asked.items())
+            raise Refused(
+                400,
+                f"{job.key} asks for {what}, which the commands that wait for it hold themselves:"
+                " let them ask for less",
+            )
+
+    def _waits(self, other: Outer, outer: Outer) -> bool:
+        return (
+            other is outer
+            or other.own == outer.own
+            or self._needs([job.key for job in other.waiting()], outer.own)
+        )
+
+
+def is_nested(asker: str) -> bool:
+    """Say whether a command has asked under this name."""
+    return asker.startswith(PREFIX)
+
+
+def _tamed(asked: Asked, run: str, priority: int) -> Asked:
+    """Return what is asked under a name of this run; nothing can be asked for outside of a sandbox.
+
+    It goes before other commands that would come to wait as well: else all of them are started first.
+    """
+    options = asked.options._replace(priority=asked.options.priority + priority + 1)
+    if options.isolation == "none":
+        options = options._replace(isolation="auto")
+    return asked._replace(asker=f"{PREFIX}{run}.{asked.asker}", options=options)
+
+
+def _name(task: str) -> str:
+    """Return the key of the transformation that a task is, else its own name."""
+    found = _KEY.search(task)
+    return found[1] if found else task
+
+
+def _has(resources: dict[str, float], asked: dict[str, float], held: dict[str, float]) -> bool:
+    return all(resources.get(name, 0.0) - held.get(name, 0.0) >= amount for name, amount in asked.items())

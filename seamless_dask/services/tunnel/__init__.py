@@ -1,0 +1,1 @@
+"""A daskserver on another host, reached over ssh."""

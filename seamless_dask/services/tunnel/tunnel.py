@@ -1,0 +1,286 @@
+"""A daskserver elsewhere, reached over ssh: a process that keeps up a connection and its connection file.
+
+``python -m seamless_dask.services.tunnel.tunnel DIRECTORY`` does what ``seamless-daskserver connect`` has
+written there. One OpenSSH connection carries everything: the remote connection file is read through it,
+with the token and certificates that it names, and the ports of scheduler, jobserver and hashserver are
+forwarded. Local ports stay the same, whatever happens at the other end, so that clients that wait find
+their way back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from hashserver.atomic import write_atomic
+from hashserver.errors import ServiceUnavailable
+
+from ...errors import SeamlessError, UsageError
+from .. import connection
+from ..connection import Connection
+from ..logfile import last_line, rotate
+from ..process import LOCK, LOG, held
+from . import remote
+from .ssh import NotAllowed, Ssh
+from .target import SERVICES, Target, read, write
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+logger = logging.getLogger(__name__)
+
+STATE = "tunnel-state.json"
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+"""Seconds before the first and before a late attempt to connect again."""
+DENIED_PAUSE = 180.0
+"""Seconds before the next attempt when somebody has to log in: hosts lock out who is refused too often."""
+NOT_ALLOWED = 77
+"""Exit status of the process when somebody has to log in."""
+
+
+def state(directory: str) -> str | None:
+    """Return what keeps a connection from working just now, if anything does."""
+    try:
+        with open(os.path.join(directory, STATE), "rb") as file:
+            text = json.load(file)["problem"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(text) if text else None
+
+
+class Tunnel:
+    """One connection, kept up.
+
+    Parameters
+    ----------
+    target
+        What to connect to.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target, self.ssh = target, Ssh(target)
+        self.connected_once = False
+        self._seen: str | None = None
+        """The remote connection file that the forwards are for."""
+        self._forwards: list[str] = []
+
+    async def run(self) -> None:
+        """Keep the connection up until cancelled.
+
+        Raises
+        ------
+        SeamlessError, ServiceUnavailable
+            The first attempt fails. Later ones are repeated for ever.
+        """
+        pause = FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            try:
+                await self._stay()
+            except (SeamlessError, ServiceUnavailable) as error:
+                if not self.connected_once:
+                    raise
+                self._tell(str(error))
+                if isinstance(error, NotAllowed):
+                    await self.ssh.opened(DENIED_PAUSE)
+            if time.monotonic() - began > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            await _rest(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _stay(self) -> None:
+        """Connect, and look after what is forwarded until the link is gone."""
+        async with self.ssh.link(remote.WATCH, self.target.remote_name) as link:
+            self._seen, self._forwards = None, []
+            host = await link.line()
+            while True:
+                line = await link.line()
+                try:
+                    await self._follow(host, line)
+                    self._tell(None)
+                except UsageError as error:  # the daskserver there is stopped, or starting
+                    if not self.connected_once:
+                        raise
+                    self._tell(str(error))
+
+    async def _follow(self, host: str, line: str) -> None:
+        """Have the forwards and the local file agree with the remote connection file."""
+        if line and line == self._seen:
+            return
+        self._seen = None
+        found = remote.parse(self.target, host, line)
+        facts = await remote.copy_files(self.ssh, found)
+        for forward in self._forwards:
+            await self.ssh.withdraw(forward)
+        self._forwards = []
+        addresses: dict[str, Any] = {}
+        for number, name in enumerate(SERVICES):
+            if name != "hashserver" or not remote.is_public(found):
+                addresses[name] = await self._forward(number, getattr(found, name))
+        facts = facts._replace(**addresses)
+        await remote.probe(self.target, facts)
+        remote.write(self.target, facts)
+        self._seen, self.connected_once = line, True
+
+    async def _forward(self, number: int, url: str) -> str:
+        """Forward one of our ports to where `url` says; return what to say instead of that."""
+        if not self.target.ports:
+            self._take_ports(dict.fromkeys(range(len(SERVICES)), 0))
+        there = urlsplit(url)
+        host = f"[{there.hostname}]" if ":" in (there.hostname or "") else there.hostname
+        try:
+            forward = f"127.0.0.1:{self.target.ports[number]}:{host}:{there.port}"
+            await self.ssh.forward(forward)
+        except (ServiceUnavailable, UsageError):
+            if is_free(self.target.ports[number]):
+                raise
+            self._take_ports(dict(enumerate(self.target.ports)) | {number: 0})
+            forward = f"127.0.0.1:{self.target.ports[number]}:{host}:{there.port}"
+            await self.ssh.forward(forward)
+        self._forwards.append(forward)
+        return f"{there.scheme}://127.0.0.1:{self.target.ports[number]}"
+
+    def _take_ports(self, ports: dict[int, int]) -> None:
+        """Choose ports where there is 0, and keep them for the next time."""
+        free = iter(free_ports(len(ports)))
+        self.target = self.target._replace(ports=tuple(port or next(free) for port in ports.values()))
+        write(self.target)
+
+    def _tell(self, problem: str | None) -> None:
+        if problem != state(self.target.directory):
+            logger.info("%s", problem or "connected again")
+            write_atomic(self.target.file(STATE), json.dumps({"problem": problem}).encode(), 0o600)
+
+
+async def _rest(seconds: float) -> None:
+    """Wait so long, or until there are other networks than before."""
+    before, end = _routes(), time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and _routes() == before:
+        await asyncio.sleep(min(left, 1.0))
+
+
+def _routes() -> str:
+    """Return what networks this host has, where the system says so."""
+    with suppress(OSError), open("/proc/net/route") as file:
+        return file.read()
+    return ""
+
+
+def is_free(port: int) -> bool:
+    """Whether a port of loopback is nobody's."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(number: int) -> list[int]:
+    """Return different ports of loopback that are nobody's just now."""
+    sockets = [socket.socket() for _ in range(number)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    found = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return found
+
+
+async def _run(target: Target) -> None:
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task
+    tunnel = Tunnel(target)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+
+    def abandoned() -> None:
+        loop.remove_reader(sys.stdin)
+        if not tunnel.connected_once:
+            task.cancel()
+
+    loop.add_reader(sys.stdin, abandoned)  # it ends with the command that has started us
+    try:
+        await tunnel.run()
+    except asyncio.CancelledError:
+        logger.info("stopped")
+    finally:
+        remote.forget(target.directory)
+        with suppress(FileNotFoundError):
+            os.unlink(target.file(STATE))
+        await tunnel.ssh.exit()
+
+
+def start(target: Target) -> Popen[bytes]:
+    """Start the process, detached from the terminal. Until it is connected it ends with its input."""
+    import subprocess
+
+    remote.forget(target.directory)
+    rotate(target.file(LOG))
+    log = os.open(target.file(LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        words = [sys.executable, "-P", "-m", "seamless_dask.services.tunnel.tunnel", target.directory]
+        return subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd="/", start_new_session=True
+        )
+    finally:
+        os.close(log)
+
+
+def until_connected(target: Target, process: Popen[bytes]) -> Connection:
+    """Wait for the connection file.
+
+    Raises
+    ------
+    NotAllowed
+        Somebody has to log in.
+    ServiceUnavailable
+        It cannot be; the message says why.
+    """
+    assert process.stdin
+    with process.stdin:
+        while process.poll() is None:
+            with suppress(UsageError):
+                facts = connection.read(target.file(connection.FILE))
+                if facts.pid == process.pid:
+                    process.returncode = 0  # it outlives this command: no complaint about that
+                    return facts
+            time.sleep(0.02)
+    text = last_line(target.file(LOG)).removeprefix("seamless-daskserver: ")
+    raise (NotAllowed if process.returncode == NOT_ALLOWED else ServiceUnavailable)(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Keep the connection of a directory up; return the exit status."""
+    (directory,) = sys.argv[1:] if argv is None else argv
+    os.umask(0o077)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s - %(levelname)s - %(message)s"
+    )
+    if not shutil.which("ssh"):
+        print("seamless-daskserver: ssh is not installed here", file=sys.stderr)
+        return 1
+    try:
+        with held(os.path.join(directory, LOCK)):
+            asyncio.run(_run(read(directory)))
+    except (SeamlessError, ServiceUnavailable, OSError) as error:
+        print(f"seamless-daskserver: {error}", file=sys.stderr)
+        return NOT_ALLOWED if isinstance(error, NotAllowed) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

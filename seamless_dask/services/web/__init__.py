@@ -1,0 +1,1 @@
+"""What browsers and monitors see of a scheduler, behind a token."""
