@@ -16,9 +16,9 @@ DRIVER = """
 import asyncio, json, os, socket, subprocess, sys, time
 import dask
 from distributed import Client, Scheduler
-from seamless_dask.services import credentials
-from seamless_dask.services.clusters import Workers, open_cluster
-from seamless_dask.services.jobscript import Files
+from seamless_dask.services.daskserver import credentials
+from seamless_dask.services.cluster.clusters import Workers, open_cluster
+from seamless_dask.services.cluster.jobscript import Files
 
 dask.config.set({
     "distributed.adaptive.interval": "200 ms", "seamless.worker-idle-timeout": "1 s",

@@ -104,7 +104,8 @@ def kill_worker(service: Service, job: str, node: str) -> None:
 def kill_job(service: Service, job: str, node: str) -> None:
     """All processes of the worker die."""
     for pid in node_of(service, node).of_job(job, f"{os.path.dirname(service.lab.python)}/"):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_laptop_loses_its_network(journey: Journey, cluster: Service) -> None:

@@ -19,7 +19,8 @@ from .page import block
 
 SERVER = """
 import json, os, subprocess, sys, time
-from seamless_dask.services import connection, credentials
+from seamless_dask.services import connection
+from seamless_dask.services.daskserver import credentials
 address = sys.argv[1]
 directory = connection.directory_of(os.path.expanduser("~/.cache/seamless"), "default")
 os.makedirs(directory, 0o700, exist_ok=True)

@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import dask_jobqueue  # noqa: F401 - now: a later import would lose its defaults with the test that changed some
 import psutil
 import pytest
 

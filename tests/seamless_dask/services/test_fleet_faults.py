@@ -23,7 +23,8 @@ from seamless_dask.services.cluster.jobscript import Files
 CONFIGURATION = {
     "distributed.adaptive.interval": "1 hour",  # the tests say when
     "distributed.worker.http.routes": [],
-    "jobqueue.slurm": {"cores": 1, "memory": "512 MiB"},
+    "jobqueue.slurm.cores": 1,
+    "jobqueue.slurm.memory": "512 MiB",
 }
 SUBMITS = 'echo "Submitted batch job $$"'
 ASKED = "for job in $(echo $* | sed 's/.*--jobs //; s/,/ /g'); do echo $job {}; done"

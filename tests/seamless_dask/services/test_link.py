@@ -17,7 +17,7 @@ import pytest
 SCRIPT = """
 import socket, subprocess, sys, threading
 from hashserver.errors import ServiceUnavailable
-from seamless_dask.services import ways
+from seamless_dask.services.jobserver import ways
 def link(state):
     subprocess.run(["ip", "link", "set", "lo", state], check=True)
 link("up")
@@ -39,9 +39,9 @@ except ServiceUnavailable as error:
 FROZEN = """
 import sys
 from hashserver.checksum import Checksum
-from seamless_dask.services.jobclient import JobserverExecutor
+from seamless_dask.services.jobserver.jobclient import JobserverExecutor
 executor = JobserverExecutor(None, "", lambda text: print(text, flush=True))
-from seamless_dask.services import ways
+from seamless_dask.services.jobserver import ways
 executor._open = lambda: ways.Http(sys.argv[1])
 print("begin", flush=True)
 executor.run(Checksum("0" * 64))
