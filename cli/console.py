@@ -209,18 +209,21 @@ class _Parser(argparse.ArgumentParser):
         """Refuse what is not known where it stands: an action's own help says what there is."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown[0])}")
+            meant = suggestion(unknown[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
         return found, unknown
-
-    def _suggestion(self, word: str) -> str:
-        from difflib import get_close_matches
-
-        close = get_close_matches(word.partition("=")[0], self._option_string_actions, 1, 0.8)
-        return f" (did you mean {close[0]}?)" if close else ""
 
     def error(self, message: str) -> NoReturn:
         """End the process with one line and status 2."""
         self.exit(USAGE, f"{self.prog}: {one_line(message)}; {self.prog} --help lists the options\n")
+
+
+def suggestion(word: str, options: Iterable[str]) -> str:
+    """Return a hint at the option that `word` may have been meant for; empty when none is like it."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word.partition("=")[0], options, 1, 0.8)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def new_parser(prog: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from seamless_dask.errors import UsageError
 
+from .console import suggestion
 from .option_table import parser
 from .words.word import is_plain, join
 
@@ -131,7 +132,7 @@ def _end_of_options(table: argparse.ArgumentParser, argv: list[str]) -> int:
         name, takes_next = _option(actions, word)
         if not name:
             shown = word.partition("=")[0]
-            meant = _suggestion(word, actions)
+            meant = suggestion(word, actions)
             raise UsageError(f"no option {shown}{meant}; {table.prog} --help lists them")
         position += 1 + takes_next
     return len(argv)
@@ -144,13 +145,6 @@ def _option_names(table: argparse.ArgumentParser, head: list[str]) -> set[str]:
         names.add(name)
         position += 1 + takes_next
     return names
-
-
-def _suggestion(word: str, actions: dict[str, argparse.Action]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(word.partition("=")[0], actions, 1, 0.8)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _is_line(words: list[str]) -> bool:

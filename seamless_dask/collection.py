@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .handles import Handle
 
 LABEL = "bash"
+_KEY = re.compile(r"-tf-([0-9a-f]{64})")
 
 
 class Graph(NamedTuple):
@@ -104,6 +105,17 @@ def dask_key(key: Checksum, label: str = LABEL) -> str:
 def fresh_key(key: Checksum, label: str = LABEL) -> str:
     """Return a new name for a task that runs whatever is known: another one each time."""
     return f"{dask_key(key, label)}-fresh-{secrets.token_hex(8)}"
+
+
+def key_in(name: object) -> str | None:
+    """Return the key of the transformation that the task of this name is about; None: it is none of ours."""
+    found = _KEY.search(str(name))
+    return found[1] if found else None
+
+
+def label_in(name: str) -> str:
+    """Return what people call the task of this name."""
+    return name.rpartition("-tf-")[0] or name.partition("-")[0]
 
 
 def label_of(code: str) -> str:

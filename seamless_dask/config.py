@@ -135,8 +135,13 @@ def is_address(daskserver: str) -> bool:
     return daskserver.startswith(_SCHEDULERS)
 
 
-def private_directory(path: str) -> str:
+def private_directory(path: str, named_by: str = "SEAMLESS_CACHE") -> str:
     """Make `path` with mode 0700 if it is not there, and return it.
+
+    Parameters
+    ----------
+    named_by
+        The variable by which another place can be chosen.
 
     Raises
     ------
@@ -146,18 +151,16 @@ def private_directory(path: str) -> str:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        if os.stat(path).st_uid != os.geteuid():
-            raise UsageError(f"{path} belongs to another user: SEAMLESS_CACHE names another place") from None
+        if os.stat(path).st_uid != os.geteuid() or os.lstat(path).st_uid not in (0, os.geteuid()):
+            raise UsageError(f"{path} belongs to another user: {named_by} names another place") from None
     except FileNotFoundError:
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot make {error.filename}: {error.strerror}") from None
-        return private_directory(path)
+        return private_directory(path, named_by)
     except OSError as error:
-        raise UsageError(
-            f"cannot make {path}: {error.strerror}; SEAMLESS_CACHE names another place"
-        ) from None
+        raise UsageError(f"cannot make {path}: {error.strerror}; {named_by} names another place") from None
     return path
 
 

@@ -89,7 +89,8 @@ class Context:
 
         directory = self.config.node_cache
         self._make_parent(directory)
-        return NodeCache(private_directory(directory), self.config.node_cache_size, self.store)
+        private_directory(directory, "SEAMLESS_NODE_CACHE")
+        return NodeCache(directory, self.config.node_cache_size, self.store)
 
     def record(
         self,

@@ -179,12 +179,12 @@ def restore(protocol: int, format: str, checksum: str) -> Handle:  # noqa: A002 
     return handle_of(format, checksum)
 
 
-def check_protocol(protocol: object) -> None:
-    """Raise `SeamlessError` for a graph that another version made."""
+def check_protocol(protocol: object, here: str = "worker") -> None:
+    """Raise `SeamlessError` for a graph that another version made; `here` is who has been given it."""
     if protocol != PROTOCOL:
         number = protocol if isinstance(protocol, int) else 0
         raise SeamlessError(
-            f"the client speaks protocol {number} of seamless-dask, this worker {PROTOCOL}:"
+            f"the client speaks protocol {number} of seamless-dask, this {here} {PROTOCOL}:"
             " install the same version on both"
         )
 

@@ -13,6 +13,8 @@ from functools import cache
 from posixpath import basename, join
 from typing import TYPE_CHECKING
 
+from seamless_dask.locks import birth
+
 from .layout import Freshness, emptied, layout, make, remove_run
 
 if TYPE_CHECKING:
@@ -167,7 +169,7 @@ def _new_name() -> str:
 
 @cache
 def _prefix(process: int) -> str:
-    return f"seamless-{_host()}-{process}-{_start_time(process)}"
+    return f"seamless-{_host()}-{process}-{birth(process)}"
 
 
 def temporary_directory() -> str:
@@ -183,7 +185,7 @@ def sweep(parent: str) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(parent):
             match = _NAME.fullmatch(name)
-            if match is None or match[1] != _host() or _start_time(int(match[2])) == int(match[3]):
+            if match is None or match[1] != _host() or birth(int(match[2])) == int(match[3]):
                 continue
             path = join(parent, name)
             with contextlib.suppress(OSError):
@@ -200,13 +202,3 @@ def _host() -> str:
     except OSError:
         namespace = 0
     return hashlib.sha256(f"{os.uname().nodename} {namespace}".encode()).hexdigest()[:8]
-
-
-def _start_time(pid: int) -> int:
-    """Return when a process began, in clock ticks since the system did; -1 if there is none or a dead one."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        return -1 if fields[0] in (b"Z", b"X") else int(fields[19])
-    except (OSError, ValueError, IndexError):
-        return -1

@@ -131,13 +131,10 @@ class Recovery:
         for node in nodes:
             if getattr(node, "func", None) is not task.run:
                 continue
-            protocol = node.args[0] if node.args else None
-            if protocol != task.PROTOCOL:
-                number = protocol if isinstance(protocol, int) else 0
-                return SeamlessError(
-                    f"the client speaks protocol {number} of seamless-dask, this scheduler {task.PROTOCOL}:"
-                    " install the same version on both"
-                )
+            try:
+                task.check_protocol(node.args[0] if node.args else None, "scheduler")
+            except SeamlessError as error:
+                return error
         return None
 
     # ------------------------------------------------------------------ what happens

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..collection import label_in
 from .recovery import TOPIC, is_ours
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Statistics:
         self._failures.append(
             {
                 "key": key,
-                "label": label_of(key),
+                "label": label_in(key),
                 "worker": worker,
                 "time": time.time(),
                 "exit_status": told.get("exit_status"),
@@ -132,7 +133,7 @@ class Statistics:
                 more = {
                     "worker": address,
                     "worker_name": str(ws.name),
-                    "label": label_of(facts.get("key", "")),
+                    "label": label_in(facts.get("key", "")),
                 }
                 found.append({**facts, **more})
         return found
@@ -145,12 +146,7 @@ class Statistics:
                 continue
             why = plugin.cutoff.held(key) or plugin.recovery.why_no_worker(key)
             if why is not None:
-                found.append({"key": key, "label": label_of(str(key)), "why": why})
+                found.append({"key": key, "label": label_in(str(key)), "why": why})
                 if len(found) == KEPT:
                     break
         return found
-
-
-def label_of(key: str) -> str:
-    """Return the label of a task's key."""
-    return key.partition("-tf-")[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from distributed import WorkerPlugin
 
 from hashserver.checksum import Checksum
 from seamless_dask import __version__
+from seamless_dask.collection import key_in
 from seamless_dask.context import Context
 from seamless_dask.execution.workdir import dismiss_caretaker, employ_caretaker, sweep, temporary_directory
 from seamless_dask.task import EXTENSION, PROTOCOL
@@ -35,7 +35,6 @@ logger = logging.getLogger("distributed.worker")
 PLENTY = 1e6
 """Of a resource that stands for a property: as many tasks as come may take their one."""
 
-_OURS = re.compile(r"-tf-([0-9a-f]{64})")
 _ARRIVE = "exec(source, globals()) or arrive(*arguments)"
 
 
@@ -89,10 +88,10 @@ class Equipment(WorkerPlugin):
 
     def transition(self, key: Any, start: Any, finish: Any, **_: Any) -> None:
         """Fetch what tasks of ours are going to need; forget what is known of those that are gone."""
-        if self._equipment is None or (found := _OURS.search(str(key))) is None:
+        if self._equipment is None or (found := key_in(key)) is None:
             return
         if finish in ("ready", "constrained"):
-            self._equipment.expect(key, Checksum(found[1]))
+            self._equipment.expect(key, Checksum(found))
         elif finish in ("released", "forgotten", "memory", "error"):
             self._equipment.forget(key)
 

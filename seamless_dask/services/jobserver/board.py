@@ -8,10 +8,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ... import outcomes
+from ...collection import label_in
 from ...errors import Cancelled, UsageError
 from ...options import Options
 from ...records import timestamp
-from .submission import label_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

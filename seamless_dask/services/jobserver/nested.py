@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
+from ...collection import key_in
 from ...errors import SeamlessError, UsageError
 from .jobprotocol import PROTOCOL
 
@@ -33,8 +33,6 @@ PREFIX = "nested."
 LONGEST_WAIT = 60.0
 AGAIN = 3.0
 """Seconds after which it is looked again whether a job has come to wait for whoever asks for it."""
-
-_KEY = re.compile(r"-tf-([0-9a-f]{64})")
 
 
 class Refused(SeamlessError):
@@ -316,8 +314,7 @@ def _tamed(asked: Asked, run: str, priority: int) -> Asked:
 
 def _name(task: str) -> str:
     """Return the key of the transformation that a task is, else its own name."""
-    found = _KEY.search(task)
-    return found[1] if found else task
+    return key_in(task) or task
 
 
 def _has(resources: dict[str, float], asked: dict[str, float], held: dict[str, float]) -> bool:

@@ -35,11 +35,6 @@ def restoring(value: Value) -> Graph:
     return Graph({name: Task(name, task.restore, task.PROTOCOL, value.format, str(value.checksum))}, name)
 
 
-def label_in(name: str) -> str:
-    """Return what people call the task of this name."""
-    return name.rpartition("-tf-")[0] or name.partition("-")[0]
-
-
 def _annotated(tasks: Mapping[str, Any]) -> Any:
     """Return a graph that says of each task what it asks of a worker: annotations belong to layers."""
     said = {name: _annotations(one) for name, one in tasks.items()}

@@ -74,7 +74,7 @@ def control_path(target: Target) -> str:
     path = os.path.join(tempfile.gettempdir(), f"seamless-ssh-{os.geteuid()}", name)
     if len(os.fsencode(path)) > LONGEST_SOCKET:
         path = os.path.join("/tmp", f"seamless-ssh-{os.geteuid()}", name)  # noqa: S108 - checked below
-    folder = private_directory(os.path.dirname(path))
+    folder = private_directory(os.path.dirname(path), "TMPDIR")
     status = os.lstat(folder)
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise UsageError(f"{folder} must belong to you, and to you alone: TMPDIR names another place")

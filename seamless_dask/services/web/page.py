@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from tornado import web
 
+from ...collection import label_in
 from ...scheduler import internals
 from ...scheduler.recovery import is_ours
-from ...scheduler.statistics import label_of
 from . import moved, prometheus
 from .assets import text
 
@@ -146,7 +146,7 @@ def unmet(scheduler: Scheduler, told: Iterable[dict[str, Any]]) -> Iterator[dict
         if is_ours(ts.key) and key not in known and ts.resource_restrictions:
             wants = ", ".join(f"{name} {amount:g}" for name, amount in ts.resource_restrictions.items())
             why = f"no worker offers what it asks for: {wants}"
-            yield {"key": key, "label": label_of(key), "why": why}
+            yield {"key": key, "label": label_in(key), "why": why}
 
 
 def nodes(scheduler: Scheduler) -> list[dict[str, Any]]:

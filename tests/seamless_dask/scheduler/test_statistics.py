@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from distributed import wait
 
+from seamless_dask.collection import label_in
 from seamless_dask.errors import ComputationFailed
-from seamless_dask.scheduler.statistics import KEPT, label_of
+from seamless_dask.scheduler.statistics import KEPT
 
 
 def name_of(transformation: Any) -> str:
@@ -102,4 +103,4 @@ def test_only_the_last_failures_are_kept(desk: Any) -> None:
 
 
 def test_labels_are_what_stands_before_the_identity() -> None:
-    assert label_of("my-tool-tf-" + "0" * 64) == "my-tool"
+    assert label_in("my-tool-tf-" + "0" * 64) == "my-tool"
