@@ -1,15 +1,15 @@
 """Inputs are placed into the work directory: in the cheapest way that keeps the store safe.
 
-In this order: a reflink; a read-only bind mount (in a sandbox); a hard link from the node cache, never from
-the store or a user's own file and never as root; a copy. Files below 4 MiB are copied: that costs less than
-a mount, of which there are 64 at most, because each makes the next one slower. What comes from another
-host is taken from the node cache, so that it is fetched once, unless it is too small to be worth it.
+In this order: a reflink; a read-only bind mount (in a sandbox); a copy. Never a hard link: who owns one can
+write to it in place and put its times and mode back, and the next task would read other bytes under the same
+checksum. Files below 4 MiB are copied: that costs less than a mount, of which there are 64 at most, because
+each makes the next one slower. What comes from another host is taken from the node cache, so that it is
+fetched once, unless it is too small to be worth it.
 """
 
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.atomic import write_all
@@ -36,7 +36,7 @@ _BATCH = 32 << 20
 
 
 class State(NamedTuple):
-    """What must not change of a file that a command was given without a copy."""
+    """What must not change of a file that is mounted, and that others could write to meanwhile."""
 
     inode: int
     size: int
@@ -199,16 +199,13 @@ class Placement:
             _write(member.target, b"")
             self._share(member, path, cached)
             self._count("bind")
-        elif cached and self._link(path, member.target):
-            self._share(member, path, cached)
-            self._count("link")
         else:
             self._copy(member.checksum, member.target)
 
     def _local(self, checksum: Checksum) -> tuple[str, bool]:
         """Return a verified file on this host with the bytes, and whether it is the node cache's."""
         path = self._context.store.local_path(checksum)
-        if path is None or self._may_link:
+        if path is None:
             return self._pinned(checksum), True
         from hashserver.statcache import checksum_of
 
@@ -217,13 +214,6 @@ class Placement:
             self._context.store.verify(checksum)
             raise BufferCorrupt(checksum, f"buffer {checksum} in {self._context.store.url} is corrupt")
         return path, False
-
-    @cached_property
-    def _may_link(self) -> bool:
-        """Whether files are linked from the node cache: never as root, whom no mode keeps from writing."""
-        if self._mounts or os.geteuid() == 0:
-            return False
-        return os.stat(self._context.node_cache.directory).st_dev == os.stat(self._layout.root).st_dev
 
     def _pinned(self, checksum: Checksum) -> str:
         if checksum not in self._pins:
@@ -249,15 +239,6 @@ class Placement:
             self._no_reflink.add(devices)
             os.unlink(target)
         return done
-
-    def _link(self, source: str, target: str) -> bool:
-        if not self._may_link:
-            return False
-        try:
-            os.link(source, target)
-        except OSError:
-            return False  # a limit of the file system
-        return True
 
     def _share(self, member: Member, path: str, cached: bool) -> None:
         self._shared.append(Shared(member.checksum, path, None if cached else State.of(path)))

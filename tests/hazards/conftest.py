@@ -313,6 +313,18 @@ def unprivileged(open_directory: Path) -> Iterator[World]:
     made.close()
 
 
+@pytest.fixture
+def other_account(open_directory: Path) -> Iterator[World]:
+    """Commands run as an account that is not root, which may read root's files: the interpreter."""
+    made = World(open_directory)
+    if os.geteuid() == 0:
+        made.prefix = (*AS_NOBODY, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+        for directory in (open_directory, made.work, made.temporary):
+            os.chown(directory, NOBODY, NOBODY)
+    yield made
+    made.close()
+
+
 class Mounts:
     """A mount name space of its own: what is mounted there is seen by what runs there, and gone with it."""
 

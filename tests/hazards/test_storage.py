@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import World
+from .conftest import NOBODY, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,3 +252,37 @@ def test_a_server_with_a_corrupt_or_newer_database(embedded: World, how: str) ->
     done = embedded("seamless-init", status=1)
     assert word in done.error
     embedded.database.unlink()
+
+
+IN_PLACE = """
+import os
+kept = os.stat("large")
+os.chmod("large", 0o600)
+with open("large", "r+b", buffering=0) as file:
+    file.write(b"poison")
+os.utime("large", ns=(kept.st_atime_ns, kept.st_mtime_ns))
+os.chmod("large", kept.st_mode)
+"""
+
+
+@pytest.mark.parametrize("through", ["embedded", "server"])
+def test_a_command_that_writes_to_its_input_in_place_and_puts_everything_back(
+    other_account: World, through: str
+) -> None:
+    """Bytes, times and mode: of a hard link to a cached file nothing would tell."""
+    world = other_account
+    if through == "server":
+        world.cache.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(world.cache, NOBODY, NOBODY)
+        world.server_prefix = world.prefix
+        world.serve()
+    world.environment["SEAMLESS_ISOLATION"] = "none"
+    content = b"clean!" + os.urandom(5 << 20)
+    world.write("large", content)
+    world.write("poison.py", IN_PLACE)
+    assert world("seamless-run", "cat large").stdout == content
+    assert world("seamless-run", "python3 poison.py; head -c 6 large").stdout == b"poison"
+    assert world("seamless-run", "head -c 6 large").stdout == b"clean!"
+    assert world("seamless-run", "cat large | cat").stdout == content
+    assert [path for path in world.cache.rglob("*") if path.is_file() and path.stat().st_nlink > 1] == []
