@@ -96,7 +96,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             "--hashserver names a server; seamless-init starts one (--host and --port say where)"
         )
     config = _config(arguments)
-    from seamless_dask.config import private_directory
+    from seamless_dask.private import private_directory
 
     private_directory(config.cache)
     store, database = config.stores[0], config.database

@@ -35,7 +35,7 @@ def parser(prog: str = "seamless-queue") -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Be the queue, or start it."""
-    from seamless_dask.config import private_directory
+    from seamless_dask.private import private_directory
     from seamless_dask.spool import Spool
 
     from .session import load_config

@@ -32,7 +32,7 @@ def parser(prog: str = "seamless-queue-finish") -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Wait, and report."""
-    from seamless_dask.config import private_directory
+    from seamless_dask.private import private_directory
     from seamless_dask.spool import Spool
 
     from .session import load_config

@@ -12,6 +12,7 @@ import stat
 from typing import NamedTuple
 
 from hashserver.errors import AuthenticationFailed
+from hashserver.regular import open_regular
 
 NOTHING, READ, WRITE = 0, 1, 2
 _KINDS = {"read": READ, "read-write": WRITE}
@@ -36,7 +37,7 @@ def read_token_file(path: str) -> list[Token]:
         If the file cannot be read, others can read it, or it holds no token.
     """
     try:
-        with open(path, encoding="ascii") as file:
+        with os.fdopen(open_regular(path)[0], encoding="ascii") as file:
             _refuse_readable(path, os.fstat(file.fileno()))
             tokens = [_parse(path, line) for line in file if line.strip() and line[0] != "#"]
     except OSError as error:

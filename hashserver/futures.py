@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.atomic import write_atomic
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum, SidecarError
+from hashserver.regular import READ_FLAGS
 
 if TYPE_CHECKING:
     from typing import Any
@@ -56,7 +57,7 @@ def read_sidecar(path: str, limit: int = LIMIT) -> bytes | None:
         If it cannot be read.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(path, READ_FLAGS)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.checksum import Checksum, hash_descriptor
 from hashserver.errors import FileChanged, TreeError
+from hashserver.regular import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,12 +58,8 @@ def hash_stable(path: str | os.PathLike[str]) -> Hashed:
         If it cannot be read or is not a regular file.
     """
     began = time.time_ns()
-    # Without O_NONBLOCK a pipe that took the file's place would block for ever.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd, before = open_regular(path)
     try:
-        before = os.fstat(fd)
-        if not stat.S_ISREG(before.st_mode):
-            raise _not_regular(path, before)
         checksum, size = hash_descriptor(fd, before.st_size)
         after = os.fstat(fd)
     finally:
@@ -74,12 +69,6 @@ def hash_stable(path: str | os.PathLike[str]) -> Hashed:
             checksum, f"{os.fspath(path)} changed while it was read: wait until its writer is done"
         )
     return Hashed(checksum, after, began)
-
-
-def _not_regular(path: str | os.PathLike[str], status: os.stat_result) -> OSError:
-    if stat.S_ISDIR(status.st_mode):
-        return IsADirectoryError(errno.EISDIR, "Is a directory", os.fspath(path))
-    return OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
 
 
 def hash_files(

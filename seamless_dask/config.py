@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hashserver.regular import read_regular
+
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -135,35 +137,6 @@ def is_address(daskserver: str) -> bool:
     return daskserver.startswith(_SCHEDULERS)
 
 
-def private_directory(path: str, named_by: str = "SEAMLESS_CACHE") -> str:
-    """Make `path` with mode 0700 if it is not there, and return it.
-
-    Parameters
-    ----------
-    named_by
-        The variable by which another place can be chosen.
-
-    Raises
-    ------
-    UsageError
-        When it cannot be made, or is somebody else's, who could change what lies in it.
-    """
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        if os.stat(path).st_uid != os.geteuid() or os.lstat(path).st_uid not in (0, os.geteuid()):
-            raise UsageError(f"{path} belongs to another user: {named_by} names another place") from None
-    except FileNotFoundError:
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot make {error.filename}: {error.strerror}") from None
-        return private_directory(path, named_by)
-    except OSError as error:
-        raise UsageError(f"cannot make {path}: {error.strerror}; {named_by} names another place") from None
-    return path
-
-
 def parse_size(text: object) -> int | None:
     """Read a number of bytes such as ``4096``, ``"500M"``, ``"1.5 GiB"`` (powers of 1024); else None."""
     if isinstance(text, int) and not isinstance(text, bool):
@@ -250,10 +223,10 @@ def _default_cache(environment: Mapping[str, str]) -> str:
 def _running_server(cache: str) -> dict[str, Any]:
     """Return what the server of this cache says of itself, unless it died without a word."""
     try:
-        with open(os.path.join(cache, READY_FILE), "rb") as file:
-            import json
+        data = read_regular(os.path.join(cache, READY_FILE))
+        import json
 
-            ready = json.load(file)
+        ready = json.loads(data)
         if ready.get("host", "") in ("", os.uname().nodename) and not is_hashserver(int(ready["pid"])):
             return {}
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
@@ -332,8 +305,7 @@ def _read(path: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(read_regular(path).decode())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:

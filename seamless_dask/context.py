@@ -6,7 +6,8 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Self, cast
 
-from .config import Config, load, private_directory
+from .config import Config, load
+from .private import private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.atomic import write_atomic
 
-from .config import private_directory
 from .locks import birth, is_locked, locked, try_lock
 from .options import Options
+from .private import private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

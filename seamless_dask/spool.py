@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 from hashserver.atomic import write_atomic
 
-from .config import private_directory
 from .entries import Entry, Failure
 from .errors import SeamlessError
 from .locks import is_locked, locked, try_lock
+from .private import private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

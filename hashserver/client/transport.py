@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hashserver.client.connection import IDLE_SECONDS, Connection, LostError, Response, Sink, Upload
 from hashserver.errors import ServiceUnavailable, UsageError
+from hashserver.regular import open_regular
 
 if TYPE_CHECKING:
     import socket
@@ -238,6 +239,8 @@ class Transport:
         import ssl
 
         try:
+            if self._ca_file is not None:
+                os.close(open_regular(self._ca_file)[0])  # OpenSSL would wait for the writer of a pipe
             context = ssl.create_default_context(cafile=self._ca_file)
         except OSError as error:
             raise UsageError(f"cannot read the certificates in {self._ca_file}: {error.strerror}") from None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from hashserver.errors import ServiceUnavailable
+from hashserver.errors import DatabaseError, ServiceUnavailable
 from hashserver.filesystem import is_network_filesystem
 from hashserver.results import schema
-from hashserver.results.sqlitefile import connect, patiently, primary_code, translate_os
+from hashserver.results.sqlitefile import connect, make_file, patiently, primary_code, translate_os
+from hashserver.storage.modes import make_root, new_file_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,16 +106,41 @@ class OwnFile:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
-        # No look beforehand whether the file is there: another process may be making it.
         try:
-            return connect(self.path, "rwc")
-        except sqlite3.OperationalError:
-            directory = os.path.dirname(self.path)
-        try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise translate_os(error, directory) from error
+            state = os.stat(self.path)
+        except OSError:
+            self._make()
+        else:
+            self._tighten(state)
         return connect(self.path, "rwc")
+
+    def _make(self) -> None:
+        """Make an empty file with the mode it is to have; SQLite gives what lies beside it the same."""
+        directory = os.path.dirname(self.path)
+        try:
+            make_root(directory)
+            make_file(self.path, new_file_mode(directory))
+        except OSError as error:
+            if not os.path.isdir(directory):
+                raise translate_os(error, directory) from error
+            # else SQLite says what is wrong, or makes it where there are no hard links
+
+    def _tighten(self, state: os.stat_result) -> None:
+        """Take from a database of ours what lets everybody change it; refuse somebody else's."""
+        excess = state.st_mode & 0o022
+        if not excess or not stat.S_ISREG(state.st_mode):
+            return
+        excess &= ~(os.stat(os.path.dirname(self.path)).st_mode & 0o020)  # a directory that a group shares
+        if not excess:
+            return
+        if state.st_uid != os.geteuid():
+            raise DatabaseError(
+                f"{self.path} belongs to another user and others may write to it: name another database"
+            )
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with suppress(FileNotFoundError):
+                os.chmod(self.path + suffix, stat.S_IMODE(state.st_mode) & ~excess)
+        self._warnings.append(f"{self.path} could be written by others: its mode has been tightened")
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         self._remote = remote = is_network_filesystem(self.path)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from hashserver.atomic import temporary_path
 from hashserver.errors import DatabaseError, HashserverError, NoSpace, ReadOnly, ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -20,11 +23,20 @@ PATIENCE = 120.0
 
 # SQLite's own wait cannot be interrupted by Ctrl-C, so it is kept short and repeated from here.
 _ATTEMPT = 0.5
+# A database may be a link; what SQLite puts beside it is none, but for one that somebody else has put there.
+_FILES = (("", os.stat), ("-wal", os.lstat), ("-shm", os.lstat), ("-journal", os.lstat))
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 
 def connect(path: str, mode: str) -> sqlite3.Connection:
-    """Open an absolute path with the given URI mode (`ro`, `rw`, `rwc`, with further parameters)."""
+    """Open an absolute path with the given URI mode (`ro`, `rw`, `rwc`, with further parameters).
+
+    Raises
+    ------
+    DatabaseError
+        If what is there is no regular file: SQLite would wait for ever for the writer of a pipe.
+    """
+    _refuse_special(path)
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return sqlite3.connect(
         f"file:{quoted}?mode={mode}",
@@ -33,6 +45,38 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
+
+
+def make_file(path: str, mode: int) -> None:
+    """Make an empty file of that mode, whatever the umask; no error when there is one.
+
+    It is not opened: closing a descriptor drops all locks that this process has on the file, those of
+    SQLite too.
+    """
+    temporary = temporary_path(path)
+    os.mknod(temporary, stat.S_IFREG | 0o600)
+    try:
+        os.chmod(temporary, mode)
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        with suppress(FileExistsError):
+            os.mknod(path, stat.S_IFREG | mode)
+    finally:
+        os.unlink(temporary)
+
+
+def _refuse_special(path: str) -> None:
+    for suffix, look in _FILES:
+        try:
+            state = look(path + suffix)
+        except OSError:
+            continue  # SQLite says what is wrong with it
+        if stat.S_ISDIR(state.st_mode) and not suffix:
+            raise DatabaseError(f"{path} is a directory: a result database is a file")
+        if not stat.S_ISREG(state.st_mode):
+            raise DatabaseError(f"{path}{suffix} is not a regular file: name another database")
 
 
 def primary_code(error: sqlite3.Error) -> int:
@@ -76,8 +120,6 @@ def _extended(error: sqlite3.Error) -> int:
 
 def _cannot_open(path: str) -> HashserverError:
     directory = os.path.dirname(path)
-    if os.path.isdir(path):
-        return DatabaseError(f"{path} is a directory: a result database is a file")
     if os.path.exists(path) and not os.access(path, os.R_OK):
         return DatabaseError(f"{path} may not be read: check its permissions")
     if not os.path.isdir(directory):

@@ -13,10 +13,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hashserver.atomic import NewFile, write_all
+from hashserver.atomic import NewFile, write_all, write_atomic
 from hashserver.checksum import Checksum, hash_bytes, hash_descriptor
 from hashserver.errors import (
     BufferMissing,
@@ -24,6 +23,7 @@ from hashserver.errors import (
     ServiceUnavailable,
 )
 from hashserver.index import is_executable
+from hashserver.regular import READ_FLAGS, open_regular
 from hashserver.storage.files import (
     Download,
     Parts,
@@ -33,6 +33,7 @@ from hashserver.storage.files import (
     remove_abandoned,
     write_error,
 )
+from hashserver.storage.modes import is_shared, make_below, make_root, tidy
 from hashserver.storage.references import References, link_refused, state_with
 from hashserver.storage.store import SMALL, Store, Writer, changed, file_changed, local_error
 
@@ -47,6 +48,9 @@ PREFIX_MARKER = ".HASHSERVER_PREFIX"
 
 EMPTY = hash_bytes(b"")
 _READ = os.O_RDONLY | os.O_CLOEXEC
+_ENTRY = READ_FLAGS | os.O_NOFOLLOW
+_NO_BUFFER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV})
+"""There is nothing under the name of a buffer, or what is no buffer of ours: a link, a socket, a device."""
 
 
 class LocalStore(Store):
@@ -61,9 +65,10 @@ class LocalStore(Store):
     def __init__(self, root: Path) -> None:
         self.root = os.path.abspath(os.fspath(root))
         self.url = f"file://{self.root}"
-        self._references = References(f"{self.root}/.references")
-        self._links = References(f"{self.root}/.links")
+        self._references = References(self.root, ".references")
+        self._links = References(self.root, ".links")
         self._numbers = 0
+        self._shared: bool | None = None
 
     @property
     def writable(self) -> bool:
@@ -82,8 +87,10 @@ class LocalStore(Store):
 
     def _length(self, checksum: Checksum, referred: bool) -> int:
         try:
-            state = os.stat(self._file(checksum))
+            state = os.lstat(self._file(checksum))
         except OSError:
+            return self._length_referred(checksum) if referred else -1
+        if not stat.S_ISREG(state.st_mode):
             return self._length_referred(checksum) if referred else -1
         try:
             self._check_buffer(checksum, state)
@@ -147,7 +154,7 @@ class LocalStore(Store):
         except BufferMissing:
             return None
         path = self._file(checksum)
-        if os.path.exists(path):
+        if _is_regular(path):
             return path
         record = self._references.get(checksum)
         return record.path if record else None
@@ -167,12 +174,15 @@ class LocalStore(Store):
 
     def _open(self, checksum: Checksum) -> tuple[int, os.stat_result]:
         try:
-            fd = os.open(f"{self.root}/{checksum[:2]}/{checksum}", _READ)
+            fd = os.open(f"{self.root}/{checksum[:2]}/{checksum}", _ENTRY)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            if error.errno not in _NO_BUFFER:
                 raise _unreadable(error, checksum, self.url) from error
             return self._open_referred(checksum)
         state = os.fstat(fd)
+        if not stat.S_ISREG(state.st_mode):
+            os.close(fd)
+            return self._open_referred(checksum)
         try:
             self._check_buffer(checksum, state)
         except BaseException:
@@ -194,10 +204,9 @@ class LocalStore(Store):
         if record is None:
             raise BufferMissing(checksum, f"buffer {checksum} is not in {self.url}")
         try:
-            fd = os.open(record.path, _READ | os.O_NONBLOCK)
+            fd, state = open_regular(record.path)
         except OSError as error:
             raise record.changed(checksum) from error
-        state = os.fstat(fd)
         if not record.holds(state):
             os.close(fd)
             raise record.changed(checksum)
@@ -301,7 +310,7 @@ class LocalStore(Store):
                 # a user's file: there is nothing of ours to keep for inspection
                 self.delete(checksum)
             elif state is None or os.path.samestat(os.stat(path), state):  # else it was mended meanwhile
-                os.makedirs(f"{self.root}/.quarantine", mode=0o700, exist_ok=True)
+                make_below(self.root, f"{self.root}/.quarantine")
                 os.replace(path, f"{self.root}/.quarantine/{checksum}")
         except FileNotFoundError:
             pass  # another process was faster
@@ -310,6 +319,7 @@ class LocalStore(Store):
 
     def clean(self) -> int:
         """Remove what dead writers left behind; return how many files that were."""
+        tidy(self.root)
         return remove_abandoned(f"{self.root}/.tmp")
 
     # ------------------------------------------------------------------ users' files
@@ -365,11 +375,11 @@ class LocalStore(Store):
     def _stored(self, checksum: Checksum, size: int) -> bool:
         """Say whether the buffer itself is here; one of another length is damaged."""
         try:
-            state = os.stat(self._file(checksum))
+            state = os.lstat(self._file(checksum))
             self._check_buffer(checksum, state)
         except (OSError, BufferMissing, OriginalChanged):
             return False
-        return state.st_size == size
+        return state.st_size == size and stat.S_ISREG(state.st_mode)
 
     def _new_file(self, directory: str | None = None) -> NewFile:
         """Return a new file on the disk of `directory`, by default the root: near where it will be named."""
@@ -379,11 +389,19 @@ class LocalStore(Store):
         self._numbers += 1
         temporary = f"{self.root}/.tmp/{os.uname().nodename}-{os.getpid()}-{id(self):x}-{self._numbers}"
         try:
-            return NewFile(directory, temporary, 0o444)
+            return self._readable(NewFile(directory, temporary, 0o444))
         except FileNotFoundError:
             self._make_directory(directory)
             self._make_directory(f"{self.root}/.tmp")
-            return NewFile(directory, temporary, 0o444)
+            return self._readable(NewFile(directory, temporary, 0o444))
+
+    def _readable(self, file: NewFile) -> NewFile:
+        """Return `file`, for all to read who may enter the store, whatever the umask."""
+        if self._shared is None:
+            self._shared = is_shared(self.root)
+        if self._shared:
+            os.fchmod(file.fd, 0o444)
+        return file
 
     def _publish(self, file: NewFile, checksum: Checksum, size: int) -> None:
         path = self._file(checksum)
@@ -399,12 +417,11 @@ class LocalStore(Store):
             self._links.remove(checksum)
 
     def _make_directory(self, path: str) -> None:
-        os.makedirs(self.root, mode=0o700, exist_ok=True)
-        if not os.path.exists(f"{self.root}/{PREFIX_MARKER}"):
-            os.close(os.open(f"{self.root}/{PREFIX_MARKER}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        make_root(self.root)
+        if not os.path.lexists(f"{self.root}/{PREFIX_MARKER}"):
+            write_atomic(f"{self.root}/{PREFIX_MARKER}", b"", 0o644 if is_shared(self.root) else 0o600)
         if path != self.root:
-            with suppress(FileExistsError):
-                os.mkdir(path, 0o700)
+            make_below(self.root, path)
 
 
 class _LocalWriter(Writer):
@@ -430,6 +447,13 @@ class _LocalWriter(Writer):
 
     def _close(self) -> None:
         self._file.close()
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _unreadable(error: OSError, checksum: Checksum, url: str) -> ServiceUnavailable:

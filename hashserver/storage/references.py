@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.atomic import NewFile, write_all
 from hashserver.checksum import hash_descriptor
 from hashserver.errors import LinkRefused, OriginalChanged, UsageError
+from hashserver.regular import open_regular, read_regular
+from hashserver.storage.modes import is_shared, make_below
 from hashserver.storage.store import changed, file_changed
 
 if TYPE_CHECKING:
     from hashserver.checksum import Checksum
     from hashserver.storage.store import Path
+
+
+_LONGEST = 1 << 16  # a path has 4 KiB at most, which JSON may make six times as long
 
 
 class Reference(NamedTuple):
@@ -43,16 +48,18 @@ class Reference(NamedTuple):
 
 
 class References:
-    """The records, one file a buffer under `directory`.
+    """The records, one file a buffer.
 
     Parameters
     ----------
-    directory
-        Where they are; made with the first of them.
+    root
+        The directory of the store.
+    name
+        Name of their directory in it; made with the first of them.
     """
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, root: str, name: str) -> None:
+        self._root, self._directory = root, f"{root}/{name}"
 
     def any(self) -> bool:
         """Say whether there may be records: one look spares one for each buffer."""
@@ -61,8 +68,7 @@ class References:
     def get(self, checksum: str) -> Reference | None:
         """Return the record of a buffer; one that cannot be read counts as none."""
         try:
-            with open(self._file(checksum), encoding="utf-8") as file:
-                record = json.load(file)
+            record = json.loads(read_regular(self._file(checksum), _LONGEST, follow=False))
             return Reference(record["path"], record["size"], record["inode"], record["mtime_ns"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -71,8 +77,11 @@ class References:
         """Record that the file at `path` has `checksum` in `state`."""
         record = Reference(path, state.st_size, state.st_ino, state.st_mtime_ns)
         target = self._file(checksum)
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        make_below(self._root, os.path.dirname(target))
+        shared = is_shared(self._root)
         with NewFile(os.path.dirname(target), f"{target}.new", 0o600) as file:
+            if shared:
+                os.fchmod(file.fd, 0o644)
             write_all(file.fd, json.dumps(record._asdict()).encode())
             file.publish(target)
 
@@ -91,9 +100,8 @@ class References:
 def state_with(original: str, checksum: Checksum, state: os.stat_result | None) -> os.stat_result:
     """Return the state in which the file has `checksum`: `state`, if it still is in that."""
     if state is None:
-        fd = os.open(original, os.O_RDONLY | os.O_CLOEXEC)
+        fd, state = open_regular(original)
         try:
-            state = os.fstat(fd)
             found, _ = hash_descriptor(fd)
         finally:
             os.close(fd)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
+from hashserver.regular import open_regular
+
 from ..errors import UsageError
 
 FILE = "connection.json"
@@ -60,8 +62,9 @@ def read(path: str) -> Connection:
         If there is none, others may read it, or it is not one.
     """
     try:
-        with open(path, "rb") as file:
-            _refuse_readable(path, os.fstat(file.fileno()))
+        fd, state = open_regular(path)
+        with os.fdopen(fd, "rb") as file:
+            _refuse_readable(path, state)
             data = file.read()
     except OSError as error:
         reason = (

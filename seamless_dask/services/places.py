@@ -10,8 +10,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from ..config import embedded, is_address, private_directory
+from ..config import embedded, is_address
 from ..errors import UsageError
+from ..private import private_directory
 
 if TYPE_CHECKING:
     from ..config import Config

@@ -9,9 +9,9 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...config import private_directory
 from ...errors import UsageError
 from ...locks import is_locked, locked
+from ...private import private_directory
 from .. import connection, process
 from ..connection import Connection
 from ..process import DaskserverFailed
@@ -62,8 +62,6 @@ def private_place(cache: str, name: str) -> str:
     directory = connection.directory_of(cache, name)
     for path in (cache, os.path.dirname(directory), directory, os.path.join(directory, "logs")):
         private_directory(path)
-        if path != cache and os.stat(path).st_mode & 0o077:
-            os.chmod(path, 0o700)
     return directory
 
 

@@ -12,8 +12,8 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...config import private_directory
 from ...errors import UsageError
+from ...private import private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from hashserver.atomic import write_atomic
 
-from ...config import private_directory
 from ...errors import UsageError
+from ...private import private_directory
 
 FILE = "tunnel.json"
 SERVICES = ("scheduler", "jobserver", "hashserver")

@@ -98,7 +98,9 @@ def modules(script: str) -> set[str]:
 def test_reading_it_imports_next_to_nothing(path: Path) -> None:
     connection.write(str(path), FACTS)
     read = f"from seamless_dask.services.connection import read\nread({str(path)!r})"
-    assert modules(read) - modules("from __future__ import annotations\nimport json, os, typing") == {
+    assert modules(read) - modules("from __future__ import annotations\nimport errno, json, os, typing") == {
+        "hashserver",
+        "hashserver.regular",
         "seamless_dask",
         "seamless_dask.errors",
         "seamless_dask.services",

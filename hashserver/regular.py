@@ -1,0 +1,57 @@
+"""Opening what others may have put there: a regular file or an error, and never a wait."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+# Without O_NONBLOCK a pipe that nobody writes to would be waited for without end; O_NOCTTY: a terminal
+# that is opened must not become ours.
+READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def open_regular(path: str | os.PathLike[str], follow: bool = True) -> tuple[int, os.stat_result]:
+    """Open a regular file for reading; return its descriptor and its state.
+
+    Parameters
+    ----------
+    path
+        The file.
+    follow
+        Whether `path` may be a symbolic link.
+
+    Raises
+    ------
+    OSError
+        As the system says, or because it is a directory, a pipe, a socket, a device or, unless `follow`,
+        a link.
+    """
+    fd = os.open(path, READ_FLAGS if follow else READ_FLAGS | os.O_NOFOLLOW)
+    try:
+        state = os.fstat(fd)
+        if not stat.S_ISREG(state.st_mode):
+            raise not_regular(path, state)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, state
+
+
+def read_regular(path: str | os.PathLike[str], limit: int | None = None, follow: bool = True) -> bytes:
+    """Return the content of a regular file, at most its first `limit` bytes; parameters as `open_regular`."""
+    fd, state = open_regular(path, follow)
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        left = state.st_size + 1 if limit is None else limit
+        parts = []
+        while left > 0 and (part := file.read(left)):
+            parts.append(part)
+            left = left if limit is None else left - len(part)
+    return b"".join(parts)
+
+
+def not_regular(path: str | os.PathLike[str], state: os.stat_result) -> OSError:
+    """Return the error for what is no regular file."""
+    if stat.S_ISDIR(state.st_mode):
+        return IsADirectoryError(errno.EISDIR, "Is a directory", os.fspath(path))
+    return OSError(errno.EINVAL, "Not a regular file", os.fspath(path))

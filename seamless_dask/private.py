@@ -1,0 +1,66 @@
+"""Directories that are this user's alone: made so, tightened, or refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import suppress
+
+from .errors import UsageError
+
+
+def private_directory(path: str, named_by: str = "SEAMLESS_CACHE") -> str:
+    """Make `path` with mode 0700 if it is not there, and return it; one of this user's gets that mode.
+
+    Parameters
+    ----------
+    named_by
+        The variable by which another place can be chosen.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be made, is somebody else's, who could change what lies in it, or holds what others
+        could have put there.
+    """
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        _claim(path, named_by)
+    except FileNotFoundError:
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot make {error.filename}: {error.strerror}") from None
+        return private_directory(path, named_by)
+    except OSError as error:
+        raise UsageError(f"cannot make {path}: {error.strerror}; {named_by} names another place") from None
+    return path
+
+
+def _claim(path: str, named_by: str) -> None:
+    state = os.stat(path)
+    if state.st_uid != os.geteuid() or os.lstat(path).st_uid not in (0, os.geteuid()):
+        raise UsageError(f"{path} belongs to another user: {named_by} names another place")
+    if not state.st_mode & 0o077:
+        return
+    os.chmod(path, 0o700)  # first, so that nothing comes in after the look
+    if state.st_mode & 0o022 and (name := _planted(path)) is not None:
+        os.chmod(path, stat.S_IMODE(state.st_mode))  # refused as long as nobody has looked at it
+        raise UsageError(
+            f"others could write to {path}, and {name!r} in it is not yours:"
+            f" remove it, or name another place by {named_by}"
+        )
+    with suppress(OSError, ValueError, AttributeError):  # nobody listens
+        able = "write to" if state.st_mode & 0o022 else "read"
+        print(f"seamless: others could {able} {path}: its mode is 0700 now", file=sys.stderr)
+
+
+def _planted(path: str) -> str | None:
+    """Return the name of something that somebody else has put into a directory."""
+    for entry in os.scandir(path):
+        with suppress(FileNotFoundError):
+            if entry.stat(follow_symlinks=False).st_uid not in (0, os.geteuid()):
+                return entry.name
+    return None
