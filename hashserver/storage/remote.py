@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,16 @@ from hashserver.errors import (
     ServiceUnavailable,
 )
 from hashserver.index import is_executable
-from hashserver.storage.asyncfs import abort_uploads, lengths
 from hashserver.storage.files import Download, write_error
-from hashserver.storage.remotefs import open_filesystem, shown, spool, translate
-from hashserver.storage.store import Store, Writer, all_missing, local_error
+from hashserver.storage.patience import STORE_SECONDS
+from hashserver.storage.remotefs import check_url, open_files, shown, spool, translate
+from hashserver.storage.store import SMALL, Store, Writer, all_missing, local_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, BinaryIO, TypeVar
 
+    from hashserver.storage.remotefs import Files
     from hashserver.storage.store import Bytes, Path
 
     T = TypeVar("T")
@@ -37,9 +39,10 @@ _ATOMIC = frozenset(
     ["memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "tos", "obs"]
 )
 _TOGETHER = 32
-_PIECE = 8 << 20
+_PIECE = 4 << 20
 _THREADS = 8
 _DAY = 86400
+_TEMPORARY = re.compile(r"(.+)-([0-9]+)-[0-9a-f]+-[0-9]+").fullmatch
 
 
 class FsspecStore(Store):
@@ -49,53 +52,57 @@ class FsspecStore(Store):
     ----------
     url
         Of the folder that has the buffers. A password in it is used and never shown.
+    seconds
+        For how long nothing may move in a request before it is given up.
     **options
-        Storage options of fsspec; they are better placed in fsspec's own configuration.
+        Storage options of fsspec.
+
+    Raises
+    ------
+    UsageError
+        If there can be no store at that URL.
     """
 
-    def __init__(self, url: str, **options: Any) -> None:
-        self._address, self._options = url, options
+    def __init__(self, url: str, seconds: float = STORE_SECONDS, **options: Any) -> None:
+        check_url(url)
+        self._address, self._seconds, self._options = url, seconds, options
         self.url = shown(url)
         self._lock = threading.Lock()
-        self._connection: tuple[Any, str] | None = None
+        self._connection: tuple[Files, str] | None = None
         self._made: set[str] = set()
+        self._left: set[str] = set()
         self._numbers = 0
         self._direct = url.partition("://")[0] in _ATOMIC
+        self._refused = self._there = self._tidied = False
 
     @property
     def writable(self) -> bool:
-        """True: only an attempt can tell."""
-        return True
+        """False once a writer was refused: only an attempt can tell, and a reader makes none."""
+        return not self._refused
 
     # ------------------------------------------------------------------ reading
 
     def has(self, checksums: Sequence[Checksum]) -> list[int]:
         """Return the length of each buffer, -1 for what is not there."""
-        fs, root = self._connect()
-        if fs.async_impl:
-            paths = [f"{root}/{checksum.prefix}/{checksum}" for checksum in checksums]
-            return self._call(lengths, fs, paths)
-        if len(checksums) == 1:
-            return [self._length(checksums[0])]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return list(pool.map(self._length, checksums))
+        if not checksums:
+            return []
+        lengths = self._call(lambda files: files.lengths([self._path(checksum) for checksum in checksums]))
+        self._believe(all(length < 0 for length in lengths))
+        return lengths
 
-    def _length(self, checksum: Checksum) -> int:
-        try:
-            return int(self._call(self._fs.info, self._path(checksum))["size"])
-        except FileNotFoundError:
-            return -1
+    def _believe(self, missing: bool) -> None:
+        """Look once whether there is such a place, before it is believed that it lacks a buffer."""
+        if missing and not self._there:
+            self._call(lambda files: files.require(self._root), writing=True)
+        self._there = True
 
     def get(self, checksum: Checksum) -> bytes:
         """Return a buffer whole, verified."""
-        try:
-            if self._fs.async_impl or self._direct:
-                data: bytes = self._call(self._fs.cat_file, self._path(checksum))
-            else:
-                with self.open(checksum) as file:
-                    data = file.read()
-        except FileNotFoundError as error:
-            raise self._missing(checksum) from error
+        if self._files.reads_parts:
+            data = self._having(checksum, lambda files: files.read(self._path(checksum)))
+        else:
+            with self.open(checksum) as file:
+                data = file.read()
         self._check(checksum, hash_bytes(data))
         return data
 
@@ -134,7 +141,7 @@ class FsspecStore(Store):
 
     def read(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Return the bytes in parts, not verified."""
-        if not self._fs.async_impl:
+        if not self._files.reads_parts:
             return _parts(self.open(checksum), start, length)
         size = self.has([checksum])[0]
         if size < 0:
@@ -142,12 +149,10 @@ class FsspecStore(Store):
         return self._pieces(checksum, start, size if length is None else min(size, start + length))
 
     def _pieces(self, checksum: Checksum, start: int, end: int) -> Iterator[bytes]:
+        path = self._path(checksum)
         for at in range(start, end, _PIECE):
             to = min(at + _PIECE, end)
-            try:
-                yield self._call(self._fs.cat_file, self._path(checksum), start=at, end=to)
-            except FileNotFoundError as error:
-                raise self._missing(checksum) from error
+            yield self._having(checksum, lambda files, at=at, to=to: files.read(path, at, to))  # type: ignore[misc]
 
     def open(self, checksum: Checksum) -> BinaryIO:
         """Return an open file with the bytes, not verified; they are fetched first."""
@@ -160,11 +165,13 @@ class FsspecStore(Store):
         return os.fdopen(fd, "rb")
 
     def _fetch(self, checksum: Checksum, fd: int) -> None:
-        # fsspec takes a path, and opens it anew, so that the position of `fd` stays at the beginning
-        local = f"/proc/self/fd/{fd}"
+        self._having(checksum, lambda files: files.fetch(self._path(checksum), fd))
+
+    def _having(self, checksum: Checksum, read: Callable[[Files], T]) -> T:
         try:
-            self._call(self._fs.get_file, self._path(checksum), local)
+            return self._call(read)
         except FileNotFoundError as error:
+            self._believe(missing=True)
             raise self._missing(checksum) from error
 
     # ------------------------------------------------------------------ writing
@@ -174,8 +181,8 @@ class FsspecStore(Store):
         checksum = hash_bytes(data)
         if self.has([checksum])[0] == len(data):
             return checksum
-        if self._direct:
-            self._call(self._fs.pipe_file, self._path(checksum), bytes(data), writing=True)
+        if self._direct and len(data) <= SMALL:
+            self._call(lambda files: files.write(self._path(checksum), bytes(data)), writing=True)
             return checksum
         with self.writer() as writer:
             writer.write(bytes(data))
@@ -194,19 +201,30 @@ class FsspecStore(Store):
         """Upload a spooled buffer, which is known to be that of `checksum`."""
         if self.has([checksum])[0] == size:
             return
-        target, source = self._path(checksum), f"/proc/self/fd/{fd}"
+        target = self._path(checksum)
+        self._tidy(size)
         if self._direct:
-            self._call(self._fs.put_file, source, target, writing=True)
+            self._call(lambda files: files.send(fd, size, target), writing=True)
             return
         temporary = self._temporary()
         self._make(os.path.dirname(temporary))
         self._make(os.path.dirname(target))
         try:
-            self._call(self._fs.put_file, source, temporary, writing=True)
-            self._call(self._fs.mv, temporary, target, writing=True)
+            self._call(lambda files: files.send(fd, size, temporary), writing=True)
+            self._call(lambda files: files.rename(temporary, target), writing=True)
         except BaseException:
             self._discard(temporary)
             raise
+
+    def _tidy(self, size: int) -> None:
+        """Remove what this writer could not, and at its first upload what dead ones have left."""
+        for path in list(self._left):
+            self._discard(path)
+        # on S3 only large buffers leave something, and it costs a request to look
+        if not self._tidied and not (self._direct and size <= SMALL):
+            self._tidied = True
+            with suppress(HashserverError):  # the upload itself will tell
+                self.clean()
 
     def _temporary(self) -> str:
         with self._lock:
@@ -219,53 +237,56 @@ class FsspecStore(Store):
             if directory in self._made:
                 return
             try:
-                self._call(self._fs.makedirs, directory, exist_ok=True, writing=True)
+                self._call(lambda files: files.make_directory(directory), writing=True)
                 self._made.add(directory)
+            except (ReadOnly, NoSpace):
+                raise
             except ServiceUnavailable:
                 # another writer may have made it, or one above it, between the look and the call
-                if attempt == 2:
+                if attempt == 2 or self._connection is None:
                     raise
 
     def _discard(self, path: str) -> None:
-        with suppress(HashserverError):  # not there, or not reachable: `clean` has another look
-            self._call(self._fs.rm_file, path, writing=True)
+        self._left.add(path)
+        if self._connection is None:
+            return  # it was lost with what it was doing: the next upload, or `clean`, has another look
+        with suppress(HashserverError):
+            with suppress(FileNotFoundError):
+                self._call(lambda files: files.remove(path))
+            self._left.discard(path)
 
     def delete(self, checksum: Checksum) -> None:
         """Forget a buffer."""
         if self.has([checksum])[0] < 0:
             return
-        try:
-            self._call(self._fs.rm_file, self._path(checksum), writing=True)
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError):
+            self._call(lambda files: files.remove(self._path(checksum)), changing=True)
 
     def verify(self, checksum: Checksum) -> bool:
         """Read a buffer back; a corrupt one is put into quarantine."""
         with self.open(checksum) as file:
-            found, _ = hash_descriptor(file.fileno())
+            found, size = hash_descriptor(file.fileno())
         if found == checksum:
             return True
         quarantine = f"{self._root}/.quarantine"
         if not self._direct:
             self._make(quarantine)
-        try:
-            self._call(self._fs.mv, self._path(checksum), f"{quarantine}/{checksum}", writing=True)
-        except FileNotFoundError:
-            return False  # another one was faster
+        with suppress(FileNotFoundError):  # another one was faster
+            self._call(
+                lambda files: files.rename(self._path(checksum), f"{quarantine}/{checksum}", size),
+                changing=True,
+            )
         return False
 
     def clean(self) -> int:
         """Remove what dead writers left behind; return how many files that were."""
-        fs, root = self._connect()
-        if hasattr(fs, "_call_s3"):
+        if self._direct:
             try:
-                return self._call(abort_uploads, fs, root, writing=True)
+                return self._call(lambda files: files.tidy(self._root), writing=True)
             except ReadOnly:
                 return 0  # keys that may not do that: it is left to the bucket's own rules
-        if self._direct:
-            return 0
         try:
-            entries = self._call(fs.ls, f"{root}/.tmp", detail=True)
+            entries = self._call(lambda files: files.entries(f"{self._root}/.tmp"))
         except FileNotFoundError:
             return 0
         abandoned = [entry["name"] for entry in entries if _abandoned(entry)]
@@ -279,18 +300,17 @@ class FsspecStore(Store):
         """Let go of the connection; the next request makes a new one."""
         with self._lock:
             connection, self._connection = self._connection, None
-        client = getattr(connection[0], "client", None) if connection else None
-        if client is not None:
-            client.close()
+        if connection is not None:
+            connection[0].close()
 
-    def _connect(self) -> tuple[Any, str]:
+    def _connect(self) -> tuple[Files, str]:
         with self._lock:
             if self._connection is None:
-                self._connection = open_filesystem(self._address, self._options)
+                self._connection = open_files(self._address, self._options, self._seconds)
             return self._connection
 
     @property
-    def _fs(self) -> Any:
+    def _files(self) -> Files:
         return self._connect()[0]
 
     @property
@@ -300,12 +320,20 @@ class FsspecStore(Store):
     def _path(self, checksum: Checksum) -> str:
         return f"{self._root}/{checksum.prefix}/{checksum}"
 
-    def _call(self, function: Callable[..., T], *args: Any, writing: bool = False, **kwargs: Any) -> T:
-        """Call the file system; what is not there stays `FileNotFoundError` unless it is written."""
-        own_channel = getattr(self._fs, "own_channel", nullcontext)
+    def _call(self, function: Callable[[Files], T], writing: bool = False, changing: bool = False) -> T:
+        """Call the file system, and raise its errors in our terms.
+
+        Parameters
+        ----------
+        writing
+            Whether something is added. What is not there is an error of the place then, else it stays
+            `FileNotFoundError`.
+        changing
+            Whether something is taken away or renamed.
+        """
+        files = self._files
         try:
-            with own_channel():
-                return function(*args, **kwargs)
+            return function(files)
         except FileNotFoundError as error:
             if not writing:
                 raise
@@ -313,16 +341,19 @@ class FsspecStore(Store):
         except TypeError:
             raise  # a mistake of ours
         except Exception as error:
-            self._drop_dead_connection()
-            raise translate(error, self._address, writing) from error
+            if files.is_lost():
+                self._forget(files)
+            meaning = translate(error, self._address, writing or changing)
+            self._refused |= writing and isinstance(meaning, ReadOnly)
+            raise meaning from error
 
-    def _drop_dead_connection(self) -> None:
-        """Forget an SFTP session that has ended, after sleep or a restart: the next call makes one."""
-        client = getattr(self._connection[0], "client", None) if self._connection else None
-        if client is not None:
-            transport = client.get_transport()
-            if transport is None or not transport.is_active():
-                self.close()
+    def _forget(self, files: Files) -> None:
+        """Forget a session that has ended, after sleep or a restart: the next call makes one."""
+        with self._lock:
+            if self._connection is None or self._connection[0] is not files:
+                return  # another thread has a new one already
+            self._connection = None
+        files.close()
 
     def _missing(self, checksum: Checksum) -> BufferMissing:
         return BufferMissing(checksum, f"buffer {checksum} is not in {self.url}")
@@ -376,7 +407,10 @@ def _parts(file: BinaryIO, start: int, length: int | None) -> Iterator[bytes]:
 def _abandoned(entry: dict[str, Any]) -> bool:
     import time
 
-    host, pid = os.path.basename(entry["name"]).rsplit("-", 3)[:2]
+    match = _TEMPORARY(os.path.basename(entry["name"]))
+    if match is None:
+        return False  # somebody else's
+    host, pid = match.groups()
     if host == os.uname().nodename:
         return not os.path.exists(f"/proc/{pid}")
     modified = entry.get("mtime") or entry.get("LastModified") or entry.get("created")

@@ -7,11 +7,23 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from hashserver.errors import AuthenticationFailed, HashserverError, ReadOnly, ServiceUnavailable
+from hashserver.errors import (
+    AuthenticationFailed,
+    HashserverError,
+    ReadOnly,
+    ServiceUnavailable,
+    UsageError,
+)
 from hashserver.storage.files import write_error
+from hashserver.storage.patience import Pulse, Silence, in_thread
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from hashserver.storage.asyncfs import AsyncFiles
+    from hashserver.storage.syncfs import SyncFiles
+
+    Files = AsyncFiles | SyncFiles
 
 _CREDENTIALS = frozenset(
     {
@@ -21,41 +33,107 @@ _CREDENTIALS = frozenset(
         *("BadAuthenticationType", "PasswordRequiredException", "ClientAuthenticationError"),
     }
 )
-_HOST_KEYS = frozenset({"BadHostKeyException", "UnknownHost"})
+_NO_STORE = frozenset(
+    {
+        *("zip", "tar", "libarchive", "reference", "data", "dir", "generic", "github", "git", "gist"),
+        *(
+            "simplecache",
+            "filecache",
+            "blockcache",
+            "cached",
+            "jupyter",
+            "jlab",
+            "asynclocal",
+            "async_wrapper",
+        ),
+    }
+)
 
 
-def open_filesystem(url: str, options: dict[str, Any]) -> tuple[Any, str]:
+def check_url(url: str) -> None:
+    """Raise `UsageError` if there can be no store at `url`, whoever is asked."""
+    scheme = url.partition("://")[0]
+    if "::" in url:
+        raise UsageError(f"{shown(url)} is no store: a chain of file systems (::) cannot be written to")
+    if scheme in _NO_STORE:
+        raise UsageError(
+            f"{scheme}:// is no store: buffers cannot be added to it; s3:// or sftp:// can be one"
+        )
+
+
+def open_files(url: str, options: dict[str, Any], seconds: float) -> tuple[Files, str]:
     """Connect to `url`.
+
+    Parameters
+    ----------
+    url
+        Of the folder with the buffers.
+    options
+        Storage options of fsspec.
+    seconds
+        How long nothing may move in a request.
 
     Returns
     -------
-    tuple of fsspec.AbstractFileSystem and str
+    tuple of AsyncFiles or SyncFiles and str
         The file system, and the path of the store on it.
 
     Raises
     ------
     ServiceUnavailable, AuthenticationFailed
         When that is not possible; the message has no secrets.
+    UsageError
+        When its options are missing or wrong.
     """
-    import fsspec
-
-    scheme = url.partition("://")[0]
     try:
-        if scheme in ("sftp", "ssh"):
-            from hashserver.storage.sftp import connect
-
-            return connect(url, options)
-        # a listing that is kept would hide what others store and delete
-        fs, root = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **options})
+        return in_thread(
+            lambda: _open(url, options, seconds), Pulse(seconds), discard=lambda opened: opened[0].close()
+        )
     except ImportError as error:
+        scheme = url.partition("://")[0]
         raise ServiceUnavailable(f"{scheme}:// needs a further package: {error}") from error
     except ValueError as error:
         raise ServiceUnavailable(f"{shown(url)} is not a store: {scrub(error, url)}") from error
-    except TypeError:
-        raise  # a mistake in the options
+    except TypeError as error:
+        raise UsageError(
+            f"{shown(url)} needs other options ({scrub(error, url)}): give them in the table"
+            f' [storage_options."{shown(url)}"] of your configuration, or in that of fsspec'
+        ) from error
     except Exception as error:
         raise translate(error, url, writing=False) from error
-    return fs, root.rstrip("/")
+
+
+def _open(url: str, options: dict[str, Any], seconds: float) -> tuple[Files, str]:
+    import fsspec
+
+    from hashserver.storage.asyncfs import AsyncFiles
+    from hashserver.storage.syncfs import SyncFiles
+
+    scheme = url.partition("://")[0]
+    if scheme in ("sftp", "ssh"):
+        from hashserver.storage.sftp import connect
+
+        fs, root = connect(url, options, seconds)
+        return SyncFiles(fs, seconds), root
+    if scheme in ("s3", "s3a"):
+        options = {**options, "config_kwargs": _s3_config(options, seconds)}
+    # a listing that is kept would hide what others store and delete
+    fs, root = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **options})
+    root = root.rstrip("/")
+    if hasattr(fs, "_call_s3"):
+        from hashserver.storage.s3 import S3Files
+
+        return S3Files(fs, seconds), root
+    return (AsyncFiles if fs.async_impl else SyncFiles)(fs, seconds), root
+
+
+def _s3_config(options: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return what botocore shall do: try again, on a new connection, before our patience is over."""
+    from fsspec.config import conf
+
+    said = {**conf.get("s3", {}), **options}.get("config_kwargs", {})
+    bounds = {"connect_timeout": seconds / 3, "read_timeout": seconds / 2, "max_pool_connections": 64}
+    return {**bounds, **said}
 
 
 def shown(url: str) -> str:
@@ -84,7 +162,14 @@ def translate(error: BaseException, url: str, writing: bool) -> HashserverError:
     if isinstance(error, HashserverError):
         return error
     place, names = shown(url), _names(error)
-    if names & _HOST_KEYS:
+    if isinstance(error, Silence):
+        return ServiceUnavailable(f"{place} does not answer: {error} (store-timeout is how long that may be)")
+    if "UnknownHost" in names:
+        host = urlsplit(url).hostname
+        return AuthenticationFailed(
+            f"{place}: the host is not among the known ones: `ssh {host}` shows its key and asks you"
+        )
+    if "BadHostKeyException" in names:
         host = urlsplit(url).hostname
         return AuthenticationFailed(f"the host key of {place} is not the known one: `ssh {host}` shows why")
     if names & _CREDENTIALS:

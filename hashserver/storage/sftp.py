@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CHANNELS = 8  # sshd permits ten on one connection
+_KEEPALIVE_SECONDS = 15
+_WINDOW = 256  # requests of 32 KiB on their way in one download: paramiko keeps what comes until it is taken
 
 
 class UnknownHost(paramiko.SSHException):  # type: ignore[misc]
@@ -33,6 +35,13 @@ class KnownHosts(SFTPFileSystem):  # type: ignore[misc]
     paramiko drops those that the other one reads, so each has a channel while it needs one.
     """
 
+    seconds = 60.0
+    """How long an answer may take."""
+
+    def __init__(self, host: str, *, seconds: float = 60.0, **arguments: Any) -> None:
+        self.seconds = seconds
+        super().__init__(host, **arguments)
+
     @property
     def ftp(self) -> paramiko.SFTPClient:
         """The channel of this thread."""
@@ -40,22 +49,50 @@ class KnownHosts(SFTPFileSystem):  # type: ignore[misc]
 
     @contextmanager
     def own_channel(self) -> Iterator[None]:
-        """Hold one of a few channels over the one connection."""
-        with self._slots:
-            channel = self._idle.pop() if self._idle else self.client.open_sftp()
-            self._mine.channel = channel
-            try:
-                yield
-            except OSError:
-                self._idle.append(channel)  # an answer like any other
-                raise
-            except BaseException:
-                channel.close()  # interrupted: an answer may still be on its way
-                raise
-            else:
-                self._idle.append(channel)
-            finally:
-                self._mine.channel = None
+        """Hold one of a few channels over the one connection; the caller holds one of `slots`."""
+        channel = self._idle.pop() if self._idle else self._new_channel()
+        self._mine.channel = channel
+        try:
+            yield
+        except TimeoutError:
+            channel.close()  # the answer may still come
+            raise
+        except OSError:
+            self._idle.append(channel)  # an answer like any other
+            raise
+        except BaseException:
+            channel.close()  # interrupted: an answer may still be on its way
+            raise
+        else:
+            self._idle.append(channel)
+        finally:
+            self._mine.channel = None
+
+    def _new_channel(self) -> paramiko.SFTPClient:
+        channel = self.client.open_sftp()
+        channel.get_channel().settimeout(self.seconds)
+        return channel
+
+    def get_file(self, rpath: str, lpath: str, callback: Any = None, **_: Any) -> None:
+        """Fetch a file, telling `callback` how it gets on."""
+        self.ftp.get(
+            self._strip_protocol(rpath), lpath, _teller(callback), max_concurrent_prefetch_requests=_WINDOW
+        )
+
+    def put_file(self, lpath: str, rpath: str, callback: Any = None, **_: Any) -> None:
+        """Send a file, telling `callback` how it gets on; its directory must be there."""
+        self.ftp.put(lpath, self._strip_protocol(rpath), _teller(callback))
+
+    def give_up(self) -> None:
+        """Close the connection; all calls that wait for an answer fail."""
+        self.client.close()
+
+    hang_up = give_up
+
+    def is_lost(self) -> bool:
+        """Whether the session has ended, after sleep or a restart."""
+        transport = self.client.get_transport()
+        return transport is None or not transport.is_active()
 
     def _connect(self) -> None:
         self.client = paramiko.SSHClient()
@@ -71,17 +108,24 @@ class KnownHosts(SFTPFileSystem):  # type: ignore[misc]
             if "No authentication methods" in str(error):
                 raise paramiko.AuthenticationException("there is no key, agent or password") from error
             raise
+        self.client.get_transport().set_keepalive(_KEEPALIVE_SECONDS)  # so that no firewall forgets it
         self._mine = threading.local()
-        self._slots = threading.BoundedSemaphore(_CHANNELS)
+        self.slots = threading.BoundedSemaphore(_CHANNELS)
         self._idle: list[paramiko.SFTPClient] = []
 
 
-def connect(url: str, options: dict[str, Any]) -> tuple[KnownHosts, str]:
+def connect(url: str, options: dict[str, Any], seconds: float) -> tuple[KnownHosts, str]:
     """Connect to an ``sftp://[user[:password]@]host[:port]/path`` URL; return file system and path."""
-    arguments = {"timeout": 30, **KnownHosts._get_kwargs_from_urls(url)}
+    waits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
+    arguments = {**dict.fromkeys(waits, seconds), **KnownHosts._get_kwargs_from_urls(url)}
     arguments = {**_configured(arguments), **options}
     # a session of our own: it is closed with the store, which must not close that of others
-    return KnownHosts(skip_instance_cache=True, **arguments), KnownHosts._strip_protocol(url).rstrip("/")
+    fs = KnownHosts(skip_instance_cache=True, seconds=seconds, **arguments)
+    return fs, KnownHosts._strip_protocol(url).rstrip("/")
+
+
+def _teller(callback: Any) -> Any:
+    return None if callback is None else lambda done, _: callback.absolute_update(done)
 
 
 def _configured(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,9 @@ class TestErrors:
 
     def test_an_unknown_ssh_host(self, sshd: Any, home: Path, tmp_path: Path) -> None:
         sshd.accept(home, known=False)
-        with pytest.raises(AuthenticationFailed, match="host key"):
+        with pytest.raises(AuthenticationFailed, match="not among the known ones") as info:
             FsspecStore(sshd.url(tmp_path)).has([ABSENT])
+        assert "ssh 127.0.0.1" in str(info.value)
 
     def test_another_host_key_than_the_known_one(self, sshd: Any, home: Path, tmp_path: Path) -> None:
         sshd.accept(home)
@@ -121,7 +123,7 @@ class TestErrors:
         host, kind, _ = known.read_text().split()
         other = (sshd.keys / "client.pub").read_text().split()[1]
         known.write_text(f"{host} {kind} {other}\n")
-        with pytest.raises(AuthenticationFailed, match="host key"):
+        with pytest.raises(AuthenticationFailed, match="not the known one"):
             FsspecStore(sshd.url(tmp_path)).has([ABSENT])
 
     @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ class TestSftp:
     def test_a_lost_connection_is_made_again(self, sftp_backend: Any) -> None:
         with sftp_backend.open() as store:
             checksum = store.put(b"data")
-            store._fs.client.close()
+            store._files.fs.client.close()
             with pytest.raises(ServiceUnavailable):
                 store.get(checksum)
             assert store.get(checksum) == b"data"
@@ -189,18 +191,111 @@ class TestSftp:
         assert sorted(incoming.iterdir()) == sorted([alive, elsewhere])
 
 
-def test_an_interrupted_upload_to_s3_is_given_up_after_a_day(
-    s3_backend: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fs = fsspec.filesystem("s3", use_listings_cache=False)
-    bucket, prefix = s3_backend.url.removeprefix("s3://").split("/", 1)
-    fs.call_s3("create_multipart_upload", Bucket=bucket, Key=f"{prefix}/ab/cdef")
-    with s3_backend.open() as store:
-        with monkeypatch.context() as patch:
-            patch.setattr("hashserver.storage.asyncfs._DAY", 1 << 40)  # moto's uploads all began in 2010
+class TestUploadsInParts:
+    """What nobody has finished is given up after a day; what is not ours, or goes on, is left alone."""
+
+    @pytest.fixture
+    def begin(self, s3_backend: Any) -> Callable[[str], dict[str, str]]:
+        fs = fsspec.filesystem("s3", use_listings_cache=False)
+        bucket = s3_backend.url.removeprefix("s3://").split("/", 1)[0]
+
+        def begin(key: str) -> dict[str, str]:
+            answer = fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+            return {"Bucket": bucket, "Key": key, "UploadId": answer["UploadId"]}
+
+        return begin
+
+    @pytest.fixture
+    def keys(self, s3_backend: Any) -> Callable[[], list[str]]:
+        fs = fsspec.filesystem("s3", use_listings_cache=False)
+        bucket = s3_backend.url.removeprefix("s3://").split("/", 1)[0]
+
+        def keys() -> list[str]:
+            answer = fs.call_s3("list_multipart_uploads", Bucket=bucket)
+            return sorted(upload["Key"] for upload in answer.get("Uploads", ()))
+
+        return keys
+
+    OURS = f"{ABSENT.prefix}/{ABSENT}"
+
+    def test_are_given_up(
+        self, s3_backend: Any, begin: Any, keys: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begin(f"some/prefix/{self.OURS}")
+        with s3_backend.open() as store:
+            with monkeypatch.context() as patch:
+                patch.setattr("hashserver.storage.s3._DAY", 1 << 40)  # moto's uploads all began in 2010
+                assert store.clean() == 0
+            assert store.clean() == 1
             assert store.clean() == 0
-        assert store.clean() == 1
-        assert store.clean() == 0
+        assert keys() == []
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            f"some/prefix2/{OURS}",
+            f"some/prefix{OURS}",
+            f"some/prefix/deeper/{OURS}",
+            f"some/prefix/cd/{ABSENT}",
+            "some/prefix/ab/results.csv",
+            OURS,
+        ],
+    )
+    def test_of_others_are_left_alone(self, s3_backend: Any, begin: Any, keys: Any, key: str) -> None:
+        begin(key)
+        with s3_backend.open() as store:
+            assert store.clean() == 0
+        assert keys() == [key]
+
+    def test_of_others_in_a_bucket_that_is_a_store_are_left_alone(
+        self, s3_backend: Any, begin: Any, keys: Any
+    ) -> None:
+        begin("results.csv")
+        begin(f"data/{self.OURS}")
+        begin(self.OURS)
+        with FsspecStore(s3_backend.url.removesuffix("/some/prefix")) as store:
+            assert store.clean() == 1
+        assert keys() == [f"data/{self.OURS}", "results.csv"]
+
+    def test_that_still_grow_are_left_alone(
+        self, s3_backend: Any, begin: Any, keys: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        upload = begin(f"some/prefix/{self.OURS}")
+        fs = fsspec.filesystem("s3", use_listings_cache=False)
+        fs.call_s3("upload_part", PartNumber=1, Body=b"x", **upload)
+        with s3_backend.open() as store:
+            assert store.clean() == 0
+            monkeypatch.setattr("hashserver.storage.s3._DAY", -1)
+            assert store.clean() == 1
+
+    def test_are_looked_for_on_all_pages(
+        self, s3_backend: Any, begin: Any, keys: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        checksums = [hash_bytes(str(number).encode()) for number in range(5)]
+        for checksum in checksums:
+            begin(f"some/prefix/{checksum.prefix}/{checksum}")
+        with s3_backend.open() as store:
+            call = store._files.fs._call_s3
+
+            async def two_at_a_time(method: str, **arguments: Any) -> Any:
+                # moto makes pages only of more than a thousand: this is what S3 does with them
+                answer = await call(method, **arguments)
+                if method == "list_multipart_uploads":
+                    after = arguments.get("KeyMarker", "")
+                    left = [upload for upload in answer.get("Uploads", ()) if upload["Key"] > after]
+                    left.sort(key=lambda upload: upload["Key"])
+                    answer["Uploads"] = page = left[:2]
+                    answer["IsTruncated"] = len(left) > 2
+                    if answer["IsTruncated"]:
+                        answer |= {
+                            "NextKeyMarker": page[-1]["Key"],
+                            "NextUploadIdMarker": page[-1]["UploadId"],
+                        }
+                return answer
+
+            monkeypatch.setattr(store._files.fs, "_call_s3", two_at_a_time)
+            assert store.clean() == 5
+        assert keys() == []
 
 
 def use_s3(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:

@@ -1,0 +1,139 @@
+"""How long others are waited for: who neither answers nor takes anything for too long is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+STORE_SECONDS = 60.0
+"""The default; less than a client of a hashserver waits for an answer, so that it hears the reason."""
+
+
+class Silence(TimeoutError):
+    """Nothing came from a place, and nothing could be sent there, for too long."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing came from it, and nothing could be sent to it, for {seconds:g} s")
+
+
+class Pulse:
+    """When one call last got on; any thread may say that it does.
+
+    Parameters
+    ----------
+    seconds
+        For how long it may not.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._last = time.monotonic()
+
+    def beat(self, *_: object) -> None:
+        """Say that something moved."""
+        self._last = time.monotonic()
+
+    def left(self) -> float:
+        """Return how many seconds of patience are left; less than none where it is over."""
+        return self._last + self.seconds - time.monotonic()
+
+    def silence(self) -> Silence:
+        """Return the error for when it is."""
+        return Silence(self.seconds)
+
+
+def in_thread(
+    function: Callable[[], T],
+    pulse: Pulse,
+    give_up: Callable[[], Any] = lambda: None,
+    discard: Callable[[T], Any] = lambda _: None,
+) -> T:
+    """Call a function that may block for ever, in a thread that may be left behind.
+
+    Parameters
+    ----------
+    function
+        What is called. It must own what it uses: it may go on when its caller is gone.
+    pulse
+        Tells when it last got on.
+    give_up
+        Called when it is left behind: it should make it fail soon.
+    discard
+        Called with what it returns after all.
+
+    Raises
+    ------
+    Silence
+        When the patience is over.
+    """
+    outcome: list[Any] = []
+    ended, lock = threading.Event(), threading.Lock()
+    abandoned = False
+
+    def work() -> None:
+        try:
+            found: tuple[Any, BaseException | None] = function(), None
+        except BaseException as error:  # it is raised where the call was made
+            found = None, error
+        with lock:
+            outcome.append(found)
+        ended.set()
+        if abandoned and found[1] is None:
+            discard(found[0])
+
+    # a daemon: the interpreter does not wait for it
+    threading.Thread(target=work, name="store", daemon=True).start()
+    try:
+        while not ended.wait(max(pulse.left(), 0.001)):
+            if pulse.left() <= 0:
+                raise pulse.silence()
+    except BaseException:  # an interruption, too
+        with lock:
+            abandoned = not outcome
+        if abandoned:
+            give_up()
+        raise
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    value: T = result
+    return value
+
+
+async def in_loop(ask: Callable[[Pulse], Awaitable[T]], seconds: float) -> T:
+    """Await what `ask` returns, and cancel it when its pulse has stopped.
+
+    Raises
+    ------
+    Silence
+        When the patience is over.
+    """
+    pulse = Pulse(seconds)
+    task = asyncio.ensure_future(ask(pulse))
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may end unseen
+    try:
+        while not task.done():
+            if pulse.left() <= 0:
+                raise pulse.silence()
+            await asyncio.wait([task], timeout=max(pulse.left(), 0.001))
+        return task.result()
+    finally:
+        task.cancel()
+
+
+def run(loop: asyncio.AbstractEventLoop, coroutine: Any) -> Any:
+    """Run a coroutine in the loop of another thread; it is cancelled when its caller is interrupted."""
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
