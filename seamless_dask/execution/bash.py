@@ -5,20 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from hashserver.errors import NoSpace
+from hashserver.errors import NoSpace, ServiceUnavailable
 from seamless_dask.errors import Cancelled, ComputationFailed, InputModified, LimitExceeded, UsageError
 from seamless_dask.records import Outcome, complete, timestamp
 from seamless_dask.supervisor import NoSupervisor
 from seamless_dask.transformation import Value
 
-from . import environment, image, isolation, pipelines, process
+from . import conda, environment, image, isolation, pipelines, process
 from .capture import Capture
 from .layout import depth_of, layout
 from .placement import Placement
+from .shell import system_shell
 from .workdir import RunDirectory
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ _REFUSED = (
     "Read-only file system", "Device or resource busy", "Permission denied", "Operation not permitted",
     "Invalid cross-device link", "[Errno 30]", "[Errno 16]", "[Errno 13]", "[Errno 1]", "[Errno 18]",
 )  # fmt: skip
+_TOO_LONG = "the variables of the command are too long for this system"
 _LONGEST_WORD = 100_000  # the kernel takes words of up to 128 KiB
 
 # why no sandbox came about in this process, once that is known
@@ -84,7 +87,7 @@ def run_bash(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_space() from error
         if error.errno == errno.E2BIG:
-            raise UsageError("the variables of the command are too long for this system") from error
+            raise UsageError(_TOO_LONG) from error
         raise
 
 
@@ -142,6 +145,9 @@ class _Attempt:
         self._code, self._transformation, self._context = code, transformation, context
         self._options, self._directory = options, directory
         self._bwrap = _sandbox_program(options)
+        self._prefix: str | None = None
+        if options.conda:
+            self._prefix = conda.find(options.conda, os.environ, known=self._bwrap is not None)
         self._outer = directory.layout
         depth = self._outer.work.count("/") - self._outer.root.count("/")
         self._inner = layout(directory.name, isolation.INNER, depth) if self._bwrap else self._outer
@@ -171,7 +177,8 @@ class _Attempt:
                 (source, self._inner.root + target.removeprefix(self._outer.root))
                 for target, (source, _) in self._placement.mounted.items()
             ]
-            words = isolation.sandbox(self._bwrap, self._outer, self._inner, mounted, env) + words
+            shown = isolation.visible(os.environ, *([self._prefix] if self._prefix else []))
+            words = isolation.sandbox(self._bwrap, self._outer, self._inner, mounted, shown) + words
         elif self._options.image:
             words, env = self._contained(self._options.image, words, env)
         began = time.time()
@@ -179,7 +186,7 @@ class _Attempt:
         self._directory.is_deserted = ended.alone
         self.stderr = ended.stderr.decode("utf-8", "replace")
         if not ended.started:
-            raise isolation.Unavailable(self.stderr.strip().rpartition("\n")[2])
+            raise self._why_not_started()
         measured = {
             "started": timestamp(began),
             "wall": round(ended.wall, 6),
@@ -194,6 +201,16 @@ class _Attempt:
             measured["isolation_reason"] = _without_sandbox[0]
         self.record = complete(measured, self._options)
         return ended
+
+    def _why_not_started(self) -> Exception:
+        """Return what kept the sandbox from being made: this host, or this one run."""
+        assert self._bwrap is not None
+        if reason := isolation.why_not(self._bwrap, system_shell()):
+            return isolation.Unavailable(reason)
+        said = self.stderr.strip().rpartition("\n")[2]
+        if os.strerror(errno.E2BIG) in said:
+            return UsageError(_TOO_LONG)
+        return ServiceUnavailable(f"a sandbox could not be made on {os.uname().nodename}: {said}")
 
     def judge(self, ended: process.Ended) -> None:
         """Raise what the end of the command means."""
@@ -225,13 +242,17 @@ class _Attempt:
 
     def _shell(self) -> tuple[list[str], dict[str, str]]:
         """Return the words that start the shell, and its environment."""
-        env = environment.variables(self._inner, self._transformation, self._options, os.environ)
+        env = environment.variables(
+            self._inner, self._transformation, self._options, os.environ, self._prefix
+        )
+        if self._bwrap and len(env) > isolation.MOST_VARIABLES:
+            raise UsageError(f"a sandbox takes {isolation.MOST_VARIABLES} variables, not {len(env)}")
+        shell = "bash" if self._options.image else system_shell()  # an image has its own
         flags = environment.shell_flags(self._transformation)
         code = self._code.decode("utf-8", "surrogateescape")
         text = pipelines.excuse(code, flags)
-        before = environment.prelude(
-            self._options, f"{self._inner.control}/phase", marked=text != code, source=os.environ
-        )
+        phase = f"{self._inner.control}/phase"
+        before = environment.prelude(self._options, phase, text != code, os.environ, self._prefix)
         if before or len(text) > _LONGEST_WORD or "\0" in text:
             os.makedirs(self._outer.control, exist_ok=True)
         if before:
@@ -239,8 +260,8 @@ class _Attempt:
             env["BASH_ENV"] = f"{self._inner.control}/prelude"
         if len(text) > _LONGEST_WORD or "\0" in text:
             _write_text(f"{self._outer.control}/command", text)
-            return ["bash", *flags, f"{self._inner.control}/command"], env
-        return ["bash", *flags, "-c", "--", text], env
+            return [shell, *flags, f"{self._inner.control}/command"], env
+        return [shell, *flags, "-c", "--", text], env
 
     def _contained(
         self, name: str, words: list[str], env: dict[str, str]
@@ -248,6 +269,7 @@ class _Attempt:
         runtime = image.program(name, os.environ.get("PATH"))
         own = {*self._options.metavars, *(self._transformation.variables or {})}
         env = image.variables(runtime, env, own, environment.THREADS, os.environ)
+        name = image.absolute(name)  # the program runs in another directory than this process
         return [*image.container(runtime, name, self._directory.path, self._outer), *words], env
 
     def _process(self, words: list[str], env: dict[str, str], supervisor: Supervisor) -> process.Ended:
@@ -289,11 +311,7 @@ class _Attempt:
     def _check_prelude(self, ended: process.Ended) -> None:
         if not environment.is_prepared(self._options):
             return
-        try:
-            with open(f"{self._outer.control}/phase", encoding="utf-8") as file:
-                phase = file.read()
-        except OSError:
-            phase = ""
+        phase = _told_by(f"{self._outer.control}/phase")
         if phase == "command":
             return
         message = environment.blame(phase, self._options, _last_line(self.stderr))
@@ -340,6 +358,18 @@ def _no_space() -> NoSpace:
 
     place = f"{temporary_directory()} on {os.uname().nodename}"
     return NoSpace(f"no room left in {place}: free some space there, or set TMPDIR to another place")
+
+
+def _told_by(path: str) -> str:
+    """Return the little that a command has written to a file, which it may have replaced by anything."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, 256).decode("utf-8", "replace") if stat.S_ISREG(os.fstat(fd).st_mode) else ""
+    finally:
+        os.close(fd)
 
 
 def _write_text(path: str, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from seamless_dask.errors import UsageError
 
@@ -17,7 +17,7 @@ _INSTALLATIONS = (
 )  # fmt: skip
 
 
-def find(name: str, source: Mapping[str, str]) -> str:
+def find(name: str, source: Mapping[str, str], *, known: bool = False) -> str:
     """Return the prefix of an environment.
 
     Parameters
@@ -26,18 +26,57 @@ def find(name: str, source: Mapping[str, str]) -> str:
         Its name, or its prefix: what has a slash in it.
     source
         The environment of the worker.
+    known
+        Only one that conda or mamba of this host know of: who asks for it does not say what a sandbox shows.
 
     Raises
     ------
     UsageError
-        If it is not on this host.
+        If it is not on this host, or not known to it.
     """
-    candidates = [name] if "/" in name else list(_named(name, source))
+    by_path, host = "/" in name, os.uname().nodename
+    candidates = map(os.path.abspath, [name] if by_path else _named(name, source))
+    if known:
+        # before it is looked at: not even whether something is there is told of what is not
+        places = _Known.on_this_host(source)
+        candidates = filter(places.have, candidates)
     for prefix in candidates:
         if os.path.isdir(os.path.join(prefix, "bin")):
-            return os.path.abspath(prefix)
-    where = "" if "/" in name else f" (no {name}/bin in {', '.join(_parents(source)) or 'any known place'})"
-    raise UsageError(f"there is no conda environment {name} on {os.uname().nodename}{where}")
+            return prefix
+    if not by_path:
+        where = f" (no {name}/bin in {', '.join(_parents(source)) or 'any known place'})"
+    elif known:
+        where = (
+            " that its conda knows of: list it in ~/.conda/environments.txt there, or name its directory in"
+            " CONDA_ENVS_PATH, for a sandbox to show it"
+        )
+    else:
+        where = ""
+    raise UsageError(f"there is no conda environment {name} on {host}{where}")
+
+
+class _Known(NamedTuple):
+    """Where the environments of a host are: directories of them, and single ones."""
+
+    parents: frozenset[str]
+    prefixes: frozenset[str]
+
+    @classmethod
+    def on_this_host(cls, source: Mapping[str, str]) -> _Known:
+        """Return those that the environment of the worker, and conda's own list, name."""
+        active = [path for path in (source.get("CONDA_PREFIX"),) if path]
+        prefixes = (*_roots(source), *active, *_listed())
+        return cls(frozenset(map(_real, _parents(source))), frozenset(map(_real, prefixes)))
+
+    def have(self, prefix: str) -> bool:
+        """Say whether `prefix` is one of them."""
+        # itself, not what it leads to: a link in there is the host's own
+        place = os.path.join(_real(os.path.dirname(prefix)), os.path.basename(prefix))
+        return os.path.dirname(place) in self.parents or _real(prefix) in self.prefixes
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(path)
 
 
 def variables(prefix: str, name: str, source: Mapping[str, str]) -> dict[str, str]:
@@ -84,13 +123,16 @@ def _named(name: str, source: Mapping[str, str]) -> Iterator[str]:
     if name in ("base", "root"):
         yield from (root for root in _roots(source) if os.path.isdir(os.path.join(root, "conda-meta")))
     yield from (os.path.join(parent, name) for parent in _parents(source))
-    # where conda and mamba write down every environment that they make
+    yield from (prefix for prefix in _listed() if os.path.basename(prefix.rstrip("/")) == name)
+
+
+def _listed() -> list[str]:
+    """Return the prefixes that conda and mamba have written down: every environment that they have made."""
     try:
         with open(os.path.expanduser("~/.conda/environments.txt"), encoding="utf-8") as file:
-            listed = file.read().splitlines()
+            return [line.strip() for line in file if os.path.isabs(line.strip())]
     except (OSError, UnicodeDecodeError):
-        return
-    yield from (prefix for prefix in listed if os.path.basename(prefix.rstrip("/")) == name)
+        return []
 
 
 def _parents(source: Mapping[str, str]) -> list[str]:

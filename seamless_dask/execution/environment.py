@@ -78,7 +78,11 @@ if [[ $__seamless_status != 0 ]]; then exit "$__seamless_status"; fi
 
 
 def variables(
-    layout: Layout, transformation: Description, options: Options, source: Mapping[str, str]
+    layout: Layout,
+    transformation: Description,
+    options: Options,
+    source: Mapping[str, str],
+    prefix: str | None = None,
 ) -> dict[str, str]:
     """Return the environment of a command.
 
@@ -90,6 +94,13 @@ def variables(
         What is run; the variables of both are in the environment.
     source
         The environment of the worker.
+    prefix
+        Of the conda environment.
+
+    Raises
+    ------
+    UsageError
+        For a variable that no environment can hold.
     """
     found = {name: source[name] for name in source if is_passed(name)}
     found.setdefault("PATH", _DEFAULT_PATH)
@@ -99,12 +110,20 @@ def variables(
         "LANG": "C.UTF-8",
         "SHELL": "/bin/bash",
         "PYTHONNOUSERSITE": "1",
-        MARKER: layout.name,
     }
     found |= dict.fromkeys(THREADS, str(options.cpus or 1))
-    if options.conda:
-        found |= conda.variables(conda.find(options.conda, source), options.conda, found)
-    return found | options.metavars | (transformation.variables or {})
+    if options.conda and prefix:
+        found |= conda.variables(prefix, options.conda, found)
+    found |= _possible(options.metavars) | _possible(transformation.variables or {})
+    return found | {MARKER: layout.name}  # the last word: by another name nobody would find the processes
+
+
+def _possible(given: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that were asked for, if an environment can hold them."""
+    for name, value in given.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise UsageError(f"no environment can hold the variable {name!r}, or its value: choose another")
+    return dict(given)
 
 
 def is_prepared(options: Options) -> bool:
@@ -118,7 +137,9 @@ def shell_flags(transformation: Description) -> list[str]:
     return shlex.split(SHELL_FLAGS if flags is None else flags)
 
 
-def prelude(options: Options, phase_file: str, marked: bool, source: Mapping[str, str]) -> str:
+def prelude(
+    options: Options, phase_file: str, marked: bool, source: Mapping[str, str], prefix: str | None = None
+) -> str:
     """Return what the shell runs before the command; empty when there is nothing.
 
     Parameters
@@ -131,17 +152,19 @@ def prelude(options: Options, phase_file: str, marked: bool, source: Mapping[str
         Whether the command's pipelines are marked.
     source
         The environment of the worker.
+    prefix
+        Of the conda environment.
 
     Raises
     ------
     UsageError
-        If modules or a conda environment are asked for where there are none.
+        If modules are asked for where there are none.
     """
     parts = []
     if is_prepared(options):
         parts.append(f'__seamless_phase() {{ printf "%s" "$1" >| {shlex.quote(phase_file)}; }}\n')
         if options.modules or options.conda:
-            parts += [_LOOSELY, *_software(options, source), _STRICTLY]
+            parts += [_LOOSELY, *_software(options, source, prefix), _STRICTLY]
         parts += [_PROLOGUE.format(prologue=text) for text in options.prologue]
         parts.append("__seamless_phase command\n")
     if marked:
@@ -163,13 +186,12 @@ def blame(phase: str, options: Options, said: str) -> str:
     return "these shell flags keep what goes before the command from being run: do without -p"
 
 
-def _software(options: Options, source: Mapping[str, str]) -> list[str]:
+def _software(options: Options, source: Mapping[str, str], prefix: str | None) -> list[str]:
     parts = []
     if options.modules:
         init = shlex.quote(_module_init(source))
         parts.append(_LOAD_MODULES.format(init=init, modules=shlex.join(options.modules)))
-    if options.conda:
-        prefix = conda.find(options.conda, source)
+    if prefix:
         programs, scripts = shlex.quote(f"{prefix}/bin"), shlex.join(conda.scripts(prefix))
         parts.append(_ACTIVATE.format(programs=programs, scripts=scripts))
     return parts

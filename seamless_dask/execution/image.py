@@ -48,12 +48,19 @@ def program(image: str, path: str | None) -> str:
     import shutil
 
     host = os.uname().nodename
+    if image.startswith("-"):
+        raise UsageError(f"{image} is no image: it would be taken for an option of the program that runs it")
     found = next((found for name in PROGRAMS if (found := shutil.which(name, path=path))), None)
     if found is None:
         raise UsageError(f"--image needs apptainer or singularity, and {host} has neither")
     if "://" not in image and not os.path.exists(image):
         raise UsageError(f"there is no image {image} on {host}")
     return found
+
+
+def absolute(image: str) -> str:
+    """Return the image as any directory understands it."""
+    return image if "://" in image else os.path.abspath(image)
 
 
 def container(runtime: str, image: str, path: str, layout: Layout) -> list[str]:

@@ -1,4 +1,8 @@
-"""Bubblewrap: the command sees the system, its own files, and no network."""
+"""Bubblewrap: the command sees the system, its own files, and no network.
+
+What is visible follows from the environment of whoever executes, and from nothing that was asked for: a
+variable of the command, or the name of an environment, makes nothing appear.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,9 @@ _PREFIX_PARTS = ("bin", "sbin", "lib", "lib64", "libexec", "include")
 _PRIVATE = {"/", "/home", "/root", "/var", "/mnt", "/media", "/srv", "/run", "/proc", "/dev"}
 _PRIVATE |= {"/tmp", "/var/tmp"}  # noqa: S108
 
+MOST_VARIABLES = 2000
+"""Variables that a sandboxed command can have: bubblewrap takes 9,000 arguments, three for each."""
+
 
 class Unavailable(Exception):
     """The sandbox did not come about; the text says why."""
@@ -50,7 +57,7 @@ _programs: dict[str, str] = {}
 
 
 def sandbox(
-    bwrap: str, outer: Layout, inner: Layout, mounted: Iterable[tuple[str, str]], env: Mapping[str, str]
+    bwrap: str, outer: Layout, inner: Layout, mounted: Iterable[tuple[str, str]], shown: Iterable[str]
 ) -> list[str]:
     """Return the words that a command is prefixed with.
 
@@ -62,19 +69,60 @@ def sandbox(
         The directories of the run, as we see them and as the command does.
     mounted
         Pairs of a file, and the path as the command sees it, where it can be read.
-    env
-        The environment of the command; its search path says which software must be visible.
+    shown
+        Further directories that it sees, at their own places; see `visible`.
     """
-    words = [bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", *_system()]
-    words += ["--proc", "/proc", "--dev", "/dev", *_devices()]
+    words = [bwrap, *_bare()]
     words += ["--bind", outer.tmp, "/tmp", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"]  # noqa: S108
-    for path in _lately(tuple(env.get(name, "") for name in _SEARCHED), int(time.monotonic() / _A_WHILE)):
+    for path in shown:
         words += ["--ro-bind-try", path, path]
     words += ["--bind", outer.root, inner.root, "--bind", outer.home, inner.home]
     words += ["--bind-try", outer.control, inner.control]
     for source, target in mounted:
         words += ["--ro-bind", source, target]
     return [*words, "--chdir", inner.work, "--"]
+
+
+def _bare() -> list[str]:
+    """Return the words for what every sandbox is and shows."""
+    words = ["--unshare-all", "--die-with-parent", "--cap-drop", "ALL", *_system()]
+    return [*words, "--proc", "/proc", "--dev", "/dev", *_devices()]
+
+
+def why_not(bwrap: str, shell: str) -> str | None:
+    """Return why no sandbox comes about on this host; None if one does.
+
+    What one run has asked for may keep its own sandbox from being made. That must be no reason to do without
+    for others, and so this tries one in which nothing of any run's is.
+    """
+    import subprocess
+
+    words = [bwrap, *_bare(), "--", shell, "-c", ":"]
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, check=False, env={}, cwd="/", timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"bwrap: {error}"
+    if done.returncode == 0:
+        return None
+    said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return said or f"bwrap exited with status {done.returncode}"
+
+
+def visible(source: Mapping[str, str], *prefixes: str) -> list[str]:
+    """Return the directories outside the system's that commands see.
+
+    Parameters
+    ----------
+    source
+        The environment of whoever executes: where its search paths lead to.
+    *prefixes
+        Environments that it knows of, see `seamless_dask.execution.conda.find`, and that are asked for.
+    """
+    values = tuple(source.get(name, "") for name in _SEARCHED)
+    found = _lately(values, int(time.monotonic() / _A_WHILE))
+    return found + [path for path in prefixes if not _is_private(path) and not _covered(path, _SYSTEM)]
 
 
 @cache

@@ -11,6 +11,9 @@ from resource import RUSAGE_SELF, getrusage
 from select import POLLIN, poll
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashserver.atomic import write_all
+
+from .environment import MARKER
 from .resources import Birthdays, Meter, StrayFinder
 
 if TYPE_CHECKING:
@@ -49,8 +52,8 @@ class Ended(NamedTuple):
 class Command(NamedTuple):
     """What to start.
 
-    ``name`` and ``directory`` are those of the run. A ``sandboxed`` command takes ``--json-status-fd`` and
-    ``--block-fd`` and has a process namespace of its own, so that nothing can outlive it. With
+    ``name`` and ``directory`` are those of the run. A ``sandboxed`` command takes ``--json-status-fd``,
+    ``--block-fd`` and ``--args`` and has a process namespace of its own, so that nothing can outlive it. With
     ``show_stdout`` what is written to stdout, a file, is shown along with stderr.
     """
 
@@ -98,20 +101,24 @@ class _Run:
         barrier, self._barrier = os.pipe() if command.sandboxed else (-1, -1)
         self._status = status
         self._since = None if command.sandboxed else Birthdays()
-        words = list(command.words)
-        if command.sandboxed:
-            words[1:1] = ["--json-status-fd", str(status_end), "--block-fd", str(barrier)]
+        words, env, passed = list(command.words), dict(command.env), []
+        settings = -1
         try:
+            if command.sandboxed:
+                # who makes the sandbox stands outside of it, and must not meet a variable such as LD_PRELOAD
+                settings, env = _settings(env), {MARKER: command.name}
+                words[1:1] = ["--json-status-fd", str(status_end), "--block-fd", str(barrier)]
+                words[1:1] = ["--args", str(settings)]
+                passed = [status_end, barrier, settings]
             self._process = subprocess.Popen(
-                words, cwd=command.cwd, env=dict(command.env), start_new_session=True,
-                stdin=command.stdin, stdout=command.stdout, stderr=write_end,
-                pass_fds=[status_end, barrier] if command.sandboxed else [],
+                words, cwd="/" if command.sandboxed else command.cwd, env=env, start_new_session=True,
+                stdin=command.stdin, stdout=command.stdout, stderr=write_end, pass_fds=passed,
             )  # fmt: skip
         except BaseException:
             self._close(self._stderr, status, self._barrier)
             raise
         finally:
-            self._close(write_end, status_end, barrier)
+            self._close(write_end, status_end, barrier, settings)
         self._pid = self._process.pid
         self._pidfd = _pidfd(self._pid)
         self._init = -1  # the first process of the sandbox
@@ -289,6 +296,19 @@ class _Tail:
         """Close the file."""
         if self._file >= 0:
             os.close(self._file)
+
+
+def _settings(env: Mapping[str, str]) -> int:
+    """Return a file that tells a sandbox the environment inside; arguments could be seen by everybody."""
+    words = [word for name, value in env.items() for word in ("--setenv", name, value)]
+    fd = os.memfd_create("seamless", os.MFD_CLOEXEC)
+    try:
+        write_all(fd, b"".join(os.fsencode(word) + b"\0" for word in words))
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _pidfd(pid: int) -> int:

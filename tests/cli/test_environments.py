@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def conda(work: Path) -> Path:
-    """Two conda environments with one program."""
+def conda(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two conda environments with one program, where this host looks for them."""
     envs = work / "envs"
+    monkeypatch.setenv("CONDA_ENVS_PATH", str(envs))
     for name in ("one", "two"):
         tool = envs / name / "bin" / "which-env"
         tool.parent.mkdir(parents=True)
@@ -28,10 +29,19 @@ def conda(work: Path) -> Path:
 
 
 def test_conda_environment_by_name_and_by_relative_prefix(cli: Cli, conda: Path) -> None:
-    done = cli("seamless-run", "--conda", "one", "which-env", CONDA_ENVS_PATH=str(conda))
+    done = cli("seamless-run", "--conda", "one", "which-env")
     assert done.text == "one\n"
     done = cli("seamless-run", "--conda", "envs/two", "which-env;")
     assert done.text == f"{conda}/two\n"
+
+
+def test_an_environment_that_this_host_does_not_know(cli: Cli, conda: Path) -> None:
+    """A sandbox shows what the settings here say, and nothing for being asked."""
+    line = ["seamless-run", "--conda", "envs/two", "which-env;"]
+    error = cli(*line, status=2, CONDA_ENVS_PATH="").error
+    assert f"there is no conda environment {conda}/two on" in error
+    assert "CONDA_ENVS_PATH" in error
+    assert cli(*line, CONDA_ENVS_PATH="", SEAMLESS_ISOLATION="none").text == f"{conda}/two\n"
 
 
 def test_a_result_of_another_environment_is_told(cli: Cli, conda: Path) -> None:

@@ -15,6 +15,7 @@ from hashserver.errors import InvalidChecksum
 
 from ...collection import key_in
 from ...errors import SeamlessError, UsageError
+from ...options import Options
 from .jobprotocol import PROTOCOL
 
 if TYPE_CHECKING:
@@ -84,7 +85,15 @@ class Nested:
         scheduler.set_metadata([OPERATION], False)
 
     async def request(
-        self, worker: str, task: str, checksum: str, run: str, method: str, key: str = "", **facts: Any
+        self,
+        worker: str,
+        task: str,
+        checksum: str,
+        run: str,
+        method: str,
+        key: str = "",
+        sandboxed: bool = True,
+        **facts: Any,
     ) -> dict[str, Any]:
         """Answer a command.
 
@@ -98,6 +107,8 @@ class Nested:
             Name of this run of it.
         method, key
             ``POST``, ``GET``, ``DELETE``, or ``STDERR`` of a job.
+        sandboxed
+            Whether the command that asks runs in a sandbox, which what it asks for must not lead out of.
         **facts
             ``body`` of a post; else ``asker``, ``wait``, ``after``, ``start`` as the jobserver has them.
 
@@ -110,7 +121,7 @@ class Nested:
         try:
             outer = self._outer(worker, task, checksum)
             if method == "POST":
-                answer = {"body": self._post(task, outer, run, facts["body"])}
+                answer = {"body": self._post(task, outer, run, facts["body"], sandboxed)}
             else:
                 asker = f"{PREFIX}{run}.{facts['asker']}"
                 answer = await self._about(outer, method, Checksum(key), asker, facts)
@@ -144,14 +155,14 @@ class Nested:
         found = self._outers.get(task, Outer(frozenset(), {}))
         return found._replace(own=found.own | {_name(task), checksum})
 
-    def _post(self, task: str, outer: Outer, run: str, body: bytes) -> dict[str, Any]:
+    def _post(self, task: str, outer: Outer, run: str, body: bytes, sandboxed: bool) -> dict[str, Any]:
         from .jobrequests import asked_of
 
         document = json.loads(body)
         if document.get("protocol") != PROTOCOL:
             raise Refused(409, "the command has another version of seamless-dask than the daskserver")
         priority = self._priority(task)
-        asked = [_tamed(asked_of(one), run, priority) for one in document["jobs"]]
+        asked = [_tamed(asked_of(one), run, priority, sandboxed) for one in document["jobs"]]
         self._outers[task] = outer
         for one in asked:
             self._refuse_cycle(outer, one.key)
@@ -301,15 +312,31 @@ def is_nested(asker: str) -> bool:
     return asker.startswith(PREFIX)
 
 
-def _tamed(asked: Asked, run: str, priority: int) -> Asked:
-    """Return what is asked under a name of this run; nothing can be asked for outside of a sandbox.
+def _tamed(asked: Asked, run: str, priority: int, sandboxed: bool) -> Asked:
+    """Return what is asked under a name of this run.
 
     It goes before other commands that would come to wait as well: else all of them are started first.
     """
-    options = asked.options._replace(priority=asked.options.priority + priority + 1)
-    if options.isolation == "none":
-        options = options._replace(isolation="auto")
+    options = confined(asked.options, sandboxed)
+    options = options._replace(priority=options.priority + priority + 1)
     return asked._replace(asker=f"{PREFIX}{run}.{asked.asker}", options=options)
+
+
+def confined(options: Options, sandboxed: bool) -> Options:
+    """Return options that ask for nothing outside of a sandbox, nor do those of what is needed first.
+
+    Raises
+    ------
+    Refused
+        An image was asked for out of a sandbox: a container has a network, and may show any directory.
+    """
+    if sandboxed and options.image:
+        raise Refused(403, "a sandboxed command cannot ask for an image: it shows more than a sandbox does")
+    isolation = "bubblewrap" if sandboxed else "auto" if options.isolation == "none" else options.isolation
+    upstream = {
+        key: confined(Options.from_json(said), sandboxed).to_json() for key, said in options.upstream.items()
+    }
+    return options._replace(isolation=isolation, upstream=upstream)
 
 
 def _name(task: str) -> str:

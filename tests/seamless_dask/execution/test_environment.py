@@ -119,6 +119,13 @@ def test_no_modules_at_all(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def listed(conda: Path, home: Path) -> None:
+    """Have this host know of the environment, as conda does that makes one."""
+    (home / ".conda").mkdir()
+    (home / ".conda/environments.txt").write_text(f"{conda}\n")
+
+
+@pytest.fixture
 def conda(tmp_path: Path) -> Path:
     """An environment as conda and micromamba lay it out."""
     prefix = tmp_path / "envs" / "lab"
@@ -136,6 +143,7 @@ def conda(tmp_path: Path) -> Path:
     return prefix
 
 
+@pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize("flags", [None, "-euo pipefail"])
 def test_conda_environment(lab: Lab, conda: Path, isolation: str, flags: str | None) -> None:
     outcome = lab.run("lab-tool", conda=str(conda), isolation=isolation, shell_flags=flags)
@@ -143,6 +151,7 @@ def test_conda_environment(lab: Lab, conda: Path, isolation: str, flags: str | N
     assert outcome.record["environment"] == {"conda": str(conda)}
 
 
+@pytest.mark.usefixtures("listed")
 def test_conda_environment_that_lies_bare(lab: Lab, conda: Path, isolation: str) -> None:
     for name in ("conda-meta/state", "etc/conda/env_vars.d/package.json"):
         (conda / name).unlink()

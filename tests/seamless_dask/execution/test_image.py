@@ -129,3 +129,9 @@ def test_host_without_apptainer(lab: Lab, image: Path, monkeypatch: pytest.Monke
 def test_image_and_bubblewrap_exclude_each_other(lab: Lab, image: Path) -> None:
     with pytest.raises(UsageError, match="an image cannot be run with isolation by bubblewrap"):
         lab.run("true", image=str(image), isolation="bubblewrap")
+
+
+@pytest.mark.parametrize("name", ["--bind=/", "--bind=/home:/x,docker://debian"])
+def test_an_image_is_no_option(lab: Lab, image: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="is no image"):
+        lab.run("true", image=name, isolation="auto")

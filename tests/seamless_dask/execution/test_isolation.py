@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hashserver.errors import ServiceUnavailable
 from seamless_dask.errors import ComputationFailed, UsageError
 from seamless_dask.execution import bash
 from seamless_dask.execution import isolation as sandboxes
@@ -115,3 +116,109 @@ def test_a_home_directory_is_never_shown_whole(tmp_path: Path, monkeypatch: pyte
 def test_devices(lab: Lab, bubblewrap: str) -> None:
     lab.run("echo x > /dev/null; test -c /dev/urandom -a -d /dev/shm", isolation=bubblewrap)
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+NAMES = ("PATH", "MODULEPATH", "CONDA_PREFIX", "PYENV_ROOT", "VIRTUAL_ENV", "TMPDIR", "HOME")
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A directory that looks like an environment of every kind."""
+    found = tmp_path / "secret"
+    for name in ("bin", "conda-meta", "shims", "modulefiles"):
+        (found / name).mkdir(parents=True)
+    (found / "pyvenv.cfg").write_text(f"home = {tmp_path}\n")
+    return found
+
+
+@pytest.mark.parametrize("how", ["metavars", "variables"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_variable_that_is_asked_for_makes_nothing_visible(
+    lab: Lab, bubblewrap: str, secret: Path, how: str, name: str
+) -> None:
+    value = f"{secret}/bin:/usr/bin:/bin" if name == "PATH" else str(secret)
+    code = f'test ! -e {secret} && echo "${name}"'
+    asked: dict[str, object] = {how: {name: value}}
+    assert lab.stdout(code, isolation=bubblewrap, **asked) == f"{value}\n"
+
+
+def test_what_the_executing_side_names_is_visible(
+    lab: Lab, bubblewrap: str, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{secret}/bin:{os.environ['PATH']}")
+    lab.run(f"test -d {secret}/shims", isolation=bubblewrap)
+
+
+def test_an_environment_that_this_host_does_not_know_is_not_shown(
+    lab: Lab, bubblewrap: str, secret: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (str(secret), f"{secret}/../secret", f"{secret}-that-is-not-there"):
+        with pytest.raises(UsageError, match=r"for a sandbox to show it$"):
+            lab.run("true", conda=name, isolation=bubblewrap)
+    (home / ".conda").mkdir()
+    (home / ".conda/environments.txt").write_text(f"{secret}\n")
+    lab.run(f"test -d {secret}/conda-meta", conda=str(secret), isolation=bubblewrap)
+
+
+def test_variables_do_not_reach_who_makes_the_sandbox(lab: Lab, bubblewrap: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.mkdir()
+    asked = {"LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": f"{trace}/reached"}
+    lab.run("true", metavars=asked, isolation=bubblewrap)
+    assert list(trace.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "asked", [{"A": "x\0--bind\0/\0/host"}, {"A\0--bind\0/\0/host": "x"}, {"A=B": "x"}, {"": "x"}]
+)
+def test_a_variable_that_cannot_be(lab: Lab, isolation: str, asked: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="no environment can hold the variable"):
+        lab.run("true", metavars=asked, isolation=isolation)
+
+
+def test_variables_are_no_arguments(lab: Lab, bubblewrap: str) -> None:
+    """Everybody on the host can read those."""
+    code = 'tr "\\0" "\\n" < /proc/1/cmdline; tr "\\0" "\\n" < /proc/$PPID/cmdline'
+    assert "quite-private" not in lab.stdout(code, metavars={"A": "quite-private"}, isolation=bubblewrap)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [({f"v{number}": "x" for number in range(4000)}, "variables, not"), ({"v": "x" * 300_000}, "too long")],
+    ids=["many", "long"],
+)
+def test_no_run_can_do_away_with_the_sandbox_of_others(
+    lab: Lab, bubblewrap: str, asked: dict[str, str], told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        lab.run("true", metavars=asked, isolation="auto")
+    assert lab.run("true", isolation="auto").record["isolation"] == bubblewrap
+
+
+def test_a_sandbox_that_one_run_lacks_is_no_sandbox_that_does_not_work(
+    lab: Lab, bubblewrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandboxes, "visible", lambda *_: ["/nowhere", ""])  # no place to mount the second
+    with pytest.raises(ServiceUnavailable, match="a sandbox could not be made on"):
+        lab.run("true", isolation="auto")
+    monkeypatch.undo()
+    assert bash._without_sandbox == []
+
+
+MISDEEDS = ["mkfifo phase", "ln -s {secret} phase", "mkdir phase", "ln -s phase phase"]
+
+
+@pytest.mark.parametrize("misdeed", MISDEEDS)
+def test_what_a_command_makes_of_our_own_files(
+    lab: Lab, bubblewrap: str, tmp_path: Path, misdeed: str
+) -> None:
+    secret = tmp_path / "module-key"
+    secret.write_text("module of a private key")
+    code = f"cd /seamless/control; rm -f phase; {misdeed.format(secret=secret)}"
+    with pytest.raises(ComputationFailed) as caught:
+        lab.run(code, prologue=("true",), isolation=bubblewrap)
+    assert "private" not in str(caught.value)
+
+
+def test_a_run_keeps_the_name_by_which_its_processes_are_found(lab: Lab, isolation: str) -> None:
+    assert lab.stdout("echo $SEAMLESS_RUN", metavars={"SEAMLESS_RUN": "x"}, isolation=isolation) != "x\n"

@@ -203,6 +203,35 @@ def test_no_token_of_the_daskserver_is_seen(site: Site) -> None:
     assert not [place for place in (facts.jobserver, facts.scheduler, facts.hashserver) if place in seen]
 
 
+@pytest.mark.parametrize("name", ["PATH", "MODULEPATH", "CONDA_PREFIX", "PYENV_ROOT"])
+@pytest.mark.parametrize("option", ["--metavar", "--var"])
+def test_a_sandboxed_command_shows_itself_nothing_by_asking(sandboxed: Site, option: str, name: str) -> None:
+    secret = sandboxed.directory / "secret"
+    secret.mkdir(exist_ok=True)
+    (secret / "key").write_text("private")
+    value = "$SECRET:/usr/bin:/bin" if name == "PATH" else "$SECRET"
+    looks = f"if test -e {secret}; then echo seen; else echo hidden; fi # {option} {name}"
+    code = f'seamless-run {option} {name}="{value}" -c {shlex.quote(looks)}'
+    assert sandboxed.run("--var", f"SECRET={secret}", "-c", code) == "hidden\n"
+
+
+def test_a_sandboxed_command_gets_no_environment_or_image_of_its_choice(sandboxed: Site) -> None:
+    secret = sandboxed.directory / "project"
+    (secret / "bin").mkdir(parents=True)
+    asks = ["--var", f"SECRET={secret}", "-c"]
+    told = sandboxed.run(*asks, 'seamless-run --conda "$SECRET" -c ls', status=2)
+    assert f"no conda environment {secret}" in told
+    told = sandboxed.run(*asks, 'seamless-run --image "$SECRET" -c ls', status=1)
+    assert "a sandboxed command cannot ask for an image" in told
+
+
+def test_a_sandboxed_command_cannot_reach_who_makes_the_sandbox(sandboxed: Site, tmp_path: Path) -> None:
+    """The dynamic linker of the program outside would do what these variables say."""
+    code = 'seamless-run --metavar LD_DEBUG=libs --metavar LD_DEBUG_OUTPUT="$PLACE/reached" -c "echo over"'
+    assert "over\n" in sandboxed.run("--var", f"PLACE={tmp_path}", "-c", code)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_cancelling_cancels_what_was_asked_for(plain: Site, gate: Any) -> None:
     outer = plain.start("run", "-c", nested("-c", f"{gate.code}; echo # cascade"))
     process = gate.wait()
