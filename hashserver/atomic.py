@@ -11,6 +11,8 @@ from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING
 
+from hashserver.durability import sync_directory
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -111,6 +113,10 @@ class NewFile:
         os.close(fd)
         return False
 
+    def sync(self) -> None:
+        """Have the bytes survive a power cut; to be called before `publish`."""
+        os.fsync(self.fd)
+
     def publish(self, target: str, replace: bool = True) -> bool:
         """Give the file its name.
 
@@ -179,7 +185,7 @@ class NewFile:
         self.close()
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int = 0o666) -> None:
+def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int = 0o666, durable: bool = False) -> None:
     """Write a file so that readers see the old content or all of the new one.
 
     Parameters
@@ -190,6 +196,8 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int = 0o666) -
         The whole content.
     mode
         Permissions, reduced by the umask.
+    durable
+        Whether it survives a power cut from the return of this function on.
 
     Raises
     ------
@@ -199,7 +207,11 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int = 0o666) -
     target = os.fspath(path)
     with NewFile(os.path.dirname(target) or ".", temporary_path(target), mode) as file:
         write_all(file.fd, data)
+        if durable:
+            file.sync()
         file.publish(target)
+    if durable:
+        sync_directory(os.path.dirname(target))
 
 
 def remove_stale(paths: list[str]) -> int:

@@ -114,18 +114,28 @@ async def put_pack(service: Service, request: web.BaseRequest) -> Answer:
 
 def _unpack(service: Service, parts: Iterator[bytes]) -> tuple[int, int, dict[str, str]]:
     limit = MAX_MEMBER if service.max_size is None else min(MAX_MEMBER, service.max_size)
-    reader, store = PackReader(limit), service.store
-    rejected: dict[str, str] = {}
-    stored = size = 0
-    for part in parts:
-        for checksum, data in reader.feed(part):
-            if data is None:
-                rejected[checksum] = "it has no bytes"
-            elif hash_bytes(data) != checksum:
-                rejected[checksum] = "its bytes are not those of the checksum"
-            else:
-                store.put(data)
-                stored += 1
-                size += len(data)
-    reader.finish()
-    return stored, size, rejected
+    members = _Members(PackReader(limit), parts)
+    service.store.put_verified(members)
+    return members.stored, members.size, members.rejected
+
+
+class _Members:
+    """The members of a pack that are what they are called; the others are noted."""
+
+    def __init__(self, reader: PackReader, parts: Iterator[bytes]) -> None:
+        self._reader, self._parts = reader, parts
+        self.stored = self.size = 0
+        self.rejected: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[tuple[Checksum, bytes]]:
+        for part in self._parts:
+            for checksum, data in self._reader.feed(part):
+                if data is None:
+                    self.rejected[checksum] = "it has no bytes"
+                elif hash_bytes(data) != checksum:
+                    self.rejected[checksum] = "its bytes are not those of the checksum"
+                else:
+                    yield checksum, data
+                    self.stored += 1
+                    self.size += len(data)
+        self._reader.finish()

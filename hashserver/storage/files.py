@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hashserver.atomic import TEMPORARY_PREFIX, NewFile, write_all
 from hashserver.checksum import CHUNK, Checksum, PipelinedHasher, hash_bytes
+from hashserver.durability import start_writing
 from hashserver.errors import HashserverError, NoSpace, ReadOnly, ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray | memoryview
 
 FICLONE = 0x40049409
+_EARLY = 8 << 20
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
@@ -51,8 +53,19 @@ def clone(source: int, target: int) -> bool:
     return True
 
 
-def copy_hashed(source: int, target: int, path: str | os.PathLike[str]) -> tuple[Checksum, int]:
+def copy_hashed(
+    source: int, target: int, path: str | os.PathLike[str], durable: bool = False
+) -> tuple[Checksum, int]:
     """Copy one descriptor to another in constant memory, hashed in a thread meanwhile.
+
+    Parameters
+    ----------
+    source, target
+        Descriptors; `target` is that of an empty file.
+    path
+        Of the source, for messages.
+    durable
+        Whether `target` is about to be synced.
 
     Returns
     -------
@@ -70,6 +83,7 @@ def copy_hashed(source: int, target: int, path: str | os.PathLike[str]) -> tuple
     free: SimpleQueue[bytearray] = SimpleQueue()
     for _ in range(4):
         free.put(bytearray(CHUNK))
+    writing = EarlyWriting(target)
     with PipelinedHasher() as hasher:
         while True:
             buffer = free.get()
@@ -82,7 +96,24 @@ def copy_hashed(source: int, target: int, path: str | os.PathLike[str]) -> tuple
             part = memoryview(buffer)[:count]
             hasher.lend(part, partial(free.put, buffer))
             write_all(target, part)
+            if durable:
+                writing.wrote(count)
     return hasher.finish(), hasher.size
+
+
+class EarlyWriting:
+    """Has the disk begin while a large file is still being written; the sync at its end is then short."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._begun = self._size = 0
+
+    def wrote(self, count: int) -> None:
+        """Count what was added at the end."""
+        self._size += count
+        if self._size - self._begun >= _EARLY:
+            start_writing(self._fd, self._begun, self._size - self._begun)
+            self._begun = self._size
 
 
 class Parts:

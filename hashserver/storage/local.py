@@ -13,10 +13,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hashserver.atomic import NewFile, write_all, write_atomic
 from hashserver.checksum import Checksum, hash_bytes, hash_descriptor
+from hashserver.durability import sync_directories, sync_file
 from hashserver.errors import (
     BufferMissing,
     OriginalChanged,
@@ -24,8 +26,10 @@ from hashserver.errors import (
 )
 from hashserver.index import is_executable
 from hashserver.regular import READ_FLAGS, open_regular
+from hashserver.storage.batch import Batch
 from hashserver.storage.files import (
     Download,
+    EarlyWriting,
     Parts,
     clone,
     copy_hashed,
@@ -38,10 +42,12 @@ from hashserver.storage.references import References, link_refused, state_with
 from hashserver.storage.store import SMALL, Store, Writer, changed, file_changed, local_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import BinaryIO
 
     from hashserver.storage.store import Bytes, Path
+
+    _Put = Callable[[Checksum, Bytes], None]
 
 PREFIX_MARKER = ".HASHSERVER_PREFIX"
 """An empty file by which Seamless 1.x knows that buffers lie in directories by their first two digits."""
@@ -69,6 +75,8 @@ class LocalStore(Store):
         self._links = References(self.root, ".links")
         self._numbers = 0
         self._shared: bool | None = None
+        self._unsettled: set[Checksum] = set()
+        self._known_folders: set[str] = set()
 
     @property
     def writable(self) -> bool:
@@ -82,6 +90,8 @@ class LocalStore(Store):
 
     def has(self, checksums: Sequence[Checksum]) -> list[int]:
         """Return the length of each buffer, -1 for what cannot be read."""
+        if self._unsettled and (named := self._unsettled.intersection(checksums)):
+            self._settle(map(self._folder, named))  # a yes must survive a power cut, too
         referred = self._references.any()
         return [self._length(checksum, referred) for checksum in checksums]
 
@@ -169,6 +179,9 @@ class LocalStore(Store):
         """
         return self._open(checksum)
 
+    def _folder(self, checksum: Checksum) -> str:
+        return f"{self.root}/{checksum[:2]}"
+
     def _file(self, checksum: Checksum) -> str:
         return f"{self.root}/{checksum[:2]}/{checksum}"
 
@@ -221,39 +234,43 @@ class LocalStore(Store):
         return checksum
 
     def _put(self, checksum: Checksum, data: Bytes) -> None:
-        if self._stored(checksum, len(data)):
-            return
         try:
-            with self._new_file(os.path.dirname(self._file(checksum))) as file:
-                write_all(file.fd, data)
-                self._publish(file, checksum, len(data))
+            if not self._stored(checksum, len(data)):
+                with self._new_file(self._folder(checksum)) as file:
+                    write_all(file.fd, data)
+                    self._keep(file, checksum, len(data))
+            else:
+                self._settle([self._folder(checksum)])  # its name may be as new, and another writer's
         except OSError as error:
             raise write_error(error, self.url) from error
 
+    def put_verified(self, buffers: Iterable[tuple[Checksum, bytes]]) -> None:
+        """Store many small buffers whose checksums have been found to be right."""
+        with self._batch() as add:
+            for checksum, data in buffers:
+                add(checksum, data)
+
     def put_file(self, path: Path, expected: Checksum | None = None) -> tuple[Checksum, int]:
         """Store a file, reading it once; hashing and writing overlap."""
+        return self._put_file(path, expected, self._put)
+
+    def put_files(self, files: Iterable[tuple[Path, Checksum | None]]) -> list[Checksum]:
+        """Store many files; return their checksums."""
+        with self._batch() as add:
+            return [self._put_file(path, expected, add)[0] for path, expected in files]
+
+    def _put_file(self, path: Path, expected: Checksum | None, put_small: _Put) -> tuple[Checksum, int]:
         source = os.open(path, _READ)
         try:
             before = os.fstat(source)
             if stat.S_ISDIR(before.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-            if before.st_size < SMALL and stat.S_ISREG(before.st_mode):
-                return self._put_small(source, before, path, expected)
-            return self._put_large(source, before, path, expected)
+            if before.st_size >= SMALL or not stat.S_ISREG(before.st_mode):
+                return self._put_large(source, before, path, expected)
+            checksum, data = _read_small(source, before, path, expected)
         finally:
             os.close(source)
-
-    def _put_small(
-        self, source: int, before: os.stat_result, path: Path, expected: Checksum | None
-    ) -> tuple[Checksum, int]:
-        try:
-            data = read_all(source, before.st_size)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-        checksum = hash_bytes(data)
-        if len(data) != before.st_size or (expected is not None and checksum != expected):
-            raise file_changed(path, expected)
-        self._put(checksum, data)
+        put_small(checksum, data)
         return checksum, len(data)
 
     def _put_large(
@@ -261,11 +278,11 @@ class LocalStore(Store):
     ) -> tuple[Checksum, int]:
         try:
             with self._new_file() as file:
-                checksum, size = copy_hashed(source, file.fd, path)
+                checksum, size = copy_hashed(source, file.fd, path, durable=True)
                 regular = stat.S_ISREG(before.st_mode)  # the clock of a pipe means nothing
                 if (regular and changed(before, os.fstat(source))) or checksum != (expected or checksum):
                     raise file_changed(path, expected)
-                self._publish(file, checksum, size)
+                self._keep(file, checksum, size)
         except OSError as error:
             if error.filename == path:
                 raise
@@ -288,7 +305,7 @@ class LocalStore(Store):
         self._references.remove(checksum)
 
     def verify(self, checksum: Checksum) -> bool:
-        """Read a buffer back; a corrupt one is put into quarantine."""
+        """Read a buffer back, and have it survive a power cut; a corrupt one is put into quarantine."""
         try:
             fd, state = self._open(checksum)
         except OriginalChanged:
@@ -296,11 +313,22 @@ class LocalStore(Store):
             return False
         try:
             found, _ = hash_descriptor(fd)
+            if found == checksum:
+                self._assure(fd, checksum)
         finally:
             os.close(fd)
         if found != checksum:
             self._quarantine(checksum, state)
         return found == checksum
+
+    def _assure(self, fd: int, checksum: Checksum) -> None:
+        """Sync what another program may have written: the verdict is a licence to delete the original."""
+        try:
+            os.fsync(fd)
+            self._settle([self._folder(checksum)])
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EROFS):  # a user's file; nothing to be written
+                raise write_error(error, self.url) from error
 
     def _quarantine(self, checksum: Checksum, state: os.stat_result | None) -> None:
         path = self._file(checksum)
@@ -329,6 +357,7 @@ class LocalStore(Store):
         original = os.path.realpath(path)
         state = state_with(original, checksum, state)
         try:
+            sync_file(original)
             self._make_directory(self.root)
             self._references.put(checksum, original, state)
         except OSError as error:
@@ -341,7 +370,8 @@ class LocalStore(Store):
         if self._stored(checksum, state.st_size):
             return
         try:
-            self._make_directory(os.path.dirname(self._file(checksum)))
+            sync_file(original)
+            self._make_directory(self._folder(checksum))
             # the record first: nobody shall open a link and find no record to compare it with
             self._links.put(checksum, original, state)
         except OSError as error:
@@ -354,6 +384,10 @@ class LocalStore(Store):
             self._links.remove(checksum)
             if not self._cloned(original, checksum, state):
                 raise link_refused(error, path, self.url) from error
+        try:
+            self._settle([self._folder(checksum)])
+        except OSError as error:
+            raise write_error(error, self.url) from error
 
     def _cloned(self, original: str, checksum: Checksum, state: os.stat_result) -> bool:
         source = os.open(original, _READ)
@@ -363,7 +397,7 @@ class LocalStore(Store):
                     return False
                 if changed(state, os.fstat(source)):
                     raise file_changed(original, checksum)
-                self._publish(file, checksum, state.st_size)
+                self._keep(file, checksum, state.st_size)
         except OSError as error:
             raise write_error(error, self.url) from error
         finally:
@@ -403,8 +437,57 @@ class LocalStore(Store):
             os.fchmod(file.fd, 0o444)
         return file
 
+    @contextmanager
+    def _batch(self) -> Iterator[_Put]:
+        """Offer a function that adds a small buffer; at the end all of them are durable."""
+        folders: set[str] = set()
+
+        def add(checksum: Checksum, data: Bytes) -> None:
+            folder = self._folder(checksum)
+            folders.add(folder)
+            try:
+                if not self._stored(checksum, len(data)):
+                    batch.add(lambda: self._new_file(folder), checksum, data)
+            except OSError as error:
+                raise write_error(error, self.url) from error
+
+        with Batch(self._publish) as batch:
+            try:
+                yield add
+            finally:  # what came before a failure is kept
+                try:
+                    batch.finish()
+                    self._settle(folders)
+                except OSError as error:
+                    raise write_error(error, self.url) from error
+
+    def _keep(self, file: NewFile, checksum: Checksum, size: int) -> None:
+        """Make a file that has been written a buffer, to stay."""
+        file.sync()
+        self._publish(file, checksum, size)
+        self._settle([self._folder(checksum)])
+
+    def _settle(self, folders: Iterable[str]) -> None:
+        """Have all names in some directories survive a power cut.
+
+        A directory that is new to us may be as new as the name, whoever made it.
+        """
+        wanted = set(folders)
+        if not wanted:
+            return
+        named = [checksum for checksum in list(self._unsettled) if self._folder(checksum) in wanted]
+        strange = wanted - self._known_folders
+        above = {self.root} if strange else set()
+        if not self._known_folders:
+            above.add(os.path.dirname(self.root))
+        sync_directories(wanted | above)
+        self._known_folders |= strange
+        self._unsettled.difference_update(named)
+
     def _publish(self, file: NewFile, checksum: Checksum, size: int) -> None:
+        """Give a file that is on the disk its name."""
         path = self._file(checksum)
+        self._unsettled.add(checksum)
         try:
             named = file.publish(path, replace=False)
         except FileNotFoundError:
@@ -432,16 +515,18 @@ class _LocalWriter(Writer):
             self._file = store._new_file()
         except OSError as error:
             raise write_error(error, store.url) from error
+        self._writing = EarlyWriting(self._file.fd)
 
     def _write(self, data: bytes) -> None:
         try:
             write_all(self._file.fd, data)
+            self._writing.wrote(len(data))
         except OSError as error:
             raise write_error(error, self._store.url) from error
 
     def _commit(self, checksum: Checksum) -> None:
         try:
-            self._store._publish(self._file, checksum, self.size)
+            self._store._keep(self._file, checksum, self.size)
         except OSError as error:
             raise write_error(error, self._store.url) from error
 
@@ -454,6 +539,19 @@ def _is_regular(path: str) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return False
+
+
+def _read_small(
+    source: int, before: os.stat_result, path: Path, expected: Checksum | None
+) -> tuple[Checksum, bytes]:
+    try:
+        data = read_all(source, before.st_size)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    checksum = hash_bytes(data)
+    if len(data) != before.st_size or (expected is not None and checksum != expected):
+        raise file_changed(path, expected)
+    return checksum, data
 
 
 def _unreadable(error: OSError, checksum: Checksum, url: str) -> ServiceUnavailable:

@@ -12,6 +12,8 @@ import os
 import stat
 from contextlib import suppress
 
+from hashserver.durability import make_directories
+
 TEMPORARY = ".tmp-"
 """Directories that begin so are being made; they are empty, and whoever finds one may remove it."""
 
@@ -43,7 +45,7 @@ def make_root(path: str) -> None:
     if os.stat(above).st_mode & _GROUP_SHARES == _GROUP_SHARES:
         make_below(above, path)
     else:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        make_directories(path)
 
 
 def make_below(root: str, path: str) -> None:

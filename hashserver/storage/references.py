@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.atomic import NewFile, write_all
 from hashserver.checksum import hash_descriptor
+from hashserver.durability import sync_directories
 from hashserver.errors import LinkRefused, OriginalChanged, UsageError
 from hashserver.regular import open_regular, read_regular
 from hashserver.storage.modes import is_shared, make_below
@@ -77,13 +78,16 @@ class References:
         """Record that the file at `path` has `checksum` in `state`."""
         record = Reference(path, state.st_size, state.st_ino, state.st_mtime_ns)
         target = self._file(checksum)
-        make_below(self._root, os.path.dirname(target))
+        folder = os.path.dirname(target)
+        make_below(self._root, folder)
         shared = is_shared(self._root)
-        with NewFile(os.path.dirname(target), f"{target}.new", 0o600) as file:
+        with NewFile(folder, f"{target}.new", 0o600) as file:
             if shared:
                 os.fchmod(file.fd, 0o644)
             write_all(file.fd, json.dumps(record._asdict()).encode())
+            file.sync()
             file.publish(target)
+        sync_directories([folder, self._directory, self._root])
 
     def remove(self, checksum: str) -> bool:
         """Forget a record; False when there was none."""

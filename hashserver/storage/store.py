@@ -34,7 +34,8 @@ SMALL = 1 << 20
 class Store(ABC):
     """Buffers under their checksums.
 
-    A reader never sees a part of a buffer. Writing what is there already succeeds. Every method may
+    A reader never sees a part of a buffer. Writing what is there already succeeds. What a method that writes
+    has returned from survives a power cut. Every method may
     raise `ServiceUnavailable` or one of its kinds; those that write raise `ReadOnly` and `NoSpace`.
     """
 
@@ -191,7 +192,23 @@ class Store(ABC):
 
     def put_many(self, buffers: Iterable[bytes]) -> list[Checksum]:
         """Store many small buffers; return their checksums."""
-        return [self.put(data) for data in buffers]
+        checksums = []
+
+        def named() -> Iterator[tuple[Checksum, bytes]]:
+            for data in buffers:
+                checksums.append(hash_bytes(data))
+                yield checksums[-1], data
+
+        self.put_verified(named())
+        return checksums
+
+    def put_verified(self, buffers: Iterable[tuple[Checksum, bytes]]) -> None:
+        """Store many small buffers whose checksums have been found to be right.
+
+        Those that came before one that cannot be had, or be stored, are kept.
+        """
+        for _, data in buffers:
+            self.put(data)
 
     def put_stream(self, chunks: Iterable[Bytes], expected: Checksum | None = None) -> tuple[Checksum, int]:
         """Store what arrives in parts; return its checksum and length.
