@@ -13,6 +13,7 @@ from hashserver.client.meaning import raise_for
 from hashserver.client.receiving import Reception, parts, write
 from hashserver.client.sending import Packs, RemoteWriter, Sending, checked
 from hashserver.client.transport import Transport
+from hashserver.errors import ServiceUnavailable
 from hashserver.index import is_executable
 from hashserver.protocol import BLOCK, PackReader
 from hashserver.storage.files import Download, read_all
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from hashserver.auth import Token
     from hashserver.client.connection import Response
+    from hashserver.client.transport import Patience
     from hashserver.storage.store import Bytes, Path
 
 _ASKED_AT_ONCE = 20_000
@@ -41,10 +43,18 @@ class Client(Store):
         What opens the server, if anything.
     ca_file
         Certificates to trust instead of the system's.
+    patience
+        How long it is waited for while it does not answer.
     """
 
-    def __init__(self, url: str, token: Token | None = None, ca_file: str | None = None) -> None:
-        self.transport = Transport(url, token.secret if token else None, ca_file)
+    def __init__(
+        self,
+        url: str,
+        token: Token | None = None,
+        ca_file: str | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.transport = Transport(url, token.secret if token else None, ca_file, patience)
         self.url = self.transport.url
         self._writable = token is not None and token.access == WRITE
 
@@ -69,13 +79,15 @@ class Client(Store):
 
     def json(self, method: str, path: str, body: bytes = b"", checksum: str = "") -> Any:
         """Send a request and return the JSON of its answer; errors as `raise_for`."""
-        with self.transport.request(method, path, body, headers=_JSON if body else None) as response:
+        headers = _JSON if body else None
+        with self.transport.request(method, path, body, headers=headers, whole=True) as response:
             raise_for(response, checksum, self.url)
             return json.loads(response.read())
 
     def get(self, checksum: Checksum) -> bytes:
         """Return a buffer whole, verified."""
-        with self.fetch(checksum) as response:
+        with self.transport.request("GET", f"/{checksum}", whole=True) as response:
+            raise_for(response, checksum, self.url)
             data = response.read()
         self._check(checksum, hash_bytes(data))
         return data
@@ -107,7 +119,7 @@ class Client(Store):
         missing: list[Checksum] = []
         wanted = list(dict.fromkeys(checksums))
         for start in range(0, len(wanted), _ASKED_AT_ONCE):
-            for checksum, data in self._unpack(wanted[start : start + _ASKED_AT_ONCE]):
+            for checksum, data in self._all_of(wanted[start : start + _ASKED_AT_ONCE]):
                 if data is None:
                     missing.append(checksum)
                     continue
@@ -115,6 +127,21 @@ class Client(Store):
                 yield checksum, data
         if missing:
             raise all_missing(missing, self.url)
+
+    def _all_of(self, wanted: list[Checksum]) -> Iterator[tuple[Checksum, bytes | None]]:
+        """Yield what there is of each; the rest is asked for again when an answer breaks off."""
+        stuck = False
+        while wanted:
+            left = dict.fromkeys(wanted)
+            try:
+                for checksum, data in self._unpack(wanted):
+                    left.pop(checksum, None)
+                    yield checksum, data
+                return
+            except ServiceUnavailable:
+                if stuck and len(left) == len(wanted):
+                    raise
+                stuck, wanted = len(left) == len(wanted), list(left)
 
     def _unpack(self, checksums: list[Checksum]) -> Iterator[tuple[Checksum, bytes | None]]:
         reader, buffer = PackReader(), memoryview(bytearray(BLOCK))
@@ -254,7 +281,12 @@ class Client(Store):
         return bool(self.json("POST", protocol.VERIFY + checksum, checksum=checksum)["intact"])
 
 
-def connect(url: str, token_file: str | None = None, ca_file: str | None = None) -> Client:
+def connect(
+    url: str,
+    token_file: str | None = None,
+    ca_file: str | None = None,
+    patience: Patience | None = None,
+) -> Client:
     """Return the store of the hashserver at `url`; nothing is asked of it yet.
 
     Parameters
@@ -265,13 +297,15 @@ def connect(url: str, token_file: str | None = None, ca_file: str | None = None)
         A file with a token for this server; without one none is sent.
     ca_file
         Certificates to trust instead of the system's.
+    patience
+        How long it is waited for while it does not answer.
 
     Raises
     ------
     AuthenticationFailed
         If the token file cannot be used.
     """
-    return Client(url, find_token(token_file), ca_file)
+    return Client(url, find_token(token_file), ca_file, patience)
 
 
 def find_token(token_file: str | None) -> Token | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 120.0
 _LONGEST_HEAD = 1 << 16
 _SENT = 1 << 23
+_LOSSES = ("SSLEOFError", "SSLZeroReturnError")  # by name: `ssl` is not imported for plain connections
 
 
 class Owner(Protocol):
@@ -33,8 +34,16 @@ class LostError(ConnectionError):
     """The other side closed the connection in the middle of an answer."""
 
 
+def is_loss(error: OSError) -> bool:
+    """Say whether the other side has gone away: by TLS that is told in other words than by TCP."""
+    return isinstance(error, BrokenPipeError | ConnectionResetError) or type(error).__name__ in _LOSSES
+
+
 class Connection:
     """One socket, and what was received from it but not used."""
+
+    used = 0.0
+    """When it was last put back (`time.monotonic`)."""
 
     def __init__(self, sock: socket.socket, plain: bool) -> None:
         self.sock = sock
@@ -46,13 +55,23 @@ class Connection:
         """Whether the other side has neither closed the connection nor sent what nobody asked for."""
         if self._start < self._stop:
             return False
-        if not self.plain:
-            return True  # what is readable may be a part of TLS itself: the request finds out
         from select import POLLIN, poll
 
         readable = poll()
         readable.register(self.sock, POLLIN)
-        return not readable.poll(0)
+        return not readable.poll(0) or (not self.plain and self._is_silent())
+
+    def _is_silent(self) -> bool:
+        """Whether what is readable is nothing but a part of TLS itself, such as a ticket for later."""
+        before = self.sock.gettimeout()
+        self.sock.settimeout(0.0)
+        try:
+            self.sock.recv(1)
+        except OSError as error:
+            return type(error).__name__ == "SSLWantReadError"
+        finally:
+            self.sock.settimeout(before)
+        return False  # its end, or what nobody asked for
 
     def _receive(self) -> None:
         if self._start == self._stop:
@@ -155,6 +174,7 @@ class Response:
             raise LostError("the answer is not HTTP") from None
         self._reusable = reusable and self.headers.get("connection", "").lower() != "close"
         self._complete = False
+        self._loaded: bytes | None = None
         self.length: int | None = 0
         if self.status == 100:  # the answer proper comes later on the same connection
             self._complete = True
@@ -188,16 +208,22 @@ class Response:
         ServiceUnavailable
             If the connection is lost before.
         """
-        if self._complete:
-            return 0
         try:
             return self._readinto(view)
         except OSError as error:
-            self._complete = True
-            self._connection.close()
             raise self._transport.unavailable(error) from None
 
     def _readinto(self, view: memoryview) -> int:
+        if self._complete:
+            return 0
+        try:
+            return self._receive(view)
+        except OSError:
+            self._complete = True
+            self._connection.close()
+            raise
+
+    def _receive(self, view: memoryview) -> int:
         if self._chunked and not self._left:
             self._left = self._next_chunk()
             if not self._left:
@@ -220,8 +246,24 @@ class Response:
         except ValueError:
             raise LostError("the answer is not HTTP") from None
 
+    def load(self) -> None:
+        """Receive the whole body, for `read`; the error of a lost connection is the socket's own."""
+        self._loaded = self._read(self._readinto)
+
     def read(self) -> bytes:
-        """Return the rest of the body."""
+        """Return the rest of the body.
+
+        Raises
+        ------
+        ServiceUnavailable
+            If the connection is lost before its end.
+        """
+        if self._loaded is not None:
+            data, self._loaded = self._loaded, b""
+            return data
+        return self._read(self.readinto)
+
+    def _read(self, readinto: Callable[[memoryview], int]) -> bytes:
         data = bytearray(self._left if not self._chunked else 1 << 16)
         used = 0
         while True:
@@ -230,7 +272,7 @@ class Response:
                     break
                 data.extend(bytes(len(data)))
             with memoryview(data) as view:
-                count = self.readinto(view[used:])
+                count = readinto(view[used:])
             if not count:
                 break
             used += count
@@ -278,8 +320,9 @@ class Upload:
             return
         try:
             send()
-        except (BrokenPipeError, ConnectionResetError):
-            self._broken = True
         except OSError as error:
+            if is_loss(error):
+                self._broken = True
+                return
             self.abort()
             raise self._transport.unavailable(error) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hashserver import protocol
 from hashserver.checksum import Checksum, PipelinedHasher, hash_bytes
 from hashserver.client.meaning import raise_for
-from hashserver.errors import BufferCorrupt
+from hashserver.errors import BufferCorrupt, ServiceUnavailable
 from hashserver.protocol import BLOCK, PackWriter
 from hashserver.storage.store import SMALL, Writer, changed, file_changed
 
@@ -90,6 +90,7 @@ class Packs:
         self._members: dict[Checksum, bytes] = {}
         self._size = 0
         self._upload: Upload | None = None
+        self._pack = b""
 
     def add(self, checksum: Checksum, data: bytes) -> None:
         """Add a buffer."""
@@ -115,8 +116,9 @@ class Packs:
             writer.add(checksum, members[checksum])
         writer.end()
         self.finish()
+        self._pack = writer.take()
         self._upload = self._client.transport.begin("PUT", protocol.PACK)
-        self._upload.write(writer.take())
+        self._upload.write(self._pack)
         self._upload.end()
 
     def finish(self) -> None:
@@ -124,11 +126,19 @@ class Packs:
         upload, self._upload = self._upload, None
         if upload is None:
             return
-        with upload.finish() as response:
-            raise_for(response, "", self._client.url)
-            rejected: dict[str, str] = json.loads(response.read())["rejected"]
-        for checksum, reason in rejected.items():
+        for checksum, reason in self._rejected(upload).items():
             raise BufferCorrupt(checksum, f"{self._client.url} did not take {checksum}: {reason}")
+
+    def _rejected(self, upload: Upload) -> dict[str, str]:
+        """Return what the server did not take, and why; a pack that was lost on its way is sent again."""
+        try:
+            with upload.finish() as response:
+                response.load()
+        except (ServiceUnavailable, OSError):
+            response = self._client.transport.request("PUT", protocol.PACK, self._pack, whole=True)
+        raise_for(response, "", self._client.url)
+        rejected: dict[str, str] = json.loads(response.read())["rejected"]
+        return rejected
 
     def abort(self) -> None:
         """Let go of a pack that nobody waits for."""

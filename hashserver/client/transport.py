@@ -10,22 +10,29 @@ from __future__ import annotations
 import os
 import struct
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
-from hashserver.client.connection import IDLE_SECONDS, Connection, LostError, Response, Sink, Upload
+from hashserver.client.connection import IDLE_SECONDS, Connection, LostError, Response, Sink, Upload, is_loss
 from hashserver.errors import ServiceUnavailable, UsageError
 from hashserver.regular import open_regular
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
+    from typing import TypeVar
 
     Bytes = bytes | bytearray | memoryview
+    T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
 EXPECT_SECONDS = 3.0
 PAUSES = (0.0, 0.05, 0.2, 0.5)
-"""Seconds before each attempt at a request."""
+"""Seconds before each attempt at a request; a patient client goes on with the last of them."""
+KEPT_SECONDS = 30.0
+"""How long a connection that nobody uses is kept: servers and their proxies close theirs later."""
+SILENT = 3.0
+"""Seconds of waiting after which a patient client says what it waits for."""
 
 _DISTRUST = {
     9: "its certificate is not valid yet: check the clocks of both hosts",
@@ -40,6 +47,14 @@ _JOINED = 1 << 16
 _TIMEVAL = struct.Struct("@ll")
 
 
+class Patience(NamedTuple):
+    """How long somebody waits for a server that others are starting again."""
+
+    seconds: float
+    tell: Callable[[str], None] | None = None
+    """Gets one line when the wait takes more than a moment."""
+
+
 class Transport:
     """Sends requests to one server; may be used from many threads.
 
@@ -52,10 +67,19 @@ class Transport:
         The secret that is sent with each request; over a network only by TLS.
     ca_file
         Certificates to trust instead of the system's.
+    patience
+        How long a request is repeated that could not be sent, or was lost.
     """
 
-    def __init__(self, url: str, token: str | None = None, ca_file: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        ca_file: str | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
+        self._patience = patience or Patience(0.0)
         self._socket = self.url.removeprefix(UNIX) if self.url.startswith(UNIX) else None
         self._tls, self._host, self._port, self._base = (
             (False, "localhost", 80, "") if self._socket else _split(self.url)
@@ -82,6 +106,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         expect: bool = False,
         replay: bool = True,
+        whole: bool = False,
     ) -> Response:
         """Send a request and return its answer once the head of that has arrived.
 
@@ -98,7 +123,9 @@ class Transport:
         expect
             Ask before the body is sent; an answer other than "continue" comes back without it.
         replay
-            Whether the body can be sent a second time when the connection is lost.
+            Whether the request may be sent a second time when the connection is lost.
+        whole
+            Return when the whole answer has arrived: one that breaks off is asked for again.
 
         Raises
         ------
@@ -106,19 +133,14 @@ class Transport:
             If the server cannot be reached, or the connection is lost.
         """
         head = self._head(method, path, body, length, headers, expect)
-        failure: OSError = LostError("no answer")
-        for pause in PAUSES:
-            if pause:
-                time.sleep(pause)
-            try:
-                return self._attempt(method, head, body, length, expect)
-            except OSError as error:
-                failure = error
-                if not replay or _is_final(error):
-                    break
-        if isinstance(failure, LostError) and not self._tls:
-            failure = LostError(f"{failure} without an answer; if it speaks TLS its address is https://…")
-        raise self.unavailable(failure)
+
+        def attempt() -> Response:
+            response = self._attempt(method, head, body, length, expect, replay)
+            if whole:
+                response.load()
+            return response
+
+        return self._try(attempt, replay)
 
     def begin(self, method: str, path: str) -> Upload:
         """Start a request whose body comes in parts and cannot be sent twice.
@@ -128,14 +150,30 @@ class Transport:
         ServiceUnavailable
             If the server cannot be reached.
         """
-        for last, pause in enumerate(PAUSES, 1 - len(PAUSES)):
-            time.sleep(pause)
+        head = self._head(method, path, _ignore, None, None, False)
+        return self._try(lambda: Upload(self, self._connect(), head))
+
+    def _try(self, attempt: Callable[[], T], replay: bool = True) -> T:
+        """Return what an attempt gives; one that was lost is made again, for as long as patience lasts."""
+        begun, count, told = time.monotonic(), 0, False
+        while True:
             try:
-                return Upload(self, self._take(), self._head(method, path, _ignore, None, None, False))
+                return attempt()
             except OSError as error:
-                if last == 0 or _is_final(error):
-                    raise self.unavailable(error) from None
-        raise AssertionError
+                failure = error
+            waited = time.monotonic() - begun
+            count += 1
+            if not replay or _is_final(failure) or (count >= len(PAUSES) and waited > self._patience.seconds):
+                raise self.unavailable(self._explained(failure)) from None
+            if self._patience.tell is not None and not told and waited > SILENT:
+                self._patience.tell(f"{self.unavailable(failure)}; trying again (Ctrl-C gives up)")
+                told = True
+            time.sleep(PAUSES[min(count, len(PAUSES) - 1)])
+
+    def _explained(self, failure: OSError) -> OSError:
+        if isinstance(failure, LostError) and not self._tls:
+            return LostError(f"{failure} without an answer; if it speaks TLS its address is https://…")
+        return failure
 
     def unavailable(self, error: OSError) -> ServiceUnavailable:
         """Return the error to raise when `error` came from a socket."""
@@ -175,8 +213,10 @@ class Transport:
         body: Bytes | Callable[[Sink], None],
         length: int | None,
         expect: bool,
+        replay: bool,
     ) -> Response:
-        connection = self._take()
+        # what cannot be sent twice goes by a connection that the other side has no reason to close yet
+        connection = self._take() if replay else self._connect()
         try:
             if expect:
                 early = self._ask(connection, method, head)
@@ -185,8 +225,10 @@ class Transport:
                 head = b""
             reusable = _send(connection, head, body, length)
             return Response(self, connection, method, reusable)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, OSError):  # the others are as old, or went to the same server
+                self.close()
             raise
 
     def _ask(self, connection: Connection, method: str, head: bytes) -> Response | None:
@@ -208,12 +250,13 @@ class Transport:
                 connection = self._idle.pop()
             except IndexError:
                 return self._connect()
-            if connection.alive():
+            if time.monotonic() - connection.used < KEPT_SECONDS and connection.alive():
                 return connection
             connection.close()
 
     def put_back(self, connection: Connection) -> None:
         """Keep a connection for the next request."""
+        connection.used = time.monotonic()
         self._idle.append(connection)
 
     def _connect(self) -> Connection:
@@ -248,8 +291,9 @@ class Transport:
 
     def close(self) -> None:
         """Close all connections that are not in use."""
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):  # another thread may have taken the last one
+            while True:
+                self._idle.pop().close()
 
     def __del__(self) -> None:
         if self.__dict__.get("_pid") == os.getpid():  # after a fork the connections are the parent's
@@ -270,7 +314,9 @@ def _send(
         sink = Sink(connection, chunked=length is None)
         body(sink)
         sink.end()
-    except (BrokenPipeError, ConnectionResetError):
+    except OSError as error:
+        if not is_loss(error):
+            raise
         return False
     return True
 
@@ -315,4 +361,4 @@ def _is_loopback(address: str) -> bool:
 
 
 def _is_final(error: OSError) -> bool:
-    return not isinstance(error, ConnectionError) or type(error).__name__ == "SSLCertVerificationError"
+    return not isinstance(error, ConnectionError) and not is_loss(error)
