@@ -38,7 +38,7 @@ def parser(prog: str = "seamless-cancel") -> argparse.ArgumentParser:
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Cancel them; 1 when one of them was not under way."""
     status, facts = OK, []
-    with closing(open_context(arguments)) as context:
+    with closing(open_context(arguments, console.note)) as context:
         for text in arguments.jobs:
             key, future = meant(text)
             done = _cancel(context, key, future, console)

@@ -32,7 +32,7 @@ def parser(prog: str = "seamless-checksum") -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Print the checksums."""
-    with closing(open_context(arguments)) as context:
+    with closing(open_context(arguments, console.note)) as context:
         found = [identify(path, context.stat_cache, console) for path in arguments.paths]
     if arguments.write:
         for identity in found:

@@ -32,7 +32,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     for path in arguments.directories:
         if not os.path.isdir(path):
             raise CommandError(f"{path}: not a directory (seamless-checksum --write is for files)")
-    with closing(open_context(arguments)) as context:
+    with closing(open_context(arguments, console.note)) as context:
         found = [identify(path, context.stat_cache, console) for path in arguments.directories]
     for identity in found:
         write_sidecars(identity)

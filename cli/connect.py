@@ -32,11 +32,12 @@ def add_options(table: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Connect, and stay connected in the background."""
     from seamless_dask.locks import locked
+    from seamless_dask.services.connection import STARTING
     from seamless_dask.services.daskserver import control
     from seamless_dask.services.tunnel import remote, tunnel
 
     asked = _target(arguments)
-    with locked(asked.file(control.STARTING)):
+    with locked(asked.file(STARTING)):
         found, before = control.find(asked.directory), _before(asked.directory)
         target = asked._replace(ports=before.ports) if before else asked  # clients that wait look there
         facts, fresh = found.connection, not found.alive

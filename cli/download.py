@@ -66,7 +66,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
         raise UsageError("--stdout and -o take one path")
     done: list[Downloaded] = []
     status = OK
-    with closing(open_context(arguments)) as context:
+    with closing(open_context(arguments, console.note)) as context:
         for path in paths:
             try:
                 done += _download(context, path, arguments, console)

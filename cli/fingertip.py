@@ -28,7 +28,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Make the bytes again if need be, and print them."""
     from .deliver import hand_over
 
-    with closing(open_context(arguments)) as context:
+    with closing(open_context(arguments, console.note)) as context:
         if context.store.has([arguments.checksum])[0] < 0:
             from seamless_dask.fingertip import fingertip
 

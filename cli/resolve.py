@@ -43,7 +43,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Print the bytes."""
     from .deliver import hand_over
 
-    with closing(open_context(arguments)) as context:
+    with closing(open_context(arguments, console.note)) as context:
         try:
             hand_over(context, arguments.checksum, arguments.output, arguments.overwrite)
         except BufferMissing as error:

@@ -61,7 +61,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     console.json = arguments.json
     for note in arguments.notes:
         console.note(note)
-    with closing(open_context(arguments)) as context:
+    with closing(open_context(arguments, console.note)) as context:
         meant = collect(arguments.text, arguments)
         for note in meant.notes:
             console.note(note)

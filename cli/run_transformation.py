@@ -47,7 +47,7 @@ def parser(prog: str = "seamless-run-transformation") -> argparse.ArgumentParser
 
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Look the transformation up, or run it."""
-    with closing(open_context(arguments)) as context:
+    with closing(open_context(arguments, console.note)) as context:
         key = identity(context, arguments.transformation)
         known = None if arguments.fingertip else context.database.lookup(key)
         if known is not None:

@@ -37,7 +37,7 @@ def parser(prog: str = "seamless-status") -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Show the status; 1 when something is wrong."""
-    with closing(open_context(arguments)) as context:
+    with closing(open_context(arguments, console.note)) as context:
         if arguments.export_db:
             context.database.export(os.path.abspath(arguments.export_db))
             console.note(f"{arguments.export_db}: the result database, as it is now")

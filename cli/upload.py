@@ -58,7 +58,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     manner = HARDLINK if arguments.hardlink else IN_PLACE if arguments.in_place else COPY
     done: list[Uploaded] = []
     status = OK
-    with closing(open_context(arguments)) as context:
+    with closing(open_context(arguments, console.note)) as context:
         uploader = Uploader(context, console, manner)
         for path in arguments.paths:
             try:

@@ -16,7 +16,7 @@ from hashserver.regular import read_regular
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 FILE = "seamless.toml"
 READY_FILE = "hashserver.json"
@@ -77,6 +77,7 @@ def load(
     defaults: Mapping[str, Any] | None = None,
     *,
     remote: bool = True,
+    tell: Callable[[str], None] | None = None,
 ) -> Config:
     """Put the configuration together.
 
@@ -92,6 +93,8 @@ def load(
         What holds where nobody says otherwise, by the names of `KEYS`.
     remote : bool
         False: a daskserver that is named is as if it were not.
+    tell : callable
+        Gets what a person should know who waits for a daskserver that is being started.
 
     Raises
     ------
@@ -111,7 +114,7 @@ def load(
     if not remote:
         layers = [{key: value for key, value in layer.items() if key != "daskserver"} for layer in layers]
     found: dict[str, Any] = {}
-    for layer in _with_implied(layers):
+    for layer in _with_implied(layers, tell):
         if "hashserver" in layer:
             if found.pop("implied", False):  # the token of a daskserver is not for another server
                 found |= {"token_file": None, "ca_file": None}
@@ -179,20 +182,22 @@ def _complete(found: dict[str, Any], profile: str | None, environment: Mapping[s
     )
 
 
-def _with_implied(layers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _with_implied(
+    layers: list[dict[str, Any]], tell: Callable[[str], None] | None
+) -> Iterator[dict[str, Any]]:
     """Yield the layers, the last one first, with what the daskserver implies before the one that names it."""
     first = next((layer for layer in layers if "daskserver" in layer), {})
     for layer in reversed(layers):
         if layer is first and not is_address(layer["daskserver"]):
-            yield _implied(layer["daskserver"])
+            yield _implied(layer["daskserver"], tell)
         yield layer
 
 
-def _implied(daskserver: str) -> dict[str, Any]:
+def _implied(daskserver: str, tell: Callable[[str], None] | None) -> dict[str, Any]:
     """Return what else is named with a daskserver: its hashserver, directly where it is on this host."""
-    from .services.connection import read
+    from .services.connection import read_when_started
 
-    facts = read(daskserver)
+    facts = read_when_started(daskserver, tell)
     direct = facts.is_here and os.path.isabs(facts.store) and os.access(facts.store, os.R_OK | os.X_OK)
     return {
         "hashserver": facts.hashserver,

@@ -6,14 +6,15 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Self, cast
 
-from .config import Config, load
+from .config import Config, is_address, load
 from .private import private_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hashserver.checksum import Checksum
     from hashserver.client.results import DatabaseClient
+    from hashserver.client.transport import Patience
     from hashserver.results.database import Database
     from hashserver.statcache import NullStatCache
     from hashserver.storage.cache import NodeCache
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from .records import Record
     from .transformation import Value
+
+RESTART_SECONDS = 60.0
+"""How long the hashserver of a daskserver is waited for: within half a minute it is started again."""
 
 
 class Context:
@@ -30,10 +34,21 @@ class Context:
     ----------
     config : Config, optional
         That of the current directory by default.
+    tell : callable, optional
+        Gets what a person who waits should know.
+    patience : float, optional
+        Seconds for which a hashserver that does not answer is waited for; by default not long, but for that
+        of a daskserver, which starts it again.
     """
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(
+        self,
+        config: Config | None = None,
+        tell: Callable[[str], None] | None = None,
+        patience: float | None = None,
+    ) -> None:
         self.config = load() if config is None else config
+        self._tell, self._patience = tell, patience
 
     def __repr__(self) -> str:
         return f"Context(stores={self.config.stores!r}, database={self.config.database!r})"
@@ -65,7 +80,7 @@ class Context:
             from hashserver.client.results import connect_database
 
             url = self.config.database
-            server = connect_database(url, self._token_file(url), self.config.ca_file)
+            server = connect_database(url, self._token_file(url), self.config.ca_file, self._patient())
             if not self.config.databases:
                 return server
             from .further import ServerAndFiles
@@ -164,7 +179,18 @@ class Context:
         if "://" not in url:
             self._make_parent(url)
             return open_store(url)
-        return open_store(url, token_file=self._token_file(url), ca_file=self.config.ca_file)
+        options = {"token_file": self._token_file(url), "ca_file": self.config.ca_file}
+        return open_store(url, **options, patience=self._patient())
+
+    def _patient(self) -> Patience:
+        from hashserver.client.transport import Patience
+
+        if self._patience is not None:
+            return Patience(self._patience, self._tell)
+        place = self.config.daskserver
+        if place is None or is_address(place):
+            return Patience(0.0)
+        return Patience(RESTART_SECONDS, self._tell, lambda: _is_up(place))
 
     def _make_parent(self, path: str) -> None:
         """Make the cache before what lies in it, so that its mode is right."""
@@ -177,6 +203,17 @@ class Context:
         named = (config.hashserver, config.database, *config.stores)
         meant = next((place for place in named if place is not None and _is_url(place)), None)
         return config.token_file if url == meant else None
+
+
+def _is_up(place: str) -> bool:
+    """Say whether a daskserver may be there that starts its hashserver again."""
+    from .errors import UsageError
+    from .services import connection
+
+    try:
+        return connection.read(place).is_here is False or connection.is_held(place)
+    except UsageError:
+        return connection.is_held(place)
 
 
 def _is_url(place: str) -> bool:

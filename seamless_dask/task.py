@@ -194,6 +194,11 @@ def _elsewhere(key: Checksum, options: Options) -> Handle:
     from .executors import Embedded, executor
     from .handles import contexts_of_process
 
+    asking = dask_worker()
+    if asking is not None and asking.status.name in ("closing", "closed", "failed"):
+        from distributed import Reschedule
+
+        raise Reschedule  # what is started now would outlive whoever may stop it
     contexts = contexts_of_process()
     holders = (context for context in contexts[:-1] if context.store.has([key])[0] >= 0)
     context = next(holders, contexts[-1])
@@ -201,7 +206,7 @@ def _elsewhere(key: Checksum, options: Options) -> Handle:
     if known is not None:
         return handle_of(known[1].format, known[1].checksum)
     # a worker of Dask's must not ask the scheduler that waits for it
-    runs = Embedded(context) if dask_worker() is not None else executor(context)
+    runs = executor(context) if asking is None else Embedded(context)
     try:
         return handle_of(*runs.run(key, options, fresh=options.fresh))
     finally:

@@ -53,6 +53,8 @@ class Patience(NamedTuple):
     seconds: float
     tell: Callable[[str], None] | None = None
     """Gets one line when the wait takes more than a moment."""
+    worth: Callable[[], bool] | None = None
+    """Says whether it may still come back."""
 
 
 class Transport:
@@ -163,12 +165,16 @@ class Transport:
                 failure = error
             waited = time.monotonic() - begun
             count += 1
-            if not replay or _is_final(failure) or (count >= len(PAUSES) and waited > self._patience.seconds):
+            if not replay or _is_final(failure) or (count >= len(PAUSES) and not self._waits(waited)):
                 raise self.unavailable(self._explained(failure)) from None
             if self._patience.tell is not None and not told and waited > SILENT:
                 self._patience.tell(f"{self.unavailable(failure)}; trying again (Ctrl-C gives up)")
                 told = True
             time.sleep(PAUSES[min(count, len(PAUSES) - 1)])
+
+    def _waits(self, waited: float) -> bool:
+        seconds, _, worth = self._patience
+        return waited < seconds and (worth is None or worth())
 
     def _explained(self, failure: OSError) -> OSError:
         if isinstance(failure, LostError) and not self._tls:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray | memoryview
     Path = str | os.PathLike[str]
 
+_OF_HASHSERVERS = ("token_file", "ca_file", "patience")
+
 SMALL = 1 << 20
 
 
@@ -410,8 +412,9 @@ def open_store(url: Path, **options: Any) -> Store:
         A path or ``file://`` URL, an ``http(s)://`` or ``unix://`` URL of a hashserver, or any URL that
         fsspec knows.
     **options
-        For a hashserver ``token_file`` and ``ca_file``, as of `hashserver.client.buffers.connect`; for others
-        the storage options of fsspec. A store on this host takes none and ignores those of a hashserver.
+        For a hashserver ``token_file``, ``ca_file`` and ``patience``, as of
+        `hashserver.client.buffers.connect`; for others the storage options of fsspec. A store on this host
+        takes none and ignores those of a hashserver.
     """
     text = os.fspath(url)
     scheme, separator, rest = text.partition("://")
@@ -427,4 +430,4 @@ def open_store(url: Path, **options: Any) -> Store:
         return connect(text, **options)
     from hashserver.storage.remote import FsspecStore
 
-    return FsspecStore(text, **{k: v for k, v in options.items() if k not in ("token_file", "ca_file")})
+    return FsspecStore(text, **{k: v for k, v in options.items() if k not in _OF_HASHSERVERS})

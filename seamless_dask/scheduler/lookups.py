@@ -1,7 +1,8 @@
 """Look-ups in the result database from the scheduler's event loop.
 
 Those that come while another one is under way share the next request. A database that is slow or absent
-means misses, never a failure: that is told once, and nobody waits for it until it answers again.
+means misses, never a failure: that is told once, and from then on it is waited for as long only as a healthy
+one takes to answer.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ PAUSE = 2.0
 """Seconds after which a database that did not answer is tried again."""
 PROBE = 100
 """Keys with which it is tried."""
+PROBE_SECONDS = 1.0
+"""How long look-ups wait for the answer to that, in all."""
 
 log = logging.getLogger("distributed.scheduler.seamless")
 
@@ -66,7 +69,7 @@ class Lookups:
         self._gathering: Batch | None = None
         self._sending: asyncio.Task[None] | None = None
         self._trying: asyncio.Future[Known] | None = None
-        self._try_again = 0.0
+        self._try_again = self._tried_since = 0.0
         self.requests = self.keys = 0
         self.trouble: str | None = None
 
@@ -78,8 +81,7 @@ class Lookups:
         asked = dict.fromkeys(keys)
         if not asked:
             return {}
-        if self.trouble is not None:
-            self._try(list(asked)[:PROBE])
+        if self.trouble is not None and not await self._answers_again(list(asked)[:PROBE]):
             return {}
         if self._gathering is None:
             self._gathering = Batch({}, asyncio.get_running_loop().create_future())
@@ -116,19 +118,20 @@ class Lookups:
     async def _request(self, keys: list[Checksum]) -> Known:
         if self.trouble is not None:
             return {}
-        answer = self._start(keys)
-        done, _ = await asyncio.wait([answer], timeout=self._timeout)
-        if not done:
-            # the thread may hang for long; what it waits for shows when the database is there again
-            self._trying = answer
-            answer.add_done_callback(self._tried)
-            self._lose(f"it has not answered for {self._timeout:g} s")
-            return {}
-        error = answer.exception()
-        if error is not None:  # whatever it is, a scheduler must go on
-            self._lose(str(error) or type(error).__name__)
-            return {}
-        return answer.result()
+        for last in (False, True):
+            answer = self._start(keys)
+            done, _ = await asyncio.wait([answer], timeout=self._timeout)
+            if not done:
+                # the thread may hang for long; what it waits for shows when the database is there again
+                self._watch(answer)
+                self._lose(f"it has not answered for {self._timeout:g} s")
+                return {}
+            error = answer.exception()
+            if error is None:
+                return answer.result()
+            if last:  # whatever it is, a scheduler must go on
+                self._lose(str(error) or type(error).__name__)
+        return {}
 
     def _start(self, keys: list[Checksum]) -> asyncio.Future[Known]:
         self.requests += 1
@@ -146,11 +149,19 @@ class Lookups:
         self.trouble = why
         self._try_again = time.monotonic() + PAUSE
 
-    def _try(self, keys: list[Checksum]) -> None:
-        """Ask a database that did not answer, without anybody waiting for it."""
+    async def _answers_again(self, keys: list[Checksum]) -> bool:
+        """Try a database that did not answer, and say whether it does now."""
         if self._trying is None and time.monotonic() >= self._try_again:
-            self._trying = self._start(keys)
-            self._trying.add_done_callback(self._tried)
+            self._watch(self._start(keys))
+        if self._trying is not None:
+            left = self._tried_since + PROBE_SECONDS - time.monotonic()
+            if left > 0:
+                await asyncio.wait([self._trying], timeout=left)
+        return self.trouble is None
+
+    def _watch(self, answer: asyncio.Future[Known]) -> None:
+        self._trying, self._tried_since = answer, time.monotonic()
+        answer.add_done_callback(self._tried)
 
     def _tried(self, answer: asyncio.Future[Known]) -> None:
         self._trying = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
+from ..context import RESTART_SECONDS
 from .recovery import is_ours
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class SeamlessScheduler(SchedulerPlugin):
         from ..context import Context
 
         given = self._given
-        return Context(given if isinstance(given, Config) else load(given))
+        return Context(given if isinstance(given, Config) else load(given), patience=RESTART_SECONDS)
 
     def _equipment(self) -> Any:
         from ..worker.plugin import Equipment

@@ -7,14 +7,23 @@ Commands that only look for a result read it on their way: this module imports n
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.regular import open_regular
 
 from ..errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FILE = "connection.json"
 VERSION = 1
+LOCK, STARTING = "lock", "start.lock"
+"""Held by the process of a daskserver; by whoever starts or stops it."""
+START_SECONDS = 90.0
+"""How long a daskserver that is being started is waited for."""
+SILENT = 3.0
+"""Seconds of that before a person is told."""
 
 
 class Connection(NamedTuple):
@@ -74,6 +83,45 @@ def read(path: str) -> Connection:
             f"the connection file {path} {reason}; seamless-daskserver start writes one"
         ) from None
     return parse(path, data)
+
+
+def read_when_started(path: str, tell: Callable[[str], None] | None = None) -> Connection:
+    """Read a connection file; one whose daskserver is being started is waited for.
+
+    Parameters
+    ----------
+    path
+        The file.
+    tell
+        Gets what a person who waits should know.
+
+    Raises
+    ------
+    UsageError
+        As of `read`.
+    """
+    import time
+
+    begun, told = time.monotonic(), False
+    while True:
+        try:
+            return read(path)
+        except UsageError:
+            waited = time.monotonic() - begun
+            if os.path.exists(path) or waited > START_SECONDS or not is_held(path):
+                return read(path)  # it may have come since
+        if tell is not None and not told and waited > SILENT:
+            tell("waiting for the daskserver, which is being started (Ctrl-C gives up)")
+            told = True
+        time.sleep(0.05)
+
+
+def is_held(path: str) -> bool:
+    """Say whether on this host the daskserver of a connection file runs, or somebody is starting it."""
+    from ..locks import is_locked
+
+    directory = os.path.dirname(path)
+    return any(is_locked(os.path.join(directory, name)) for name in (STARTING, LOCK))
 
 
 def write(path: str, connection: Connection) -> None:

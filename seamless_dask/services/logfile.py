@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from contextlib import suppress
 
+_BEGUN = "---- started "
 LONGEST = 16 << 20
 """Bytes; of a longer one the older part is put aside, in place of what was put aside before."""
 
@@ -26,12 +28,22 @@ def rotate(path: str) -> bool:
     return False
 
 
+def begin(path: str) -> int:
+    """Return a descriptor by which a new process writes to a log; a line tells its words from others'."""
+    rotate(path)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with suppress(OSError):  # a full disk is for the process to complain about
+        os.write(log, f"{_BEGUN}{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n".encode())
+    return log
+
+
 def last_line(path: str) -> str:
-    """Return the last line of a log, for a message."""
+    """Return the last line that the last process to `begin` has written to a log, for a message."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
             lines = file.read().decode("utf-8", "replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1].strip() if lines else f"it said nothing in {path}"
+    said = lines[-1].strip() if lines else _BEGUN
+    return f"it said nothing in {path}" if said.startswith(_BEGUN) else said

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SeamlessError, UsageError
 from ..locks import is_locked, try_lock
 from . import connection, logfile
+from .connection import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .daskserver.settings import Settings
 
-LOCK = "lock"
 LOG = "logs/daskserver.log"
 START_LIMIT, STOP_LIMIT, KILL_LIMIT = 90.0, 60.0, 10.0
 HANDOVER = 20.0
 """Seconds that one in a job waits for the end of the one before, which may be on its way out elsewhere."""
+PROBED = 1.0
+"""Seconds for which the lock may seem held because others look whether it is."""
 
 
 class DaskserverFailed(SeamlessError):
@@ -102,9 +104,7 @@ def spawn(told: Settings) -> int:
     """Start the process: own session, root directory, output to the log; return its number."""
     import subprocess
 
-    path = told.file(LOG)
-    logfile.rotate(path)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = logfile.begin(told.file(LOG))
     try:
         process = subprocess.Popen(
             command(told),

@@ -23,16 +23,32 @@ class Aftermath:
     """Begins when this process ends, unless it is closed before."""
 
     def __init__(self) -> None:
+        self._process = self._start()
+
+    @staticmethod
+    def _start() -> subprocess.Popen[bytes]:
         [package] = seamless_dask.__path__
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             ["/bin/sh", "-c", _WAIT, sys.executable, str(os.getpid()), temporary_directory()],
             cwd=os.path.dirname(package), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
+    def mind(self) -> None:
+        """Replace it if somebody has killed it."""
+        if self._process.poll() is not None:
+            self._close_pipe()
+            self._process = self._start()
+
     def close(self) -> None:
         """Have it not begin: nothing runs any more."""
-        self._process.communicate(b"\n")
+        with suppress(BrokenPipeError):
+            self._process.communicate(b"\n")
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
 
 def main(owner: int, place: str) -> None:

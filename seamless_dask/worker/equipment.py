@@ -177,6 +177,12 @@ class DaskWorker:
         with self._lock:
             self._askers.pop(key, None)
 
+    def mind(self) -> None:
+        """See to what must be there for as long as the worker is."""
+        with self._lock:
+            if not self._tidied:
+                self._aftermath.mind()
+
     def running(self) -> list[dict[str, Any]]:
         """Return what is running."""
         with self._lock:

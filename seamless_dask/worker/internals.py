@@ -127,6 +127,14 @@ def current_key(worker: Worker) -> str | None:
     return None
 
 
+def has_seat() -> bool:
+    """Say whether this thread is one of those of a worker: a task may have started others.
+
+    `ThreadPoolExecutor` names itself in `thread_state` of its own threads only.
+    """
+    return hasattr(thread_state, "executor")
+
+
 class Seat:
     """A place that a thread which has seceded asks for among those of its worker.
 

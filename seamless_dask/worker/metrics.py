@@ -28,6 +28,7 @@ class Metrics:
     def __call__(self, worker: Worker) -> dict[str, Any]:
         """Return what the page and the figures show."""
         del worker
+        self._equipment.mind()
         context = self._equipment.context
         self._see_to_counting(context.config.node_cache)
         return {

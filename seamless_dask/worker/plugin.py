@@ -35,6 +35,9 @@ logger = logging.getLogger("distributed.worker")
 PLENTY = 1e6
 """Of a resource that stands for a property: as many tasks as come may take their one."""
 
+PATIENCE = 20.0
+"""Seconds for which each request waits for a hashserver that is being started again: work would be lost."""
+
 _ARRIVE = "exec(source, globals()) or arrive(*arguments)"
 
 
@@ -97,7 +100,7 @@ class Equipment(WorkerPlugin):
 
     def _equipped(self, worker: Worker) -> DaskWorker:
         sweep(temporary_directory())  # what a killed worker has left running
-        context = Context(self.places.config())
+        context = Context(self.places.config(), patience=PATIENCE)
         store = CountedStore(self.places.visible(context.store))
         context.__dict__["store"] = store
         # opened here, by one thread

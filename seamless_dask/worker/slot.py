@@ -24,7 +24,7 @@ _thread = _Thread()
 def step_aside() -> None:
     """Give the thread of this task to others, since it waits for something."""
     settle()
-    if not _thread.away:
+    if not _thread.away and internals.has_seat():
         _thread.away = True
         secede()
 

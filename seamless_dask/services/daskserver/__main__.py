@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hashserver.errors import HashserverError
 
 from ...errors import SeamlessError
-from .. import logfile, process
+from .. import connection, logfile, process
 from . import settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         told = settings.read(directory)
         _forget_environment(told)
-        with process.held(told.file(process.LOCK), process.HANDOVER if told.in_job else 0):
+        with process.held(told.file(connection.LOCK), process.HANDOVER if told.in_job else process.PROBED):
             asyncio.run(_run(told))
     except (SeamlessError, HashserverError, OSError, RuntimeError) as error:
         print(f"seamless-daskserver: {_reason(error)}", file=sys.stderr)

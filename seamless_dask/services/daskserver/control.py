@@ -13,7 +13,7 @@ from ...errors import UsageError
 from ...locks import is_locked, locked
 from ...private import private_directory
 from .. import connection, process
-from ..connection import Connection
+from ..connection import LOCK, STARTING, Connection
 from ..process import DaskserverFailed
 from . import in_job, settings
 from .hashserver_child import READY as HASHSERVER_READY
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .settings import Settings
-
-STARTING = "start.lock"
 
 
 class Found(NamedTuple):
@@ -80,7 +78,7 @@ def find(directory: str) -> Found:
     if (job := in_job.read(directory)) is not None:
         found = in_job.look(job)
         return Found(found.alive, facts, found.text)
-    alive = is_locked(os.path.join(directory, process.LOCK))
+    alive = is_locked(os.path.join(directory, LOCK))
     if facts is None:
         return Found(alive, None)
     if not facts.is_here:

@@ -145,8 +145,7 @@ class HashserverChild:
         ready = self._settings.file(READY)
         with suppress(FileNotFoundError):
             os.unlink(ready)
-        logfile.rotate(self._settings.file(LOG))
-        log = os.open(self._settings.file(LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = logfile.begin(self._settings.file(LOG))
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(ready),

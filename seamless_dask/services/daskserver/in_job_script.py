@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from hashserver.atomic import write_atomic
 
 from ...errors import UsageError
+from .. import logfile
 from ..cluster import batch, jobscript
+from ..process import LOG
 from .in_job import Job, forget, write
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def submit(told: Settings) -> Job:
     forget(told.directory)
     _write_script(told, job)
     write(job)
+    os.close(logfile.begin(told.file(LOG)))
     try:
         number = asyncio.run(_submit(told, job))
     except BaseException as error:

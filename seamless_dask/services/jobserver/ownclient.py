@@ -42,6 +42,7 @@ class OwnClient:
 
     async def _connect(self) -> Any:
         if self._address is None:
+            _find_address()
             await self._scheduler.listen("inproc://", allow_offload=False)
             self._address = self._scheduler.listeners[-1].contact_address
         connect: Any = Client
@@ -54,6 +55,17 @@ class OwnClient:
         with suppress(Exception):  # it is on its way out, whatever it says
             client = await self._connecting
             await asyncio.wait_for(client.close(), CLOSE_SECONDS)
+
+
+def _find_address() -> None:
+    """Have Dask find out the address that it puts into such names: without a network it warns."""
+    import warnings
+
+    from distributed.utils import get_ip
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        get_ip()  # it is remembered
 
 
 def _has_failed(connecting: asyncio.Task[Any]) -> bool:

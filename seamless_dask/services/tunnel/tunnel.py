@@ -28,9 +28,9 @@ from hashserver.errors import ServiceUnavailable
 
 from ...errors import SeamlessError, UsageError
 from .. import connection
-from ..connection import Connection
-from ..logfile import last_line, rotate
-from ..process import LOCK, LOG, held
+from ..connection import LOCK, Connection
+from ..logfile import begin, last_line
+from ..process import LOG, held
 from . import remote
 from .ssh import NotAllowed, Ssh
 from .target import SERVICES, Target, read, write
@@ -228,8 +228,7 @@ def start(target: Target) -> Popen[bytes]:
     import subprocess
 
     remote.forget(target.directory)
-    rotate(target.file(LOG))
-    log = os.open(target.file(LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = begin(target.file(LOG))
     try:
         words = [sys.executable, "-P", "-m", "seamless_dask.services.tunnel.tunnel", target.directory]
         return subprocess.Popen(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hashserver.checksum import Checksum, hash_bytes
+from hashserver.checksum import Checksum
 from hashserver.client import transport
 from hashserver.client.buffers import Client, connect
 from hashserver.client.connection import Connection

@@ -39,6 +39,15 @@ def test_a_log_is_cut_although_there_is_no_room_to_put_it_aside(
     assert (tmp_path / "log").read_text() == ""
 
 
+def test_the_words_of_a_process_that_was_there_before_are_nobody_elses(tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    for said in (b"the disk is full\n", b""):
+        log = logfile.begin(path)
+        os.write(log, said)
+        os.close(log)
+    assert logfile.last_line(path) == f"it said nothing in {path}"
+
+
 def test_a_log_that_is_not_there_yet_is_no_problem(tmp_path: Path) -> None:
     assert not logfile.rotate(str(tmp_path / "log"))
     assert "said nothing" in logfile.last_line(str(tmp_path / "log"))

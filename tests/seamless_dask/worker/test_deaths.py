@@ -271,3 +271,64 @@ def test_a_hashserver_that_stays_away_is_told(own_cluster: Any) -> None:
     other = own_cluster.bash("echo nowhere else", retries=0)
     with pytest.raises(ServiceUnavailable, match="no connection to http"):
         other.__dask_graph__()
+
+
+def children(process: int) -> dict[int, str]:
+    """Return the command lines of a process's children, remains of dead ones included."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == process:
+                line = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(stat.parent.name)] = line.decode()
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def test_a_watcher_that_was_killed_is_replaced(own_cluster: Any) -> None:
+    own_cluster.run(own_cluster.bash("echo equipped"))
+    worker = own_cluster.pid_of(next(iter(own_cluster.client.scheduler_info()["workers"])))
+
+    def watchers() -> set[int]:
+        return {pid for pid, line in children(worker).items() if "aftermath" in line}
+
+    [before] = watchers()
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: before not in children(worker) and watchers())
+    assert len(watchers()) == 1
+
+
+def test_a_function_on_a_worker_that_closes_starts_nothing_more(own_cluster: Any, tmp_path: Path) -> None:
+    begun, log = tmp_path / "begun", tmp_path / "log"
+
+    def function() -> None:
+        import time
+
+        from distributed import get_worker
+
+        from seamless_dask import bash
+
+        worker = get_worker()
+        begun.touch()
+        while worker.status.name == "running":
+            time.sleep(0.01)
+        try:
+            for number in range(3):
+                bash(f"echo ran; # {number}").compute(scheduler="sync")
+                log.write_text("ran")
+        except BaseException as error:
+            log.write_text(type(error).__name__)
+
+    future = own_cluster.client.submit(function, retries=0)
+    wait_until(begun.exists)
+    [address] = [worker for worker, tasks in own_cluster.client.processing().items() if tasks]
+
+    async def close(address: str, dask_scheduler: Any) -> None:
+        dask_scheduler.close_worker(address)
+
+    own_cluster.client.run_on_scheduler(close, address=address)
+    wait_until(lambda: log.exists() and log.read_text())
+    assert log.read_text() == "Reschedule"
+    future.release()
+    assert not list(Path(own_cluster.environment["SEAMLESS_CACHE"]).glob("jobs/*"))

@@ -194,6 +194,23 @@ def test_a_function_on_a_worker_gets_it_with_the_places_of_the_worker(cluster: A
     assert cluster.client.submit(stores, cluster.bash("echo sent")).result() == cluster.config.stores
 
 
+def test_a_thread_that_a_task_has_started_can_wait_for_it_too(cluster: Any, gate: Any) -> None:
+    code = f"{gate.code}; echo shared"
+    elsewhere = cluster.client.compute(cluster.bash(code))
+    gate.wait()
+
+    def function(code: str) -> str:
+        from seamless_dask import bash
+
+        return str(bash(code).compute(scheduler="threads").checksum)
+
+    future = cluster.client.submit(function, code)
+    wait_until(lambda: sum(map(len, cluster.client.processing().values())) == 2)
+    gate.open()
+    assert future.result() == elsewhere.result().checksum
+    assert len(gate.pids()) == 1
+
+
 def test_a_task_finds_the_worker_with_what_it_asks_for(cluster: Any) -> None:
     here = cluster.bash("echo here", node=os.uname().nodename, cpus=1)
     assert cluster.text(cluster.run(here)) == "here\n"
