@@ -1,0 +1,157 @@
+"""What people type while a daskserver's parts die and come back: it waits, and nothing fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seamless_dask.locks import is_locked
+from seamless_dask.services.connection import STARTING
+
+BIN = Path(sys.executable).parent
+KILLS = 2
+
+
+def until(happened: Callable[[], Any]) -> Any:
+    pause = threading.Event()
+    for _ in range(3000):
+        if found := happened():
+            return found
+        pause.wait(0.02)
+    raise AssertionError("it did not happen")
+
+
+class Place:
+    """A home, a cache, and a directory to work in."""
+
+    def __init__(self, directory: Path) -> None:
+        self.work, self.cache = directory / "work", directory / "cache"
+        self.work.mkdir()
+        self.daskserver = self.cache / "daskserver" / "default"
+        own = {name: value for name, value in os.environ.items() if not name.startswith("SEAMLESS_")}
+        self.environment = own | {"SEAMLESS_CACHE": str(self.cache), "HOME": str(directory)}
+        self.user = self.environment | {"SEAMLESS_DASKSERVER": str(self.daskserver / "connection.json")}
+
+    def start(self) -> subprocess.CompletedProcess[str]:
+        return self._type(self.environment, "seamless-daskserver", "start", "--workers", "1")
+
+    def stop(self) -> None:
+        self._type(self.environment, "seamless-daskserver", "stop")
+
+    def __call__(self, command: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return self._type(self.user, command, *words)
+
+    def _type(self, environment: dict[str, str], command: str, *words: str) -> Any:
+        return subprocess.run(
+            [BIN / command, *words],
+            cwd=self.work,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=110,
+        )
+
+    def pid(self, name: str) -> int | None:
+        try:
+            return int(json.loads((self.daskserver / name).read_text())["pid"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.stop()
+
+
+def test_commands_wait_for_a_hashserver_that_is_killed(place: Place) -> None:
+    assert place.start().returncode == 0
+    over, failed, done = threading.Event(), [], []
+
+    def shell(number: int) -> None:
+        count = 0
+        while not over.is_set():
+            count += 1
+            ran = place("seamless-run", f"echo {number} {count % 3}")
+            done.append(ran)
+            if ran.returncode or ran.stdout != f"{number} {count % 3}\n":
+                failed.append(ran)
+
+    shells = [threading.Thread(target=shell, args=(number,)) for number in range(2)]
+    for thread in shells:
+        thread.start()
+    until(lambda: len(done) > 2)
+    for _ in range(KILLS):
+        before = until(lambda: place.pid("hashserver.json"))
+        os.kill(before, signal.SIGKILL)
+        until(lambda before=before: place.pid("hashserver.json") not in (None, before))
+        known = len(done)
+        until(lambda known=known: len(done) > known + 2)
+    over.set()
+    for thread in shells:
+        thread.join()
+    assert not failed
+
+
+def test_commands_wait_for_a_daskserver_that_is_being_started_again(place: Place) -> None:
+    assert place.start().returncode == 0
+    assert place("seamless-run", "echo known").stdout == "known\n"
+    facts = json.loads((place.daskserver / "connection.json").read_text())
+    os.kill(facts["pid"], signal.SIGKILL)
+    until(lambda: not is_locked(str(place.daskserver / "lock")))
+    starting = threading.Thread(target=place.start)
+    starting.start()
+    # from here on there is no connection file until it is up
+    until(
+        lambda: (
+            is_locked(str(place.daskserver / STARTING))
+            and not (place.daskserver / "connection.json").exists()
+        )
+    )
+    found = place("seamless-run", "echo known")
+    starting.join()
+    assert (found.returncode, found.stdout) == (0, "known\n"), found.stderr
+
+
+def test_without_a_daskserver_nobody_waits(place: Place) -> None:
+    found = place("seamless-run", "echo nobody")
+    assert found.returncode == 2
+    assert "is not there; seamless-daskserver start writes one" in found.stderr
+
+
+def test_a_host_without_a_network_is_no_reason_for_warnings(tmp_path: Path) -> None:
+    probe = ["unshare", "--map-root-user", "--net", "ip", "link", "set", "lo", "up"]
+    if subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("needs a network namespace: unshare and ip")
+    place = Place(tmp_path)
+    script = f"""
+    ip link set lo up
+    PATH={BIN}:$PATH
+    seamless-daskserver start --workers 1
+    SEAMLESS_DASKSERVER={place.daskserver}/connection.json seamless-run 'echo ran'
+    seamless-daskserver stop
+    """
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--net", "bash", "-ec", script],
+        cwd=place.work,
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ran\n" in done.stdout
+    logs = "".join(path.read_text() for path in (place.daskserver / "logs").iterdir())
+    assert "Warning" not in logs + done.stderr
