@@ -141,7 +141,7 @@ def run(
     options : str
         `Options` as JSON.
     upstream : tuple of str
-        Keys of the transformations it refers to.
+        Keys of the transformations it refers to; without those whose results are to be found out here.
     *handles : Handle
         The result of each of them.
 
@@ -155,7 +155,7 @@ def run(
     if worker is None:
         return _elsewhere(name, wishes)
     known = {Checksum(of): handle.value for of, handle in zip(upstream, handles, strict=True)}
-    checksum, transformation = patiently(name, wishes.retries, lambda: resolve(worker, name, known))
+    checksum, transformation = patiently(name, wishes.retries, lambda: resolve(worker, name, known, wishes))
     try:
         value = perform(worker, name, checksum, transformation, wishes)
     except ComputationFailed as error:
@@ -232,9 +232,12 @@ def load_many(context: Context, keys: Sequence[Checksum]) -> dict[Checksum, Desc
 
 
 def resolve(
-    worker: Worker, key: Checksum, upstream: Mapping[Checksum, Value]
+    worker: Worker, key: Checksum, upstream: Mapping[Checksum, Value], options: Options
 ) -> tuple[Checksum, Description]:
     """Put the results of others in the place of references, and record that.
+
+    A task whose result was known when its graph was made has come without what it needs. Where it is to run
+    all the same (`Client.retry`, after its result was contested), what is not known of that is computed here.
 
     Returns
     -------
@@ -246,6 +249,10 @@ def resolve(
     context, document = worker.context, load(worker.context, key)
     if not document.deferred:
         return key, document
+    upstream = {
+        of: upstream[of] if of in upstream else _computed_here(worker, of, options)
+        for of in dict.fromkeys(reference.of for reference in document.references)
+    }
     known = {
         reference: select(
             load(context, reference.of).result,
@@ -258,9 +265,14 @@ def resolve(
     }
     resolved = document.resolve(known)
     checksum = context.store.put(resolved.canonical())
-    used = {reference.of: upstream[reference.of] for reference in known}
-    context.database.put_deferred(key, checksum, [(name, *value) for name, value in used.items()])
+    context.database.put_deferred(key, checksum, [(name, *value) for name, value in upstream.items()])
     return checksum, resolved
+
+
+def _computed_here(worker: Worker, key: Checksum, options: Options) -> Value:
+    from .collection import compute
+
+    return compute(worker.context, key, options.of_upstream(key))
 
 
 def perform(

@@ -75,6 +75,7 @@ class Cutoff:
         self._held: dict[str, str] = {}
         self._steps: dict[str, tuple[Step, Resolved | None]] = {}
         self._sharing: dict[str, set[str]] = {}
+        self._lost: set[str] = set()
         self.cut = self.late = 0
         self.claims = Claims(self._is_on, recovery.has_begun, self._withdraw, self._other_ended)
 
@@ -129,7 +130,9 @@ class Cutoff:
             self.claims.task_left(key)
         elif finish == "processing" and (identity := self._identity(key)) is not None:
             self.claims.begin(identity, key)
-        if finish in ("memory", "erred", "forgotten"):
+        if start == "memory" and finish == "released":
+            self._lost.add(key)  # should it be wanted again, its result is known
+        elif finish in ("memory", "erred", "forgotten"):
             self._forget(key)
 
     def worker_left(self, worker: str) -> None:
@@ -139,6 +142,7 @@ class Cutoff:
     def _forget(self, key: str) -> None:
         """Forget a task that is over."""
         self._unshare(key)
+        self._lost.discard(key)
         self._steps.pop(key, None)
         self._found.pop(key, None)
         self.lookups.forget(key)
@@ -167,6 +171,9 @@ class Cutoff:
         del stimulus_id, details
         if is_ours(ts.key):
             internals.never_suspect(ts)
+            if self._holder.is_known(ts):
+                self._held[ts.key] = "its result is known"
+                return {}, {}, {}
             if (value := self._take_found(ts)) is not None:
                 return self._holder.finish(ts, value)
             if (error := self.recovery.verdict(ts)) is not None:
@@ -177,11 +184,9 @@ class Cutoff:
             if self._is_held(ts):
                 return {}, {}, {}
             self._held.pop(ts.key, None)
-        freed = internals.inline(ts, self._holder.values)
         if self.recovery.is_to_queue(ts):
-            return {ts.key: "queued", **freed}, {}, {}
-        recommendations, to_clients, to_workers = self._given(ts, go)
-        return {**recommendations, **freed}, to_clients, to_workers
+            return {ts.key: "queued"}, {}, {}
+        return self._given(ts, go)
 
     def _late_dispatch(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: internals.Go) -> Any:
         """Decide about a task that had to wait for a worker: somebody else may have begun meanwhile."""
@@ -216,7 +221,8 @@ class Cutoff:
         if step is None:
             return False
         before, resolved = self._steps.get(ts.key, (None, None))
-        if step.upstream and before != step:
+        if (step.upstream and before != step) or ts.key in self._lost:
+            self._lost.discard(ts.key)
             self._ask(step, None)
             return True
         self._steps[ts.key] = step, resolved

@@ -1,7 +1,8 @@
 """The gate: what a client asks for is looked up before Dask sees the graph.
 
-Hits that are asked for are in memory at once, held by no worker; hits that only others need are put into
-their places; what only hits need never comes into being. The rest goes on to Dask as it came.
+Dask makes tasks of all of it, as it always does, and what is known is complete when it would be given to a
+worker. Only what nobody but hits needs never comes into being. A graph without transformations goes to Dask
+as it came, at once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 PIN = "seamless-gate"
 """The client that wants what must not go away while a graph passes."""
+MARKS = (b"-tf-", b"restore-")
+"""Parts of the names of our tasks."""
 LATE = frozenset(("waiting", "queued", "no-worker", "erred", "released"))
 """States of a task that is completed when its result has appeared."""
 
@@ -33,11 +36,12 @@ log = logging.getLogger("distributed.scheduler.seamless")
 
 
 class Plan(NamedTuple):
-    """A graph, and what is known of it."""
+    """A graph, what is known of it, and what was not asked about because it was in memory."""
 
     graph: dict[Any, Any]
     annotations: dict[str, dict[Any, Any]]
     hits: dict[Any, handles.Handle]
+    there: set[Any]
 
 
 class Gate:
@@ -53,8 +57,11 @@ class Gate:
         """Come between clients and scheduler."""
         self._update_graph = self.order.start(self._on_graph)
 
-    def _on_graph(self, client: str, **arguments: Any) -> None:
-        """Take a graph; this returns at once, so that look-ups of several graphs share requests."""
+    async def _on_graph(self, client: str, **arguments: Any) -> None:
+        """Take a graph; with one of ours this returns at once, so that look-ups of several share requests."""
+        if client not in self.order.queues and not internals.mentions(arguments["expr_ser"], MARKS):
+            await self._update_graph(client=client, **arguments)
+            return
         plan = asyncio.get_running_loop().create_task(self._plan(client, **arguments))
 
         async def pass_on(message: Message) -> None:
@@ -71,25 +78,36 @@ class Gate:
     async def _plan(
         self, client: str, expr_ser: Any, keys: Collection[Any], **_: Any
     ) -> Plan | Exception | None:
-        """Find out what is known; None: it cannot be said, an error: the graph is refused."""
+        """Find out what is known; None: nothing that can be said is ours, an error: the graph is refused."""
         try:
             graph, annotations = await internals.materialize(expr_ser)
+            if not ours(graph) and not ours(keys):
+                return None
             refusal = self._plugin.recovery.refusal(graph.values())
             if refusal is not None:
                 return refusal
-            return Plan(graph, annotations, await self._hits(graph, keys))
+            return Plan(graph, annotations, *await self._known(graph, keys))
         except Exception:
             log.debug("a graph of client %s goes on unseen", client, exc_info=True)
             return None
 
-    async def _hits(self, graph: dict[Any, Any], keys: Collection[Any]) -> dict[Any, handles.Handle]:
+    async def _known(
+        self, graph: dict[Any, Any], keys: Collection[Any]
+    ) -> tuple[dict[Any, handles.Handle], set[Any]]:
         """Look up what is asked for, then what is still needed for the rest."""
-        hits = await self._look_up(key for key in keys if not self._is_in_memory(key))
-        rest = [key for key in keys if key not in hits and not self._is_in_memory(key)]
+        there = set(filter(self._is_in_memory, keys))
+        hits = await self._look_up(key for key in keys if key not in there)
+        rest = [key for key in keys if key not in hits and key not in there]
         if all(key in graph and not graph[key].dependencies for key in rest):
-            return hits
-        needed = reachable(graph, rest, lambda key: key in hits or self._is_in_memory(key))
-        return hits | await self._look_up(needed.difference(keys))
+            return hits, there
+
+        def is_cut(key: Any) -> bool:
+            if self._is_in_memory(key):
+                there.add(key)
+            return key in hits or key in there
+
+        needed = reachable(graph, rest, is_cut)
+        return hits | await self._look_up(needed.difference(keys)), there
 
     async def _look_up(self, keys: Iterable[Any]) -> dict[Any, handles.Handle]:
         asked = {key: checksum_of(key) for key in keys if can_be_known(key)}
@@ -106,51 +124,51 @@ class Gate:
     # ------------------------------------------------------------------ passing on
 
     async def _pass_on(self, client: str, found: Plan | Exception | None, arguments: dict[str, Any]) -> None:
-        keys = arguments["keys"]
         if isinstance(found, Exception):
-            internals.report_error(self._plugin.scheduler, client, keys, found)
+            internals.report_error(self._plugin.scheduler, client, arguments["keys"], found)
         elif found is None:
             await self._update_graph(client=client, **arguments)
-        elif rest := self._complete(client, set(keys), found):
-            await self._pass_rest(client, rest, found, arguments)
         else:
-            self._plugin.statistics.passed(0, len(ours(found.graph) - set(keys)))
+            await self._pass_known(client, await self._renewed(found, arguments["keys"]), arguments)
 
-    def _complete(self, client: str, keys: set[Any], plan: Plan) -> set[Any]:
-        """Hand over what is known; returns what is not in memory now."""
-        scheduler, hits = self._plugin.scheduler, plan.hits
+    async def _renewed(self, plan: Plan, keys: Collection[Any]) -> Plan:
+        """Look up anew what has left memory since: an earlier message of the same client may release it."""
+        while not all(map(self._is_in_memory, plan.there)):
+            plan = Plan(plan.graph, plan.annotations, *await self._known(plan.graph, keys))
+        return plan
+
+    async def _pass_known(self, client: str, plan: Plan, arguments: dict[str, Any]) -> None:
+        """Give Dask a graph, and have what is known complete."""
+        scheduler, holder = self._plugin.scheduler, self._plugin.holder
+        self._complete_late(plan.hits)
+        rest, pins = self._rest(set(arguments["keys"]), plan)
+        scheduler.client_desires_keys(keys=pins, client=PIN)
+        try:
+            self._rerun_failed(rest)
+            with holder.knowing(plan.hits):
+                graph = internals.graph_arguments(rest, plan.annotations)
+                await self._update_graph(client=client, **arguments | graph)
+        finally:
+            scheduler.client_releases_keys(keys=pins, client=PIN)
+        self._plugin.graph_arrived(rest)
+
+    def _complete_late(self, hits: dict[Any, handles.Handle]) -> None:
+        """Complete those of the scheduler's tasks of which the result has appeared."""
+        scheduler = self._plugin.scheduler
         tasks = scheduler.tasks
         late = {key: hits[key] for key in hits if key in tasks and tasks[key].state in LATE}
         if late:
             scheduler.client_desires_keys(keys=late, client=PIN)
             self._plugin.holder.complete(late)
             self._plugin.statistics.late_hits += len(late)
-        self._plugin.holder.place({key: hits[key] for key in keys if key in hits and key not in tasks})
-        done = {key for key in keys if self._is_in_memory(key)}
-        scheduler.client_desires_keys(keys=done, client=client)
-        if late:
             scheduler.client_releases_keys(keys=list(late), client=PIN)
         self._plugin.statistics.passed(len(hits) - len(late), 0)
-        return keys - done
-
-    async def _pass_rest(self, client: str, keys: set[Any], plan: Plan, arguments: dict[str, Any]) -> None:
-        """Give Dask what is left of a graph."""
-        scheduler = self._plugin.scheduler
-        rest, pins = self._rest(keys, plan)
-        scheduler.client_desires_keys(keys=pins, client=PIN)
-        try:
-            self._rerun_failed(rest)
-            expression = internals.ready(rest, plan.annotations)
-            await self._update_graph(client=client, **{**arguments, "expr_ser": expression, "keys": keys})
-        finally:
-            scheduler.client_releases_keys(keys=pins, client=PIN)
-        self._plugin.graph_arrived(rest)
 
     def _rest(self, keys: set[Any], plan: Plan) -> tuple[dict[Any, Any], list[Any]]:
-        """Return what is left of a graph, and those of the scheduler's tasks that it counts on.
+        """Return what Dask is given of a graph, and those of the scheduler's tasks that it counts on.
 
-        A task that the scheduler has already stays as it is there: another client's graph may have been
-        filled with other values.
+        What is not ours is what it was. Of ours the scheduler's tasks stay as they are there: an earlier
+        graph may have had them without what they need.
         """
         tasks, hits, graph = self._plugin.scheduler.tasks, plan.hits, plan.graph
         rest: dict[Any, Any] = {}
@@ -159,33 +177,25 @@ class Gate:
         seen = set(stack)
         while stack:
             key = stack.pop()
-            ts = tasks.get(key)
-            if ts is not None:
-                pins.append(key)
-            if ts is not None and ts.run_spec is not None and not ts.has_lost_dependencies:
-                if ts.state != "memory":
-                    rest[key] = ts.run_spec
-                continue
-            node = graph.get(key)
+            node, ts = graph.get(key), tasks.get(key)
+            if is_ours(key):
+                if ts is not None:
+                    pins.append(key)
+                if ts is not None and ts.run_spec is not None and not ts.has_lost_dependencies:
+                    if ts.state != "memory":
+                        rest[key] = ts.run_spec
+                    continue
+                if key in hits and node is not None:
+                    node = internals.alone(node, hits[key])
             if node is None:
                 continue  # a future of an earlier graph, or lost: Dask sees to that
-            node = rest[key] = self._filled(node, hits)
+            rest[key] = node
             new = [other for other in node.dependencies if other not in seen]
             seen.update(new)
             stack += new
         if hits:
             self._plugin.statistics.passed(0, len(ours(graph) - hits.keys() - rest.keys() - tasks.keys()))
         return rest, pins
-
-    def _filled(self, node: Any, hits: dict[Any, handles.Handle]) -> Any:
-        """Return a node with what is known in its place."""
-        values = self._plugin.holder.values
-        found = {}
-        for key in node.dependencies:
-            value = hits.get(key, values.get(key))
-            if value is not None:
-                found[key] = value
-        return internals.substituted(node, found) if found else node
 
     def _rerun_failed(self, keys: Iterable[Any]) -> None:
         """Have transformations that failed earlier run again: a failure is not a result."""

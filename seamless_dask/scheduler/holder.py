@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .. import handles
@@ -9,7 +11,7 @@ from . import internals
 from .recovery import is_ours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from distributed import Scheduler
 
@@ -30,6 +32,8 @@ class Holder:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self.values: dict[str, handles.Handle] = {}
+        self._known: Mapping[str, handles.Handle] = {}
+        self._due: list[str] = []
         self._originals: dict[str, Any] = {}
 
     def start(self) -> None:
@@ -39,6 +43,7 @@ class Holder:
         self._originals = {name: scheduler.handlers.get(name) for name in ("gather", "get_data")}
         scheduler.handlers |= {"gather": self._gather, "get_data": self._get_data}
         internals.keep_one_replica(scheduler, self.worker)
+        internals.send_values(scheduler, self.worker, self.values)
         for start in ("released", "waiting", "queued", "no-worker"):
             internals.intercept(scheduler, start, "memory", self._to_memory)
         internals.intercept(scheduler, "erred", "released", self._revive)
@@ -51,16 +56,32 @@ class Holder:
                 self._scheduler.handlers.pop(name, None)
             else:
                 self._scheduler.handlers[name] = handler
-        internals.keep_replicas(self._scheduler)
+        internals.restore_replicas(self._scheduler)
         internals.restore_retirement(self._scheduler)
 
     # ------------------------------------------------------------------ completing tasks
 
-    def place(self, hits: Mapping[str, handles.Handle]) -> None:
-        """Put hits into memory that the scheduler has no tasks for; somebody must want them next."""
-        self.values.update(hits)
-        for key, handle in hits.items():
-            internals.place(self._scheduler, self.worker, key, handle)
+    @contextmanager
+    def knowing(self, hits: Mapping[str, handles.Handle]) -> Iterator[None]:
+        """Complete after this block what Dask would have given to a worker within it.
+
+        Not at once: Dask, at the end of `update_graph`, would tell clients a second time of what is in memory
+        by then, and they take that for news of what they ask for next.
+        """
+        self._known = hits
+        try:
+            yield
+        finally:
+            due, self._due, self._known = self._due, [], {}
+            tasks = self._scheduler.tasks
+            self.complete({key: hits[key] for key in due if internals.is_ready(tasks.get(key))})
+
+    def is_known(self, ts: Any) -> bool:
+        """Whether a task that Dask would give to a worker is about to be completed instead."""
+        if ts.key not in self._known:
+            return False
+        self._due.append(ts.key)
+        return True
 
     def complete(self, hits: Mapping[str, handles.Handle]) -> None:
         """Put tasks into memory that have not begun, or have failed."""
@@ -84,11 +105,26 @@ class Holder:
         handle = self.values[ts.key] = handles.of(*value)
         return internals.to_memory(self._scheduler, self.worker, ts, handle)
 
-    def relieve(self, workers: Iterable[Any]) -> None:
-        """Hold in the place of workers what nobody but clients needs of theirs, so that they can go."""
-        for ws in workers:
-            mine = [ts for ts in ws.has_what if is_ours(ts.key) and not ts.waiters and self._knows(ts)]
-            internals.take_over(self._scheduler, self.worker, ws, mine)
+    def relieve(self, workers: Collection[Any]) -> None:
+        """Hold in the place of workers what only they have and only clients need, so that they can go."""
+        leaving = set(workers)
+        alone = {
+            ts
+            for ws in leaving
+            for ts in ws.has_what
+            if is_ours(ts.key) and leaving.issuperset(ts.who_has or ())
+        }
+        mine = [ts for ts in alone if not ts.waiters and self._knows(ts)]
+        internals.take_over(self._scheduler, self.worker, mine)
+
+    def arrived(self, key: str) -> None:
+        """Hear that a task of ours is in memory: a worker that is being retired shall not stay for it."""
+        leaving = [
+            ws for ws in self._scheduler.tasks[key].who_has or () if ws.status.name == "closing_gracefully"
+        ]
+        if leaving:
+            # not now, in the midst of a transition
+            asyncio.get_running_loop().call_soon(self.relieve, leaving)
 
     def _knows(self, ts: Any) -> bool:
         """Have the value of a task that is in memory at hand, and say whether that can be."""

@@ -19,6 +19,7 @@ from distributed.core import Status
 from distributed.protocol.pickle import dumps
 from distributed.protocol.serialize import (
     Serialized,
+    ToPickle,
     deserialize,
     register_serialization_family,
     serialize,
@@ -105,6 +106,7 @@ def _check_methods(scheduler: Scheduler) -> None:
         "request_remove_replicas": ("addr", "keys", "stimulus_id"),
         "bulk_schedule_unrunnable_after_adding_worker": ("ws",),
         "_add_to_memory": ("ts", "ws", "recommendations", "client_msgs", "type", "typename"),
+        "_task_to_msg": ("ts",),
     }
     for name, arguments in takes.items():
         found = inspect.signature(getattr(scheduler, name)).parameters
@@ -143,9 +145,15 @@ def _check_states(scheduler: Scheduler) -> None:
         intercept(
             rehearsal.state, start, "memory", lambda ts, *_: to_memory(rehearsal.state, holder, ts, "value")
         )
-    place(rehearsal.state, holder, "known", "value")
-    rehearsal.want("known")
+    rehearsal.make("known")
+    rehearsal.go({"known": "memory"})
     _must(rehearsal.tasks["known"].who_has == {holder}, "a value cannot be held without a worker")
+    rehearsal.make("reader", "known")
+    send_values(rehearsal.state, holder, {"known": 5})
+    message = rehearsal.state._task_to_msg(rehearsal.tasks["reader"])
+    _must(message["who_has"] == message["nbytes"] == {}, "workers are told otherwise of what a task needs")
+    _must(message["run_spec"].data() == [5], "a value cannot be sent with a task")
+    rehearsal.let_go("reader")
     rehearsal.make("a")
     rehearsal.make("b", "a")
     rehearsal.make("c", "b")
@@ -163,6 +171,10 @@ def _check_states(scheduler: Scheduler) -> None:
     _must(told == [("task-retried", "b"), ("key-in-memory", "b")], "clients are told otherwise of retries")
     rehearsal.let_go("known", "a", "b", "c")
     _must(not rehearsal.tasks and not holder.has_what, "what nobody wants is not forgotten")
+
+
+def _listed(*values: Any) -> list[Any]:
+    return list(values)
 
 
 class _Rehearsal:
@@ -189,15 +201,11 @@ class _Rehearsal:
 
     def make(self, name: str, *needed: str) -> None:
         """Make a task that waits for a worker that is nowhere."""
-        node = Task(name, list, *map(TaskRef, needed))
+        node = Task(name, _listed, *map(TaskRef, needed))
         ts = self.state.new_task(name, node, "released")
         ts.worker_restrictions = {"nobody"}
         for other in needed:
             ts.add_dependency(self.tasks[other])
-        self.want(name)
-
-    def want(self, name: str) -> None:
-        ts = self.tasks[name]
         ts.priority, ts.who_wants = (0, 0, 0), {self.client}
         self.client.wants_what.add(ts)
 
@@ -246,13 +254,36 @@ def packed(ready: _Ready) -> Serialized:
     return Serialized({"serializer": "seamless-ready", "object": ready}, [])
 
 
-def ready(graph: dict[Any, Any], annotations: Mapping[str, Mapping[Any, Any]]) -> Serialized:
-    """Return a graph in the form in which `update_graph` takes one."""
+def graph_arguments(graph: dict[Any, Any], annotations: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
+    """Return a graph as `update_graph` takes one; where all of it is alone it need not be put in order."""
     kept = {
         kind: {key: value for key, value in given.items() if key in graph}
         for kind, given in annotations.items()
     }
-    return packed(_Ready(graph, kept))
+    found: dict[str, Any] = {"expr_ser": packed(_Ready(graph, kept))}
+    if not any(node.dependencies for node in graph.values()):
+        found["internal_priority"] = dict(zip(graph, range(len(graph)), strict=True))
+    return found
+
+
+def mentions(expression: Serialized, marks: Iterable[bytes]) -> bool:
+    """Whether one of some bytes is in what a client has sent: names of tasks are pickled as they are."""
+    if "compression" in expression.header:
+        return True
+    return any(mark in frame for frame in map(bytes, expression.frames) for mark in marks)
+
+
+def alone(node: Any, value: Any) -> Any:
+    """Return a task whose value is known without what it needs.
+
+    Should it have to run, because Dask is asked for that, its worker sees to what it needs. One that is not
+    of the shape that ours have is its value.
+    """
+    if not node.dependencies:
+        return node
+    if getattr(node, "func", None) is not task.run or len(node.args) < 4:
+        return DataNode(node.key, value)
+    return Task(node.key, task.run, *node.args[:3], ())
 
 
 async def materialize(expression: Serialized) -> tuple[dict[Any, Any], dict[str, dict[Any, Any]]]:
@@ -303,15 +334,6 @@ def make_holder(scheduler: Scheduler) -> WorkerState:
     return holder
 
 
-def place(scheduler: Any, holder: WorkerState, key: str, value: Any) -> None:
-    """Make a new task, in memory from the beginning."""
-    ts = scheduler.new_task(key, DataNode(key, value), "memory")
-    ts.priority = (0, 0, 0)
-    _describe(ts, value)
-    ts.group.add_type(ts.type)
-    scheduler.add_replica(ts, holder)
-
-
 def to_memory(scheduler: Any, holder: WorkerState, ts: Any, value: Any) -> Any:
     """Complete a task that has not begun; returns what a transition returns.
 
@@ -359,19 +381,26 @@ def keep_one_replica(scheduler: Any, holder: WorkerState) -> None:
     scheduler.add_replica = add_replica
 
 
-def keep_replicas(scheduler: Any) -> None:
-    """Take `keep_one_replica` back."""
-    scheduler.__dict__.pop("add_replica", None)
+def restore_replicas(scheduler: Any) -> None:
+    """Take back `keep_one_replica` and `send_values`."""
+    for name in ("add_replica", "_task_to_msg"):
+        scheduler.__dict__.pop(name, None)
 
 
-def take_over(scheduler: Scheduler, holder: WorkerState, ws: WorkerState, tasks: Iterable[Any]) -> None:
-    """Hold values in a worker's place, as the Active Memory Manager has another worker do it."""
-    keys = []
+def take_over(scheduler: Scheduler, holder: WorkerState, tasks: Iterable[Any]) -> None:
+    """Hold values in the place of all workers that have them, as the Active Memory Manager moves them.
+
+    `Scheduler.request_remove_replicas` counts a worker among the holders no longer when it returns; one that
+    still needs a value says that it has it, and `keep_one_replica` takes the value from the holder.
+    """
+    stimulus_id = f"seamless-take-over-{time()}"
+    removed: dict[str, list[Any]] = {}
     for ts in tasks:
+        for ws in ts.who_has:
+            removed.setdefault(ws.address, []).append(ts.key)
         scheduler.add_replica(ts, holder)
-        keys.append(ts.key)
-    if keys:
-        scheduler.request_remove_replicas(ws.address, keys, stimulus_id=f"seamless-take-over-{time()}")
+    for address, keys in removed.items():
+        scheduler.request_remove_replicas(address, keys, stimulus_id=stimulus_id)
 
 
 def intercept_retirement(scheduler: Any, interceptor: Callable[[list[WorkerState]], None]) -> None:
@@ -402,25 +431,28 @@ def _describe(ts: Any, value: Any) -> None:
     ts.type = type(value).__name__
 
 
-def inline(ts: Any, values: Mapping[str, Any]) -> dict[str, str]:
-    """Put values that no worker holds into a task that is about to be sent to one.
+def send_values(scheduler: Any, holder: WorkerState, values: Mapping[str, Any]) -> None:
+    """Have workers be sent the values that no worker holds inside the tasks that need them.
 
-    A worker must never become a second holder of one: the Active Memory Manager takes for granted that all
-    holders are workers. Returns recommendations for what nobody needs any more.
+    The scheduler's own state stays what it is; that a worker reaches the scheduler's address, at which they
+    could be fetched, is not sure. `SchedulerState._task_to_msg` is looked up on the instance.
     """
-    found = [other for other in ts.dependencies if other.key in values]
-    if not found:
-        return {}
-    ts.run_spec = substituted(ts.run_spec, {other.key: values[other.key] for other in found})
-    recommendations = {}
-    for other in found:
-        ts.dependencies.discard(other)
-        other.dependents.discard(ts)
-        if other.waiters:
-            other.waiters.discard(ts)
-        if not other.waiters and not other.who_wants:
-            recommendations[other.key] = "released"
-    return recommendations
+    to_message = scheduler._task_to_msg
+
+    def task_to_message(ts: Any) -> Any:
+        message = to_message(ts)
+        held = {
+            other.key: values[other.key]
+            for other in ts.dependencies
+            if other.key in values and holder in (other.who_has or ())
+        }
+        if held:
+            message["run_spec"] = ToPickle(substituted(ts.run_spec, held))
+            for what in ("who_has", "nbytes"):
+                message[what] = {key: told for key, told in message[what].items() if key not in held}
+        return message
+
+    scheduler._task_to_msg = task_to_message
 
 
 # ---------------------------------------------------------------------------- transitions
@@ -723,7 +755,7 @@ def is_ready(ts: Any) -> bool:
 
     Dask itself leaves no task behind like this; it asks for the dispatch of what lost its last dependency.
     """
-    return ts.state == "waiting" and not ts.waiting_on
+    return ts is not None and ts.state == "waiting" and not ts.waiting_on
 
 
 def never_suspect(ts: Any) -> None:

@@ -77,7 +77,7 @@ class Order:
         self._drains: set[asyncio.Task[None]] = set()
         self._originals: dict[str, Callable[..., Any]] = {}
 
-    def start(self, on_graph: Callable[..., None]) -> Callable[..., Any]:
+    def start(self, on_graph: Callable[..., Any]) -> Callable[..., Any]:
         """Come between clients and scheduler; returns what Dask itself does with a graph."""
         handlers = self._scheduler.stream_handlers
         names = ("update-graph", "close-client", "client-desires-keys", "client-releases-keys", *MESSAGES)

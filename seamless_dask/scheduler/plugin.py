@@ -183,6 +183,8 @@ class SeamlessScheduler(SchedulerPlugin):
         if self.stepped_aside is None and is_ours(key):
             self.recovery.transition(key, start, finish, stimulus_id)
             self.cutoff.transition(key, start, finish)
+            if finish == "memory":
+                self.holder.arrived(key)
             self.statistics.transition(key, start, finish, details.get("worker"))
 
     def log_event(self, topic: str, msg: Any) -> None:

@@ -62,17 +62,21 @@ def test_what_only_a_hit_needs_never_comes_into_being(desk: Any) -> None:
     assert desk.plugin.statistics.pruned == 10
 
 
-def test_a_hit_that_others_need_is_put_into_its_place(desk: Any) -> None:
+def test_a_hit_that_others_need_is_sent_with_them(desk: Any) -> None:
+    """The scheduler's state is what Dask makes it; no worker fetches from the scheduler."""
     first = desk.bash("echo x")
     second = desk.bash("cat 0; echo y", first)
-    known = desk.know(first)
+    desk.know(first)
     futures = desk.submit(second)
     desk.await_state(second, "no-worker", "queued")
-    assert set(desk.scheduler.tasks) == {name_of(second)}
-    [argument] = desk.scheduler.tasks[name_of(second)].run_spec.args[4:]
-    assert checksum_of(getattr(argument, "value", argument)) == known
+    assert desk.state(first) == "memory"
+    [needed] = desk.scheduler.tasks[name_of(second)].dependencies
+    assert needed is desk.scheduler.tasks[name_of(first)]
     desk.await_workers(1)
     assert futures[0].result(60).read_bytes() == b"known\ny\n"
+    [worker] = desk.cluster.workers.values()
+    assert name_of(first) not in {key for key, *_ in worker.state.story(name_of(first))}
+    assert desk.state(first) == "released"
 
 
 def test_a_collection_is_computed_by_a_stock_client(desk: Any) -> None:
@@ -268,6 +272,68 @@ def test_a_graph_without_transformations_asks_nobody(desk: Any) -> None:
     assert desk.client.submit(increment, 1).result(60) == 2
     assert desk.client.gather(desk.client.map(increment, range(5))) == [1, 2, 3, 4, 5]
     assert desk.asked == []
+
+
+def test_a_graph_without_transformations_goes_to_dask_as_it_came(desk: Any) -> None:
+    passed = []
+    update_graph = desk.plugin.gate._update_graph
+    arrived = desk.scheduler.stream_handlers["update-graph"]
+
+    async def spying(**arguments: Any) -> None:
+        passed.append(arguments)
+        await update_graph(**arguments)
+
+    async def arriving(**arguments: Any) -> None:
+        passed.append(arguments)
+        await arrived(**arguments)
+
+    desk.plugin.gate._update_graph = spying
+    desk.scheduler.stream_handlers["update-graph"] = arriving
+    desk.await_workers(1)
+    assert desk.client.submit(increment, 1).result(60) == 2
+    came, went = passed
+    assert came.keys() == went.keys()
+    assert all(came[name] is went[name] for name in came)
+
+
+def test_what_is_not_ours_is_not_changed_among_ours(desk: Any) -> None:
+    step = desk.bash("echo x")
+    desk.know(step)
+    key = name_of(step)
+    graph: dict[str, Any] = dict(step.__dask_graph__())
+    graph["a"] = Task("a", increment, 1)
+    graph["b"] = Task("b", checksum_of, TaskRef(key))
+    future = desk.client.get(graph, ["a", "b"], sync=False)
+    desk.lab.wait_until(lambda: desk.state(step) == "memory")
+    tasks = desk.scheduler.tasks
+    assert {name: tasks[name].run_spec for name in "ab"} == {name: graph[name] for name in "ab"}
+    assert tasks["b"].dependencies == {tasks[key]}
+    del future
+
+
+def test_scattered_data_that_another_client_submits_can_be_made_again(desk: Any, other: Client) -> None:
+    desk.await_workers(1)
+    future = desk.client.submit(increment, 1, key="x")
+    scattered = other.scatter({"y": 5})
+    later = desk.client.submit(increment, 4, key="y")
+    assert later.result(60) == 5
+    desk.lab.wait_until(lambda: desk.scheduler.tasks["y"].run_spec is not None)
+    del future, scattered
+
+
+def test_another_way_to_make_the_same_is_told(desk: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a task of others, beside one of ours."""
+    step = desk.bash("echo x")
+    desk.know(step)
+    key = name_of(step)
+    graph = {**dict(step.__dask_graph__()), "b": Task("b", checksum_of, TaskRef(key))}
+    first = desk.client.get(graph, ["b"], sync=False)
+    desk.lab.wait_until(lambda: "b" in desk.scheduler.tasks)
+    second = desk.client.get(
+        {**graph, "a": Task("a", int), "b": Task("b", increment, TaskRef("a"))}, ["b", key], sync=False
+    )
+    desk.lab.wait_until(lambda: "Detected different `run_spec`" in caplog.text)
+    del first, second
 
 
 def test_what_a_future_holds_goes_into_later_graphs(desk: Any) -> None:
