@@ -35,11 +35,11 @@ def find(name: str, source: Mapping[str, str], *, known: bool = False) -> str:
         If it is not on this host, or not known to it.
     """
     by_path, host = "/" in name, os.uname().nodename
-    candidates = map(os.path.abspath, [name] if by_path else _named(name, source))
+    candidates = list(map(os.path.abspath, [name] if by_path else _named(name, source)))
     if known:
         # before it is looked at: not even whether something is there is told of what is not
         places = _Known.on_this_host(source)
-        candidates = filter(places.have, candidates)
+        candidates = list(filter(places.have, candidates))
     for prefix in candidates:
         if os.path.isdir(os.path.join(prefix, "bin")):
             return prefix

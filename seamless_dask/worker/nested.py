@@ -266,7 +266,7 @@ class Gateway:
         """Ask the jobserver."""
         if arguments["method"] == "POST":
             self.waiting = True  # the thread is wanted as soon as the job has come in
-        facts = {"task": self._task, "checksum": self._checksum, "run": self._run}
+        facts: dict[str, Any] = {"task": self._task, "checksum": self._checksum, "run": self._run}
         facts |= {"sandboxed": self.place.inner != self.place.directory}
         try:
             answer: dict[str, Any] = await self._ask(**facts, **arguments)
