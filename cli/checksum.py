@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from hashserver.errors import SidecarError
+from hashserver.errors import BufferMissing, SidecarError
 from hashserver.sidecar import find_sidecar, write_directory_sidecars, write_file_sidecar
 
 from .console import OK, Console, add_common, new_parser, start
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from hashserver.statcache import NullStatCache
+    from hashserver.checksum import Checksum
+    from hashserver.storage.store import Store
+    from seamless_dask.context import Context
 
 
 def parser(prog: str = "seamless-checksum") -> argparse.ArgumentParser:
@@ -26,6 +28,7 @@ def parser(prog: str = "seamless-checksum") -> argparse.ArgumentParser:
     )
     result.add_argument("paths", metavar="PATH", nargs="+", help="files and directories")
     result.add_argument("--write", action="store_true", help="write sidecars too, without uploading anything")
+    add_replace(result)
     add_common(result, json=True)
     return result
 
@@ -33,22 +36,57 @@ def parser(prog: str = "seamless-checksum") -> argparse.ArgumentParser:
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Print the checksums."""
     with closing(open_context(arguments, console.note)) as context:
-        found = [identify(path, context.stat_cache, console) for path in arguments.paths]
-    if arguments.write:
-        for identity in found:
-            write_sidecars(identity)
+        found = [identify(path, context, console) for path in arguments.paths]
+        if arguments.write:
+            write_all(found, context, parser().prog + " --write --replace", arguments.replace)
     report(found, console)
     return OK
 
 
-def identify(path: str, stat_cache: NullStatCache, console: Console) -> Identity:
+def add_replace(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the option that lets an index lose members."""
+    parser.add_argument(
+        "--replace", action="store_true", help="write an index even if files that it named go from it"
+    )
+
+
+def identify(path: str, context: Context, console: Console) -> Identity:
     """Return what `path` is; what is not here is what its sidecar says."""
-    found = identify_local(path, stat_cache, console) or identify_sidecar(path)
+    found = identify_local(path, context, console) or identify_sidecar(path)
     if found is None:
         raise no_such_path(path)
     if not found.here:
         console.detail(f"{path} is not here; its checksum is that of its sidecar")
     return found
+
+
+def write_all(found: Sequence[Identity], context: Context, command: str, replace: bool) -> None:
+    """Write the sidecars of all paths, or of none, when some of them would lose track of files."""
+    if not replace:
+        for identity in found:
+            check_loss(identity, context.store, command)
+    for identity in found:
+        write_sidecars(identity)
+
+
+def check_loss(identity: Identity, store: Store, command: str) -> None:
+    """Raise `SidecarError` when the sidecars to be replaced name files that the new ones do not."""
+    if not identity.here or _are_right(identity):
+        return
+    from hashserver.futures import LIMIT
+    from hashserver.replacement import refuse_loss, refuse_loss_by_file
+
+    def fetch(checksum: Checksum) -> bytes:
+        size = store.has([checksum])[0]
+        if size < 0:
+            raise BufferMissing(checksum)
+        return store.get(checksum) if size <= LIMIT else b""  # too long for an index
+
+    command = f"{command} {identity.path}"
+    if identity.tree is None:
+        refuse_loss_by_file(identity.path, command)
+    else:
+        refuse_loss(identity.path, identity.tree.index, fetch, command)
 
 
 def write_sidecars(identity: Identity) -> None:

@@ -6,7 +6,7 @@ import os
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from .checksum import identify, report, write_sidecars
+from .checksum import add_replace, identify, report, write_all
 from .console import OK, CommandError, Console, add_common, new_parser, start
 from .session import open_context
 
@@ -23,6 +23,7 @@ def parser(prog: str = "seamless-checksum-index") -> argparse.ArgumentParser:
         " seamless-upload then asks only for what is missing.",
     )
     result.add_argument("directories", metavar="DIR", nargs="+", help="directories to index")
+    add_replace(result)
     add_common(result, json=True)
     return result
 
@@ -33,9 +34,8 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
         if not os.path.isdir(path):
             raise CommandError(f"{path}: not a directory (seamless-checksum --write is for files)")
     with closing(open_context(arguments, console.note)) as context:
-        found = [identify(path, context.stat_cache, console) for path in arguments.directories]
-    for identity in found:
-        write_sidecars(identity)
+        found = [identify(path, context, console) for path in arguments.directories]
+        write_all(found, context, parser().prog + " --replace", arguments.replace)
     report(found, console)
     return OK
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
+    from hashserver.checksum import Checksum
     from seamless_dask.context import Context
 
 
@@ -110,6 +111,8 @@ def _download(
         return []
     target = arguments.output or path
     if identity.kind == "directory":
+        if target != path and not arguments.overwrite:
+            _keep_record(context, target, identity.checksum, path)
         written = deliver_directory(context, identity.checksum, target, console, arguments.overwrite)
     else:
         written = int(deliver_file(context, identity.checksum, target, arguments.overwrite))
@@ -117,6 +120,14 @@ def _download(
         f"{target}: {count_text(written, 'file')} fetched" if written else f"{target}: is there already"
     )
     return [Downloaded(identity, target, written)]
+
+
+def _keep_record(context: Context, target: str, checksum: Checksum, path: str) -> None:
+    """Raise `SidecarError` when another directory, which need not be here, has its sidecars at `target`."""
+    from hashserver.replacement import refuse_loss
+
+    index = load_index(context.store, checksum, path)[1]
+    refuse_loss(target, index, context.store.get, "--overwrite")
 
 
 def identify_member(context: Context, path: str) -> Identity | None:

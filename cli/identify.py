@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.sidecar import find_sidecar, read_future
 from hashserver.statcache import checksum_of
 
-from .console import CommandError, Console, os_error_text
+from .console import CommandError, Console, count_text, os_error_text
 
 if TYPE_CHECKING:
     from hashserver.checksum import Checksum
     from hashserver.sidecar import Sidecar
-    from hashserver.statcache import NullStatCache
     from hashserver.tree import Tree
+    from seamless_dask.context import Context
 
 
 class File(NamedTuple):
@@ -64,7 +64,7 @@ def stat_path(path: str) -> os.stat_result | None:
     return status
 
 
-def identify_local(path: str, stat_cache: NullStatCache, console: Console) -> Identity | None:
+def identify_local(path: str, context: Context, console: Console) -> Identity | None:
     """Return what the bytes at `path` are, without a look at its sidecar.
 
     Returns
@@ -76,18 +76,18 @@ def identify_local(path: str, stat_cache: NullStatCache, console: Console) -> Id
     if status is None:
         return None
     if stat.S_ISDIR(status.st_mode):
-        return identify_directory(path, stat_cache, console)
-    checksum, status = checksum_of(path, stat_cache)
+        return identify_directory(path, context, console)
+    checksum, status = checksum_of(path, context.stat_cache)
     return Identity(path, "file", checksum, status.st_size, status)
 
 
-def identify_directory(path: str, stat_cache: NullStatCache, console: Console) -> Identity | None:
+def identify_directory(path: str, context: Context, console: Console) -> Identity | None:
     """`identify_local` for a directory."""
-    from hashserver.tree import build, directory_state
+    from hashserver.tree import build, state_after_upload
 
-    if directory_state(path) == "absent":
+    if state_after_upload(path, context.store.get) == "absent":
         return None
-    tree = build(path, stat_cache)
+    tree = build(path, context.stat_cache, fetch=context.store.get)
     return directory_identity(path, tree, console)
 
 
@@ -95,6 +95,8 @@ def directory_identity(path: str, tree: Tree, console: Console) -> Identity:
     """Return the identity of a directory whose tree is built; tells what is odd about it."""
     for warning in tree.scan.warnings:
         console.warn(f"{path}: {warning}")
+    if tree.left_out:
+        console.note(f"{path}: {count_text(tree.left_out, 'file')} left out, as .seamlessignore says")
     return Identity(path, "directory", tree.checksum, sum(tree.sizes.values()), tree=tree)
 
 

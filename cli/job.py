@@ -11,6 +11,7 @@ from hashserver.statcache import checksum_of
 from seamless_dask.errors import UsageError
 from seamless_dask.transformation import Deferred, Description, Value
 
+from .console import count_text
 from .identify import File
 from .results import Wanted
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
     from hashserver.futures import Future
+    from hashserver.tree import Identity
     from seamless_dask.config import Config
     from seamless_dask.context import Context
     from seamless_dask.options import Options
@@ -124,7 +126,11 @@ def identify_input(context: Context, item: Input, console: Console) -> _Identifi
         return _Identified(value, future=item.future if isinstance(value, Deferred) else None)
     if not item.exists:
         assert item.sidecar is not None
-        return _Identified(Value(item.sidecar.kind, item.sidecar.checksum))
+        if item.sidecar.kind == "file":
+            return _Identified(Value("file", item.sidecar.checksum))
+        from hashserver.tree import identify_sidecar
+
+        return _told(item, identify_sidecar(item.path, item.sidecar, context.store.get), console)
     if item.kind == "directory":
         return _identify_directory(context, item, console)
     checksum, status = checksum_of(item.shown, context.stat_cache)
@@ -139,8 +145,9 @@ def _identify_directory(context: Context, item: Input, console: Console) -> _Ide
     from hashserver.errors import MemberPending
     from hashserver.tree import identify
 
+    fetch = context.store.get
     try:
-        found = identify(item.shown, context.stat_cache)
+        found = identify(item.shown, context.stat_cache, fetch)
     except MemberPending as error:
         # A directory has a checksum only when all that lies in it has one.
         from .futures import settle_future
@@ -148,19 +155,28 @@ def _identify_directory(context: Context, item: Input, console: Console) -> _Ide
         for path in error.paths:
             console.detail(f"{path} is made by a job: waiting for it")
             settle_future(context, path, console)
-        found = identify(item.shown, context.stat_cache)
+        found = identify(item.shown, context.stat_cache, fetch)
     if found is None:
         raise SidecarError(f"{item.shown} is gone: it was there a moment ago")
-    value = Value(found.kind, found.checksum)
-    if found.tree is None:
-        return _Identified(value)
-    for warning in found.tree.scan.warnings:
+    return _told(item, found, console)
+
+
+def _told(item: Input, found: Identity, console: Console) -> _Identified:
+    """Say what is odd about an input, and what does not count in it."""
+    value, tree = Value(found.kind, found.checksum), found.tree
+    if found.left_out:
+        console.note(
+            f"{item.shown}: {count_text(found.left_out, 'file')} left out"
+            " (by-products such as __pycache__, and what .seamlessignore names)"
+        )
+    if tree is None:
+        return _Identified(value, index_data=found.data)
+    for warning in tree.scan.warnings:
         console.warn(f"{item.shown}: {warning}")
-    tree = found.tree
     files = (
         File(os.path.join(item.path, name), tree.index[name], status) for name, status in tree.scan.files
     )
-    return _Identified(value, tuple(files), tree.data)
+    return _Identified(value, tuple(files), found.data)
 
 
 def _future_value(context: Context, item: Input, console: Console) -> Value | Deferred:

@@ -133,7 +133,8 @@ class Uploader:
         def hash_many(paths: Sequence[str], sizes: Sequence[int]) -> list[Hashed]:
             return self._hash_and_send(path, paths, sizes, early)
 
-        tree = build(path, self.stat_cache, hash_many, remember=self._manner != HARDLINK)
+        keep = self._manner != HARDLINK
+        tree = build(path, self.stat_cache, hash_many, fetch=self.store.get, remember=keep)
         if not tree.index:
             self._console.warn(f"{path} is an empty directory")
         identity = directory_identity(path, tree, self._console)

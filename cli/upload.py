@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.errors import HashserverError, ServiceUnavailable
 
-from .checksum import write_sidecars
+from .checksum import add_replace, check_loss, write_sidecars
 from .console import ERROR, OK, CommandError, Console, add_common, error_text, new_parser, start
 from .identify import Identity, identify_sidecar, literal_sidecar_warning, no_such_path, stat_path
 from .session import open_context
@@ -47,6 +47,7 @@ def parser(prog: str = "seamless-upload") -> argparse.ArgumentParser:
     result.add_argument(
         "--move", action="store_true", help="delete what was uploaded once the store has it, verified"
     )
+    add_replace(result)
     add_common(result, json=True)
     return result
 
@@ -62,7 +63,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
         uploader = Uploader(context, console, manner)
         for path in arguments.paths:
             try:
-                done.append(_upload(uploader, path, arguments.move, console))
+                done.append(_upload(uploader, path, arguments, console))
             except ServiceUnavailable:
                 raise  # the next path would meet the same
             except (CommandError, HashserverError, OSError) as error:
@@ -79,24 +80,26 @@ def _usage(text: str) -> Exception:
     return UsageError(text)
 
 
-def _upload(uploader: Uploader, path: str, move: bool, console: Console) -> Uploaded:
+def _upload(uploader: Uploader, path: str, arguments: argparse.Namespace, console: Console) -> Uploaded:
     literal_sidecar_warning(path, console)
-    if _is_away(path):
+    if _is_away(path, uploader.store):
         return _already_uploaded(uploader.store, path, console)
     identity, sent = uploader.upload(path)
+    if not arguments.replace:
+        check_loss(identity, uploader.store, "seamless-upload --replace")
     write_sidecars(identity)
     console.note(f"{path}: {sent} stored" if sent.files else f"{path}: the store has it already")
-    if move:
+    if arguments.move:
         _remove(identity, uploader.store, fresh=bool(sent.files) and identity.tree is None)
     return Uploaded(identity, sent)
 
 
-def _is_away(path: str) -> bool:
+def _is_away(path: str, store: Store) -> bool:
     """Say whether nothing is at `path`, perhaps because it was uploaded and deleted."""
-    from hashserver.tree import directory_state
+    from hashserver.tree import state_after_upload
 
     status = stat_path(path)
-    return status is None or (os.path.isdir(path) and directory_state(path) == "absent")
+    return status is None or (os.path.isdir(path) and state_after_upload(path, store.get) == "absent")
 
 
 def _already_uploaded(store: Store, path: str, console: Console) -> Uploaded:
@@ -120,7 +123,7 @@ def _already_uploaded(store: Store, path: str, console: Console) -> Uploaded:
 
 
 def _remove(identity: Identity, store: Store, fresh: bool) -> None:
-    """Delete the local files of an upload.
+    """Delete the local files of an upload; what was no part of it stays, and so do sidecars of members.
 
     Parameters
     ----------
@@ -134,9 +137,11 @@ def _remove(identity: Identity, store: Store, fresh: bool) -> None:
         return
     for name, status in identity.tree.scan.files:
         _remove_file(os.path.join(identity.path, name), status)
-    for name in identity.tree.scan.stand_ins:
-        os.unlink(os.path.join(identity.path, name + ".CHECKSUM"))
-    _remove_empty_directories(identity.path)
+    from hashserver.tree import parent_folders
+
+    for folder in sorted(parent_folders([name for name, _ in identity.tree.scan.files]), reverse=True):
+        with suppress(OSError):  # something is left in it that was no part of the upload
+            os.rmdir(os.path.join(identity.path, folder))
 
 
 def _remove_file(path: str, status: os.stat_result | None) -> None:
@@ -158,13 +163,6 @@ def _verify(store: Store, identity: Identity) -> None:
     for checksum, path in names.items():
         if not store.verify(checksum):
             raise CommandError(f"{path}: the store's copy was corrupt; upload it again (it is not deleted)")
-
-
-def _remove_empty_directories(root: str) -> None:
-    for directory, _, _ in os.walk(root, topdown=False):
-        if directory != root:
-            with suppress(OSError):  # something is left in it that was no part of the upload
-                os.rmdir(directory)
 
 
 def _facts(item: Uploaded) -> dict[str, object]:

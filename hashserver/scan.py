@@ -16,6 +16,7 @@ from hashserver.sidecar import (
     INDEX,
     SUFFIXES,
     Future,
+    Sidecar,
     find_sidecar,
     index_stand_in,
     member_stand_in,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
 Member = tuple[str, os.stat_result]
+FolderState = tuple[int, int, int]
+"""Device, inode, and when something was last made or removed in it (ns)."""
 
 
 class Scan(NamedTuple):
@@ -41,18 +44,29 @@ class Scan(NamedTuple):
         Members that are not there, but that a job is making; one may turn out to be a directory.
     sidecars
         Members (files and directories) that have a sidecar of their own, with what it says.
-    warnings
-        One line each on what has no identity and was left out.
+    remarks
+        Relative path → one line on what has no identity and does not count there.
     temporaries
         Paths of unfinished files that some process of ours is writing, or left behind.
+    problems
+        Relative path → what keeps the directory from having an identity; that of a folder ends in a slash.
+    folders
+        The folders in it (and itself, as the empty path), each as it was before it was listed.
     """
 
     files: list[Member]
     stand_ins: dict[str, Checksum]
     futures: dict[str, Future]
     sidecars: dict[str, Checksum]
-    warnings: list[str]
+    remarks: dict[str, str]
     temporaries: list[str]
+    problems: dict[str, TreeError]
+    folders: dict[str, FolderState]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The remarks."""
+        return list(self.remarks.values())
 
 
 def scan(directory: str | os.PathLike[str], literal: bool = False) -> Scan:
@@ -72,6 +86,14 @@ def scan(directory: str | os.PathLike[str], literal: bool = False) -> Scan:
     SidecarError
         If sidecars contradict each other.
     """
+    found = scan_all(directory, literal)
+    for problem in found.problems.values():
+        raise problem
+    return found
+
+
+def scan_all(directory: str | os.PathLike[str], literal: bool = False) -> Scan:
+    """Do what `scan` does, but leave it to the caller to judge what has no identity: it may not count."""
     walk = _Walk(os.fspath(directory), literal)
     walk.run()
     return walk.result
@@ -83,7 +105,7 @@ class _Walk:
     def __init__(self, root: str, literal: bool) -> None:
         self.root = root
         self.literal = literal
-        self.result = Scan([], {}, {}, {}, [], [])
+        self.result = Scan([], {}, {}, {}, {}, [], {}, {})
         self.folders: list[str] = []
         self.remade: dict[str, Future] = {}
 
@@ -94,7 +116,7 @@ class _Walk:
         if self.folders:
             self._judge_empty_folders()
         for target in self.remade:
-            self.result.warnings.append(
+            self.result.remarks[target] = (
                 f"{self.path(target)} is being made anew by a job: its present content is taken"
             )
 
@@ -105,36 +127,48 @@ class _Walk:
         """Add what lies directly in the folder `prefix`, which is empty or ends in a slash."""
         files, candidates = self.result.files, []
         first, first_folder = len(files), len(self.folders)
-        for entry in list_folder(self.path(prefix)):
+        for entry in self._entries(prefix):
             name = entry.name
             relative = prefix + name
-            if not name.isascii():
-                _check_name(entry.path)
-            if entry.is_dir(follow_symlinks=False):
+            if not name.isascii() and (problem := _bad_name(entry.path)) is not None:
+                self.result.problems[relative] = problem
+            elif entry.is_dir(follow_symlinks=False):
                 self.folders.append(relative)
             elif name.startswith(TEMPORARY_PREFIX):
                 self.result.temporaries.append(entry.path)
-            elif (status := self._status(entry)) is not None:
+            elif (status := self._status(entry, relative)) is not None:
                 files.append((relative, status))
                 if name.endswith(SUFFIXES):
                     candidates.append(relative)
         if candidates and not self.literal:
             self._take_out_sidecars(prefix, first, self.folders[first_folder:], candidates)
 
-    def _status(self, entry: os.DirEntry[str]) -> os.stat_result | None:
-        """Return the state of a file, or of the file that a link leads to; None for a link to a directory."""
+    def _entries(self, prefix: str) -> list[os.DirEntry[str]]:
+        path = self.path(prefix)
+        try:
+            # Before it is listed: what changes meanwhile shows when the state is compared later.
+            self.result.folders[prefix[:-1]] = folder_state(path)
+            return list_folder(path)
+        except TreeError as problem:
+            self.result.problems[prefix] = problem
+            return []
+
+    def _status(self, entry: os.DirEntry[str], relative: str) -> os.stat_result | None:
+        """Return the state of a file, or of the file that a link leads to; None for what is no file."""
         try:
             status = entry.stat()
         except OSError as error:
-            raise _unusable(entry, error) from None
+            self.result.problems[relative] = _unusable(entry, error)
+            return None
         if stat.S_ISREG(status.st_mode):
             return status
         if stat.S_ISDIR(status.st_mode):
-            self.result.warnings.append(f"{entry.path} is a link to a directory: not followed, left out")
-            return None
-        raise TreeError(
-            f"{entry.path} is {_kind(status.st_mode)}, which has no content: move it out of {self.root}"
-        )
+            self.result.remarks[relative] = f"{entry.path} is a link to a directory: not followed, left out"
+        else:
+            self.result.problems[relative] = TreeError(
+                f"{entry.path} is {_kind(status.st_mode)}, which has no content: move it out of {self.root}"
+            )
+        return None
 
     def _take_out_sidecars(self, prefix: str, first: int, folders: list[str], candidates: list[str]) -> None:
         """Separate sidecars from data that bear such names; `prefix` is their folder, `folders` lie in it."""
@@ -214,7 +248,24 @@ class _Walk:
         for folder in self.folders:
             parent = folder.rpartition("/")[0]
             if folder not in occupied and (not parent or parent in occupied):
-                result.warnings.append(f"{self.path(folder)} is empty: it has no identity and is left out")
+                result.remarks[folder + "/"] = (
+                    f"{self.path(folder)} is empty: it has no identity and is left out"
+                )
+
+
+def folder_state(path: str) -> FolderState:
+    """Return what changes when something is made or removed in a directory.
+
+    Raises
+    ------
+    TreeError
+        If it cannot be looked at.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise TreeError(f"cannot read the directory {path}: {error.strerror}") from None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def list_folder(path: str) -> list[os.DirEntry[str]]:
@@ -232,11 +283,12 @@ def list_folder(path: str) -> list[os.DirEntry[str]]:
         raise TreeError(f"cannot read the directory {path}: {error.strerror}") from None
 
 
-def _check_name(path: str) -> None:
+def _bad_name(path: str) -> TreeError | None:
     try:
         path[path.rindex("/") + 1 :].encode()
     except UnicodeEncodeError:
-        raise TreeError(f"the name of {os.fsencode(path)!r} is not UTF-8: rename it") from None
+        return TreeError(f"the name of {os.fsencode(path)!r} is not UTF-8: rename it")
+    return None
 
 
 def _unusable(entry: os.DirEntry[str], error: OSError) -> TreeError:
@@ -267,36 +319,60 @@ def _kind(mode: int) -> str:
 
 
 def directory_state(directory: str | os.PathLike[str]) -> Literal["absent", "empty", "present"]:
-    """Tell whether a directory is there.
+    """Tell whether the files of a directory are there; links to directories and empty directories are none.
 
     Returns
     -------
-    ``absent`` if it does not exist, or holds nothing but its own pair (it was deleted after an upload), or
-    nothing at all while sidecars beside it name its content; ``empty`` if it holds no file; else ``present``.
+    ``absent`` if it does not exist, or if no file of it does while its own sidecars name its content (it was
+    deleted after an upload): sidecars of members count as such when they say the same; ``empty`` if it has
+    neither files nor sidecars; else ``present``.
     """
     path = os.fspath(directory)
     if not os.path.isdir(path):
         return "absent"
-    if _holds_data(path):
+    content = _content(path)
+    if content == "data":
         return "present"
-    return "empty" if find_sidecar(path) is None else "absent"
+    sidecar = find_sidecar(path)
+    if content == "sidecars" and (sidecar is None or not agrees(scan_all(path), sidecar)):
+        return "present"
+    return "empty" if sidecar is None else "absent"
 
 
-def _holds_data(root: str) -> bool:
+def _content(root: str) -> Literal["data", "sidecars", ""]:
+    """Return what kinds of files lie in a directory, its own pair not counted."""
+    found: Literal["sidecars", ""] = ""
     pending = [root]
     while pending:
         folder = pending.pop()
         for entry in list_folder(folder):
             if entry.is_dir(follow_symlinks=False):
                 pending.append(entry.path)
-            elif entry.name.startswith(TEMPORARY_PREFIX):
+            elif entry.name.startswith(TEMPORARY_PREFIX) or (folder == root and _is_own(entry)):
                 continue
-            elif folder != root or not _is_own(entry):
-                return True
-    return False
+            elif not entry.is_dir():  # a link to a directory is no part of the identity
+                if not _is_sidecar(entry):
+                    return "data"
+                found = "sidecars"
+    return found
+
+
+def agrees(found: Scan, sidecar: Sidecar) -> bool:
+    """Tell whether nothing counts in a directory but sidecars that say what its own one says."""
+    if found.files or found.futures or found.problems:
+        return False
+    if not found.stand_ins:
+        return True
+    data = read_index(sidecar)
+    index = {} if data is None else parse_index(data)
+    return all(index.get(member) == checksum for member, checksum in found.stand_ins.items())
 
 
 def _is_own(entry: os.DirEntry[str]) -> bool:
-    if entry.name == INDEX:
+    return entry.name in (CHECKSUM, INDEX) and _is_sidecar(entry)
+
+
+def _is_sidecar(entry: os.DirEntry[str]) -> bool:
+    if entry.name.endswith(INDEX):
         return index_stand_in(entry.path) is not None
-    return entry.name == CHECKSUM and member_stand_in(entry.path) is not None
+    return entry.name.endswith(SUFFIXES) and member_stand_in(entry.path) is not None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.atomic import TEMPORARY_PREFIX
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.errors import MemberPending, SidecarError, TreeError
+from hashserver.errors import BufferMissing, InvalidIndex, MemberPending, SidecarError, TreeError
 from hashserver.hashing import Hashed, hash_files
 from hashserver.index import (
     Index,
@@ -19,13 +19,18 @@ from hashserver.index import (
     parse_index,
     safe_join,
 )
-from hashserver.scan import Member, Scan, directory_state, list_folder, scan
+from hashserver.leaveout import ignore_files, may_concern
+from hashserver.scan import Member, Scan, agrees, directory_state, list_folder, scan
 from hashserver.sidecar import CHECKSUM, INDEX, Sidecar, find_sidecar, read_index
 from hashserver.statcache import NullStatCache, checksum_of
+from hashserver.survey import Survey, check_settled, judge_of, slim_index, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Literal
+
+    from hashserver.leaveout import LeaveOut
+    from hashserver.survey import Fetch
 
     HashMany = Callable[[Sequence[str], Sequence[int]], Sequence[Hashed]]
 
@@ -69,6 +74,8 @@ class Tree(NamedTuple):
         Relative path → bytes, of the files that are there.
     stale
         Members (files and directories) that are there, but not as their own sidecars say.
+    left_out
+        How many files do not count: by-products, and what ``.seamlessignore`` names.
     """
 
     index: Index  # type: ignore[assignment]  # a tuple has a method of that name, which nobody needs
@@ -77,6 +84,7 @@ class Tree(NamedTuple):
     scan: Scan
     sizes: dict[str, int]
     stale: list[str]
+    left_out: int = 0
 
 
 def build(
@@ -84,6 +92,8 @@ def build(
     cache: NullStatCache,
     hash_many: HashMany = hash_files,
     *,
+    fetch: Fetch | None = None,
+    by_products: bool = True,
     literal: bool = False,
     remember: bool = True,
 ) -> Tree:
@@ -97,6 +107,10 @@ def build(
         The stat cache.
     hash_many
         Called once with paths and sizes of the unknown files, to hash them, perhaps to store them too.
+    fetch
+        Returns the bytes of a checksum; called for a ``.seamlessignore`` of which only a sidecar is here.
+    by_products
+        Whether by-products count: not in the inputs of a run.
     literal
         Take sidecars as data too.
     remember
@@ -107,11 +121,25 @@ def build(
     TreeError
         If it has no identity: see `scan`; or a member is still being made, or cannot be read.
     FileChanged
-        If a file changed while it was read.
+        If a file or the directory changed while it was read.
     """
     root = os.fspath(directory)
-    found = scan(root, literal)
-    known, unknown = look_up(root, found.files, cache)
+
+    def look() -> Survey:
+        return survey(root, fetch, not by_products, literal=literal)
+
+    return _finish(root, look(), look, cache, hash_many, remember)
+
+
+def _finish(
+    root: str,
+    found: Survey,
+    look: Callable[[], Survey],
+    cache: NullStatCache,
+    hash_many: HashMany = hash_files,
+    remember: bool = True,
+) -> Tree:
+    known, unknown = look_up(root, found.scan.files, cache)
     if unknown:
         paths = [os.path.join(root, relative) for relative, _ in unknown]
         hashed = hash_many(paths, [status.st_size for _, status in unknown])
@@ -119,7 +147,9 @@ def build(
         known.update((relative, one.checksum) for relative, one in fresh)
         if remember:
             cache.put_many(root, fresh)
-    return assemble(root, found, known)
+    tree = assemble(root, found.scan, known, found.judge)._replace(left_out=found.left_out)
+    check_settled(root, found, tree.index, look)
+    return tree
 
 
 def look_up(
@@ -132,8 +162,15 @@ def look_up(
     return known, [member for member in files if member[0] not in known]
 
 
-def assemble(directory: str, found: Scan, checksums: Mapping[str, Checksum]) -> Tree:
+def assemble(
+    directory: str, found: Scan, checksums: Mapping[str, Checksum], judge: LeaveOut | None = None
+) -> Tree:
     """Make the tree of a scanned directory, given the checksum of each of its files.
+
+    Parameters
+    ----------
+    judge
+        Tells what was left out of the scan.
 
     Raises
     ------
@@ -145,25 +182,39 @@ def assemble(directory: str, found: Scan, checksums: Mapping[str, Checksum]) -> 
     index: Index = {**found.stand_ins, **checksums}
     data = index_bytes(index)
     sizes = {relative: status.st_size for relative, status in found.files}
-    return Tree(index, data, hash_bytes(data), found, sizes, _stale(index, found))
+    return Tree(index, data, hash_bytes(data), found, sizes, _stale(directory, index, found, judge))
 
 
-def _stale(index: Index, found: Scan) -> list[str]:
+def _stale(directory: str, index: Index, found: Scan, judge: LeaveOut | None) -> list[str]:
     stale = []
     for member, checksum in found.sidecars.items():
-        actual = index[member] if member in index else _checksum_below(index, member + "/")
-        if actual is not None and actual != checksum:
-            stale.append(member)
+        if member in index:
+            if index[member] != checksum:
+                stale.append(member)
+        elif below := _below(index, member + "/"):
+            says = hash_bytes(index_bytes(below)) == checksum
+            if not says and below != _says(os.path.join(directory, member), member + "/", judge):
+                stale.append(member)
     return sorted(stale)
 
 
-def _checksum_below(index: Index, prefix: str) -> Checksum | None:
-    below = {path[len(prefix) :]: checksum for path, checksum in index.items() if path.startswith(prefix)}
-    return hash_bytes(index_bytes(below)) if below else None
+def _below(index: Index, prefix: str) -> Index:
+    return {path[len(prefix) :]: checksum for path, checksum in index.items() if path.startswith(prefix)}
+
+
+def _says(path: str, prefix: str, judge: LeaveOut | None) -> Index | None:
+    """Return what the sidecar of a folder names, without what is left out; None if that is not known here."""
+    sidecar = find_sidecar(path)
+    data = None if sidecar is None or judge is None else read_index(sidecar)
+    if data is None or judge is None:
+        return None
+    index = parse_index(data)
+    out = judge.of([prefix + relative for relative in index])
+    return {relative: checksum for relative, checksum in index.items() if prefix + relative not in out}
 
 
 class Identity(NamedTuple):
-    """What a path stands for.
+    """What a path stands for as the input of a run.
 
     Attributes
     ----------
@@ -177,6 +228,11 @@ class Identity(NamedTuple):
         The sidecar, if there is one; it says the same.
     tree
         Of a directory that is there.
+    data
+        The index of a directory, when a store need not have it: the directory is here, or it is not here and
+        something is left out of what its sidecar names.
+    left_out
+        How many files of a directory do not count.
     """
 
     kind: Literal["file", "directory"]
@@ -184,10 +240,26 @@ class Identity(NamedTuple):
     present: bool
     sidecar: Sidecar | None
     tree: Tree | None
+    data: bytes | None = None
+    left_out: int = 0
 
 
-def identify(path: str | os.PathLike[str], cache: NullStatCache) -> Identity | None:
+def identify(
+    path: str | os.PathLike[str], cache: NullStatCache, fetch: Fetch | None = None
+) -> Identity | None:
     """Find out what `path` stands for: by its sidecar, its content, or both, which must agree.
+
+    By-products and what ``.seamlessignore`` names do not count, neither in the directory nor in what its
+    sidecar names.
+
+    Parameters
+    ----------
+    path
+        A file or a directory, which need not be there.
+    cache
+        The stat cache.
+    fetch
+        Returns the bytes of a checksum: indices and rules that are not here.
 
     Returns
     -------
@@ -205,35 +277,106 @@ def identify(path: str | os.PathLike[str], cache: NullStatCache) -> Identity | N
     try:
         is_folder = stat.S_ISDIR(os.stat(text).st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        return None if sidecar is None else Identity(*sidecar[:2], False, sidecar, None)
+        return None if sidecar is None else identify_sidecar(text, sidecar, fetch)
     if is_folder:
-        return _identify_directory(text, sidecar, cache)
+        return _identify_directory(text, sidecar, cache, fetch)
     checksum, _ = checksum_of(text, cache)
     if sidecar is not None and sidecar.checksum != checksum:
         raise SidecarError(_changed(text))
     return Identity("file", checksum, True, sidecar, None)
 
 
+def identify_sidecar(path: str, sidecar: Sidecar, fetch: Fetch | None) -> Identity:
+    """Return what a sidecar names, without what does not count as the input of a run."""
+    if sidecar.kind == "directory":
+        data = _index_of(sidecar, fetch)
+        if data is not None:
+            slim = slim_index(path, data, sidecar.checksum, fetch, True)
+            new = slim.data if slim.left_out else None
+            return Identity("directory", slim.checksum, False, sidecar, None, new, slim.left_out)
+    return Identity(sidecar.kind, sidecar.checksum, False, sidecar, None)
+
+
+def _index_of(sidecar: Sidecar, fetch: Fetch | None) -> bytes | None:
+    data = read_index(sidecar)
+    if data is None and fetch is not None:
+        try:
+            data = fetch(sidecar.checksum)
+            parse_index(data)
+        except (BufferMissing, InvalidIndex):
+            return None
+    return data
+
+
 def _changed(path: str) -> str:
     return f"{path} has changed since its sidecar was written: seamless-upload {path} to use it"
 
 
-def _identify_directory(path: str, sidecar: Sidecar | None, cache: NullStatCache) -> Identity:
-    if sidecar is not None and directory_state(path) == "absent":
-        return Identity("directory", sidecar.checksum, False, sidecar, None)
-    tree = build(path, cache)
+def _identify_directory(
+    path: str, sidecar: Sidecar | None, cache: NullStatCache, fetch: Fetch | None
+) -> Identity:
+    def look() -> Survey:
+        return survey(path, fetch, True)
+
+    found = look()
+    if sidecar is not None and is_away(path, found.scan, sidecar, fetch):
+        return identify_sidecar(path, sidecar, fetch)
+    tree = _finish(path, found, look, cache)
     if sidecar is not None and sidecar.checksum != tree.checksum:
-        raise SidecarError(_changed(path) + _completion(path, sidecar, tree))
+        known = identify_sidecar(path, sidecar, fetch)
+        if known.checksum != tree.checksum:
+            raise SidecarError(_difference(path, tree, known.data or _index_of(sidecar, fetch)))
     if tree.stale:
         raise SidecarError(_changed(os.path.join(path, tree.stale[0])))
-    return Identity("directory", tree.checksum, True, sidecar, tree)
+    return Identity("directory", tree.checksum, True, sidecar, tree, tree.data, tree.left_out)
 
 
-def _completion(path: str, sidecar: Sidecar, tree: Tree) -> str:
-    data = read_index(sidecar)
-    if data is not None and tree.index.items() < parse_index(data).items():
-        return f", or seamless-download {path} to complete it"
-    return ""
+def is_away(path: str, found: Scan, sidecar: Sidecar, fetch: Fetch | None, by_products: bool = False) -> bool:
+    """Tell whether a directory was deleted after its upload; what does not count may have stayed.
+
+    What its ``.seamlessignore`` named stays when that is deleted: the rules that the index names count, too.
+    """
+    if agrees(found, sidecar):
+        return True
+    if found.stand_ins or found.futures:
+        return False
+    data = _index_of(sidecar, fetch)
+    index = {} if data is None or not may_concern(data, False) else parse_index(data)
+    if not ignore_files(index):
+        return False
+    files = [relative for relative, _ in found.files]
+    return judge_of(path, index, fetch, not by_products).of(files) == set(files)
+
+
+def state_after_upload(path: str, fetch: Fetch) -> Literal["absent", "empty", "present"]:
+    """Do what `directory_state` does, where what ``.seamlessignore`` left out of an upload has stayed."""
+    state = directory_state(path)
+    if state == "present":
+        try:
+            sidecar = find_sidecar(path)
+        except SidecarError:
+            return state  # it is about to be written anew
+        if sidecar is not None and is_away(path, survey(path, fetch, False).scan, sidecar, fetch, True):
+            return "absent"
+    return state
+
+
+def _difference(path: str, tree: Tree, data: bytes | None) -> str:
+    """Say how a directory differs from what its sidecar names; what is advised loses nothing."""
+    from hashserver.replacement import told
+
+    index = {} if data is None else parse_index(data)
+    gone = sorted(index.keys() - tree.index.keys())
+    if not gone:
+        return _changed(path)
+    changed = any(index.get(member, checksum) != checksum for member, checksum in tree.index.items())
+    text = f"{path} is only partly there, {told(gone)} that its sidecar names not: seamless-download"
+    if changed:  # then the download of all would be refused
+        first = os.path.join(path, gone[0])
+        return (
+            f"{text} brings them back one by one ({first}), seamless-upload {path} takes the others' changes"
+        )
+    return f"{text} {path} to complete it, or seamless-upload --replace {path} to go on without"
 
 
 class Plan(NamedTuple):

@@ -57,9 +57,8 @@ class Source:
         self._kept.append(context)
 
     def index(self, context: Context) -> bytes | None:
-        """Return the index of a directory that is here."""
-        tree = self._identified(context).tree
-        return None if tree is None else tree.data
+        """Return the index of a directory, where a store need not have it."""
+        return self._identified(context).data
 
     def files(self, context: Context) -> list[tuple[str, Checksum, os.stat_result | None]]:
         """Return the files that are here."""
@@ -75,7 +74,7 @@ class Source:
         if self._identity is None:
             from hashserver.tree import identify
 
-            found = identify(self.path, context.stat_cache)
+            found = identify(self.path, context.stat_cache, context.store.get)
             if found is None:
                 raise UsageError(f"{self.path}: no such file or directory, and no sidecar beside it")
             if found.kind != self.kind:

@@ -401,7 +401,7 @@ class TestIdentify:
         write_pair(root)
         (root / "a.txt").unlink()
         with pytest.raises(
-            SidecarError, match=f"seamless-upload {root} .*seamless-download {root} to complete"
+            SidecarError, match=f"seamless-download {root} to complete.*seamless-upload --replace {root}"
         ):
             identify(root, NONE)
 
