@@ -198,6 +198,7 @@ async def _serve(
     tls: ssl.SSLContext | None,
     token_file: str,
 ) -> int:
+    from hashserver.server.accepting import Acceptor, raise_limit
     from hashserver.server.application import Server
 
     loop = asyncio.get_running_loop()
@@ -205,7 +206,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     protocols = Server(service).protocol_factory()
-    server = await loop.create_server(protocols, sock=listener, ssl=tls)
+    accepting = loop.create_task(Acceptor(listener, protocols, tls, raise_limit()).run())
     url = _url(options.host, listener, tls is not None)
     ready = _Ready(options.ready_file, url, token_file, getattr(service.store, "root", None))
     print(f"hashserver: listening on {url}", file=sys.stderr, flush=True)
@@ -213,7 +214,7 @@ async def _serve(
         await stop.wait()
     finally:
         ready.remove()
-        server.close()
+        accepting.cancel()
         await protocols.shutdown(SHUTDOWN_SECONDS)
     return 0
 

@@ -39,6 +39,9 @@ BLOCK = 1 << 20
 MAX_MEMBER = 16 << 20
 """A larger buffer is not sent up in a pack: a pack's members are held in memory whole."""
 
+MOST_ASKED = 50_000
+"""The longest list of checksums in one request: more would keep others waiting."""
+
 MAX_INLINE = 1 << 20
 """The most bytes that the answer to a look-up carries."""
 

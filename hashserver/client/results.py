@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hashserver.client.transport import Patience
     from hashserver.results.database import Record
 
-_ASKED_AT_ONCE = 50_000
+_ASKED_AT_ONCE = protocol.MOST_ASKED
 _JSON = {"Content-Type": protocol.JSON_TYPE}
 
 

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 KEEP_ALIVE_SECONDS = 75.0
 """A connection on which nothing, or not even a whole head, arrives for so long is closed."""
 
+HEAD_SECONDS = 20.0
+"""A new connection whose first request has no whole head by then is closed, however its bytes drip."""
+
 _LINGER_SECONDS = 5.0
 _READ_BUFFER = 1 << 20
 
@@ -153,9 +156,9 @@ class Server:
             request, 401, f"{what}: name the token file of the server", b"WWW-Authenticate: Bearer\r\n"
         )
 
-    def protocol_factory(self) -> web.Server:
+    def protocol_factory(self) -> Protocols:
         """Return what makes a protocol for each connection of an event loop."""
-        return _Protocols(
+        return Protocols(
             self.handle,
             access_log=None,
             logger=_silent_logger(),
@@ -166,10 +169,44 @@ class Server:
         )
 
 
-class _Protocol(web.RequestHandler):
-    """Answers what is no request at all in our own words: aiohttp's quote it, perhaps with a token."""
+class Connection(web.RequestHandler):
+    """A connection that must begin with a request soon, and tells when it has none.
 
-    __slots__ = ()
+    It answers what is no request at all in our own words: aiohttp's quote it, perhaps with a token.
+    """
+
+    __slots__ = ("_began", "_late", "_when_lost")
+
+    def when_lost(self, call: Callable[[Connection], None]) -> None:
+        """Have `call` called when the connection is over."""
+        self._when_lost = call
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a request is waited for; by the future that aiohttp waits with itself."""
+        return self._waiter is not None and not self._waiter.done()
+
+    @property
+    def idle_since(self) -> float:
+        """When that began, on a clock of its own."""
+        return self._next_keepalive_close_time
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; aiohttp waits as long for the first head as between two requests, which is too long."""
+        super().connection_made(transport)
+        self._began = self.idle_since
+        self._late = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._close_late)
+
+    def _close_late(self) -> None:
+        # a request that was answered in the meantime has put the end of the wait off
+        if self.is_idle and self.idle_since == self._began:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        self._late.cancel()
+        super().connection_lost(exc)
+        self._when_lost(self)
 
     def handle_error(
         self,
@@ -183,9 +220,12 @@ class _Protocol(web.RequestHandler):
         return error_answer(request, status, f"not a request in HTTP/1.1: {reason or 'unreadable'}")
 
 
-class _Protocols(web.Server):
-    def __call__(self) -> web.RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+class Protocols(web.Server):
+    """Makes the protocol of each connection."""
+
+    def __call__(self) -> Connection:
+        """Return a new one."""
+        return Connection(self, loop=self._loop, **self._kwargs)
 
 
 def _find(path: str) -> tuple[dict[str, Route], str | None]:

@@ -5,32 +5,61 @@ from __future__ import annotations
 import json
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.errors import BufferMissing, OriginalChanged, UsageError
-from hashserver.protocol import BLOCK, MAX_MEMBER, PACK_TYPE, PackReader, PackWriter
+from hashserver.errors import BufferMissing, OriginalChanged, TooLarge, UsageError
+from hashserver.protocol import BLOCK, MAX_MEMBER, MOST_ASKED, PACK_TYPE, PackReader, PackWriter
 from hashserver.server.answers import Answer, StreamAnswer, content_type, json_answer
 from hashserver.server.uploads import read_body, receive
 from hashserver.storage.local import LocalStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from aiohttp import web
 
     from hashserver.server.service import Service
     from hashserver.storage.store import Store
 
-_LONGEST_LIST = 64 << 20
+T = TypeVar("T")
+
+_LONGEST_LIST = 80 * MOST_ASKED  # 64 digits each, quotes, comma, white space
+_SLICE = 2_000
+_SHORT = 64 << 10
+"""A body that is no longer is read in the event loop: a thread would cost more."""
 
 
-async def read_list(request: web.BaseRequest) -> list[Checksum]:
-    """Return the JSON list of checksums that is the body of a request."""
-    document = parse_json(await read_body(request, _LONGEST_LIST))
+async def read_list(service: Service, request: web.BaseRequest) -> list[Checksum]:
+    """Return the JSON list of checksums that is the body of a request.
+
+    Raises
+    ------
+    TooLarge
+        If there are too many.
+    """
+    try:
+        body = await read_body(request, _LONGEST_LIST)
+    except TooLarge:
+        raise TooLarge(_TOO_MANY) from None
+    return await off_loop(service, _checksums, body)
+
+
+_TOO_MANY = f"a request may name {MOST_ASKED} checksums at most: send several"
+
+
+def _checksums(body: bytes) -> list[Checksum]:
+    document = parse_json(body)
     if not isinstance(document, list):
         raise UsageError("the body must be a JSON list of checksums")
+    if len(document) > MOST_ASKED:
+        raise TooLarge(_TOO_MANY)
     return list(map(Checksum, document))
+
+
+async def off_loop(service: Service, parse: Callable[[bytes], T], body: bytes) -> T:
+    """Call `parse` with a body, in a thread if it is not short."""
+    return parse(body) if len(body) <= _SHORT else await service.run(parse, body)
 
 
 def parse_json(body: bytes) -> Any:
@@ -41,22 +70,28 @@ def parse_json(body: bytes) -> Any:
         raise UsageError("the body is not JSON") from None
 
 
+async def _lengths(service: Service, request: web.BaseRequest) -> list[int]:
+    """Return the lengths of what is asked for, in slices, between which others have their turn."""
+    checksums = await read_list(service, request)
+    lengths: list[int] = []
+    for start in range(0, len(checksums), _SLICE):
+        lengths += await service.run(service.store.has, checksums[start : start + _SLICE])
+    return lengths
+
+
 async def post_has(service: Service, request: web.BaseRequest) -> Answer:
     """Answer with the lengths of buffers."""
-    checksums = await read_list(request)
-    return json_answer(request, await service.run(service.store.has, checksums))
+    return json_answer(request, await _lengths(service, request))
 
 
 async def get_has(service: Service, request: web.BaseRequest) -> Answer:
     """Answer as Seamless 1.x does: whether buffers are there."""
-    checksums = await read_list(request)
-    lengths = await service.run(service.store.has, checksums)
-    return json_answer(request, [length >= 0 for length in lengths])
+    return json_answer(request, [length >= 0 for length in await _lengths(service, request)])
 
 
 async def post_pack(service: Service, request: web.BaseRequest) -> Answer:
     """Answer with a pack of the buffers that are asked for."""
-    checksums = await read_list(request)
+    checksums = await read_list(service, request)
     parts = _packed(service.store, checksums)
     return StreamAnswer(request, 200, content_type(PACK_TYPE), parts, service.threads)
 

@@ -23,7 +23,7 @@ from hashserver.errors import (
 from hashserver.protocol import BYTES_TYPE, MAX_INLINE
 from hashserver.results.result import Put
 from hashserver.server.answers import Answer, FileAnswer, content_type, error_answer, json_answer
-from hashserver.server.pack_routes import parse_json, read_list
+from hashserver.server.pack_routes import off_loop, parse_json, read_list
 from hashserver.server.presence import present
 from hashserver.server.uploads import read_body
 
@@ -66,7 +66,7 @@ def _look_up(service: Service, key: Checksum, limit: int) -> dict[str, Any] | No
 
 async def post_results(service: Service, request: web.BaseRequest) -> Answer:
     """Answer with the results of many keys; on request also with what it takes to run those without one."""
-    keys = await read_list(request)
+    keys = await read_list(service, request)
     limit = min(_number(request, "documents"), MAX_INLINE)
     body, hits = await service.run(_look_up_many, service, keys, limit)
     service.metrics.hits += hits
@@ -111,7 +111,7 @@ def _documents(store: Store, keys: Iterable[Checksum], limit: int) -> dict[str, 
 async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
     """Record a result; small buffers may come with it, and are stored before."""
     service.demand_writable()
-    document = await _document(request)
+    document = await _document(service, request)
     value = (_text(document, "format"), Checksum(_text(document, "checksum")))
     members = document.get("members") or []
     if not isinstance(members, list):
@@ -163,7 +163,7 @@ async def contest(service: Service, request: web.BaseRequest, tf: Checksum) -> A
 async def put_deferred(service: Service, request: web.BaseRequest, key: Checksum) -> Answer:
     """Record what a structural key resolved to."""
     service.demand_writable()
-    document = await _document(request)
+    document = await _document(service, request)
     tf = Checksum(_text(document, "transformation"))
     try:
         pairs = [(Checksum(up), str(kind), Checksum(found)) for up, kind, found in document["upstream"]]
@@ -176,7 +176,7 @@ async def put_deferred(service: Service, request: web.BaseRequest, key: Checksum
 async def put_failure(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
     """Record a failed run."""
     service.demand_writable()
-    await service.run(service.database.put_failure, tf, await _document(request))
+    await service.run(service.database.put_failure, tf, await _document(service, request))
     return json_answer(request, {"transformation": tf})
 
 
@@ -217,8 +217,11 @@ def _export(service: Service) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-async def _document(request: web.BaseRequest) -> dict[str, Any]:
-    body = await read_body(request, _LONGEST_RECORD)
+async def _document(service: Service, request: web.BaseRequest) -> dict[str, Any]:
+    return await off_loop(service, _parse_document, await read_body(request, _LONGEST_RECORD))
+
+
+def _parse_document(body: bytes) -> dict[str, Any]:
     document = parse_json(body)
     if not isinstance(document, dict):
         raise UsageError("the body must be a JSON object")

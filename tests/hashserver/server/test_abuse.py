@@ -1,0 +1,146 @@
+"""Many who ask for nothing, and one who asks for everything, keep nobody else waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hashserver.checksum import hash_bytes
+from hashserver.protocol import MOST_ASKED
+from hashserver.server import application
+
+from .conftest import UNKNOWN, Running, receive
+
+HALF = b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture
+def poor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    real = subprocess.Popen
+    limited = ["prlimit", "--nofile=200:200"]
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **options: real([*limited, *words], **options))
+    running = Running(tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", real)
+    yield running
+    running.clients.close()
+    if running.process.poll() is None:
+        running.stop()
+
+
+def test_half_sent_heads_leave_room_for_whole_ones(poor: Running) -> None:
+    """More connections than files: each new one takes the place of the longest silent."""
+    small = poor.put(b"small")
+    with contextlib.ExitStack() as stack:
+        for _ in range(290):
+            stack.enter_context(poor.connect()).sendall(HALF)
+            if _ % 50 == 0:
+                assert poor.ask("GET", "/healthcheck").status == 200
+        for _ in range(20):
+            assert poor.ask("GET", "/healthcheck").status == 200
+            assert poor.ask("GET", f"/{small}").body == b"small"
+        assert poor.client().has([small]) == [5]
+        assert poor.stop() == 0
+    assert "Traceback" not in poor.rest
+    assert len(poor.rest) < 1000
+
+
+def test_requests_under_way_are_not_ended_for_new_connections(poor: Running) -> None:
+    with contextlib.ExitStack() as stack:
+        uploads = []
+        for number in range(40):
+            sock = stack.enter_context(poor.connect())
+            data = b"%d" % number
+            head = poor.head("PUT", f"/{hash_bytes(data)}", Content_Length=len(data), Expect="100-continue")
+            sock.sendall(head)
+            assert receive(sock).status == 100
+            uploads.append((sock, data))
+        for _ in range(200):
+            stack.enter_context(poor.connect()).sendall(HALF)
+        assert poor.ask("GET", "/healthcheck").status == 200
+        for sock, data in uploads:
+            sock.sendall(data)
+            assert receive(sock).status == 201
+
+
+def test_a_server_may_open_as_many_files_as_the_system_lets_it(own: Running) -> None:
+    soft, hard = resource.prlimit(own.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == min(hard, 65536)
+
+
+def test_a_connection_that_never_asks_is_closed_soon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hasty = tmp_path / "hasty"
+    hasty.mkdir()
+    (hasty / "sitecustomize.py").write_text(
+        "import hashserver.server.application as application\napplication.HEAD_SECONDS = 0.3\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(hasty))
+    running = Running(tmp_path)
+    assert application.HEAD_SECONDS < application.KEEP_ALIVE_SECONDS
+    try:
+        with running.connect() as silent, running.connect() as half, running.connect() as whole:
+            half.sendall(HALF)
+            whole.sendall(running.head("GET", "/healthcheck"))
+            assert receive(whole).status == 200
+            assert silent.recv(1) == b""
+            assert half.recv(1) == b""
+            whole.sendall(running.head("GET", "/healthcheck"))
+            assert receive(whole).status == 200, "it has asked before: it may take its time"
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/has"), ("GET", "/has"), ("POST", "/pack"), ("POST", "/results")]
+)
+@pytest.mark.parametrize("count", [MOST_ASKED + 1, 900_000])
+def test_a_list_that_is_too_long_is_413(server: Running, method: str, path: str, count: int) -> None:
+    body = b"[" + b",".join([b'"%s"' % UNKNOWN.encode()] * count) + b"]"
+    request = server.head(method, path, Content_Length=len(body)) + body
+    with server.connect() as sock:
+        sender = threading.Thread(target=_send, args=(sock, request))
+        sender.start()
+        reply = receive(sock)
+        sock.shutdown(socket.SHUT_RDWR)
+        sender.join()
+    assert reply.status == 413
+    assert reply.error == f"a request may name {MOST_ASKED} checksums at most: send several"
+
+
+def _send(sock: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        sock.sendall(data)
+
+
+def test_clients_split_what_is_longer(server: Running) -> None:
+    small = server.put(b"small")
+    many = [small, *(hash_bytes(b"%d" % number) for number in range(MOST_ASKED + 1)), small]
+    lengths = server.client().has(many)
+    assert [number for number, length in enumerate(lengths) if length >= 0] == [0, len(many) - 1]
+    assert server.database().get_many(many) == {}
+
+
+def test_others_are_answered_while_a_long_list_is(server: Running) -> None:
+    small = server.put(b"small")
+    body = json.dumps([hash_bytes(b"%d" % number) for number in range(MOST_ASKED)]).encode()
+    with server.connect() as long:
+        long.sendall(server.head("POST", "/has", Content_Length=len(body)) + body)
+        long.setblocking(False)
+        answered = 0
+        while True:
+            assert server.ask("GET", f"/{small}").status == 200
+            try:
+                assert long.recv(1, socket.MSG_PEEK)
+                break
+            except BlockingIOError:
+                answered += 1
+        long.setblocking(True)
+        assert receive(long).json == [-1] * MOST_ASKED
+    assert answered > 3
