@@ -73,6 +73,8 @@ def _ask(connection: Connection, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{error}; seamless-daskserver stop ends it whatever state it is in")
         return {}
     facts: dict[str, Any] = json.loads(body)
+    # as they are here, which by way of a tunnel is not where it runs
+    facts |= {"page": f"{connection.jobserver}/seamless", "token_file": connection.token_file}
     _judge(facts, problems)
     if facts["hashserver"].get("running", True):
         _try_hashserver(connection, facts["hashserver"]["own"], problems)
@@ -138,6 +140,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"since       {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(facts['started']))}",
         f"scheduler   {scheduler['address']} ({count_text(scheduler['clients'], 'client')})",
         f"hashserver  {facts['hashserver']['url']}",
+        f"page        {facts['page']} (asks for the token in {facts['token_file']})",
         f"tasks       {states}",
         f"workers     {scheduler['workers']} connected ({cluster['kind']}, {bounds})",
     ]

@@ -11,6 +11,7 @@ _HELP = {
     "received_bytes_total": ("counter", "Bytes of buffers that arrived."),
     "sent_bytes_total": ("counter", "Bytes of buffers that were sent."),
     "lookups_total": ("counter", "Transformations looked up, by outcome."),
+    "direct_hits_total": ("counter", "Known results that were asked for together with their bytes."),
     "corrupt_total": ("counter", "Buffers that were put into quarantine."),
     "start_time_seconds": ("gauge", "When the server started."),
     "resident_memory_bytes": ("gauge", "Memory of the server."),
@@ -22,7 +23,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, int], int] = {}
-        self.sent = self.received = self.hits = self.misses = self.corrupt = 0
+        self.sent = self.received = self.hits = self.misses = self.direct = self.corrupt = 0
         self._started = time.time()
 
     def request(self, route: str, status: int) -> None:
@@ -41,6 +42,7 @@ class Metrics:
             "received_bytes_total": {"": self.received},
             "sent_bytes_total": {"": self.sent},
             "lookups_total": {'{outcome="hit"}': self.hits, '{outcome="miss"}': self.misses},
+            "direct_hits_total": {"": self.direct},
             "corrupt_total": {"": self.corrupt},
             "start_time_seconds": {"": self._started},
             "resident_memory_bytes": {"": _resident()},

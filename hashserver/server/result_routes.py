@@ -46,6 +46,7 @@ async def get_result(service: Service, request: web.BaseRequest, key: Checksum) 
         service.metrics.misses += 1
         return error_answer(request, 404, f"no result of {key} is known")
     service.metrics.hits += 1
+    service.metrics.direct += limit > 0
     return json_answer(request, document)
 
 

@@ -57,6 +57,7 @@ def test_a_job_that_waits_shows_why() -> None:
         "job": "job 3 runs on n1",
         "scheduler": {"address": "tls://x", "clients": 0, "workers": 0, "tasks": {}},
         "hashserver": {"url": "https://x"},
+        "page": "https://x/seamless", "token_file": "/home/me/token",
         "cluster": {
             "kind": "slurm", "minimum": 0, "maximum": 2,
             "workers": [{"name": "w", "state": "waiting", "job": "7", "reason": "Priority"}],
@@ -65,6 +66,7 @@ def test_a_job_that_waits_shows_why() -> None:
     lines = _lines(facts)
     assert "w: waiting (job 7, Priority)" in lines[-1]
     assert "job         3 runs on n1" in lines
+    assert "page        https://x/seamless (asks for the token in /home/me/token)" in lines
 
 
 class Worker:

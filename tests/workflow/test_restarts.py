@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client, Security
 
 from seamless_dask.locks import is_locked
 from seamless_dask.services.connection import STARTING
@@ -122,6 +128,54 @@ def test_commands_wait_for_a_daskserver_that_is_being_started_again(place: Place
     found = place("seamless-run", "echo known")
     starting.join()
     assert (found.returncode, found.stdout) == (0, "known\n"), found.stderr
+
+
+def test_the_page_is_told_and_counts_what_command_lines_found_by_themselves(place: Place) -> None:
+    assert place.start().returncode == 0
+    for _ in range(3):
+        assert place("seamless-run", "echo counted").returncode == 0
+    status = json.loads(place("seamless-daskserver", "status", "--json").stdout)
+    address, token_file = status["page"], Path(status["token_file"])
+    assert (
+        f"page        {address} (asks for the token in {token_file})"
+        in place("seamless-daskserver", "status").stdout
+    )
+    token = token_file.read_text().split()[1]
+    context = ssl.create_default_context(cafile=str(place.daskserver / "tls" / "ca.pem"))
+    asked = urllib.request.Request(f"{address}/data.json", headers={"Authorization": f"Bearer {token}"})
+
+    def found() -> bool:
+        with urllib.request.urlopen(asked, context=context) as answer:
+            return bool(json.load(answer)["counts"]["direct"] == 2)
+
+    until(found)
+
+
+def test_a_link_to_the_dashboard_opens_though_the_client_does_not_know_of_tls(place: Place) -> None:
+    assert place.start().returncode == 0
+    facts = json.loads((place.daskserver / "connection.json").read_text())
+    security = Security(
+        require_encryption=True,
+        tls_ca_file=facts["ca_file"],
+        tls_client_cert=facts["cert_file"],
+        tls_client_key=facts["key_file"],
+    )
+    with Client(facts["scheduler"], security=security) as client:
+        link = client.dashboard_link
+    assert link.startswith("http://")
+    host, path = link.removeprefix("http://").split("/", 1)
+    with closing(http.client.HTTPConnection(host, timeout=60)) as connection:
+        connection.request("GET", f"/{path}")
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Location"]) == (307, f"https://{host}/{path}")
+    for wrong in (
+        b"GET http://evil/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        b"\r\n\r\n",
+    ):
+        with socket.create_connection(tuple(host.split(":")), timeout=60) as plain:
+            plain.sendall(wrong)
+            assert plain.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
 
 
 def test_without_a_daskserver_nobody_waits(place: Place) -> None:

@@ -109,7 +109,8 @@ class Daskserver:
         from ...scheduler import SeamlessScheduler
         from ...scheduler.internals import NotAsAssumed
         from ..jobserver import jobserver
-        from ..web import guard, page
+        from ..web import guard, page, redirect
+        from ..web.direct import DirectHits
         from . import condition
 
         self.losses = condition.Losses()
@@ -122,6 +123,10 @@ class Daskserver:
         condition.install(self.scheduler, self.facts, lambda: signal.raise_signal(signal.SIGTERM))
         try:
             page.install(self.scheduler, self.plugin)
+            if self.own:
+                self.scheduler.http_application.settings[page.NAME].direct = DirectHits(self._transport)
+            if not self.settings.insecure:
+                redirect.install(self.scheduler)
         except NotAsAssumed as error:
             logger.warning("no page beside Dask's own: %s", error)
         await self.scheduler

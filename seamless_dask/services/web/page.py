@@ -21,7 +21,7 @@ from . import moved, prometheus
 from .assets import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from distributed import Scheduler
 
@@ -54,7 +54,9 @@ def install(scheduler: Scheduler, plugin: Any) -> None:
     settings = scheduler.http_application.settings
     is_new = NAME not in settings
     counted = settings[NAME].moved if not is_new else moved.Moved(scheduler)
+    before = settings.get(NAME)
     settings[NAME] = Gathering(scheduler, plugin, counted)
+    settings[NAME].direct = before and before.direct
     if not is_new:
         return
     scheduler.add_plugin(counted)
@@ -79,6 +81,8 @@ class Gathering:
 
     def __init__(self, scheduler: Scheduler, plugin: Any, counted: moved.Moved) -> None:
         self.scheduler, self.plugin, self.moved = scheduler, plugin, counted
+        self.direct: Callable[[], int] | None = None
+        """Tells how many results were found without the scheduler, where that is known."""
         self._until, self._made, self._packed = 0.0, b"", b""
 
     def json(self, is_packed: bool) -> bytes:
@@ -110,7 +114,7 @@ class Gathering:
             "workers": len(self.scheduler.workers),
             "threads": self.scheduler.total_nthreads,
             "stepped_aside": snapshot.get("stepped_aside"),
-            "counts": counts(snapshot),
+            "counts": counts(snapshot) | ({"direct": self.direct()} if self.direct else {}),
             "states": snapshot.get("states", {}),
             "database": {
                 "trouble": snapshot.get("database_trouble"),

@@ -82,6 +82,7 @@ function showCounts(data) {
   const counts = data.counts;
   const tiles = [
     ["Hits", counts.hits, "hit", "known when they were asked for; no worker was needed"],
+    ...("direct" in counts ? [["Found directly", counts.direct, "hit", "known, and found by command lines without the scheduler"]] : []),
     ["Misses", counts.misses, "miss", "not known when they were asked for"],
     ["Late hits", counts.late_hits, "hit", "became known while they waited"],
     ["Cut off", counts.cut, "hit", "turned out to be known once their inputs were"],
@@ -104,8 +105,9 @@ function showCounts(data) {
 }
 
 function showShare(counts) {
-  const spared = counts.hits + counts.late_hits + counts.cut;
-  const all = counts.hits + counts.misses;
+  const direct = counts.direct ?? 0;
+  const spared = counts.hits + counts.late_hits + counts.cut + direct;
+  const all = counts.hits + counts.misses + direct;
   const share = all ? Math.min(1, spared / all) : 0;
   const label = all ? `${Math.round(share * 100)} % of ${many(all, "transformation")} did not have to run` : "";
   if ($("spared").textContent === label) return;
