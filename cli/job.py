@@ -87,8 +87,8 @@ def build(context: Context, meant: Inputs, arguments: argparse.Namespace, consol
     unnamed: list[File] = []
     indices: list[bytes] = []
     upstream: dict[str, str] = {}
-    for item in meant.all:
-        found = identify_input(context, item, console)
+    identified = [(item, identify_input(context, item, console)) for item in meant.all]
+    for item, found in _needed(identified):
         if item is meant.stdin:
             stdin = found.value
         else:
@@ -112,6 +112,28 @@ def build(context: Context, meant: Inputs, arguments: argparse.Namespace, consol
     )  # fmt: skip
 
 
+def _needed(identified: list[tuple[Input, _Identified]]) -> list[tuple[Input, _Identified]]:
+    """Leave out the inputs that lie in an input directory, which has not left them out."""
+    folders = [pair for pair in identified if pair[0].kind == "directory"]
+    return [
+        (item, found)
+        for item, found in identified
+        if item.literal or not any(_holds(folder, of_it, item) for folder, of_it in folders)
+    ]
+
+
+def _holds(folder: Input, found: _Identified, item: Input) -> bool:
+    if not item.name.startswith(folder.name + "/"):
+        return False
+    from hashserver.index import parse_index
+
+    relative = item.name[len(folder.name) + 1 :]
+    if found.index_data is None:
+        return True  # it is not here, and nothing was left out of it
+    index = parse_index(found.index_data)
+    return relative in index or any(path.startswith(relative + "/") for path in index)
+
+
 def wanted(meant: Inputs) -> tuple[Wanted, ...]:
     """Return where each result goes; with nothing captured, standard output is printed."""
     if not meant.captures:
@@ -124,6 +146,10 @@ def identify_input(context: Context, item: Input, console: Console) -> _Identifi
     if item.future is not None and not item.literal:
         value = _future_value(context, item, console)
         return _Identified(value, future=item.future if isinstance(value, Deferred) else None)
+    if item.members is not None:
+        from hashserver.tree import identify_index
+
+        return _told(item, identify_index(item.path, item.members, context.store.get), console)
     if not item.exists:
         assert item.sidecar is not None
         if item.sidecar.kind == "file":

@@ -33,6 +33,11 @@ def may_concern(index: bytes, by_products: bool) -> bool:
     return IGNORE_FILE.encode() in index or any(sign in index for sign in signs)
 
 
+def is_by_product(folder: str) -> bool:
+    """Tell whether a folder is itself one that is left out of others as a by-product."""
+    return _is_by_product(_name(folder.rstrip("/")), True)
+
+
 def ignore_files(paths: Iterable[str]) -> list[str]:
     """Return those of some relative paths that are ``.seamlessignore`` files."""
     return [path for path in paths if path.endswith(IGNORE_FILE) and _name(path) == IGNORE_FILE]

@@ -19,7 +19,7 @@ from hashserver.index import (
     parse_index,
     safe_join,
 )
-from hashserver.leaveout import ignore_files, may_concern
+from hashserver.leaveout import ignore_files, is_by_product, may_concern
 from hashserver.scan import Member, Scan, agrees, directory_state, list_folder, scan
 from hashserver.sidecar import CHECKSUM, INDEX, Sidecar, find_sidecar, read_index
 from hashserver.statcache import NullStatCache, checksum_of
@@ -250,7 +250,7 @@ def identify(
     """Find out what `path` stands for: by its sidecar, its content, or both, which must agree.
 
     By-products and what ``.seamlessignore`` names do not count, neither in the directory nor in what its
-    sidecar names.
+    sidecar names. A by-product that is named itself is taken whole.
 
     Parameters
     ----------
@@ -291,10 +291,17 @@ def identify_sidecar(path: str, sidecar: Sidecar, fetch: Fetch | None) -> Identi
     if sidecar.kind == "directory":
         data = _index_of(sidecar, fetch)
         if data is not None:
-            slim = slim_index(path, data, sidecar.checksum, fetch, True)
+            slim = slim_index(path, data, sidecar.checksum, fetch, not is_by_product(path))
             new = slim.data if slim.left_out else None
             return Identity("directory", slim.checksum, False, sidecar, None, new, slim.left_out)
     return Identity(sidecar.kind, sidecar.checksum, False, sidecar, None)
+
+
+def identify_index(path: str, index: Index, fetch: Fetch | None) -> Identity:
+    """Return what a directory is as the input of a run, of which only an index is known."""
+    data = index_bytes(index)
+    slim = slim_index(path, data, hash_bytes(data), fetch, not is_by_product(path))
+    return Identity("directory", slim.checksum, False, None, None, slim.data, slim.left_out)
 
 
 def _index_of(sidecar: Sidecar, fetch: Fetch | None) -> bytes | None:
@@ -315,11 +322,13 @@ def _changed(path: str) -> str:
 def _identify_directory(
     path: str, sidecar: Sidecar | None, cache: NullStatCache, fetch: Fetch | None
 ) -> Identity:
+    whole = is_by_product(path)
+
     def look() -> Survey:
-        return survey(path, fetch, True)
+        return survey(path, fetch, not whole)
 
     found = look()
-    if sidecar is not None and is_away(path, found.scan, sidecar, fetch):
+    if sidecar is not None and is_away(path, found.scan, sidecar, fetch, whole):
         return identify_sidecar(path, sidecar, fetch)
     tree = _finish(path, found, look, cache)
     if sidecar is not None and sidecar.checksum != tree.checksum:

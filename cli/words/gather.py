@@ -14,6 +14,7 @@ from .word import is_glob
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hashserver.index import Index
     from hashserver.sidecar import Future, Sidecar
 
     from .captures import Outputs
@@ -43,6 +44,8 @@ class Input(NamedTuple):
         The job that is to make it. It goes before the sidecar.
     literal : bool
         It is itself called like a sidecar: its own bytes are meant.
+    members : dict or None
+        Of a directory that is not here, what the index of a directory above says of it.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Input(NamedTuple):
     sidecar: Sidecar | None = None
     future: Future | None = None
     literal: bool = False
+    members: Index | None = None
 
 
 class Gather:
@@ -81,7 +85,7 @@ class Gather:
 
     def take(self, value: str, path: str, found: Found, literal: bool = False) -> str:
         """Add an input; returns its name."""
-        if found.inside and found.sidecar is None:
+        if found.inside and found.sidecar is None and found.members is None:
             return self._take_enclosing(value, path, found)
         if literal:
             self.hints.literal(value)
@@ -92,7 +96,15 @@ class Gather:
             )
         if name not in self.inputs:
             self.inputs[name] = Input(
-                name, path, value, found.kind, found.exists, found.sidecar, found.future, literal
+                name,
+                path,
+                value,
+                found.kind,
+                found.exists,
+                found.sidecar,
+                found.future,
+                literal,
+                found.members,
             )
         return name
 
@@ -136,15 +148,28 @@ class Gather:
 
         Such a directory cannot be put into itself, and results that are delivered into it would change it.
         """
+        from hashserver.leaveout import LeaveOut, ignore_files
+
+        pieces: dict[str, str] = {}
+        self._pieces(folder, "", pieces)
+        rules = [path for path in ignore_files(pieces) if os.path.isfile(pieces[path])]
+        out = LeaveOut(rules, lambda path: _content(pieces[path]), True).of(pieces)
+        for relative, path in pieces.items():
+            value = os.path.relpath(path, self.names.cwd)
+            if relative in out or self.outputs.has(value) or os.path.basename(path).startswith("."):
+                continue
+            if (found := self.lookup.find(path)) is not None:
+                self.take(value, path, found)
+        if out:
+            self.hints.left_out(os.path.relpath(folder, self.names.cwd), len(out))
+
+    def _pieces(self, folder: str, prefix: str, pieces: dict[str, str]) -> None:
         for name in self.lookup.names(folder):
             path = os.path.join(folder, name)
-            value = os.path.relpath(path, self.names.cwd)
-            if name.startswith(".") or self.outputs.has(value):
-                continue
-            if _holds(path, self.names.base):
-                self._entries(path)
-            elif (found := self.lookup.find(path)) is not None:
-                self.take(value, path, found)
+            if not _holds(path, self.names.base):
+                pieces[prefix + name + "/" * self.lookup.is_directory(path)] = path
+            elif not name.startswith("."):
+                self._pieces(path, f"{prefix}{name}/", pieces)
 
     def stdin(self, value: str) -> Input:
         """Return what ``--stdin`` names."""
@@ -157,7 +182,10 @@ class Gather:
         return Input("", path, value, "file", found.exists, found.sidecar, found.future)
 
     def fold(self) -> None:
-        """Leave out what lies in a directory that is an input as a whole."""
+        """Leave out what lies in a directory that is an input as a whole.
+
+        What that might leave out stays, because it was named; `seamless_cli.job` knows whether it does.
+        """
         folders = [item for item in self.inputs.values() if item.kind == "directory"]
         for name, item in list(self.inputs.items()):
             for folder in folders:
@@ -165,9 +193,20 @@ class Gather:
                     name.startswith(folder.name + "/")
                     and not item.literal
                     and not _through_link(item, folder)
+                    and not self._may_be_left_out(item, folder)
                 ):
                     del self.inputs[name]
                     break
+
+    def _may_be_left_out(self, item: Input, folder: Input) -> bool:
+        from hashserver.index import parent_folders
+        from hashserver.leaveout import IGNORE_FILE, LeaveOut
+
+        relative = item.name[len(folder.name) + 1 :] + "/" * (item.kind == "directory")
+        if LeaveOut((), _content, True).of([relative]):
+            return True
+        above = [folder.path, *(f"{folder.path}/{part}" for part in parent_folders([relative]))]
+        return any(self.lookup.find(f"{part}/{IGNORE_FILE}") is not None for part in above)
 
     def writable(self, value: str) -> str:
         """Return the name of what ``--writable`` names."""
@@ -192,6 +231,14 @@ def listed(files: Iterable[str], cwd: str) -> list[str]:
         except UnicodeDecodeError:
             raise UsageError(f"--input-file {name}: not UTF-8") from None
     return [path for path in paths if path]
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
 
 
 def _holds(folder: str, path: str) -> bool:

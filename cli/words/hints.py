@@ -41,6 +41,13 @@ class Hints:
             " the same line will run again; write the result elsewhere"
         )
 
+    def left_out(self, directory: str, number: int) -> None:
+        """Tell that by-products, and what ``.seamlessignore`` names, do not count."""
+        self.note(
+            f"{directory}: {number:,} {'entry' if number == 1 else 'entries'} left out"
+            " (by-products such as __pycache__, and what .seamlessignore names)"
+        )
+
     def note(self, text: str) -> None:
         """Add a note, once."""
         if text not in self.notes:

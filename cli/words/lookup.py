@@ -43,6 +43,8 @@ class Found(NamedTuple):
         The job that is to make it; it goes before the sidecar.
     inside : str
         The directory that it is a member of, when only that one's index knows it.
+    members : dict or None
+        What that says of it, when it is a directory itself.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class Found(NamedTuple):
     sidecar: Sidecar | None = None
     future: Future | None = None
     inside: str = ""
+    members: Index | None = None
 
 
 class Lookup:
@@ -109,8 +112,11 @@ class Lookup:
                 sidecar, index = known
                 if name in index:
                     return Found("file", False, Sidecar("file", index[name], sidecar.path), None, folder)
-                if any(path.startswith(name + "/") for path in index):
-                    return Found("directory", False, None, None, folder)
+                below = {
+                    path[len(name) + 1 :]: says for path, says in index.items() if path.startswith(name + "/")
+                }
+                if below:
+                    return Found("directory", False, None, None, folder, below)
             folder, _, parent = folder.rpartition("/")
             name = f"{parent}/{name}"
         return None
