@@ -101,7 +101,12 @@ class BufferFailure(HashserverError):
 
 
 class BufferMissing(BufferFailure):
-    """No place has the buffer; `missing` names all of them where many were asked for."""
+    """No place has the buffer; `missing` names all of them where many were asked for.
+
+    `corrupt` says that there was something, which is put out of the way.
+    """
+
+    corrupt = False
 
     def __init__(self, checksum: str, message: str = "") -> None:
         super().__init__(checksum, message or f"buffer {checksum} is in none of the stores")

@@ -55,7 +55,10 @@ async def get_buffer(service: Service, request: web.BaseRequest, checksum: Check
     store = service.store
     if not isinstance(store, LocalStore):
         return await _get_remote(service, request, checksum)
-    fd, state = store.descriptor(checksum)
+    if store.is_packed(checksum):
+        fd, state = await service.run(store.descriptor, checksum)
+    else:
+        fd, state = store.descriptor(checksum)
     size = state.st_size
     try:
         if size > _SMALL or "Range" in request.headers or "If-None-Match" in request.headers:
@@ -166,9 +169,10 @@ async def put_buffer(service: Service, request: web.BaseRequest, checksum: Check
 
 
 async def _lengths(service: Service, checksums: list[Checksum]) -> list[int]:
-    if isinstance(service.store, LocalStore):
-        return service.store.has(checksums)
-    return await service.run(service.store.has, checksums)
+    store = service.store
+    if isinstance(store, LocalStore) and not any(map(store.is_packed, checksums)):
+        return store.has(checksums)
+    return await service.run(store.has, checksums)
 
 
 def _store(store: Store, expected: Checksum | None, parts: Iterator[bytes]) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hashserver.auth import Gate
 from hashserver.errors import ReadOnly
 from hashserver.server.metrics import Metrics
+from hashserver.storage.local import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,6 +53,8 @@ class Service:
         self.store, self.database = store, database
         self.gate = Gate(list(tokens))
         self.read_only, self.max_size = read_only, max_size
+        if read_only and isinstance(store, LocalStore):
+            store.unpacks = False
         self.metrics = Metrics()
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hashserver")
         self.uploads = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload")

@@ -3,6 +3,7 @@
 ::
 
     <root>/<first two hex digits>/<checksum>    a buffer, mode 0444 (or a link to a user's file)
+    <root>/<two digits>/<checksum>.gz, .zst     one of Seamless 1.x, see `compressed`
     <root>/.references, .links                  records of users' files, see `references`
     <root>/.quarantine/<checksum>               what was found to be corrupt
     <root>/.tmp/                                what is being written, where files need a name for that
@@ -75,6 +76,8 @@ class LocalStore(Store):
         self._links = References(self.root, ".links")
         self._numbers = 0
         self._shared: bool | None = None
+        self.unpacks = True
+        """Whether a buffer that is here compressed is unpacked to its place when it is first read."""
         self._unsettled: set[Checksum] = set()
         self._known_folders: set[str] = set()
 
@@ -93,7 +96,12 @@ class LocalStore(Store):
         if self._unsettled and (named := self._unsettled.intersection(checksums)):
             self._settle(map(self._folder, named))  # a yes must survive a power cut, too
         referred = self._references.any()
-        return [self._length(checksum, referred) for checksum in checksums]
+        lengths = [self._length(checksum, referred) for checksum in checksums]
+        if -1 in lengths:
+            from hashserver.storage import compressed  # not on the way of what is here
+
+            compressed.add_lengths(self, checksums, lengths)
+        return lengths
 
     def _length(self, checksum: Checksum, referred: bool) -> int:
         try:
@@ -215,6 +223,10 @@ class LocalStore(Store):
     def _open_referred(self, checksum: Checksum) -> tuple[int, os.stat_result]:
         record = self._references.get(checksum)
         if record is None:
+            from hashserver.storage import compressed
+
+            if (path := compressed.find(self.root, checksum)) is not None:
+                return compressed.unpacked(self, checksum, path)
             raise BufferMissing(checksum, f"buffer {checksum} is not in {self.url}")
         try:
             fd, state = open_regular(record.path)
@@ -224,6 +236,12 @@ class LocalStore(Store):
             os.close(fd)
             raise record.changed(checksum)
         return fd, state
+
+    def is_packed(self, checksum: Checksum) -> bool:
+        """Say whether a buffer is here compressed only, so that opening it takes time."""
+        from hashserver.storage import compressed
+
+        return not os.path.lexists(self._file(checksum)) and compressed.find(self.root, checksum) is not None
 
     # ------------------------------------------------------------------ writing
 
@@ -301,6 +319,9 @@ class LocalStore(Store):
             pass
         except OSError as error:
             raise write_error(error, self.url) from error
+        from hashserver.storage import compressed
+
+        compressed.remove(self.root, checksum)
         self._links.remove(checksum)
         self._references.remove(checksum)
 
@@ -311,6 +332,10 @@ class LocalStore(Store):
         except OriginalChanged:
             self._quarantine(checksum, None)
             return False
+        except BufferMissing as error:
+            if error.corrupt:
+                return False
+            raise
         try:
             found, _ = hash_descriptor(fd)
             if found == checksum:

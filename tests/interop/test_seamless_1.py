@@ -178,3 +178,30 @@ def test_their_upload_finds_our_store_layout(suite: Path, ours: Path, tmp_path: 
     command = [ours / "seamless-download", "-q", tree]
     subprocess.run(command, env=environment, check=True)
     assert (tree / "a.txt").read_bytes() == b"hello\n"
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_our_server_serves_what_they_keep_compressed(
+    suite: Path, ours: Path, tmp_path: Path, kind: str
+) -> None:
+    raw = b"raw\n" * 10_000
+    (tmp_path / "raw.txt").write_bytes(raw)
+    compress = "import sys, gzip, zstandard\n"
+    compress += {
+        "gz": "sys.stdout.buffer.write(gzip.compress(sys.stdin.buffer.read()))",
+        "zst": "sys.stdout.buffer.write(zstandard.ZstdCompressor().compress(sys.stdin.buffer.read()))",
+    }[kind]
+    done = subprocess.run([suite / "python", "-c", compress], input=raw, capture_output=True, check=True)
+    (tmp_path / f"data.txt.{kind}").write_bytes(done.stdout)
+    store = tmp_path / "buffers"
+    environment = os.environ | {"SEAMLESS_STORE": str(store)}
+    (tmp_path / "other.txt").write_text("other\n")
+    subprocess.run([ours / "seamless-upload", "-q", tmp_path / "other.txt"], env=environment, check=True)
+    upload = (suite / "seamless-upload", "-y", "--copy", "--destination", store, f"data.txt.{kind}")
+    _output(*upload, cwd=tmp_path)
+    checksum = _output(ours / "seamless-checksum", tmp_path / "raw.txt").split()[0]
+    assert (store / checksum[:2] / f"{checksum}.{kind}").exists()
+    asked = json.dumps([checksum]).encode()
+    with _our_server(ours, store, tmp_path) as (url, token):
+        assert json.loads(_request(f"{url}/has", "POST", asked, token=token)) == [len(raw)]
+        assert _request(f"{url}/{checksum}", token=token) == raw
