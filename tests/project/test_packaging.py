@@ -32,7 +32,9 @@ def test_recipe_has_the_dependencies_of_pyproject() -> None:
 
 def test_recipe_constrains_the_optional_dependencies() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    declared = {_conda(requirement) for name in ("s3", "sftp", "daskserver") for requirement in extras[name]}
+    declared = {
+        _conda(requirement) for name in ("s3", "sftp", "zstd", "daskserver") for requirement in extras[name]
+    }
     assert set(RECIPE["requirements"]["run_constraints"]) == declared
 
 
