@@ -40,6 +40,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     status, facts = OK, []
     with closing(open_context(arguments, console.note)) as context:
         for text in arguments.jobs:
+            text = _subject(text)
             key, future = meant(text)
             done = _cancel(context, key, future, console)
             if not done and future is not None:
@@ -57,6 +58,17 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     if console.json:
         console.facts(facts)
     return status
+
+
+def _subject(text: str) -> str:
+    """Return the path whose job is meant, where one of its sidecars was named."""
+    from hashserver.futures import read_future
+
+    for suffix in (".CHECKSUM", ".FUTURE"):
+        stem = text.removesuffix(suffix).rstrip("/")
+        if text.endswith(suffix) and stem and read_future(text) is None and read_future(stem) is not None:
+            return stem
+    return text
 
 
 def meant(text: str) -> tuple[Checksum, Future | None]:

@@ -6,11 +6,13 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from hashserver.errors import BufferMissing
 from seamless_dask.errors import ComputationFailed
 
 from .console import CommandError, Console, count_text, show_tail, size_text
 from .futures import announce, withdraw
 from .job import Job, names_environment, note_unserved, options_of
+from .missing import input_path, named
 from .results import Manner, check_targets, needs_bytes
 from .transfer import COPY, EMBEDDED_INPUT, Uploader
 
@@ -27,7 +29,12 @@ ASK_FILES, ASK_BYTES = 1000, 10**9
 
 
 def compute(
-    context: Context, job: Job, arguments: argparse.Namespace, manner: Manner, console: Console
+    context: Context,
+    job: Job,
+    arguments: argparse.Namespace,
+    manner: Manner,
+    console: Console,
+    known: bool = False,
 ) -> Value | None:
     """Run the job, or wait for the one that runs it already; None when it is only started (``--detach``).
 
@@ -45,7 +52,8 @@ def compute(
     note_unserved(options, context.config, console)
     store_inputs(context, job, arguments, console)
     results = [(item.local, item.name) for item in job.wanted if item.local is not None]
-    console.detail(f"no result is known: running it ({job.key})")
+    # On record, but its bytes are gone, another environment is named, or a job is making it anew.
+    console.detail(f"{'the result is made again' if known else 'no result is known: running it'} ({job.key})")
     from .session import open_executor
 
     wishes: dict[str, Any] = {
@@ -68,7 +76,14 @@ def compute(
         withdraw((path for path, _ in results), job.key, folders)
         if isinstance(error, ComputationFailed) and not arguments.direct_print:
             show_tail(error.stderr)
+        if isinstance(error, BufferMissing) and (path := _input_of(context, job, error)):
+            raise named(context, error, path) from error
         raise
+
+
+def _input_of(context: Context, job: Job, error: BufferMissing) -> str | None:
+    stdin = {} if job.transformation.stdin is None else {"standard input": job.transformation.stdin}
+    return input_path(context.store, job.transformation.inputs | stdin, error.checksum)
 
 
 def store_inputs(context: Context, job: Job, arguments: argparse.Namespace, console: Console) -> None:

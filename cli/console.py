@@ -17,6 +17,7 @@ from seamless_dask.errors import (
     Cancelled,
     ComputationFailed,
     InvalidTransformation,
+    ResultMissing,
     SeamlessError,
     UsageError,
 )
@@ -307,8 +308,17 @@ def exit_status(error: Exception) -> int:
     return USAGE if usage else ERROR
 
 
+def _capture_hint(message: str) -> str:
+    """Say in the words of the command line what to do about a result that was not written."""
+    name = message.partition("the command wrote no ")[2].rpartition(", which is declared")[0]
+    then = f", or use --capture :{name} to capture its standard output" if name else ""
+    return f": correct --capture{then}"
+
+
 def error_text(error: Exception) -> str:
     """Return the line that is shown for an error."""
+    if isinstance(error, ResultMissing):
+        return str(error) + _capture_hint(str(error))
     if isinstance(error, (SeamlessError, HashserverError, ComputationFailed)):
         return str(error)
     if isinstance(error, OSError):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from hashserver.errors import HashserverError, ServiceUnavailable
+from hashserver.checksum import Checksum, is_checksum
+from hashserver.errors import BufferMissing, HashserverError, InvalidIndex, ServiceUnavailable
 from seamless_dask.errors import Cancelled, ComputationFailed, SeamlessError
 
 from .console import (
@@ -24,13 +25,13 @@ from .console import (
 from .deliver import deliver_directory, deliver_file, load_index, print_buffer
 from .futures import settle_future
 from .identify import Identity, identify_sidecar, no_such_path
+from .missing import named
 from .session import open_context
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from hashserver.checksum import Checksum
     from seamless_dask.context import Context
 
 
@@ -49,7 +50,7 @@ def parser(prog: str = "seamless-download") -> argparse.ArgumentParser:
         "Fetch the files and directories that sidecars name. What is there already is not fetched again;"
         " a file of yours that differs is never replaced without --overwrite.",
     )
-    result.add_argument("paths", metavar="PATH", nargs="+", help="files and directories, without .CHECKSUM")
+    result.add_argument("paths", metavar="PATH", nargs="+", help="files and directories; with -o a checksum")
     target = result.add_mutually_exclusive_group()
     target.add_argument("--stdout", action="store_true", help="print the file instead of writing it")
     target.add_argument("-o", "--output", metavar="PATH", help="write it here instead")
@@ -60,7 +61,7 @@ def parser(prog: str = "seamless-download") -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Download; what fails is told, the rest goes on."""
-    paths = [path for word in arguments.paths for path in expand(word)]
+    paths = [path for word in arguments.paths for found in expand(word) for path in members(subject(found))]
     if len(paths) > 1 and (arguments.stdout or arguments.output):
         from seamless_dask.errors import UsageError
 
@@ -85,6 +86,31 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     return status
 
 
+def subject(word: str) -> str:
+    """Return what a sidecar stands for that was named instead of it."""
+    from hashserver.sidecar import index_stand_in, member_stand_in
+
+    for suffix in (".CHECKSUM", ".INDEX", ".FUTURE"):
+        stem = word.removesuffix(suffix).rstrip("/") or ("." if word == suffix else "")
+        if word.endswith(suffix) and stem and identify_sidecar(word) is None:
+            says = index_stand_in(word) if suffix == ".INDEX" else member_stand_in(word)
+            if says is not None:
+                return stem
+    return word
+
+
+def members(path: str) -> list[str]:
+    """Return what a directory holds sidecars of that has none of its own; else the path itself."""
+    from hashserver.futures import read_future
+    from hashserver.scan import scan_all
+
+    if not os.path.isdir(path) or identify_sidecar(path) is not None or read_future(path) is not None:
+        return [path]
+    found = scan_all(path)
+    inner = sorted({*found.stand_ins, *found.futures, *found.sidecars})
+    return [os.path.join(path, name) for name in inner] or [path]
+
+
 def expand(word: str) -> Iterator[str]:
     """Yield what a word names: the shell leaves a pattern alone when only sidecars match it."""
     if not any(c in word for c in "*?[") or os.path.lexists(word) or os.path.lexists(word + ".CHECKSUM"):
@@ -100,10 +126,40 @@ def expand(word: str) -> Iterator[str]:
 def _download(
     context: Context, path: str, arguments: argparse.Namespace, console: Console
 ) -> list[Downloaded]:
-    settle_future(context, path, console)
-    identity = identify_sidecar(path) or identify_member(context, path)
+    identity = _by_checksum(context, path, arguments)
+    if identity is None:
+        settle_future(context, path, console)
+        identity = identify_sidecar(path) or identify_member(context, path)
     if identity is None:
         raise _nothing_to_fetch(path)
+    try:
+        return _fetch(context, path, identity, arguments, console)
+    except BufferMissing as error:
+        raise named(context, error, path) from error
+
+
+def _by_checksum(context: Context, text: str, arguments: argparse.Namespace) -> Identity | None:
+    """Return what a bare checksum identifies: a directory, if its bytes are an index as we write it."""
+    if not is_checksum(text) or os.path.lexists(text) or identify_sidecar(text) is not None:
+        return None
+    from hashserver.futures import LIMIT
+    from hashserver.tree import index_bytes, parse_index
+
+    checksum = Checksum(text)
+    if not (arguments.output or arguments.stdout):
+        raise CommandError(f"{text} is a checksum: -o PATH says where to write what it identifies")
+    size = context.store.has([checksum])[0]
+    kind = "file"
+    if 3 < size <= LIMIT and not arguments.stdout and b"".join(context.store.read(checksum, 0, 2)) == b"{\n":
+        with suppress(InvalidIndex):
+            data = context.store.get(checksum)
+            kind = "directory" if index_bytes(parse_index(data)) == data else "file"
+    return Identity(text, kind, checksum, here=False)
+
+
+def _fetch(
+    context: Context, path: str, identity: Identity, arguments: argparse.Namespace, console: Console
+) -> list[Downloaded]:
     if arguments.stdout:
         if identity.kind == "directory":
             raise CommandError(f"{path} is a directory: only a file can be printed")
@@ -153,9 +209,6 @@ def identify_member(context: Context, path: str) -> Identity | None:
 
 
 def _nothing_to_fetch(path: str) -> CommandError:
-    if path.endswith(".CHECKSUM") and os.path.lexists(path):
-        subject = path.removesuffix(".CHECKSUM").rstrip("/") or "."
-        return CommandError(f"{path} is a sidecar: name what it stands for (seamless-download {subject})")
     if os.path.lexists(path):
         return CommandError(f"{path} has no sidecar that says what to fetch")
     return no_such_path(path)

@@ -29,7 +29,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     from .deliver import hand_over
 
     with closing(open_context(arguments, console.note)) as context:
-        if context.store.has([arguments.checksum])[0] < 0:
+        if context.store.has([arguments.named.checksum])[0] < 0:
             from seamless_dask.fingertip import fingertip
 
             from .session import open_executor
@@ -37,12 +37,12 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
             console.detail("the bytes are gone: running again what made them")
             try:
                 with open_executor(context, console) as executor, console.spinner("producer") as spinner:
-                    fingertip(context, arguments.checksum, executor, tick=spinner.state)
+                    fingertip(context, arguments.named.checksum, executor, tick=spinner.state)
             except ComputationFailed as error:
                 show_tail(error.stderr)
                 console.error(str(error))
                 return ERROR
-        hand_over(context, arguments.checksum, arguments.output, arguments.overwrite)
+        hand_over(context, arguments.named.checksum, arguments.output, arguments.overwrite)
     return OK
 
 

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.checksum import Checksum
-from hashserver.errors import BufferMissing, InvalidChecksum
+from hashserver.errors import BufferMissing, InvalidChecksum, SidecarError
+from hashserver.sidecar import CHECKSUM, read_checksum
 
-from .console import OK, CommandError, Console, add_common, new_parser, start
+from .console import OK, Console, add_common, new_parser, start
+from .missing import named
 from .session import open_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def checksum_argument(text: str) -> Checksum:
-    """Parse an argument that must be a checksum."""
+class Named(NamedTuple):
+    """A checksum, and how it was named: by itself, or by a sidecar."""
+
+    checksum: Checksum
+    name: str
+
+
+def checksum_argument(text: str) -> Named:
+    """Parse an argument that must be a checksum, or a ``.CHECKSUM`` file that holds one."""
     try:
-        return Checksum(text.strip())
+        return Named(Checksum(text.strip()), text.strip())
     except InvalidChecksum as error:
+        if not text.endswith(CHECKSUM):
+            hint = f": name its sidecar, {text}{CHECKSUM}" if os.path.exists(text + CHECKSUM) else ""
+            raise argparse.ArgumentTypeError(f"{error}{hint}") from None
+    try:
+        return Named(read_checksum(text), text.removesuffix(CHECKSUM).rstrip("/") or ".")
+    except SidecarError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    except FileNotFoundError:
+        raise argparse.ArgumentTypeError(f"{text}: no such file") from None
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the options that say where bytes go."""
-    parser.add_argument("checksum", metavar="CHECKSUM", type=checksum_argument, help="what to print")
+    parser.add_argument(
+        "named", metavar="CHECKSUM", type=checksum_argument, help="what to print: a checksum, or X.CHECKSUM"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of standard output")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE whatever is in it")
 
@@ -45,9 +65,9 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
 
     with closing(open_context(arguments, console.note)) as context:
         try:
-            hand_over(context, arguments.checksum, arguments.output, arguments.overwrite)
+            hand_over(context, arguments.named.checksum, arguments.output, arguments.overwrite)
         except BufferMissing as error:
-            raise CommandError(f"{error}; seamless-fingertip recomputes it where that is possible") from error
+            raise named(context, error, arguments.named.name) from error
     return OK
 
 

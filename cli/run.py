@@ -84,6 +84,7 @@ def _settle(context: Context, job: Job, arguments: argparse.Namespace, console: 
     known = look_up(context, job.key)
     if arguments.dry_run:
         return _dry_run(job, known, console)
+    on_record = known is not None
     if known is not None and _serves(context, known, job, arguments, console):
         if arguments.fingertip or (needs_bytes(job.wanted, manner) and known.data is None):
             known = _with_bytes(context, known, job, manner, arguments.fingertip)
@@ -98,7 +99,7 @@ def _settle(context: Context, job: Job, arguments: argparse.Namespace, console: 
         return enqueue(context, job, arguments, manner, console)
     from .compute import compute
 
-    value = compute(context, job, arguments, manner, console)
+    value = compute(context, job, arguments, manner, console, known=on_record)
     if value is None:
         return _detached(job, console)
     return deliver(context, job, Known(job.key, value, None), manner, console, cached=False)

@@ -51,7 +51,7 @@ def bash(
     inputs: Mapping[str, Input] | None = None,
     *,
     stdin: Input | None = None,
-    variables: Mapping[str, str] | None = None,
+    variables: Mapping[str, str | float | os.PathLike[str]] | None = None,
     results: str | Iterable[str] = (),
     globs: str | Iterable[str] = (),
     stdout: bool | None = None,
@@ -71,7 +71,7 @@ def bash(
     stdin
         What its standard input reads; empty by default.
     variables
-        In its environment, and part of the identity.
+        In its environment, and part of the identity; numbers and paths count as their text.
     results
         Files and directories that it writes.
     globs
@@ -103,7 +103,7 @@ def bash(
         result=_result_spec(results, globs, stdout),
         inputs={name: parts.value(name, item) for name, item in (inputs or {}).items()},
         stdin=None if stdin is None else parts.value("stdin", stdin),
-        variables=dict(variables) if variables else None,
+        variables=_variables(variables) if variables else None,
         shell_flags=shell_flags,
     )
     made = Transformation(description, _options(options), context, parts)
@@ -362,6 +362,16 @@ def _result_spec(results: str | Iterable[str], globs: str | Iterable[str], stdou
     paths = (results,) if isinstance(results, str) else tuple(results)
     patterns = (globs,) if isinstance(globs, str) else tuple(globs)
     return ResultSpec(not (paths or patterns) if stdout is None else stdout, paths, patterns)
+
+
+def _variables(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return variables as text; what has no obvious one is refused."""
+    found = {}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, str | int | float | os.PathLike):
+            raise UsageError(f"variable {name!r} must be text, a number or a path, not {value!r}")
+        found[name] = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    return found
 
 
 def _options(given: Mapping[str, Any]) -> Options:

@@ -45,7 +45,7 @@ class ComputationFailed(SeamlessError):
     exit_status : int
         The command's exit status as a shell reports it (128 + signal number for a signal).
     stderr : str
-        The tail of its standard error.
+        The tail of its standard error; where that is empty, of its standard output, and a line that says so.
     """
 
     def __init__(self, message: str, exit_status: int = 1, stderr: str = "") -> None:

@@ -8,6 +8,7 @@ by `equip`. In any other process the computation is asked for as the command lin
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -161,7 +162,7 @@ def run(
     except ComputationFailed as error:
         if worker.asked == name:
             raise
-        raise _step(worker, name, transformation, error) from None
+        raise _step(worker.context, name, transformation, wishes.label, error) from None
     return handle_of(*value)
 
 
@@ -209,6 +210,10 @@ def _elsewhere(key: Checksum, options: Options) -> Handle:
     runs = executor(context) if asking is None else Embedded(context)
     try:
         return handle_of(*runs.run(key, options, fresh=options.fresh))
+    except ComputationFailed as error:
+        if _names_step(str(error)):
+            raise
+        raise _step(context, key, load(context, key), options.label, error) from None
     finally:
         runs.close()
 
@@ -383,15 +388,19 @@ def patiently(checksum: Checksum, retries: int, action: Callable[[], T]) -> T:
             pause *= 2
 
 
+_names_step = re.compile(r"\S+ \([0-9a-f]{8}\): ").match
+"""Tells whether a message begins as `_step` has it, because a step further up failed."""
+
+
 def _step(
-    worker: Worker, key: Checksum, transformation: Description, error: ComputationFailed
+    context: Context, key: Checksum, transformation: Description, named: str | None, error: ComputationFailed
 ) -> ComputationFailed:
-    """Return the error with the name of the step that failed."""
+    """Return the error with the name of the step that failed, as the user or its code calls it."""
     from .collection import LABEL, label_of
 
-    label = LABEL
+    label = named or LABEL
     with suppress(HashserverError):
-        label = label_of(worker.context.store.get(transformation.code).decode("utf-8", "surrogateescape"))
+        label = named or label_of(context.store.get(transformation.code).decode("utf-8", "surrogateescape"))
     told = type(error)(f"{label} ({key[:8]}): {error}", error.exit_status, error.stderr)
     told.record = error.record
     return told

@@ -122,13 +122,15 @@ class _Runner:
                 attempt.judge(ended)
                 return attempt.outcome(self._supervisor.scratch())
             except ComputationFailed as error:
-                if not error.stderr and attempt.stderr:
-                    error.args = (error.args[0], error.exit_status, attempt.stderr)
-                    error.stderr = attempt.stderr
+                error.stderr = error.stderr if error.stderr.strip() else attempt.said()
+                error.args = (error.args[0], error.exit_status, error.stderr)
                 error.record = attempt.record
                 raise
             finally:
                 attempt.close()
+
+
+STDOUT_TAIL = "[standard error is empty; the end of standard output:]"
 
 
 class _Attempt:
@@ -156,6 +158,18 @@ class _Attempt:
         self._placement = Placement(context, self._outer, mounts=self._bwrap is not None, copies=False)
         self.stderr = ""
         self.record: dict[str, Any] = {}
+
+    def said(self) -> str:
+        """Return the end of what the command said: many a program complains on its standard output."""
+        if self.stderr.strip():
+            return self.stderr
+        try:
+            with open(self._outer.stdout, "rb") as file:
+                file.seek(max(os.fstat(file.fileno()).st_size - process.TAIL, 0))
+                text = file.read(process.TAIL).decode("utf-8", "replace")
+        except OSError:
+            return self.stderr
+        return f"{STDOUT_TAIL}\n{text}" if text.strip() else self.stderr
 
     def close(self) -> None:
         """Let go of the inputs."""

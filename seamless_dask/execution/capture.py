@@ -115,10 +115,7 @@ class Capture:
     def _find(self, name: str) -> Found:
         path = self._outer.path(name)
         if not os.path.lexists(path):
-            raise ResultMissing(
-                f"the command wrote no {name}: correct --capture, or use --capture :{name}"
-                " to capture its standard output"
-            )
+            raise ResultMissing(f"the command wrote no {name}, which is declared as a result")
         path = self._resolve(path, name)
         if os.path.isdir(path):
             return Found(None, self._files(path, name))
@@ -139,7 +136,7 @@ class Capture:
                 files[inner] = found.file
             files |= {f"{inner}/{below}": path for below, path in found.files.items()}
         if not files:
-            raise ResultMissing(f"the command wrote nothing that matches {pattern}: correct --capture")
+            raise ResultMissing(f"the command wrote nothing that matches {pattern}, declared as a result")
         return Found(None, files)
 
     def _files(self, directory: str, name: str) -> dict[str, str]:

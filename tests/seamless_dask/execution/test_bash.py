@@ -113,7 +113,7 @@ def test_death_by_signal(lab: Lab, isolation: str, code: str, name: str) -> None
 
 
 def test_missing_result_keeps_stderr(lab: Lab, isolation: str) -> None:
-    with pytest.raises(ResultMissing, match=r"--capture :out\.csv") as caught:
+    with pytest.raises(ResultMissing, match=r"wrote no out\.csv, which is declared") as caught:
         lab.run("echo why >&2", ResultSpec(paths=("out.csv",)), isolation=isolation)
     assert caught.value.stderr == "why\n"
 
