@@ -70,8 +70,9 @@ class References:
         """Return the record of a buffer; one that cannot be read counts as none."""
         try:
             record = json.loads(read_regular(self._file(checksum), _LONGEST, follow=False))
-            return Reference(record["path"], record["size"], record["inode"], record["mtime_ns"])
-        except (OSError, ValueError, KeyError, TypeError):
+            found = Reference(record["path"], record["size"], record["inode"], record["mtime_ns"])
+            return found if _well_typed(found) else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def put(self, checksum: str, path: str, state: os.stat_result) -> None:
@@ -99,6 +100,13 @@ class References:
 
     def _file(self, checksum: str) -> str:
         return f"{self._directory}/{checksum[:2]}/{checksum}"
+
+
+def _well_typed(found: Reference) -> bool:
+    """Say whether a record, which others may have written, can be one of ours; a number is a descriptor."""
+    path, *numbers = found
+    is_path = isinstance(path, str) and path.startswith("/") and b"\0" not in os.fsencode(path)
+    return is_path and all(type(number) is int for number in numbers)
 
 
 def state_with(original: str, checksum: Checksum, state: os.stat_result | None) -> os.stat_result:
