@@ -39,7 +39,7 @@ print(*found, store.get(checksum))
 
 
 def test_a_store_without_descriptors_is_unavailable_and_misses_nothing(tmp_path: Path) -> None:
-    """buchgr/bazel-remote#174: with a low ``ulimit -n`` a cache answered 404 for what it had: builds failed."""
+    """buchgr/bazel-remote#174: with a low ``ulimit -n`` a cache answered 404 for what it had."""
     LocalStore(tmp_path / "store").put(b"here")
     command = [sys.executable, "-c", EXHAUSTED, tmp_path / "store"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
