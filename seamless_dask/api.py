@@ -14,6 +14,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
+from dask import get_annotations
 from dask.base import DaskMethodsMixin, replace_name_in_key
 from dask.delayed import optimize, single_key
 from dask.threaded import get
@@ -142,6 +143,8 @@ class Transformation(DaskMethodsMixin):
         self._name = name(self._key, label)
         self._graph: Any = None
         self._arrived = False
+        # as those of a layer of a `Delayed`: what holds where it is built, not where it is computed
+        self._annotated: dict[str, Any] = {**get_annotations()}
 
     @property
     def context(self) -> Context:
@@ -213,11 +216,16 @@ class Transformation(DaskMethodsMixin):
         for step in steps.values():
             graph |= step._own_tasks()
         told = {step._name: found for step in steps.values() if (found := step._annotations())}
+
+        def layer(nodes: dict[str, Any], annotations: dict[str, Any] | None) -> MaterializedLayer:
+            made = MaterializedLayer(nodes)
+            # without any, it would have those of whoever uses this as an input
+            made.annotations = annotations
+            return made
+
         if not told:
-            return HighLevelGraph({self._name: MaterializedLayer(graph)}, {self._name: set()})
-        layers = {
-            name: MaterializedLayer({name: node}, annotations=told.get(name)) for name, node in graph.items()
-        }
+            return HighLevelGraph({self._name: layer(graph, None)}, {self._name: set()})
+        layers = {name: layer({name: node}, told.get(name)) for name, node in graph.items()}
         return HighLevelGraph(layers, {name: set(graph[name].dependencies) for name in graph})
 
     def __dask_keys__(self) -> list[str]:
@@ -241,7 +249,7 @@ class Transformation(DaskMethodsMixin):
         from dask.highlevelgraph import HighLevelGraph
 
         other = Transformation(self.description, self.options, self._context, self._parts)
-        other._kept, other._arrived = self._kept, self._arrived
+        other._kept, other._arrived, other._annotated = self._kept, self._arrived, self._annotated
         other._name = replace_name_in_key(self._name, rename) if rename else self._name
         other._graph = (
             graph
@@ -268,7 +276,8 @@ class Transformation(DaskMethodsMixin):
         """Return what it can be made of elsewhere, without those that it needs and without its context."""
         upstream = {} if self._graph is not None else self._parts.upstream
         names = {key: step._name for key, step in upstream.items()}
-        return self._name, self._document, self.options.to_json(), self._parts.buffers[0], names, self._graph
+        code, told = self._parts.buffers[0], (self._annotated, self._graph)
+        return self._name, self._document, self.options.to_json(), code, names, told
 
     def _own_tasks(self) -> dict[str, Any]:
         if self._graph is not None:
@@ -278,7 +287,14 @@ class Transformation(DaskMethodsMixin):
         return {self._name: node}
 
     def _annotations(self) -> dict[str, Any]:
-        return {} if self._graph is not None else collection.annotations_of(self.options)
+        """Return what Dask is told about its own task: options come before what was annotated."""
+        if self._graph is not None:
+            return {}
+        told = collection.annotations_of(self.options)
+        annotated = self._annotated.get("resources")
+        if annotated and "resources" in told:
+            told["resources"] = annotated | told["resources"]
+        return self._annotated | told
 
 
 class _Parts:
@@ -315,10 +331,10 @@ def _unpickled(name: str, packed: Iterable[tuple[Any, ...]]) -> Transformation:
     """Return what was pickled under a name."""
     made: dict[str, Transformation] = {}
     needs: dict[str, Mapping[Checksum, str]] = {}
-    for step, document, options, code, needs[step], graph in packed:
+    for step, document, options, code, needs[step], (annotated, graph) in packed:
         parts = _Parts(None, code)
         one = made[step] = Transformation(parse(document), Options.from_json(options), None, parts)
-        one._name, one._graph, one._arrived = step, graph, True
+        one._name, one._annotated, one._graph, one._arrived = step, annotated, graph, True
     for step, upstream in needs.items():
         made[step]._parts.upstream |= {key: made[other] for key, other in upstream.items()}
     return made[name]
