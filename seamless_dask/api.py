@@ -14,7 +14,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
-from dask import get_annotations
+from dask import get_annotations  # type: ignore[attr-defined]
 from dask.base import DaskMethodsMixin, replace_name_in_key
 from dask.delayed import optimize, single_key
 from dask.threaded import get
@@ -144,7 +144,7 @@ class Transformation(DaskMethodsMixin):
         self._graph: Any = None
         self._arrived = False
         # as those of a layer of a `Delayed`: what holds where it is built, not where it is computed
-        self._annotated: dict[str, Any] = {**get_annotations()}
+        self._annotated: dict[str, Any] = dict(get_annotations())
 
     @property
     def context(self) -> Context:

@@ -16,6 +16,7 @@ from hashserver.errors import BufferMissing
 from . import task
 from .handles import of as handle_of
 from .options import Options
+from .requirements import CPUS, GPU, MEMORY, NODE, QUEUE
 from .transformation import Description, Value
 
 if TYPE_CHECKING:
@@ -168,12 +169,12 @@ def task_of(
 
 def annotations_of(options: Options) -> dict[str, Any]:
     """Return what Dask is told about a task: resources that a worker must have, and priority."""
-    resources: dict[str, float] = {"cpus": options.cpus} if options.cpus else {}
-    resources |= {"memory": options.memory} if options.memory else {}
-    resources |= {"GPU": options.gpus} if options.gpus else {}
+    resources: dict[str, float] = {CPUS: options.cpus} if options.cpus else {}
+    resources |= {MEMORY: options.memory} if options.memory else {}
+    resources |= {GPU: options.gpus} if options.gpus else {}
     resources |= options.resources
-    resources |= {f"queue:{options.queue}": 1} if options.queue else {}
-    resources |= {f"node:{options.node}": 1} if options.node else {}
+    resources |= {f"{QUEUE}{options.queue}": 1} if options.queue else {}
+    resources |= {f"{NODE}{options.node}": 1} if options.node else {}
     found: dict[str, Any] = {"resources": resources} if resources else {}
     return found | ({"priority": options.priority} if options.priority else {})
 

@@ -15,6 +15,7 @@ from seamless_dask import __version__
 from seamless_dask.collection import key_in
 from seamless_dask.context import Context
 from seamless_dask.execution.workdir import dismiss_caretaker, employ_caretaker, sweep, temporary_directory
+from seamless_dask.requirements import CPUS, MEMORY, NODE, QUEUE
 from seamless_dask.task import EXTENSION, PROTOCOL
 
 from . import claim, internals, stub
@@ -119,11 +120,11 @@ def resources(worker: Worker) -> dict[str, float]:
     cpus = os.environ.get("SEAMLESS_WORKER_CPUS", "")
     queue = os.environ.get("SEAMLESS_WORKER_QUEUE")
     found = {
-        "cpus": float(cpus) if cpus.replace(".", "", 1).isdecimal() else float(worker.state.nthreads),
-        "memory": float(1 << 62),  # bytes; a worker of a daskserver is started with what it really has
-        f"node:{os.uname().nodename}": PLENTY,
+        CPUS: float(cpus) if cpus.replace(".", "", 1).isdecimal() else float(worker.state.nthreads),
+        MEMORY: float(1 << 62),  # bytes; a worker of a daskserver is started with what it really has
+        f"{NODE}{os.uname().nodename}": PLENTY,
     }
-    return found | ({f"queue:{queue}": PLENTY} if queue else {})
+    return found | ({f"{QUEUE}{queue}": PLENTY} if queue else {})
 
 
 def handlers_of(equipment: DaskWorker) -> dict[str, Callable[..., Any]]:

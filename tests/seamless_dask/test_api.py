@@ -136,7 +136,14 @@ def test_options_travel_with_the_task_and_are_annotations(lab: Any) -> None:
     graph = tf.__dask_graph__()
     [name] = tf.__dask_keys__()
     assert graph.layers[name].annotations == {
-        "resources": {"cpus": 2, "memory": 1 << 30, "GPU": 1, "A": 3, "queue:long": 1, "node:n1": 1},
+        "resources": {
+            "seamless:cpus": 2,
+            "seamless:memory": 1 << 30,
+            "GPU": 1,
+            "A": 3,
+            "seamless:queue:long": 1,
+            "seamless:node:n1": 1,
+        },
         "priority": 5,
     }
     assert [layer.annotations for layer_name, layer in graph.layers.items() if layer_name != name] == [None]

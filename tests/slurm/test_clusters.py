@@ -193,7 +193,13 @@ PATIENT = 'dask.config.set({"seamless.worker-idle-timeout": "60 s"})'
 
 
 def test_tasks_get_jobs_of_their_shapes(slurm: Any, drive: Any) -> None:
-    wanted = [{"queue:long": 1}, {"node:n2": 1}, {"GPU": 1}, {"cpus": 3}, {"memory": 2**30}]
+    wanted = [
+        {"seamless:queue:long": 1},
+        {"seamless:node:n2": 1},
+        {"GPU": 1},
+        {"seamless:cpus": 3},
+        {"seamless:memory": 2**30},
+    ]
     driver = drive(
         f"""
 futures = [client.submit(socket.gethostname, resources=each, pure=False) for each in {wanted}]
@@ -216,7 +222,7 @@ await hear()
 
 
 def test_impossible_tasks_are_told(slurm: Any, drive: Any) -> None:
-    wanted = [{"cpus": 64}, {"queue:nightly": 1}, {"licence": 1}]
+    wanted = [{"seamless:cpus": 64}, {"seamless:queue:nightly": 1}, {"licence": 1}]
     driver = drive(f"""
 futures = [client.submit(os.getpid, resources=each, pure=False) for each in {wanted}]
 await until(lambda: len(fleet.notes()) == len(futures))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import dask.config
 from dask.utils import parse_timedelta
 
+from ...requirements import CPUS, GPU, MEMORY, NODE, QUEUE
 from .batch import Shape
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def shape_of(restrictions: Mapping[str, float] | None, base: Base) -> Shape:
     for name, amount in base.resources:
         if wanted.get(name, 0) <= amount:
             wanted.pop(name, None)
-    cpus, memory, gpus = (wanted.pop(name, 0) for name in ("cpus", "memory", "GPU"))
-    queue, node = (_named(wanted, prefix) for prefix in ("queue:", "node:"))
+    cpus, memory, gpus = (wanted.pop(name, 0) for name in (CPUS, MEMORY, GPU))
+    queue, node = (_named(wanted, prefix) for prefix in (QUEUE, NODE))
     return Shape(
         cpus=math.ceil(cpus) if cpus > base.threads else 0,
         memory=math.ceil(memory) if memory > base.memory else 0,
@@ -115,7 +116,7 @@ def loads(
 def _threads(task: TaskState, shape: Shape, base: Base) -> float:
     if shape.memory or shape.gpus:
         return threads_of(shape, base)  # the whole worker
-    return max(1.0, (task.resource_restrictions or {}).get("cpus", 1.0))
+    return max(1.0, (task.resource_restrictions or {}).get(CPUS, 1.0))
 
 
 def _duration(task: TaskState, unknown: float) -> float:

@@ -11,6 +11,7 @@ import dask.config
 from dask.utils import parse_bytes
 
 from ...errors import UsageError
+from ...requirements import CPUS, GPU, MEMORY, NODE, QUEUE
 from . import batch, jobscript
 from .batch import Shape
 from .demand import Base, threads_of
@@ -51,14 +52,14 @@ class Launcher(Protocol):
 
 def announced(shape: Shape, base: Base) -> dict[str, float]:
     """Return the Dask resources of a worker of a shape."""
-    found: dict[str, float] = {"cpus": threads_of(shape, base), "memory": shape.memory or base.memory}
+    found: dict[str, float] = {CPUS: threads_of(shape, base), MEMORY: shape.memory or base.memory}
     found |= dict(base.resources) | dict(shape.extra)
     if shape.gpus:
-        found["GPU"] = shape.gpus
+        found[GPU] = shape.gpus
     if queue := shape.queue or base.queue:
-        found[f"queue:{queue}"] = ENDLESS
+        found[f"{QUEUE}{queue}"] = ENDLESS
     if shape.node:
-        found[f"node:{shape.node}"] = ENDLESS
+        found[f"{NODE}{shape.node}"] = ENDLESS
     return found
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
+from ... import requirements
 from ...collection import key_in
 from ...errors import SeamlessError, UsageError
 from ...options import Options
@@ -292,11 +293,10 @@ class Nested:
                 on[resource] = on.get(resource, 0.0) + amount
         able = [one for one in scheduler.workers.values() if _has(one.resources, asked, {})]
         if able and not any(_has(one.resources, asked, held.get(one.address, {})) for one in able):
-            what = ", ".join(f"{name}={amount:g}" for name, amount in asked.items())
             raise Refused(
                 400,
-                f"{job.key} asks for {what}, which the commands that wait for it hold themselves:"
-                " let them ask for less",
+                f"{job.key} asks for {requirements.told(asked)}, which the commands that wait for it hold"
+                " themselves: let them ask for less",
             )
 
     def _waits(self, other: Outer, outer: Outer) -> bool:

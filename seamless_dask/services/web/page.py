@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado import web
 
+from ... import requirements
 from ...collection import label_in
 from ...scheduler import internals
 from ...scheduler.recovery import is_ours
@@ -148,7 +149,7 @@ def unmet(scheduler: Scheduler, told: Iterable[dict[str, Any]]) -> Iterator[dict
     for ts in islice(scheduler.unrunnable, MOST):
         key = str(ts.key)
         if is_ours(ts.key) and key not in known and ts.resource_restrictions:
-            wants = ", ".join(f"{name} {amount:g}" for name, amount in ts.resource_restrictions.items())
+            wants = requirements.told(ts.resource_restrictions, " ")
             why = f"no worker offers what it asks for: {wants}"
             yield {"key": key, "label": label_in(key), "why": why}
 
@@ -171,7 +172,8 @@ def nodes(scheduler: Scheduler) -> list[dict[str, Any]]:
 
 def _node(ws: Any) -> str:
     """Return the name of a worker's host, which it announces as a resource."""
-    names = [name[5:] for name in ws.resources if name.startswith("node:")]
+    prefix = requirements.NODE
+    names = [name.removeprefix(prefix) for name in ws.resources if name.startswith(prefix)]
     return names[0] if names else str(ws.host)
 
 

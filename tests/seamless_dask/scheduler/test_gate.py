@@ -381,5 +381,5 @@ def test_annotations_and_priorities_reach_what_is_not_known(desk: Any) -> None:
         futures = desk.client.compute([first, second])
     desk.await_state(second, "no-worker")
     ts = desk.scheduler.tasks[name_of(second)]
-    assert (ts.resource_restrictions, ts.priority[0], ts.retries) == ({"cpus": 4}, -7, 3)
+    assert (ts.resource_restrictions, ts.priority[0], ts.retries) == ({"seamless:cpus": 4}, -7, 3)
     del futures

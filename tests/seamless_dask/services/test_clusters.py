@@ -77,7 +77,7 @@ def test_task_gets_a_worker_of_its_shape(tmp_path: Path) -> None:
     async def test() -> None:
         workers = Workers(threads=1, queues=("short", "long"), maximum=2)
         async with fleet_of(tmp_path, workers) as (fleet, client):
-            resources = {"queue:long": 1, "cpus": os.cpu_count() or 1}
+            resources = {"seamless:queue:long": 1, "seamless:cpus": os.cpu_count() or 1}
             assert await client.submit(os.getenv, "SEAMLESS_WORKER_QUEUE", resources=resources) == "long"
             (worker,) = fleet.facts()["workers"]
             assert worker["shape"] == (
@@ -90,9 +90,9 @@ def test_task_gets_a_worker_of_its_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("resources", "told"),
     [
-        ({"queue:nightly": 1}, "no queue 'nightly'; there is short"),
-        ({"cpus": 10_000}, "cpus=10000 is more than this host has"),
-        ({"node:elsewhere": 1}, "no worker is on elsewhere"),
+        ({"seamless:queue:nightly": 1}, "no queue 'nightly'; there is short"),
+        ({"seamless:cpus": 10_000}, "cpus=10000 is more than this host has"),
+        ({"seamless:node:elsewhere": 1}, "no worker is on elsewhere"),
         ({"GPU": 1}, "no worker has a GPU"),
         ({"licence": 2}, "no worker has licence=2"),
     ],
@@ -127,7 +127,7 @@ def test_maximum_is_shared_by_all_shapes(tmp_path: Path) -> None:
         ):
             seen: set[int] = set()
             for queue in ("short", "long", "short"):
-                await client.submit(os.getpid, resources={f"queue:{queue}": 1}, pure=False)
+                await client.submit(os.getpid, resources={f"seamless:queue:{queue}": 1}, pure=False)
                 seen.add(len(fleet.scheduler.workers))
             assert seen == {1}
 
@@ -139,7 +139,7 @@ def test_the_minimum_makes_room_for_another_shape(tmp_path: Path) -> None:
         workers = Workers(threads=1, queues=("short", "long"), minimum=1, maximum=1)
         async with fleet_of(tmp_path, workers) as (fleet, client):
             await client.wait_for_workers(1)
-            future = client.submit(os.getenv, "SEAMLESS_WORKER_QUEUE", resources={"queue:long": 1})
+            future = client.submit(os.getenv, "SEAMLESS_WORKER_QUEUE", resources={"seamless:queue:long": 1})
             assert await future == "long"
             future.release()
             await until(lambda: [worker["shape"] for worker in fleet.facts()["workers"]] == ["any"])

@@ -186,7 +186,7 @@ def test_a_command_in_an_image_reaches_the_daskserver_too(plain: Site) -> None:
 
 
 def test_what_only_the_waiting_one_has_is_refused(site: Site) -> None:
-    inner = nested("--resource", "memory=1", "--cpus", "1", "-c", "echo needs a processor")
+    inner = nested("--resource", "seamless:memory=1", "--cpus", "1", "-c", "echo needs a processor")
     told = site.run("--cpus", "1", "-c", inner, status=2)
     assert "asks for" in told
     assert "let them ask for less" in told
