@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum
 from hashserver.errors import BufferMissing, InvalidChecksum
+from hashserver.sidecar import CHECKSUM, read_checksum
 from seamless_dask.errors import ComputationFailed
 
 from .console import OK, CommandError, Console, add_common, new_parser, show_tail, start
@@ -76,7 +78,10 @@ def identity(context: Context, text: str) -> Checksum:
     try:
         key = Checksum(text)
     except InvalidChecksum:
-        return _from_file(context, text)
+        held = read_checksum(text) if text.endswith(CHECKSUM) and os.path.exists(text) else None
+        if held is None:
+            return _from_file(context, text)
+        key = held
     try:
         parse(context.store.get(key))
     except BufferMissing as error:

@@ -146,3 +146,12 @@ def test_standard_error_goes_first(cli: Cli) -> None:
 
 def test_a_result_that_was_not_written_in_the_words_of_the_command_line(cli: Cli) -> None:
     assert "use --capture :out.csv" in cli("seamless-run", "--capture", "out.csv", "true", status=1).stderr
+
+
+def test_a_transformation_by_the_sidecar_of_its_document(cli: Cli, work: Path) -> None:
+    import json
+
+    job = json.loads(cli("seamless-run", "--dry-run", "--json", "-q", "echo hello").stdout)
+    (work / "job.CHECKSUM").write_text(job["key"] + "\n")
+    cli("seamless-run", "echo hello")
+    assert cli("seamless-run-transformation", "job.CHECKSUM").text.strip() == HELLO

@@ -13,7 +13,7 @@ import pytest
 
 from hashserver.atomic import temporary_path
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.errors import InvalidIndex, SidecarError, TreeError
+from hashserver.errors import FileChanged, InvalidIndex, SidecarError, TreeError
 from hashserver.hashing import Hashed, hash_files
 from hashserver.index import index_bytes
 from hashserver.sidecar import Future, write_directory_sidecars, write_file_sidecar, write_future
@@ -514,3 +514,54 @@ class TestFolders:
         with pytest.raises(InvalidIndex):
             make_folders(tmp_path / "set", ["../x/y"])
         assert not (tmp_path / "x").exists()
+
+
+class TestChangesMeanwhile:
+    """What is in a directory while it is read must be in it at the end: an index tells of one state."""
+
+    @pytest.mark.parametrize("change", ["added", "removed", "in a folder", "renamed"])
+    def test_is_an_error(self, make: Make, change: str) -> None:
+        root = make({"a.txt": b"a", "b.txt": b"b", "sub/c.txt": b"c"})
+
+        def hash_many(paths: Sequence[str], sizes: Sequence[int]) -> list[Hashed]:
+            found = hash_files(paths, sizes)
+            if change == "removed":
+                (root / "a.txt").unlink()
+            elif change == "renamed":
+                (root / "a.txt").rename(root / "sub" / "a.txt")
+            else:
+                (root / ("sub/new" if change == "in a folder" else "new")).write_bytes(b"new")
+            _age(root)  # as if a while had passed since it was listed
+            return found
+
+        with pytest.raises(FileChanged, match="changed while it was read"):
+            build(root, NullStatCache(), hash_many)
+
+    def test_by_products_and_sidecars_do_not_matter(self, make: Make) -> None:
+        root = make({"a.py": b"a"})
+
+        def hash_many(paths: Sequence[str], sizes: Sequence[int]) -> list[Hashed]:
+            (root / "__pycache__").mkdir()
+            (root / "__pycache__" / "a.pyc").write_bytes(b"compiled")
+            write_directory_sidecars(root, hash_bytes(b""), b"{}\n")
+            _age(root)
+            return hash_files(paths, sizes)
+
+        assert list(build(root, NullStatCache(), hash_many, by_products=False).index) == ["a.py"]
+
+    def test_rules_that_change(self, make: Make) -> None:
+        root = make({"a.log": b"a", "b": b"b", ".seamlessignore": b"*.log\n"})
+
+        def hash_many(paths: Sequence[str], sizes: Sequence[int]) -> list[Hashed]:
+            (root / ".seamlessignore").write_bytes(b"!*.log\n")
+            return hash_files(paths, sizes)
+
+        with pytest.raises(FileChanged, match=r"\.seamlessignore changed"):
+            build(root, NullStatCache(), hash_many)
+
+
+def _age(root: Path) -> None:
+    """Give folders times that differ from those of a moment ago, however coarse the clock is."""
+    for folder in (root, root / "sub"):
+        if folder.exists():
+            os.utime(folder, ns=(1, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -205,3 +206,26 @@ def test_our_server_serves_what_they_keep_compressed(
     with _our_server(ours, store, tmp_path) as (url, token):
         assert json.loads(_request(f"{url}/has", "POST", asked, token=token)) == [len(raw)]
         assert _request(f"{url}/{checksum}", token=token) == raw
+
+
+def test_the_docs_know_every_option(suite: Path) -> None:
+    """What somebody types who comes from Seamless 1.x stands in the table."""
+    table = (Path(__file__).parents[2] / "docs" / "seamless-1.md").read_text()
+    known = set(re.findall(r"(?<![\w-])-{1,2}[a-zA-Z][\w-]*", table))
+    names = (
+        "run",
+        "upload",
+        "download",
+        "resolve",
+        "fingertip",
+        "run-transformation",
+        "queue",
+        "cancel",
+        "init",
+    )
+    for name in names:
+        text = _output(suite / f"seamless-{name}", "--help")
+        options = re.findall(r"^ {2,4}(-{1,2}[a-zA-Z].*?)(?: {2,}|$)", text, re.MULTILINE)
+        theirs = {word for line in options for word in re.findall(r"(?<![\w-])-{1,2}[a-zA-Z][\w-]*", line)}
+        assert theirs, text
+        assert theirs <= known, name
