@@ -132,6 +132,7 @@ def _clear(told: Settings) -> None:
     settings.write(told)
     with suppress(FileNotFoundError):
         os.unlink(told.file(connection.FILE))
+    _wait_for_hashserver(told.file(HASHSERVER_READY))  # its port is the next one's
     in_job.forget(told.directory)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILE, PORTS = "settings.json", "ports.json"
+PORT_SECONDS = 5.0
+"""How long the ports of the last time are waited for: one that was killed may not have let go of them."""
 
 
 class Settings(NamedTuple):
@@ -130,6 +133,9 @@ def refuse_unshared(settings: Settings) -> None:
 def free_ports(settings: Settings, address: str) -> Ports:
     """Return the ports to listen at: as told, else those of the last time, as far as they are free.
 
+    Those of one that was killed are free when the last of its processes has gone, which takes a moment:
+    clients that wait there are not to lose it.
+
     Raises
     ------
     UsageError
@@ -140,8 +146,12 @@ def free_ports(settings: Settings, address: str) -> Ports:
         if busy := [port for port in ports if not _is_free(address, port)]:
             raise UsageError(f"port {busy[0]} is in use: --port names the first of three that are free")
         return ports
-    last = _last_ports(settings)
-    ports = Ports(*(port if _is_free(address, port) else 0 for port in last))
+    last, end = _last_ports(settings), time.monotonic() + PORT_SECONDS
+    while True:
+        ports = Ports(*(port if _is_free(address, port) else 0 for port in last))
+        if ports == last or time.monotonic() > end:
+            break
+        time.sleep(0.05)
     if ports != last:
         logger.warning("ports of the last time are in use: clients that wait there will not find this one")
     return ports

@@ -59,7 +59,19 @@ def test_ports_are_any_at_first_and_the_same_later(told: Settings) -> None:
     assert settings.free_ports(told, "127.0.0.1") == Ports(free, 0, 0)
 
 
-def test_a_port_that_somebody_took_meanwhile_is_given_up(told: Settings, busy: socket.socket) -> None:
+def test_a_port_that_one_on_its_way_out_still_holds_is_waited_for(
+    told: Settings, busy: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = busy.getsockname()[1]
+    monkeypatch.setattr(settings.time, "sleep", lambda _: busy.close())
+    settings.write_ports(told, Ports(0, port, 0))
+    assert settings.free_ports(told, "127.0.0.1") == Ports(0, port, 0)
+
+
+def test_a_port_that_somebody_took_meanwhile_is_given_up(
+    told: Settings, busy: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "PORT_SECONDS", 0.1)
     settings.write_ports(told, Ports(0, busy.getsockname()[1], 0))
     assert settings.free_ports(told, "127.0.0.1") == Ports(0, 0, 0)
 
