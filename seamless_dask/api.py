@@ -174,7 +174,8 @@ class Transformation(DaskMethodsMixin):
         raise TypeError("a transformation has no members before it is computed; name the one you mean")
 
     def __repr__(self) -> str:
-        return f"Transformation({self._name[: self._name.index('-tf-') + 12]}…)"
+        label = f"{self.options.label}: " if self.options.label else ""
+        return f"Transformation({label}{self._name[: self._name.index('-tf-') + 12]}…)"
 
     def __hash__(self) -> int:
         return hash(self._name)

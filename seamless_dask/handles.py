@@ -139,6 +139,20 @@ class Located(Handle):
         self._keep()  # whoever unpickles it has another file system
         return super().__reduce__()
 
+    def _with_context(self, read: Callable[[Context], Any]) -> Any:
+        from hashserver.errors import BufferMissing
+
+        try:
+            return super()._with_context(read)
+        except BufferMissing as error:
+            if self._source is None:
+                raise
+            message = (
+                f"{self._source.path} is not here, and no store has its bytes ({error.checksum}):"
+                " seamless-fingertip makes them again where that is possible, else seamless-upload the file"
+            )
+            raise BufferMissing(error.checksum, message) from None
+
     def _keep(self) -> None:
         """See to it that the bytes of a local path are in the store."""
         if self._source is not None:

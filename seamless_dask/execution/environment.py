@@ -203,6 +203,6 @@ def _module_init(source: Mapping[str, str]) -> str:
         if os.path.exists(path):
             return path
     raise UsageError(
-        f"--module needs environment modules, but {os.uname().nodename} has none"
+        f"what is asked for needs environment modules, but {os.uname().nodename} has none"
         " (set MODULESHOME to where they are)"
     )

@@ -52,7 +52,7 @@ def program(image: str, path: str | None) -> str:
         raise UsageError(f"{image} is no image: it would be taken for an option of the program that runs it")
     found = next((found for name in PROGRAMS if (found := shutil.which(name, path=path))), None)
     if found is None:
-        raise UsageError(f"--image needs apptainer or singularity, and {host} has neither")
+        raise UsageError(f"a container image needs apptainer or singularity, and {host} has neither")
     if "://" not in image and not os.path.exists(image):
         raise UsageError(f"there is no image {image} on {host}")
     return found

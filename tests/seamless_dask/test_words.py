@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from seamless_dask import bash
+from hashserver.checksum import hash_bytes
+from hashserver.errors import BufferMissing
+from hashserver.sidecar import write_file_sidecar
+from seamless_dask import File, bash, handles
 from seamless_dask.errors import ComputationFailed, ResultMissing, UsageError
 
 
@@ -41,3 +44,20 @@ def test_a_missing_result_has_no_words_of_the_command_line(lab: Any) -> None:
     with pytest.raises(ResultMissing, match=r"wrote no out\.csv") as caught:
         bash("true", results="out.csv", context=lab.context).compute()
     assert "--" not in str(caught.value)
+
+
+def test_a_label_is_shown(lab: Any) -> None:
+    assert "by gene" in repr(bash("sort x", label="by gene", context=lab.context))
+
+
+def test_a_file_whose_bytes_are_gone_is_named(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = hash_bytes(b"never stored")
+    write_file_sidecar(tmp_path / "a.txt", gone)
+    monkeypatch.setattr(handles, "contexts_of_process", lambda: [lab.context])
+    with pytest.raises(
+        BufferMissing, match=r"a\.txt is not here.*seamless-fingertip.*seamless-upload"
+    ) as caught:
+        File(tmp_path / "a.txt").read_bytes()
+    assert caught.value.checksum == gone
