@@ -39,6 +39,8 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Cancel them; 1 when one of them was not under way."""
     status, facts = OK, []
     with closing(open_context(arguments, console.note)) as context:
+        from seamless_dask import requestlog
+
         for text in arguments.jobs:
             text = _subject(text)
             key, future = meant(text)
@@ -55,6 +57,8 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
                 from hashserver.futures import remove_future
 
                 remove_future(text, key)
+            if done:
+                requestlog.forget(context.config.cache, key)
     if console.json:
         console.facts(facts)
     return status
@@ -92,15 +96,19 @@ def meant(text: str) -> tuple[Checksum, Future | None]:
 
 
 def _cancel(context: Context, key: Checksum, future: Future | None, console: Console) -> bool:
+    from seamless_dask import requestlog
     from seamless_dask.spool import Spool
 
     from .futures import other_context, withdraw
 
     queued = Spool(context.config.cache).cancel(key)  # before what runs, or the queue would start it again
     for entry in queued:
-        withdraw((os.path.join(entry.directory, local) for _, local in entry.wanted if local), key)
+        paths = (os.path.join(entry.directory, local) for _, local in entry.wanted if local)
+        withdraw(context.config.cache, paths, key)
     with ExitStack() as stack:
-        there = stack.enter_context(other_context(context, future)) if future is not None else None
+        # a sidecar may name any server: only where this user has asked for the job somebody is told to stop
+        request = requestlog.find(context.config.cache, key) if future is not None else None
+        there = stack.enter_context(other_context(context, request))
         executor = stack.enter_context(open_executor(there or context, console))
         return executor.cancel(key) or bool(queued)
 

@@ -62,8 +62,7 @@ def compute(
     }
     folders: list[str] = []
     try:
-        config = context.config
-        folders += announce(results, job.key, config.daskserver or config.hashserver, options)
+        folders += announce(context, results, job.key, options)
         with open_executor(context, console) as executor:
             if arguments.detach:
                 executor.submit(job.key, options, **wishes)
@@ -73,7 +72,7 @@ def compute(
             with console.spinner(options.label or "job") as spinner:
                 return executor.run(job.key, options, tick=spinner.state, **wishes)
     except BaseException as error:
-        withdraw((path for path, _ in results), job.key, folders)
+        withdraw(context.config.cache, (path for path, _ in results), job.key, folders, own=True)
         if isinstance(error, ComputationFailed) and not arguments.direct_print:
             show_tail(error.stderr)
         if isinstance(error, BufferMissing) and (path := _input_of(context, job, error)):

@@ -16,18 +16,20 @@ from hashserver.sidecar import (
     write_file_sidecar,
     write_future,
 )
+from seamless_dask import requestlog
 from seamless_dask.errors import SeamlessError
 from seamless_dask.transformation import Value
 
 from .console import CommandError, Console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from hashserver.checksum import Checksum
     from seamless_dask.config import Config
     from seamless_dask.context import Context
     from seamless_dask.options import Options
+    from seamless_dask.requestlog import Request
     from seamless_dask.transformation import Description
 
 LOCK = "deliveries.lock"
@@ -54,20 +56,20 @@ def alone(context: Context, path: str) -> Iterator[None]:
 
 
 def announce(
-    results: Iterable[tuple[str, str | None]], key: Checksum, server: str | None, options: Options
+    context: Context, results: Sequence[tuple[str, str | None]], key: Checksum, options: Options
 ) -> list[str]:
-    """Write futures.
+    """Write down what is asked for, and then futures.
 
     Parameters
     ----------
-    results : iterable of (path, name)
+    context : Context
+        Where it is computed.
+    results : sequence of (path, name)
         Where each result is to be delivered, and its name in the transformation (None: standard output).
     key : Checksum
         The transformation, which the store has.
-    server : str or None
-        The service that runs it.
     options : Options
-        How it is to be run, also by one who finds the future when the job is gone.
+        How it is to be run, also when the job is gone by the time that somebody finds a future.
 
     Returns
     -------
@@ -75,7 +77,10 @@ def announce(
         The directories that were made for them, the innermost first.
     """
     made: list[str] = []
-    future = Future(key, None, server, os.uname().nodename, os.getpid(), options.kept().to_json())
+    server = _server(context)
+    if results:
+        requestlog.note(context.cache, key, server, options)
+    future = Future(key, None, server, os.uname().nodename, os.getpid())
     for path, name in results:
         made = _make_folders(os.path.dirname(path)) + made
         write_future(path, future._replace(result=name))
@@ -93,11 +98,20 @@ def _make_folders(folder: str) -> list[str]:
     return made
 
 
-def withdraw(paths: Iterable[str], key: Checksum, folders: Iterable[str] = ()) -> None:
+def _server(context: Context) -> str | None:
+    """Return the service that runs what is computed in `context`; None: this host does."""
+    return context.config.daskserver or context.config.hashserver
+
+
+def withdraw(
+    cache: str, paths: Iterable[str], key: Checksum, folders: Iterable[str] = (), *, own: bool = False
+) -> None:
     """Remove the futures of `key`, but not those that another job has written since.
 
-    With them go `folders`, which were made for them, unless something else is in there by now.
+    With them go `folders`, which were made for them, unless something else is in there by now, and what was
+    written down of those who have asked; with `own` only of this process.
     """
+    requestlog.forget(cache, key, own=own)
     for path in paths:
         remove_future(path, key)
     for folder in folders:
@@ -109,12 +123,13 @@ def settle_future(context: Context, path: str, console: Console | None = None) -
     """Put the result of its job in the place of the future of `path`; nothing is done without one.
 
     A local copy of an older result is replaced. The job is found by a look-up; one that is under way is
-    waited for, where it is; one that ended without a result is run again.
+    waited for, where it is; one that ended without a result is run again, as this user had asked for it.
 
     Raises
     ------
     CommandError
-        What is at `path` is the user's own: its bytes are not those of its sidecar.
+        What is at `path` is the user's own: its bytes are not those of its sidecar. Or nobody here has asked
+        for the job.
     ComputationFailed
         The job failed.
     """
@@ -126,6 +141,7 @@ def settle_future(context: Context, path: str, console: Console | None = None) -
         _replace_local_copy(context, path, value)
         write_sidecar_of(context, path, value)
         remove_future(path, future.key)
+    requestlog.forget(context.config.cache, future.key)
 
 
 def _replace_local_copy(context: Context, path: str, value: Value) -> None:
@@ -148,15 +164,16 @@ def result_of(context: Context, future: Future, console: Console) -> Value:
     found = known_result(context, future)
     if found is not None:
         return found
-    with other_context(context, future) as there:
-        if there is not None and _is_the_place(there, context, future):
-            console.detail(
-                f"{future.key} is asked for at {future.server or future.host}, where it was submitted"
-            )
-            value = _run(there, future, console)
+    request = requestlog.find(context.config.cache, future.key)
+    with other_context(context, request) as there:
+        if request is not None and there is not None and _is_the_place(there, context, future.key, request):
+            where = request.server or request.host
+            console.detail(f"{future.key} is asked for at {where}, where it was submitted")
+            value = _run(there, future, request, console)
             _bring(context, there, value)
             return value
-    return _run(context, future, console)
+    require_asker(context, future, request)
+    return _run(context, future, request, console)
 
 
 def known_result(context: Context, future: Future) -> Value | None:
@@ -165,42 +182,54 @@ def known_result(context: Context, future: Future) -> Value | None:
     return None if known is None else pick(context, future, Value(known[1].format, known[1].checksum))
 
 
-def _run(context: Context, future: Future, console: Console) -> Value:
+def require_asker(context: Context, future: Future, request: Request | None) -> None:
+    """Raise unless this user has asked for the job of a future, here or of a server that settings name."""
+    from seamless_dask.executors import UNDER_WAY, executor
+
+    if request is not None:
+        return
+    with closing(executor(context)) as opened:
+        if opened.state(future.key) in UNDER_WAY:
+            return
+    where = _server(context) or "this host"
+    raise CommandError(
+        f"job {future.key} is neither on record nor under way at {where}, and was not asked for from here"
+        f" (its .FUTURE comes from {future.host}): run the command that makes it, or delete the .FUTURE"
+    )
+
+
+def _run(context: Context, future: Future, request: Request | None, console: Console) -> Value:
     """Have a job run, or wait for it, and return the result that a future stands for."""
     from seamless_dask.options import Options
 
     from .session import open_executor
 
-    options = Options.from_json(future.options or "{}")
-    if future.options is None:
-        options = options._replace(isolation=context.config.isolation)
+    options = Options(isolation=context.config.isolation) if request is None else request.options
     with open_executor(context, console) as own, console.spinner(options.label or "job") as spinner:
         return pick(context, future, own.run(future.key, options, tick=spinner.state))
 
 
-def is_elsewhere(context: Context, future: Future) -> bool:
-    """Say whether the job of a future is none that can be waited for where `context` computes."""
-    if future.server == (context.config.daskserver or context.config.hashserver):
-        return False
-    with other_context(context, future) as there:
-        return there is not None and _is_the_place(there, context, future)
+def is_elsewhere(context: Context, key: Checksum, request: Request | None) -> bool:
+    """Say whether a job is none that can be waited for where `context` computes."""
+    with other_context(context, request) as there:
+        return request is not None and there is not None and _is_the_place(there, context, key, request)
 
 
-def _is_the_place(there: Context, context: Context, future: Future) -> bool:
+def _is_the_place(there: Context, context: Context, key: Checksum, request: Request) -> bool:
     """Say whether a job is to be asked for where it was submitted: it is known there, or only there."""
     from seamless_dask.executors import UNDER_WAY, executor
 
     try:
-        if there.database.lookup(future.key) is not None:
+        if there.database.lookup(key) is not None:
             return True
         with closing(executor(there)) as opened:
-            return opened.state(future.key) in UNDER_WAY or context.store.has([future.key])[0] < 0
+            return opened.state(key) in UNDER_WAY or context.store.has([key])[0] < 0
     except (SeamlessError, HashserverError, OSError) as error:
-        if context.store.has([future.key])[0] >= 0:
+        if context.store.has([key])[0] >= 0:
             return False
-        where = future.server or future.host
+        where = request.server or request.host
         raise CommandError(
-            f"a result of job {future.key} is made at {where}, which does not answer: {error}"
+            f"a result of job {key} is made at {where}, which does not answer: {error}"
         ) from None
 
 
@@ -217,9 +246,9 @@ def _bring(context: Context, there: Context, value: Value) -> None:
 
 
 @contextmanager
-def other_context(context: Context, future: Future) -> Iterator[Context | None]:
-    """Offer the context of the service that a future names; None: that of `context`, or one unknown here."""
-    config = _other_config(context, future)
+def other_context(context: Context, request: Request | None) -> Iterator[Context | None]:
+    """Offer the context of the service that this user has asked; None: that of `context`, or unknown."""
+    config = None if request is None else _other_config(context, request)
     if config is None:
         yield None
         return
@@ -229,15 +258,15 @@ def other_context(context: Context, future: Future) -> Iterator[Context | None]:
         yield there
 
 
-def _other_config(context: Context, future: Future) -> Config | None:
+def _other_config(context: Context, request: Request) -> Config | None:
     from seamless_dask.config import embedded, load
     from seamless_dask.services.places import with_places
 
-    server, own = future.server, context.config
-    if server == (own.daskserver or own.hashserver):
+    server, own = request.server, context.config
+    if server == _server(context):
         return None
     if server is None:
-        return embedded(own) if future.host == os.uname().nodename else None
+        return embedded(own) if request.host == os.uname().nodename else None
     if server.startswith("http"):  # it only kept results: whoever asked ran the job itself
         return None
     try:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from seamless_dask.config import Config
     from seamless_dask.context import Context
     from seamless_dask.options import Options
+    from seamless_dask.requestlog import Request
 
     from .console import Console
     from .words.inputs import Input, Inputs
@@ -70,7 +71,7 @@ class _Identified(NamedTuple):
     value: Value | Deferred
     files: tuple[File, ...] = ()
     index_data: bytes | None = None
-    future: Future | None = None
+    upstream: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
 def build(context: Context, meant: Inputs, arguments: argparse.Namespace, console: Console) -> Job:
@@ -95,7 +96,7 @@ def build(context: Context, meant: Inputs, arguments: argparse.Namespace, consol
             values[item.name] = found.value
         (unnamed if item.sidecar is None or item.literal else named).extend(found.files)
         indices += [] if found.index_data is None else [found.index_data]
-        upstream |= _options_of_future(found.future)
+        upstream |= found.upstream
     transformation = Description(
         language="bash",
         code=hash_bytes(meant.text.encode()),
@@ -144,8 +145,7 @@ def wanted(meant: Inputs) -> tuple[Wanted, ...]:
 def identify_input(context: Context, item: Input, console: Console) -> _Identified:
     """Find out what an input is: a job's result, what its sidecar says, or its bytes."""
     if item.future is not None and not item.literal:
-        value = _future_value(context, item, console)
-        return _Identified(value, future=item.future if isinstance(value, Deferred) else None)
+        return _identify_pending(context, item, item.future, console)
     if item.members is not None:
         from hashserver.tree import identify_index
 
@@ -205,30 +205,32 @@ def _told(item: Input, found: Identity, console: Console) -> _Identified:
     return _Identified(value, tuple(files), found.data)
 
 
-def _future_value(context: Context, item: Input, console: Console) -> Value | Deferred:
+def _identify_pending(context: Context, item: Input, future: Future, console: Console) -> _Identified:
     """Return the result of the job that makes an input, or a reference to it while it runs."""
-    assert item.future is not None
-    from .futures import is_elsewhere, known_result, result_of
+    from seamless_dask import requestlog
 
-    found = known_result(context, item.future)
+    from .futures import is_elsewhere, known_result, require_asker, result_of
+
+    found = known_result(context, future)
     if found is not None:
-        return found
-    if not is_elsewhere(context, item.future):
-        return Deferred(item.future.key, item.future.result)
-    where = item.future.server or "this host"
+        return _Identified(found)
+    request = requestlog.find(context.config.cache, future.key)
+    if not is_elsewhere(context, future.key, request):
+        require_asker(context, future, request)
+        reference = Deferred(future.key, future.result)
+        return _Identified(reference, upstream=_options_upstream(future.key, request))
+    where = (request.server if request is not None else None) or "this host"
     console.note(f"{item.shown} is made by a job of {where}: waiting for it")
-    return result_of(context, item.future, console)
+    return _Identified(result_of(context, future, console))
 
 
-def _options_of_future(future: Future | None) -> dict[str, str]:
+def _options_upstream(key: Checksum, request: Request | None) -> dict[str, str]:
     """Return how a pending job was asked for, and those that it waits for itself, by key."""
-    if future is None or future.options is None:
+    if request is None:
         return {}
-    from seamless_dask.options import Options
-
-    options = Options.from_json(future.options)
+    options = request.options
     own = options.kept()._replace(label=None, upstream={}).to_json()
-    return options.upstream | ({} if own == "{}" else {future.key: own})
+    return options.upstream | ({} if own == "{}" else {key: own})
 
 
 def options_of(arguments: argparse.Namespace, job: Job, isolation: str) -> Options:

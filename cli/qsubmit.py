@@ -47,10 +47,10 @@ def enqueue(
     folders: list[str] = []
     try:
         # Before the entry: a queue that is quick must find it, to take it away.
-        folders += announce(results, job.key, context.config.daskserver or context.config.hashserver, options)
+        folders += announce(context, results, job.key, options)
         spool.add(entry)
     except BaseException:
-        withdraw((path for path, _ in results), job.key, folders)
+        withdraw(context.config.cache, (path for path, _ in results), job.key, folders, own=True)
         raise
     console.detail(f"submitted ({job.key})")
     if console.json:

@@ -101,5 +101,6 @@ def _fail(spool: Spool, entry: Entry, error: Exception) -> None:
             sys.stderr.write(error.stderr.rstrip("\n") + "\n" if error.stderr else "")
     sys.stderr.write(f"seamless-run: {entry.text}: {message}\n")
     sys.stderr.flush()
-    withdraw((local for _, local in entry.wanted if local is not None), Checksum(entry.key))
+    paths = (local for _, local in entry.wanted if local is not None)
+    withdraw(os.path.dirname(spool.path), paths, Checksum(entry.key))
     spool.fail(entry, message, status)

@@ -163,7 +163,11 @@ def deliver(context: Context, job: Job, known: Known, manner: Manner, console: C
         if item.local is not None:
             # A known result takes the place of whatever was pending there before; a job's own result leaves
             # alone what a later job has announced.
-            remove_future(item.local, None if cached else job.key)
+            was_pending = remove_future(item.local, None if cached else job.key)
+            if was_pending or not cached:
+                from seamless_dask import requestlog
+
+                requestlog.forget(context.config.cache, job.key)
     if console.json:
         console.facts(_facts(job, known, values, cached))
     return OK

@@ -22,7 +22,9 @@ _FUTURE_LIMIT = 1 << 20
 
 
 class Future(NamedTuple):
-    """A result that a job is making.
+    """A result that a job is making; data, of whoever has written the sidecar.
+
+    It says which job that is. Nobody is asked, and nothing is run, because of what else it says.
 
     Attributes
     ----------
@@ -31,13 +33,11 @@ class Future(NamedTuple):
     result
         Name of the result; None is its standard output.
     server
-        Address of the service that runs it; None for a job of this host.
+        Name of the service that runs it, for people to read; None for a job of the host itself.
     host
         Name of the host that asked.
     process
         Process that asked there.
-    options
-        How it is to be run, in the words of whoever runs it; None in sidecars of older versions.
     """
 
     key: Checksum
@@ -45,7 +45,6 @@ class Future(NamedTuple):
     server: str | None
     host: str
     process: int
-    options: str | None = None
 
 
 def read_sidecar(path: str, limit: int = LIMIT) -> bytes | None:
@@ -103,6 +102,7 @@ def parse_future(data: bytes | None) -> Future | None:
         fields: dict[str, Any] = json.loads(data)
         if fields.pop("seamless-future") != 1:
             return None
+        fields.pop("options", None)  # older versions wrote how it was to be run
         found = Future(**fields)
         return found._replace(key=Checksum(found.key)) if _well_typed(found) else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidChecksum):
@@ -110,7 +110,7 @@ def parse_future(data: bytes | None) -> Future | None:
 
 
 def _well_typed(future: Future) -> bool:
-    texts = (future.result, future.server, future.options)
+    texts = (future.result, future.server)
     return (
         all(text is None or isinstance(text, str) for text in texts)
         and isinstance(future.host, str)
@@ -121,8 +121,7 @@ def _well_typed(future: Future) -> bool:
 def write_future(path: str | os.PathLike[str], future: Future) -> str:
     """Write the future of `path`; return where it is."""
     target = future_path(path)
-    said = {name: value for name, value in future._asdict().items() if name != "options" or value}
-    document = {"seamless-future": 1, **said}
+    document = {"seamless-future": 1, **future._asdict()}
     write_atomic(target, (json.dumps(document, sort_keys=True, ensure_ascii=False) + "\n").encode())
     return target
 

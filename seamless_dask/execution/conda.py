@@ -35,12 +35,10 @@ def find(name: str, source: Mapping[str, str], *, known: bool = False) -> str:
         If it is not on this host, or not known to it.
     """
     by_path, host = "/" in name, os.uname().nodename
-    candidates = list(map(os.path.abspath, [name] if by_path else _named(name, source)))
-    if known:
-        # before it is looked at: not even whether something is there is told of what is not
-        places = _Known.on_this_host(source)
-        candidates = list(filter(places.have, candidates))
-    for prefix in candidates:
+    places = _Known.on_this_host(source) if known else None
+    for prefix in map(os.path.abspath, [name] if by_path else _named(name, source)):
+        if places is not None and not places.have(prefix):
+            continue  # before it is looked at: nor is it told whether something is there
         if os.path.isdir(os.path.join(prefix, "bin")):
             return prefix
     if not by_path:

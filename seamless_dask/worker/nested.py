@@ -267,7 +267,7 @@ class Gateway:
         if arguments["method"] == "POST":
             self.waiting = True  # the thread is wanted as soon as the job has come in
         facts: dict[str, Any] = {"task": self._task, "checksum": self._checksum, "run": self._run}
-        facts |= {"sandboxed": self.place.inner != self.place.directory}
+        facts["sandboxed"] = self.place.inner != self.place.directory
         try:
             answer: dict[str, Any] = await self._ask(**facts, **arguments)
             self.waiting = answer["waiting"]

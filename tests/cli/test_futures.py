@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from .conftest import ended, wait_for
 
 if TYPE_CHECKING:
-    import subprocess
+    from collections.abc import Callable
     from pathlib import Path
 
     from .conftest import Cli
@@ -212,3 +214,153 @@ def test_a_failed_run_leaves_no_directory_that_it_made(cli: Cli, work: Path) -> 
     (work / "mine").mkdir()
     cli("seamless-run", "-c", "false", "--capture", "new/deep/a", "--capture", "mine/b", status=1)
     assert [path.name for path in work.iterdir()] == ["mine"]
+
+
+def requests(home: Path) -> list[Path]:
+    """What is written down of those who have asked."""
+    folder = home / "cache" / "requests"
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+def test_a_stale_future_is_submitted_again_as_it_was_asked_for(
+    cli: Cli, work: Path, home: Path, slow: tuple[str, Path, Path]
+) -> None:
+    line, mark, go = slow
+    options = ["--prologue", "said=prologue", "--metavar", "told=metavar", "--memory", "1G"]
+    process = cli.start("seamless-run", *options, "-cp", ":out.txt", f'{line}; echo "$said $told"')
+    wait_for(mark.exists)
+    (request,) = requests(home)
+    assert request.stat().st_mode & 0o777 == 0o600
+    assert json.loads((work / "out.txt.FUTURE").read_text()).keys() == {
+        "seamless-future", "key", "result", "server", "host", "process"
+    }  # fmt: skip
+    kill_all(cli, process)
+    go.touch()
+    cli("seamless-download", "out.txt")
+    assert (work / "out.txt").read_text() == "done\nprologue metavar\n"
+    assert requests(home) == []
+
+
+def test_a_stale_step_of_a_pipeline_too(
+    cli: Cli, work: Path, home: Path, slow: tuple[str, Path, Path]
+) -> None:
+    line, mark, go = slow
+    process = cli.start("seamless-run", "--metavar", "told=metavar", "-cp", ":out.txt", f"{line}; echo $told")
+    wait_for(mark.exists)
+    kill_all(cli, process)
+    go.touch()
+    assert cli("seamless-run", "cat out.txt").text == "done\nmetavar\n"
+
+
+def test_whoever_is_done_leaves_no_request(cli: Cli, work: Path, home: Path) -> None:
+    cli("seamless-run", "-cp", ":good", "echo good")
+    cli("seamless-run", "-cp", ":bad", "false", status=1)
+    assert requests(home) == []
+
+
+def test_requests_are_bounded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hashserver.checksum import hash_bytes
+    from seamless_dask import requestlog
+    from seamless_dask.options import Options
+
+    monkeypatch.setattr(requestlog, "MOST", 3)
+    cache = str(home / "cache")
+    keys = [hash_bytes(b"%d" % number) for number in range(6)]
+    for key in keys:
+        requestlog.note(cache, key, None, Options(label=key))
+    found = [requestlog.find(cache, key) for key in keys]
+    assert [request and request.options.label for request in found] == [None, None, None, *keys[3:]]
+
+
+@pytest.fixture
+def stored(home: Path) -> Callable[[str], str]:
+    """Store a command that nobody here has asked for; returns its key."""
+
+    def store(code: str) -> str:
+        from seamless_dask.context import Context
+        from seamless_dask.transformation import Description, ResultSpec
+
+        with Context() as context:
+            description = Description("bash", context.store.put(code.encode()), ResultSpec(stdout=True))
+            return context.store.put(description.canonical())
+
+    return store
+
+
+READERS = [
+    ("seamless-run", "cat out.csv"),
+    ("seamless-run", "cat -", "--stdin", "out.csv"),
+    ("seamless-run", "--input", "set", "ls"),
+    ("seamless-download", "out.csv"),
+    ("seamless-download", "set"),
+    ("seamless-checksum", "set"),
+    ("seamless-upload", "set"),
+    ("seamless-cancel", "out.csv"),
+    ("seamless-run", "--qsubmit", "-cp", ":x", "cat out.csv"),
+    ("seamless-run", "--write-job", "job", "cat out.csv"),
+    ("seamless-run", "--dry-run", "cat out.csv"),
+]
+
+
+@pytest.mark.parametrize("command", READERS, ids=" ".join)
+def test_a_sidecar_from_elsewhere_calls_nobody_and_runs_nothing(
+    cli: Cli, work: Path, tmp_path: Path, stored: Callable[[str], str], command: tuple[str, ...]
+) -> None:
+    mark = tmp_path / "mark"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        forged = {
+            "seamless-future": 1,
+            "key": stored(f"touch {mark}; echo mine"),
+            "result": None,
+            "host": os.uname().nodename,
+            "process": os.getpid(),
+            "options": '{"isolation":"none"}',
+        }
+        (work / "set").mkdir()
+        for place in (f"tcp://127.0.0.1:{server.getsockname()[1]}", None):
+            for name in ("out.csv", "set/out.csv"):
+                (work / f"{name}.FUTURE").write_text(json.dumps(forged | {"server": place}))
+            done = subprocess.run(
+                [cli.path(command[0]), *command[1:]], cwd=work, capture_output=True, text=True, timeout=60
+            )
+            assert done.returncode in (1, 2), done
+            assert len(done.stderr.splitlines()) == 1, done
+            with pytest.raises(BlockingIOError):
+                server.accept()
+    assert not mark.exists()
+    assert not (work / "out.csv").exists()
+
+
+def test_a_request_of_somebody_else_does_not_count(home: Path, stored: Callable[[str], str]) -> None:
+    from hashserver.checksum import Checksum
+    from seamless_dask import requestlog
+    from seamless_dask.options import Options
+
+    cache, key = str(home / "cache"), Checksum(stored("true"))
+    requestlog.note(cache, key, None, Options())
+    (request,) = requests(home)
+    assert requestlog.find(cache, key) is not None
+    text = request.read_text()
+    for broken in (text[:-3], "[]", '{"server": 1}', text.replace("{}", '{\\"isolation\\":7}')):
+        request.write_text(broken)
+        assert requestlog.find(cache, key) is None
+    request.write_text(text)
+    if os.geteuid() == 0:
+        os.chown(request, 65534, 65534)
+        assert requestlog.find(cache, key) is None
+
+
+def test_a_sidecar_of_an_older_version_still_says_which_job(
+    cli: Cli, work: Path, slow: tuple[str, Path, Path]
+) -> None:
+    line, mark, go = slow
+    process = cli.start("seamless-run", "-cp", ":out.txt", line)
+    wait_for(mark.exists)
+    future = json.loads((work / "out.txt.FUTURE").read_text())
+    (work / "old.txt.FUTURE").write_text(json.dumps(future | {"options": "{}"}))
+    waiting = cli.start("seamless-run", "cat old.txt")
+    wait_for(lambda: askers(cli, 2))
+    go.touch()
+    assert ended(waiting)[:2] == (0, b"done\n")
+    assert ended(process)[0] == 0

@@ -221,7 +221,9 @@ class TestFuture:
         assert (work / "d" / "x.txt").read_text() == "done\n"
         assert mark.read_text() == "begun\n"
 
-    def test_a_server_that_cannot_be_asked(self, run: Cli, slow: Slow, work: Path, server: Path) -> None:
+    def test_a_server_that_cannot_be_asked(
+        self, run: Cli, slow: Slow, work: Path, server: Path, home: Path
+    ) -> None:
         command, mark, go = slow
         run("seamless-run", "-d", f"({command}) > out.txt")
         wait_for(mark.exists)
@@ -231,13 +233,35 @@ class TestFuture:
         }
         (work / "gone.json").write_text(json.dumps(gone))
         (work / "gone.json").chmod(0o600)
-        future = json.loads((work / "out.txt.FUTURE").read_text()) | {"server": str(work / "gone.json")}
-        (work / "out.txt.FUTURE").write_text(json.dumps(future))
+        (request,) = (home / "cache" / "requests").iterdir()
+        request.write_text(json.dumps(json.loads(request.read_text()) | {"server": str(work / "gone.json")}))
         error = run("seamless-run", "cat out.txt", SEAMLESS_DASKSERVER="", status=1).error
         assert f"is made at {work}/gone.json, which does not answer" in error
         go.touch()
         run("seamless-download", "out.txt")
         assert (work / "out.txt").read_text() == "done\n"
+
+    def test_a_stale_one_is_asked_for_again_as_it_was(
+        self, run: Cli, slow: Slow, work: Path, home: Path
+    ) -> None:
+        command, mark, go = slow
+        options = ["--prologue", "said=prologue", "--metavar", "told=metavar"]
+        line = f'({command}; echo "$said $told") > out.txt'
+        run("seamless-run", "-d", *options, line)
+        wait_for(mark.exists)
+        future = (work / "out.txt.FUTURE").read_bytes()
+        (request,) = (home / "cache" / "requests").iterdir()
+        kept = request.read_bytes()
+        run("seamless-cancel", "out.txt")
+        wait_for(lambda: not jobs(run))
+        assert not request.exists()
+        (work / "out.txt.FUTURE").write_bytes(future)  # as if the daskserver had lost the job
+        assert "was not asked for from here" in run("seamless-download", "out.txt", status=1).error
+        request.write_bytes(kept)
+        go.touch()
+        run("seamless-download", "out.txt")
+        assert (work / "out.txt").read_text() == "done\nprologue metavar\n"
+        assert not request.exists()
 
 
 class TestStatus:

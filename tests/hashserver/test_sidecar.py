@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import SidecarError
@@ -18,6 +21,7 @@ from hashserver.sidecar import (
     find_sidecar,
     is_sidecar_name,
     member_stand_in,
+    parse_future,
     read_checksum,
     read_future,
     read_index,
@@ -230,7 +234,7 @@ class TestFutures:
     def test_written_and_read(self, tmp_path: Path) -> None:
         for future in (
             FUTURE,
-            FUTURE._replace(result=None, server=None, options='{"cpus":2}'),
+            FUTURE._replace(result=None, server=None),
             FUTURE._replace(result="é\n"),
         ):
             assert write_future(tmp_path / "out.csv", future) == f"{tmp_path}/out.csv.FUTURE"
@@ -286,3 +290,40 @@ def test_stand_ins(tmp_path: Path) -> None:
     assert member_stand_in(f"{tmp_path}/x.CHECKSUM") == ONE
     assert member_stand_in(f"{tmp_path}/y.FUTURE") == FUTURE
     assert member_stand_in(f"{tmp_path}/z.CHECKSUM") is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(["seamless-future", "key", "result", "server", "host", "process", "options", "x"])
+WRITTEN = {"seamless-future": 1, **FUTURE._asdict()}
+
+
+@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+def test_whatever_a_future_holds_it_is_read_or_is_none(data: bytes) -> None:
+    assert parse_future(data) is None or isinstance(parse_future(data), Future)
+
+
+@given(st.dictionaries(FIELDS, JSON), st.sets(FIELDS))
+def test_a_future_with_other_fields_is_of_our_form_or_is_none(
+    changed: dict[str, object], left_out: set[str]
+) -> None:
+    document = {name: value for name, value in (WRITTEN | changed).items() if name not in left_out}
+    found = parse_future(json.dumps(document).encode())
+    if found is not None:
+        assert Checksum(found.key) == document["key"]
+        assert isinstance(found.host, str)
+        assert type(found.process) is int
+        assert all(text is None or isinstance(text, str) for text in (found.result, found.server))
+
+
+@given(st.none() | st.text(), st.none() | st.text(), st.text(), st.integers())
+def test_a_future_is_read_as_it_was_written(
+    result: str | None, server: str | None, host: str, process: int
+) -> None:
+    future = Future(ONE, result, server, host, process)
+    with tempfile.TemporaryDirectory() as directory:
+        write_future(f"{directory}/x", future)
+        assert read_future(f"{directory}/x") == future
