@@ -60,11 +60,14 @@ def _target(arguments: argparse.Namespace) -> Target:
     from seamless_dask.services.daskserver.control import private_place
     from seamless_dask.services.tunnel.target import Target
 
+    from .session import with_trust
+
     for host in (arguments.destination, arguments.jump or "none"):
         if not host or host.startswith("-"):
             raise UsageError(f"{host!r} is no host")
+    config = with_trust(lambda: load({"profile": arguments.profile}, remote=False))
     return Target(
-        private_place(load({"profile": arguments.profile}, remote=False).cache, arguments.name),
+        private_place(config.cache, arguments.name),
         arguments.name,
         arguments.destination,
         arguments.remote_name or arguments.name,

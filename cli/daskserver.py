@@ -81,9 +81,10 @@ def _config(arguments: argparse.Namespace) -> Config:
     """Return the configuration without a daskserver: the file that it names may be yet to come."""
     from seamless_dask.config import load
 
-    from .session import SETTINGS
+    from .session import SETTINGS, with_trust
 
-    return load({name: getattr(arguments, name) for name in SETTINGS} | {"daskserver": _NOWHERE})
+    given = {name: getattr(arguments, name) for name in SETTINGS} | {"daskserver": _NOWHERE}
+    return with_trust(lambda: load(given))
 
 
 def _directory(arguments: argparse.Namespace) -> str:

@@ -32,6 +32,7 @@ COMMANDS = {
     "queue": Command("queue", "run what seamless-run --qsubmit submits"),
     "queue-finish": Command("queue_finish", "wait until the queue has drained, and end it"),
     "status": Command("status", "show the configuration in force, services and running jobs"),
+    "trust": Command("trust", "let a project's seamless.toml say more than what cannot harm"),
     "init": Command("init", "start a hashserver for this host's store"),
     "daskserver": Command("daskserver", "start, stop, look at or connect to the services that compute"),
     "completion": Command("completion", "print the completion script of a shell"),

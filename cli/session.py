@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,32 +21,52 @@ SETTINGS = ("profile", "daskserver", "hashserver", "store", "database", "token_f
 
 
 def load_config(arguments: argparse.Namespace, tell: Callable[[str], None] | None = None) -> Config:
-    """Return the configuration in force; raises `UsageError` for one that makes no sense.
+    """Return the configuration in force, without the places that only a scheduler knows.
 
     Parameters
     ----------
     tell
         Gets what a person should know who waits for a service that is being started.
+
+    Raises
+    ------
+    UsageError
+        It makes no sense, or is a project's that is not trusted.
     """
-    from seamless_dask.config import embedded, is_address, load
+    from seamless_dask.config import load, load_embedded
 
     if getattr(arguments, "local", False):
-        return embedded(load({"profile": arguments.profile}, os.getcwd(), os.environ, remote=False))
+        return with_trust(lambda: load_embedded({"profile": arguments.profile}, os.getcwd()))
     given = {name: getattr(arguments, name, None) for name in SETTINGS}
-    said = {name: value for name, value in given.items() if value is not None}
-    config = load(said, os.getcwd(), os.environ, tell=tell)
-    if config.daskserver is not None and is_address(config.daskserver):
-        from seamless_dask.services.places import with_places
+    return with_trust(lambda: load(given, os.getcwd(), tell=tell))
 
-        return with_places(config)
-    return config
+
+def with_trust(load: Callable[[], Config]) -> Config:
+    """Return what `load` returns; what a project's file wants is asked on a terminal."""
+    from seamless_dask.errors import Untrusted
+
+    try:
+        return load()
+    except Untrusted as error:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        from .trust import ask
+
+        ask(error)
+        return load()
 
 
 def open_context(arguments: argparse.Namespace, tell: Callable[[str], None] | None = None) -> Context:
     """Return store, database and stat cache as configured; nothing is opened before it is used."""
+    from seamless_dask.config import is_address
     from seamless_dask.context import Context
 
-    return Context(load_config(arguments, tell), tell)
+    config = load_config(arguments, tell)
+    if config.daskserver is None or not is_address(config.daskserver):
+        return Context(config, tell)
+    from seamless_dask.services.places import with_places
+
+    return Context(config, tell, complete=with_places)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 Each key is looked for in that order and the first that names it wins. Within one file a table
 ``[profile.NAME]`` comes before what the file says outside of tables. Who names a ``hashserver`` thereby
 names it as ``store`` and ``database`` too, unless these stand beside it; who names the connection file of a
-``daskserver`` names the hashserver of that, with its token and certificates.
+``daskserver`` names the hashserver of that, with its token and certificates. What a project's file says
+counts as far as `seamless_dask.trust` admits it; which server is sent a token, `seamless_dask.origins` says.
 """
 
 from __future__ import annotations
@@ -13,21 +14,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.regular import read_regular
 
+from . import origins
 from .errors import UsageError
+from .origins import Credential
+from .settings import FILE as FILE
+from .settings import ISOLATIONS as ISOLATIONS
+from .settings import KEYS as KEYS
+from .settings import checked, default_cache, from_environment, project_settings, shown, users_settings
+from .settings import is_address as is_address
+from .settings import parse_size as parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-FILE = "seamless.toml"
+    from .services.connection import Connection
+    from .settings import Settings
+
 READY_FILE = "hashserver.json"
-ISOLATIONS = ("auto", "bubblewrap", "none")
 NODE_CACHE_SIZE = 20 << 30
-
-_LISTS = ("store", "databases")
-_PLACES = ("cache", "database", "hashserver", "daskserver", "token_file", "ca_file", "node_cache")
-KEYS = (*_LISTS, *_PLACES, "isolation", "node_cache_size")
-_SCHEDULERS = ("tcp://", "tls://")
-_UNITS = {"": 1, "k": 10, "m": 20, "g": 30, "t": 40}
+_OF_SERVERS = ("store", "databases", "database", "hashserver", "daskserver", "token_file", "ca_file")
 
 
 class Config(NamedTuple):
@@ -45,6 +50,8 @@ class Config(NamedTuple):
         Further ones that are only read.
     hashserver, token_file, ca_file : str or None
         The server that was named, the file with its token, and the certificates it is checked with.
+    credentials : tuple of Credential
+        What opens which server; see `credential`.
     isolation : str
         One of `ISOLATIONS`.
     node_cache, node_cache_size
@@ -68,6 +75,30 @@ class Config(NamedTuple):
     node_cache_size: int
     profile: str | None
     daskserver: str | None = None
+    credentials: tuple[Credential, ...] = ()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Config:
+        """Return what ``_asdict`` gave and has been JSON since, which knows no tuples."""
+        found: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
+        }
+        return cls(
+            **found | {"credentials": tuple(Credential(*one) for one in document.get("credentials", ()))}
+        )
+
+    def credential(self, url: str) -> Credential:
+        """Return what is bound to the server of `url`: no other is sent it."""
+        return origins.of(self.credentials, url)
+
+
+class _Layer(NamedTuple):
+    """What one level says."""
+
+    values: Mapping[str, Any]
+    own: bool = True
+    """Whether the user says it, and not a project's file."""
+    credentials: Mapping[str, Mapping[str, Any]] = {}
 
 
 def load(
@@ -77,6 +108,7 @@ def load(
     defaults: Mapping[str, Any] | None = None,
     *,
     remote: bool = True,
+    ignore: Collection[str] = (),
     tell: Callable[[str], None] | None = None,
 ) -> Config:
     """Put the configuration together.
@@ -93,6 +125,8 @@ def load(
         What holds where nobody says otherwise, by the names of `KEYS`.
     remote : bool
         False: a daskserver that is named is as if it were not.
+    ignore : collection of str
+        Further keys that are as if nobody had said them.
     tell : callable
         Gets what a person should know who waits for a daskserver that is being started.
 
@@ -100,27 +134,49 @@ def load(
     ------
     UsageError
         For an unknown key, a bad value, a profile that no file has; it names file and key.
+    Untrusted
+        For a project's file that says more than it may without the user's trust.
     """
     environment = os.environ if environment is None else environment
     directory = os.getcwd() if directory is None else directory
+    ignored = {*ignore, *(() if remote else ("daskserver",))}
     said = {key: value for key, value in (options or {}).items() if value is not None}
     profile = said.pop("profile", None) or environment.get("SEAMLESS_PROFILE") or None
-    layers = [
-        _checked(said, "the command line", directory),
-        _from_environment(environment, directory),
-        *_from_files(_files(directory, environment), profile),
-        _checked(defaults or {}, "the scheduler", directory),
-    ]
-    if not remote:
-        layers = [{key: value for key, value in layer.items() if key != "daskserver"} for layer in layers]
-    found: dict[str, Any] = {}
-    for layer in _with_implied(layers, tell):
-        if "hashserver" in layer:
-            if found.pop("implied", False):  # the token of a daskserver is not for another server
-                found |= {"token_file": None, "ca_file": None}
-            found |= {"store": (layer["hashserver"],), "database": layer["hashserver"]}
-        found |= layer
-    return _complete(found, profile, environment)
+    above = [checked(said, "the command line", directory), from_environment(environment, directory)]
+    project, users = project_settings(directory), users_settings(environment)
+    profile = profile or (project.profile if project else None)
+    _refuse_unknown(profile, project, users)
+    below = users.layers(profile) if users else []
+    told = checked(defaults or {}, "the scheduler", directory)
+    theirs = project.layers(profile) if project else []
+    if project and any(theirs):
+        from .trust import admitted
+
+        theirs = admitted(project, theirs, above, [*below, told], ignored, environment)
+    layers = [_Layer(values) for values in above]
+    layers += [_Layer(values, own=False) for values in theirs]
+    layers += [_Layer({}, credentials=users.credentials)] if users else []
+    layers += [_Layer(values) for values in (*below, told)]
+    kept = [layer._replace(values=_without(layer.values, ignored)) for layer in layers]
+    return _Assembly(kept, profile, environment, tell).config()
+
+
+def load_embedded(
+    options: Mapping[str, Any], directory: str, environment: Mapping[str, str] | None = None
+) -> Config:
+    """Return the configuration as `load` does, with nothing but the cache for store and database."""
+    return embedded(load(options, directory, environment, ignore=_OF_SERVERS))
+
+
+def _without(layer: Mapping[str, Any], ignored: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in layer.items() if key not in ignored}
+
+
+def _refuse_unknown(profile: str | None, *files: Settings | None) -> None:
+    there = [file for file in files if file is not None]
+    if profile and not any(profile in file.profiles for file in there):
+        where = " or ".join(file.path for file in there) or FILE
+        raise UsageError(f"no profile {shown(profile)} in {where}")
 
 
 def embedded(config: Config) -> Config:
@@ -132,81 +188,146 @@ def embedded(config: Config) -> Config:
         token_file=None,
         ca_file=None,
         daskserver=None,
+        credentials=(),
     )
 
 
-def is_address(daskserver: str) -> bool:
-    """Say whether this is the address of a scheduler and not the path of a connection file."""
-    return daskserver.startswith(_SCHEDULERS)
+class _Assembly:
+    """One configuration out of its layers, the first of which counts most."""
 
+    def __init__(
+        self,
+        layers: list[_Layer],
+        profile: str | None,
+        environment: Mapping[str, str],
+        tell: Callable[[str], None] | None,
+    ) -> None:
+        self._layers, self._profile, self._tell = layers, profile, tell
+        self._own = [layer for layer in layers if layer.own]
+        self._own_cache = self._value("cache", self._own) or default_cache(environment)
+        self._bindings = origins.Bindings()
+        self._unbound: tuple[str | None, str | None] = None, None
+        self._naming = next((layer for layer in layers if "daskserver" in layer.values), None)
+        self._implied = self._of_daskserver()
 
-def parse_size(text: object) -> int | None:
-    """Read a number of bytes such as ``4096``, ``"500M"``, ``"1.5 GiB"`` (powers of 1024); else None."""
-    if isinstance(text, int) and not isinstance(text, bool):
-        return text if text >= 0 else None
-    if not isinstance(text, str):
-        return None
-    number = text.strip().lower().removesuffix("b").removesuffix("i").strip()
-    unit = number[-1:] if number[-1:].isalpha() else ""
-    try:
-        size = float(number.removesuffix(unit)) * (1 << _UNITS[unit] if unit else 1)
-        return int(size) if size >= 0 else None
-    except (ValueError, KeyError, OverflowError):
-        return None
-
-
-def _complete(found: dict[str, Any], profile: str | None, environment: Mapping[str, str]) -> Config:
-    cache = found.get("cache") or _default_cache(environment)
-    server = found.get("hashserver")
-    token_file, ca_file = found.get("token_file"), found.get("ca_file")
-    directory = None
-    address = is_address(found.get("daskserver") or "")
-    if not {"store", "database"} & set(found) and not address:
-        ready = _running_server(cache)
+    def config(self) -> Config:
+        """Return it."""
+        found = self._merged(self._layers)
+        self._bind()
+        cache = found.get("cache") or self._own_cache
+        ready: dict[str, Any] = {}
+        if not {"store", "database"} & set(found) and not is_address(found.get("daskserver") or ""):
+            ready = self._running_server(cache)
+            found |= {"hashserver": ready["url"]} if ready else {}
+        server = found.get("hashserver")
         directory = ready.get("store") if ready.get("host") == os.uname().nodename else None
-        server, token_file = ready.get("url"), token_file or ready.get("token_file")
-        ca_file = ca_file or ready.get("ca_file")
-    return Config(
-        cache=cache,
-        stores=found.get("store") or _default_stores(cache, server, directory),
-        database=found.get("database") or server or _default_database(cache),
-        databases=found.get("databases") or (),
-        hashserver=server,
-        token_file=token_file,
-        ca_file=ca_file,
-        isolation=found.get("isolation") or "auto",
-        node_cache=found.get("node_cache") or os.path.join(cache, "node"),
-        node_cache_size=found.get("node_cache_size", NODE_CACHE_SIZE),
-        profile=profile,
-        daskserver=found.get("daskserver"),
-    )
+        found |= {
+            "store": found.get("store") or _default_stores(cache, server, directory),
+            "database": found.get("database") or server or _default_database(cache),
+        }
+        credentials, meant = self._bindings.all(), origins.servers(found)
+        token_file, ca_file = origins.of(credentials, meant[0])[1:] if meant else self._unbound
+        return Config(
+            cache=cache,
+            stores=found["store"],
+            database=found["database"],
+            databases=found.get("databases") or (),
+            hashserver=server,
+            token_file=token_file,
+            ca_file=ca_file,
+            isolation=found.get("isolation") or "auto",
+            node_cache=found.get("node_cache") or os.path.join(cache, "node"),
+            node_cache_size=found.get("node_cache_size", NODE_CACHE_SIZE),
+            profile=self._profile,
+            daskserver=found.get("daskserver"),
+            credentials=credentials,
+        )
 
+    @staticmethod
+    def _value(key: str, layers: list[_Layer]) -> Any:
+        return next((layer.values[key] for layer in layers if key in layer.values), None)
 
-def _with_implied(
-    layers: list[dict[str, Any]], tell: Callable[[str], None] | None
-) -> Iterator[dict[str, Any]]:
-    """Yield the layers, the last one first, with what the daskserver implies before the one that names it."""
-    first = next((layer for layer in layers if "daskserver" in layer), {})
-    for layer in reversed(layers):
-        if layer is first and not is_address(layer["daskserver"]):
-            yield _implied(layer["daskserver"], tell)
-        yield layer
+    def _merged(self, layers: list[_Layer]) -> dict[str, Any]:
+        """Return what some of the layers say together."""
+        found: dict[str, Any] = {}
+        for layer in reversed(layers):
+            for values in (self._implied if layer is self._naming else {}, layer.values):
+                if "hashserver" in values:
+                    found |= {"store": (values["hashserver"],), "database": values["hashserver"]}
+                found |= values
+        return found
 
+    def _of_daskserver(self) -> dict[str, Any]:
+        """Return what else is named with a daskserver: its hashserver, directly where it is on this host."""
+        naming = self._naming
+        if naming is None or is_address(naming.values["daskserver"]):
+            return {}
+        from .services.connection import read_when_started
 
-def _implied(daskserver: str, tell: Callable[[str], None] | None) -> dict[str, Any]:
-    """Return what else is named with a daskserver: its hashserver, directly where it is on this host."""
-    from .services.connection import read_when_started
+        path = naming.values["daskserver"]
+        self._facts = facts = read_when_started(path, self._tell)
+        if not naming.own:
+            self._refuse_foreign_secrets(path, facts)
+        direct = facts.is_here and os.path.isabs(facts.store) and os.access(facts.store, os.R_OK | os.X_OK)
+        return {
+            "hashserver": facts.hashserver,
+            "store": (facts.store, facts.hashserver) if direct else (facts.hashserver,),
+            "database": facts.hashserver,
+        }
 
-    facts = read_when_started(daskserver, tell)
-    direct = facts.is_here and os.path.isabs(facts.store) and os.access(facts.store, os.R_OK | os.X_OK)
-    return {
-        "hashserver": facts.hashserver,
-        "store": (facts.store, facts.hashserver) if direct else (facts.hashserver,),
-        "database": facts.hashserver,
-        "token_file": facts.hashserver_token_file,
-        "ca_file": facts.hashserver_ca_file,
-        "implied": True,
-    }
+    def _refuse_foreign_secrets(self, path: str, facts: Connection) -> None:
+        """Refuse a connection file of a project that has secrets of others sent to its servers."""
+        if origins.lies_in(path, os.path.join(self._own_cache, "daskserver")):
+            return  # our own commands wrote it
+        folder = os.path.dirname(os.path.realpath(path))
+        secrets = facts.token_file, facts.hashserver_token_file
+        if not all(origins.lies_in(file, folder) for file in secrets):
+            raise UsageError(
+                f"{path} is named by a project, and the tokens that it names do not lie beside it: name it"
+                " yourself, by --daskserver, SEAMLESS_DASKSERVER or a profile of your own configuration"
+            )
+
+    # ------------------------------------------------------------------ secrets
+
+    def _bind(self) -> None:
+        """Bind credentials to servers that the user named beside them or further down, and to no other."""
+        for position, layer in enumerate(self._layers):
+            for url, table in layer.credentials.items():
+                self._bindings.bind([origins.origin(url)], table.get("token_file"), table.get("ca_file"))
+            token_file, ca_file = layer.values.get("token_file"), layer.values.get("ca_file")
+            if layer.own and (token_file or ca_file):
+                self._bind_named(position, token_file, ca_file)
+            if layer is self._naming and self._implied:
+                facts = self._facts
+                origin = origins.origin(facts.hashserver)
+                self._bindings.bind([origin], facts.hashserver_token_file, facts.hashserver_ca_file)
+        theirs = [layer for layer in self._layers if not layer.own]
+        named = map(origins.origin, origins.servers(self._merged(theirs)))
+        self._bindings.vouch(named, self._value("ca_file", theirs))
+
+    def _bind_named(self, position: int, token_file: str | None, ca_file: str | None) -> None:
+        """Bind what one layer names: the token to the server that it is meant for, the authority to all."""
+        found = self._merged([layer for layer in self._layers[position:] if layer.own])
+        named = list(map(origins.origin, origins.servers(found)))
+        if named:
+            self._bindings.bind(named[:1], token_file, None)
+            self._bindings.bind(named, None, ca_file)
+        elif is_address(found.get("daskserver") or ""):
+            self._bindings.bind([found["daskserver"]], token_file, ca_file)
+        else:
+            self._unbound = self._unbound[0] or token_file, self._unbound[1] or ca_file
+
+    def _running_server(self, cache: str) -> dict[str, Any]:
+        """Return what the server of the cache says of itself, once its token is bound to it."""
+        ready = _running_server(cache)
+        origin = [origins.origin(ready["url"])] if ready else []
+        token_file, ca_file = ready.get("token_file"), ready.get("ca_file")
+        if cache == self._own_cache:
+            self._bindings.bind(origin, *self._unbound)
+        elif token_file and not origins.lies_in(token_file, cache):
+            token_file = None  # a project has named the cache, which names a file of anybody's
+        self._bindings.bind(origin, token_file, ca_file)
+        return ready
 
 
 def _default_stores(cache: str, server: str | None, directory: str | None) -> tuple[str, ...]:
@@ -218,11 +339,6 @@ def _default_stores(cache: str, server: str | None, directory: str | None) -> tu
 
 def _default_database(cache: str) -> str:
     return os.path.join(cache, "seamless.db")
-
-
-def _default_cache(environment: Mapping[str, str]) -> str:
-    base = environment.get("XDG_CACHE_HOME", "")
-    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "seamless")
 
 
 def _running_server(cache: str) -> dict[str, Any]:
@@ -247,113 +363,3 @@ def is_hashserver(pid: int) -> bool:
         return os.stat(f"/proc/{pid}").st_uid == os.geteuid() and any(b"hashserver" in word for word in words)
     except OSError:
         return False
-
-
-def _from_environment(environment: Mapping[str, str], directory: str) -> dict[str, Any]:
-    layer: dict[str, Any] = {}
-    for key in KEYS:
-        text = environment.get("SEAMLESS_" + key.upper())
-        if text:
-            value = text.split() if key in _LISTS else text
-            layer |= _checked({key: value}, "environment", directory, "SEAMLESS_" + key.upper())
-    return layer
-
-
-def _files(directory: str, environment: Mapping[str, str]) -> list[str]:
-    """Return the nearest project file and the user's file, as far as they are there."""
-    base = environment.get("XDG_CONFIG_HOME", "")
-    base = base if os.path.isabs(base) else os.path.expanduser("~/.config")
-    found, here = [], os.path.abspath(directory)
-    while True:
-        path = os.path.join(here, FILE)
-        if os.path.exists(path):
-            _refuse_stranger(path)
-            found.append(path)
-            break
-        if here == os.path.dirname(here):
-            break
-        here = os.path.dirname(here)
-    users = os.path.join(base, "seamless", "config.toml")
-    return [*found, users] if os.path.exists(users) else found
-
-
-def _refuse_stranger(path: str) -> None:
-    """Refuse a file that anybody could have put there: it says where data goes and comes from."""
-    owner, parent = os.stat(path).st_uid, os.stat(os.path.dirname(path)).st_mode
-    if owner not in (0, os.geteuid()) and parent & 0o002:
-        raise UsageError(
-            f"{path} belongs to another user and lies in a directory that everybody may write to:"
-            " work in a directory of your own"
-        )
-
-
-def _from_files(paths: list[str], profile: str | None) -> list[dict[str, Any]]:
-    layers, profiles = [], False
-    for path in paths:
-        top = _read(path)
-        tables = top.pop("profile", {})
-        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-            raise UsageError(f"{path}: 'profile' must be tables such as [profile.cluster]")
-        where = os.path.dirname(path)
-        for name, table in tables.items():
-            checked = _checked(table, path, where, f"profile.{name}")
-            if name == profile:
-                profiles = True
-                layers.append(checked)
-        layers.append(_checked(top, path, where))
-    if profile and not profiles:
-        raise UsageError(f"no profile {profile!r} in {' or '.join(paths) or FILE}")
-    return layers
-
-
-def _read(path: str) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        return tomllib.loads(read_regular(path).decode())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UsageError(f"{path} is not TOML: {error}") from None
-
-
-def _checked(layer: Mapping[str, Any], source: str, directory: str, within: str = "") -> dict[str, Any]:
-    """Check keys and values of one layer; `source` and `within` name it in errors."""
-    checked = {}
-    for key, value in layer.items():
-        name = within if source == "environment" else f"{within}.{key}".lstrip(".")
-        if key not in KEYS:
-            raise UsageError(f"{source}: unknown key {name!r}; known are {', '.join(KEYS)}")
-        checked[key] = _value(key, value, f"{source}: {name}", directory)
-    return checked
-
-
-def _value(key: str, value: Any, where: str, directory: str) -> Any:
-    if key in _LISTS:
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
-            raise UsageError(f"{where} must be a text or a list of texts")
-        return tuple(_place(item, directory) for item in items)
-    if key == "node_cache_size":
-        size = parse_size(int(value) if isinstance(value, str) and value.isdecimal() else value)
-        if size is None:
-            raise UsageError(f"{where} must be a size such as '20 GiB', not {value!r}")
-        return size
-    if not isinstance(value, str) or not value:
-        raise UsageError(f"{where} must be a text, not {value!r}")
-    if key == "isolation" and value not in ISOLATIONS:
-        raise UsageError(f"{where} must be one of {', '.join(ISOLATIONS)}, not {value!r}")
-    if key == "hashserver" and not value.startswith(("http://", "https://")):
-        raise UsageError(f"{where} must be an http:// or https:// URL, not {value!r}")
-    if key == "daskserver" and "://" in value and not is_address(value):
-        raise UsageError(
-            f"{where} must be the path of a connection file, or a tcp:// or tls:// address, not {value!r}"
-        )
-    return value if key == "isolation" else _place(value, directory)
-
-
-def _place(text: str, directory: str) -> str:
-    """Make a path absolute, relative to the file that names it; leave a URL alone."""
-    if "://" in text:
-        return text.rstrip("/") if text.startswith("http") else text
-    return os.path.normpath(os.path.join(directory, os.path.expanduser(text)))

@@ -6,6 +6,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Self, cast
 
+from . import origins
 from .config import Config, is_address, load
 from .private import private_directory
 
@@ -39,6 +40,9 @@ class Context:
     patience : float, optional
         Seconds for which a hashserver that does not answer is waited for; by default not long, but for that
         of a daskserver, which starts it again.
+    complete : callable, optional
+        Returns the places of a configuration that names a scheduler only; nobody is asked before a place
+        is needed.
     """
 
     def __init__(
@@ -46,9 +50,23 @@ class Context:
         config: Config | None = None,
         tell: Callable[[str], None] | None = None,
         patience: float | None = None,
+        complete: Callable[[Config], Config] | None = None,
     ) -> None:
-        self.config = load() if config is None else config
+        self._config = load() if config is None else config
+        self._complete = complete
         self._tell, self._patience = tell, patience
+
+    @property
+    def config(self) -> Config:
+        """The configuration, with all places."""
+        if self._complete is not None:
+            self._config = self._complete(self._config)
+            self._complete = None
+        return self._config
+
+    @config.setter
+    def config(self, config: Config) -> None:
+        self._config, self._complete = config, None
 
     def __repr__(self) -> str:
         return f"Context(stores={self.config.stores!r}, database={self.config.database!r})"
@@ -61,7 +79,7 @@ class Context:
     @cached_property
     def cache(self) -> str:
         """The cache directory, made with mode 0700."""
-        return private_directory(self.config.cache)
+        return private_directory(self._config.cache)
 
     @cached_property
     def store(self) -> Store:
@@ -80,7 +98,8 @@ class Context:
             from hashserver.client.results import connect_database
 
             url = self.config.database
-            server = connect_database(url, self._token_file(url), self.config.ca_file, self._patient())
+            found = self.config.credential(url)
+            server = connect_database(url, found.token_file, found.ca_file, self._patient())
             if not self.config.databases:
                 return server
             from .further import ServerAndFiles
@@ -154,10 +173,12 @@ class Context:
 
         config = self.config
         self.close()
+        found = config.credential(before)._replace(origin=origins.origin(now))
         self.config = config._replace(
             stores=tuple(map(moved, config.stores)),
             database=moved(config.database),
             hashserver=moved(config.hashserver or "") or None,
+            credentials=(*(one for one in config.credentials if one.origin != found.origin), found),
         )
 
     def close(self) -> None:
@@ -179,8 +200,8 @@ class Context:
         if "://" not in url:
             self._make_parent(url)
             return open_store(url)
-        options = {"token_file": self._token_file(url), "ca_file": self.config.ca_file}
-        return open_store(url, **options, patience=self._patient())
+        found = self.config.credential(url)
+        return open_store(url, token_file=found.token_file, ca_file=found.ca_file, patience=self._patient())
 
     def _patient(self) -> Patience:
         from hashserver.client.transport import Patience
@@ -194,15 +215,8 @@ class Context:
 
     def _make_parent(self, path: str) -> None:
         """Make the cache before what lies in it, so that its mode is right."""
-        if os.path.dirname(path) == self.config.cache:
+        if os.path.dirname(path) == self._config.cache:
             self.cache  # noqa: B018 - made by looking at it
-
-    def _token_file(self, url: str) -> str | None:
-        """Return the token's file for the server that it is meant for, and for no other."""
-        config = self.config
-        named = (config.hashserver, config.database, *config.stores)
-        meant = next((place for place in named if place is not None and _is_url(place)), None)
-        return config.token_file if url == meant else None
 
 
 def _is_up(place: str) -> bool:

@@ -4,7 +4,8 @@
 
     SeamlessError
     ├── UsageError                 the user's input
-    │   └── InvalidTransformation  a document that is not a transformation
+    │   ├── InvalidTransformation  a document that is not a transformation
+    │   └── Untrusted              a project's settings that go further than they may
     ├── ComputationFailed          the computation: exit status, missing result, limit, kill
     │   ├── ResultMissing          a declared result was not written
     │   └── LimitExceeded          time or memory
@@ -27,6 +28,22 @@ class SeamlessError(Exception):
 
 class UsageError(SeamlessError):
     """The user's input is at fault."""
+
+
+class Untrusted(UsageError):
+    """A project's settings go further than they may without the user's trust.
+
+    Parameters
+    ----------
+    message
+        What they want, and what trusts them.
+    project : Settings
+        The file, as it was read.
+    """
+
+    def __init__(self, message: str, project: Any = None) -> None:
+        super().__init__(message)
+        self.project = project
 
 
 class InvalidTransformation(UsageError):

@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
 
 def config_of(document: dict[str, object]) -> Config:
     """Return the configuration that came as JSON, which knows no tuples."""
-    return Config(**{name: tuple(v) if isinstance(v, list) else v for name, v in document.items()})  # type: ignore[arg-type]
+    return Config.from_json(document)
 
 
 def _compute(worker: LocalWorker, asker: Asker, supervisor: JobSupervisor) -> Value:

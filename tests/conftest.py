@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,3 +45,78 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     ):
         monkeypatch.delenv(name, raising=False)
     return directory
+
+
+class Bomb:
+    """Makes a directory where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.makedirs, (str(self.mark), 0o777, True))
+
+
+class HostileScheduler:
+    """Answers every message of Dask's protocol with pickles that make a directory where they are opened.
+
+    Parameters
+    ----------
+    mark
+        The directory.
+    polite
+        The handshake is a good one, and only what follows it is not.
+    """
+
+    def __init__(self, mark: Path, polite: bool) -> None:
+        self.mark, self._polite = mark, polite
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.asked = 0
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(30)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                with connection, suppress(OSError):
+                    connection.settimeout(30)
+                    self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        from distributed.protocol import ToPickle, dumps, to_serialize
+
+        bomb = Bomb(self.mark)
+        handshake = {"compression": None, "python": (3, 11, 0), "pickle-protocol": 5}
+        evil = {} if self._polite else {"evil": ToPickle(bomb)}
+        self._send(connection, dumps(handshake | evil))
+        for message in (
+            {"status": ToPickle(bomb), "stores": [to_serialize(bomb)], "database": ToPickle(bomb)},
+            {"status": "uncaught-error", "exception": ToPickle(bomb), "exception_text": "\x1b[2Jboo"},
+        ):
+            connection.recv(1 << 16)
+            self.asked += 1
+            self._send(connection, dumps(message))
+        while connection.recv(1 << 16):
+            self._send(connection, dumps({"status": ToPickle(bomb)}))
+
+    @staticmethod
+    def _send(connection: socket.socket, frames: list[bytes]) -> None:
+        head = struct.pack(f"<{len(frames) + 1}Q", len(frames), *map(len, frames))
+        body = b"".join(map(bytes, frames))
+        connection.sendall(struct.pack("<Q", len(head) + len(body)) + head + body)
+
+
+@pytest.fixture(params=[True, False], ids=["polite", "at once"])
+def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HostileScheduler]:
+    """What listens where a scheduler is said to be."""
+    made = HostileScheduler(tmp_path / "exploded", request.param)
+    yield made
+    made.close()
+    assert not made.mark.exists()

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 def raise_for(response: Response, checksum: str, url: str) -> None:
     """Raise the error that an answer stands for, if any."""
     status = response.status
-    if status < 400:
+    if status < 300:
         return
+    if status < 400:  # another server is not the one that the token is for
+        response.__exit__()
+        raise ServiceUnavailable(
+            f"{url} sends its clients to another place, which none is followed to: name that"
+        )
     try:
         message = str(json.loads(response.read())["error"])
     except (ValueError, KeyError, TypeError):

@@ -84,7 +84,7 @@ class Transport:
         self._patience = patience or Patience(0.0)
         self._socket = self.url.removeprefix(UNIX) if self.url.startswith(UNIX) else None
         self._tls, self._host, self._port, self._base = (
-            (False, "localhost", 80, "") if self._socket else _split(self.url)
+            (False, "localhost", 80, "") if self._socket else split(self.url)
         )
         self._ca_file = ca_file
         self._has_token = token is not None
@@ -331,7 +331,14 @@ def _ignore(_: Sink) -> None:
     """Stand for a body that comes later."""
 
 
-def _split(url: str) -> tuple[bool, str, int, str]:
+def split(url: str) -> tuple[bool, str, int, str]:
+    """Return whether a server speaks TLS, its host, its port, and the path before all others.
+
+    Raises
+    ------
+    UsageError
+        The URL is not that of a server.
+    """
     scheme, _, rest = url.partition("://")
     authority, slash, base = rest.partition("/")
     host, colon, port = authority.rpartition(":")

@@ -10,8 +10,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from hashserver.errors import ServiceUnavailable
+
 from ..config import embedded, is_address
 from ..errors import UsageError
+from ..origins import Credential
 from ..private import private_directory
 
 if TYPE_CHECKING:
@@ -71,7 +74,8 @@ def of_client(config: Config) -> Config:
         with suppress(OSError):  # it has no connection at the moment
             told = client.sync(client.scheduler.seamless_places)
         _told[client] = time.monotonic(), told
-    return config if told is None else placed(config, client.scheduler.address, told)
+    server = client.scheduler.address
+    return config if told is None else placed(config, server, checked(told, server))
 
 
 def _client_of(distributed: Any) -> Any:
@@ -93,7 +97,44 @@ def placed(config: Config, server: str, told: dict[str, Any]) -> Config:
             f"the store of {server} cannot be reached from here: name a hashserver, or store and database"
         )
     url = next((place for place in (database, *stores) if place.startswith("http")), None)
-    return config._replace(stores=stores, database=database, hashserver=url)
+    config = config._replace(stores=stores, database=database, hashserver=url)
+    if url is None:
+        return config
+    found = _of_the_scheduler(config, server, url)
+    others = tuple(one for one in config.credentials if one.origin != found.origin)
+    return config._replace(credentials=(*others, found), token_file=found.token_file, ca_file=found.ca_file)
+
+
+def _of_the_scheduler(config: Config, server: str, url: str) -> Credential:
+    """Return what opens a hashserver that a scheduler has told of.
+
+    A token that was named beside the scheduler's address goes there only if the scheduler is known to be the
+    right one: without TLS anybody may answer in its place, and name a server of his own.
+    """
+    found = config.credential(url)
+    beside = next((one for one in config.credentials if one.origin == server), Credential(None))
+    token_file = beside.token_file if server.startswith("tls://") else None
+    return found._replace(token_file=found.token_file or token_file, ca_file=found.ca_file or beside.ca_file)
+
+
+def checked(told: object, server: str) -> dict[str, Any]:
+    """Return what a scheduler has told of its places, if it is that.
+
+    Raises
+    ------
+    ServiceUnavailable
+        It is something else.
+    """
+    if isinstance(told, dict):
+        stores, database, host = told.get("stores"), told.get("database"), told.get("host")
+        listed = stores if isinstance(stores, (list, tuple)) else [None]
+        if all(map(_is_place, (*listed, database))) and isinstance(host, str | None):
+            return {"stores": list(listed), "database": database, "host": host}
+    raise ServiceUnavailable(f"the scheduler at {server} does not tell where its buffers and results are")
+
+
+def _is_place(text: object) -> bool:
+    return isinstance(text, str) and text.isprintable() and (os.path.isabs(text) or "://" in text)
 
 
 def without_secrets(place: str) -> str:
@@ -127,10 +168,10 @@ def _file(config: Config, server: str) -> str:
 
 
 def _remembered(path: str, server: str) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError, KeyError, TypeError), open(path, "rb") as file:
+    wrong = OSError, ValueError, KeyError, TypeError, ServiceUnavailable
+    with suppress(*wrong), open(path, "rb") as file:
         if abs(time.time() - os.fstat(file.fileno()).st_mtime) < VALID_SECONDS:
             document = json.load(file)
             if document["server"] == server:
-                told: dict[str, Any] = document["told"]
-                return told
+                return checked(document["told"], server)
     return None

@@ -134,10 +134,10 @@ class Gateways:
 
     def _start(self) -> asyncio.AbstractEventLoop:
         config = self._config
-        meant = config.hashserver in (None, config.database)  # a token is for one server only
-        token = find_token(config.token_file if meant else None)
+        found = config.credential(config.database)
+        token = find_token(found.token_file)
         secret = None if token is None else token.secret
-        self._hashserver = gateway.Hashserver(config.database, secret, config.ca_file)
+        self._hashserver = gateway.Hashserver(config.database, secret, found.ca_file)
         loop = self._loop = asyncio.new_event_loop()
         self._epoll = select.epoll()
         loop.add_reader(self._epoll.fileno(), self._accept)

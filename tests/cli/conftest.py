@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from seamless_dask.trust import trust
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -102,6 +104,12 @@ class Cli:
         return str(BIN / command)
 
 
+def project(directory: Path, text: str) -> None:
+    """Write the settings of a project, and trust them."""
+    (directory / "seamless.toml").write_text(text)
+    trust(str(directory))
+
+
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """The directory that commands run in."""
@@ -151,7 +159,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 @pytest.fixture
 def slow(work: Path, tmp_path: Path) -> tuple[str, Path, Path]:
     """A command that begins, tells so, and waits until it may end."""
-    (work / "seamless.toml").write_text('isolation = "none"\n')
+    project(work, 'isolation = "none"\n')
     mark, go = tmp_path / "begun", tmp_path / "go"
     return SLOW.format(mark=mark, go=go), mark, go
 

@@ -15,7 +15,7 @@ import pytest
 
 from seamless_dask.services.daskserver import credentials
 
-from .conftest import BIN, Cli, ended, wait_for
+from .conftest import BIN, Cli, ended, project, wait_for
 
 Slow = tuple[str, Path, Path]
 
@@ -136,7 +136,7 @@ def test_cancelled_by_the_path_that_is_made(run: Cli, slow: Slow, work: Path) ->
 
 
 def test_a_command_that_asks_for_another_one(run: Cli, work: Path) -> None:
-    (work / "seamless.toml").write_text('isolation = "none"\n')  # the commands are not in any sandbox
+    project(work, 'isolation = "none"\n')  # the commands are not in any sandbox
     assert run("seamless-run", "seamless-run echo inner").text == "inner\n"
 
 

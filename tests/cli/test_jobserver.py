@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Cli, ended, wait_for
+from .conftest import Cli, ended, project, wait_for
 
 HEAVY = {"dask", "distributed", "tornado", "aiohttp", "numpy"}
 
@@ -77,7 +77,7 @@ class TestRun:
         assert "(worker " in message
 
     def test_the_profile_of_a_project(self, cli: Cli, work: Path, server: Path) -> None:
-        (work / "seamless.toml").write_text(f'[profile.cluster]\ndaskserver = "{server}"\n')
+        project(work, f'[profile.cluster]\ndaskserver = "{server}"\n')
         assert "seamless_dask.services.jobserver.jobclient" in cli.modules(
             "seamless-run", "--profile", "cluster", "echo by profile"
         )

@@ -6,6 +6,8 @@ import pytest
 
 from seamless_cli.main import COMMANDS
 
+from .conftest import project
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -58,7 +60,7 @@ def test_an_unknown_profile_is_a_usage_error(cli: Cli) -> None:
 
 
 def test_a_profile_is_used(cli: Cli, work: Path) -> None:
-    (work / "seamless.toml").write_text('[profile.other]\nstore = "elsewhere"\n')
+    project(work, '[profile.other]\nstore = "elsewhere"\n')
     (work / "a.txt").write_text("hello\n")
     cli("seamless-upload", "--profile", "other", "a.txt")
     assert (work / "elsewhere").is_dir()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from .conftest import ended, files, finish, wait_for
+from .conftest import ended, files, finish, project, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def test_failures_are_kept_and_reported_once(
 def test_a_failure_that_is_made_good_is_none(
     cli: Cli, work: Path, tmp_path: Path, submit: Submit, queue: StartQueue, spool: Spool
 ) -> None:
-    (work / "seamless.toml").write_text('isolation = "none"\n')
+    project(work, 'isolation = "none"\n')
     there = tmp_path / "there"
     queue()
     command = ("--metavar", f"FILE={there}", "cat $FILE > a.txt")

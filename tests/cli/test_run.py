@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import ended
+from .conftest import ended, project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +129,7 @@ def test_the_commands_own_status_and_the_tail_of_its_stderr(cli: Cli) -> None:
 
 
 def test_a_failure_is_not_cached(cli: Cli, work: Path, tmp_path: Path) -> None:
-    (work / "seamless.toml").write_text('isolation = "none"\n')
+    project(work, 'isolation = "none"\n')
     command = ("--metavar", f"P={tmp_path}/there", 'test -e "$P"')
     cli("seamless-run", *command, status=1)
     (tmp_path / "there").touch()
@@ -146,7 +146,7 @@ def test_usage_errors(cli: Cli) -> None:
 
 
 def test_a_file_of_the_users_stops_it_before_anything_runs(cli: Cli, work: Path, tmp_path: Path) -> None:
-    (work / "seamless.toml").write_text('isolation = "none"\n')
+    project(work, 'isolation = "none"\n')
     (work / "out").write_text("mine\n")
     command = f"touch {tmp_path}/ran; echo new > out"
     assert "--overwrite" in cli("seamless-run", command, status=1).error

@@ -14,6 +14,7 @@ RECIPE = yaml.safe_load((ROOT / "conda-recipe/recipe.yaml").read_text())
 #: Distributions that have another name on conda-forge.
 CONDA_NAMES = {
     "dask": "dask-core",
+    "msgpack": "msgpack-python",
     "prometheus-client": "prometheus_client",
     "tree-sitter": "tree_sitter",
 }

@@ -18,10 +18,13 @@ from seamless_dask.config import embedded, load, parse_size
 from seamless_dask.errors import UsageError
 from seamless_dask.private import private_directory
 from seamless_dask.services.connection import Connection, write
+from seamless_dask.trust import trust
 
 
 def config(directory: Path, text: str, **options: Any) -> Any:
+    """Return what a project's file gives that is trusted."""
     (directory / "seamless.toml").write_text(text)
+    trust(str(directory))
     return load(options, str(directory))
 
 
@@ -57,16 +60,16 @@ def test_the_order_is_command_line_environment_project_user_default(
 def test_the_nearest_file_upwards_counts(tmp_path: Path) -> None:
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
-    (tmp_path / "seamless.toml").write_text('store = "/far"')
+    config(tmp_path, 'store = "/far"')
     assert load({}, str(below)).stores == ("/far",)
-    (tmp_path / "a" / "seamless.toml").write_text('store = "near"')
+    config(tmp_path / "a", 'store = "near"')
     assert load({}, str(below)).stores == (str(tmp_path / "a" / "near"),)
 
 
 def test_paths_are_relative_to_who_names_them(tmp_path: Path, home: Path) -> None:
-    found = config(tmp_path, 'store = ["buffers", "s3://bucket/x", "~/mine"]\ntoken_file = "token"')
+    found = config(tmp_path, 'store = ["buffers", "s3://bucket/x", "~/mine"]\nnode-cache = "node"')
     assert found.stores == (str(tmp_path / "buffers"), "s3://bucket/x", str(home / "mine"))
-    assert found.token_file == str(tmp_path / "token")
+    assert found.node_cache == str(tmp_path / "node")
 
 
 def test_a_variable_can_name_several_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +111,8 @@ def test_a_profile_goes_before_the_top_level_of_its_file(
         ('isolation = "docker"', "isolation must be one of auto, bubblewrap, none"),
         ('hashserver = "host:1"', "hashserver must be an http"),
         ('node_cache_size = "many"', "node_cache_size must be a size"),
-        ('profile = "a"', "'profile' must be tables"),
+        ("profile = 1", "'profile' must be tables"),
+        ('node-cache = "a"\nnode_cache = "a"', "node_cache is there twice"),
         ("store = ", "is not TOML"),
     ],
 )
@@ -132,9 +136,9 @@ def test_an_unknown_profile_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_strangers_file_in_a_public_directory_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "seamless.toml"
-    file.write_text('store = "/theirs"')
+    file.write_text('isolation = "bubblewrap"')
     os.chown(file, 12345, 12345)
-    assert load({}, str(tmp_path)).stores == ("/theirs",)
+    assert load({}, str(tmp_path)).isolation == "bubblewrap"
     tmp_path.chmod(0o1777)
     with pytest.raises(UsageError, match="belongs to another user"):
         load({}, str(tmp_path))
@@ -230,8 +234,8 @@ class TestDaskserver:
         facts = {
             "name": "default", "host": os.uname().nodename, "pid": 1, "started": 1.0,
             "jobserver": "https://127.0.0.1:1", "scheduler": "tls://127.0.0.1:2",
-            "hashserver": "https://127.0.0.1:3", "store": str(store), "token_file": "/d/token",
-            "hashserver_token_file": "/d/token", "hashserver_ca_file": "/d/ca.pem",
+            "hashserver": "https://127.0.0.1:3", "store": str(store), "token_file": f"{path.parent}/token",
+            "hashserver_token_file": f"{path.parent}/token", "hashserver_ca_file": "/d/ca.pem",
         }  # fmt: skip
         write(str(path), Connection(**facts | changes))
         return path
@@ -241,7 +245,7 @@ class TestDaskserver:
         assert found.daskserver == str(file)
         assert found.hashserver == found.database == "https://127.0.0.1:3"
         assert found.stores == ("https://127.0.0.1:3",)
-        assert (found.token_file, found.ca_file) == ("/d/token", "/d/ca.pem")
+        assert (found.token_file, found.ca_file) == (str(tmp_path / "token"), "/d/ca.pem")
 
     def test_a_store_on_this_host_is_reached_directly(self, tmp_path: Path, file: Path) -> None:
         (tmp_path / "buffers").mkdir()

@@ -62,16 +62,16 @@ def test_a_token_is_for_its_own_server_only(tmp_path: Path) -> None:
         "token_file": "t",
     }
     context = Context(load(options, str(tmp_path)))
-    assert context._token_file("http://ours:1") == str(tmp_path / "t")
-    assert context._token_file("http://theirs:1") is None
-    assert context._token_file("s3://bucket") is None
+    assert context.config.credential("http://ours:1").token_file == str(tmp_path / "t")
+    assert context.config.credential("http://theirs:1").token_file is None
+    assert context.config.credential("s3://bucket").token_file is None
 
 
 def test_without_a_server_of_its_own_a_token_is_for_the_database(tmp_path: Path) -> None:
     options = {"database": "http://ours:1", "store": ["http://theirs:1", "http://ours:1"], "token_file": "t"}
     context = Context(load(options, str(tmp_path)))
-    assert context._token_file("http://ours:1") == str(tmp_path / "t")
-    assert context._token_file("http://theirs:1") is None
+    assert context.config.credential("http://ours:1").token_file == str(tmp_path / "t")
+    assert context.config.credential("http://theirs:1").token_file is None
 
 
 def test_a_further_database_is_asked_too(tmp_path: Path) -> None:

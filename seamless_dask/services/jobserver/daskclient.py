@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-import threading
+import ssl
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import dask.config
-from distributed.comm.core import connect
-from distributed.core import send_recv
+from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.security import Security
 
 from hashserver.errors import ServiceUnavailable
 
+from ..places import checked
 from .jobclient import JobserverExecutor
 from .jobprotocol import OPERATION
-from .ways import CUT_SECONDS, GRACE, WAIT
+from .ways import GRACE, WAIT
+from .wire import NotUnderstood, Wire, is_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Mapping
     from typing import Self
 
 CONNECT_SECONDS = 10.0
+PAUSE = 0.1
+"""Seconds between attempts at a scheduler that is just being started."""
+PORT = 8786
+"""What Dask takes where an address has none."""
 _ADVICE = {
     "ssl_context": "name certificates in Dask's configuration (distributed.comm.tls: ca-file, client.cert …)",
     "CERTIFICATE_VERIFY_FAILED": "name who has signed its certificate (distributed.comm.tls.ca-file)",
     "EOF occurred": "it may not accept our certificate (distributed.comm.tls.client.cert)",
     "ALERT": "it does not accept our certificate (distributed.comm.tls.client.cert)",
     "WRONG_VERSION": "it does not speak TLS; without it its address is tcp://…",
+    "RECORD_LAYER": "it does not speak TLS; without it its address is tcp://…",
 }
 """What to do, by a part of what went wrong."""
-_OBJECT = re.compile(r"in <[^>]*>: ")
-"""What Dask says of itself in its errors."""
 PLACES = "seamless_places"
 
 
@@ -68,9 +70,6 @@ class Answer(NamedTuple):
 class Scheduler:
     """Requests to a scheduler; several threads may send them at once.
 
-    Dask's connections live in an event loop, which runs in a thread of its own: so that those who wait can
-    be interrupted, and may themselves be called from an event loop.
-
     Parameters
     ----------
     address : str
@@ -79,17 +78,17 @@ class Scheduler:
 
     def __init__(self, address: str) -> None:
         self.url = address
-        self._idle: list[Any] = []
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="seamless-dask", daemon=True)
-        self._thread.start()
+        self._idle: list[Wire] = []
+        self._closed = False
 
     def ask(self, method: str, path: str, body: bytes) -> Answer:
         """Send a request to the jobserver."""
         path, _, query = path.partition("?")
         found = self.call(OPERATION, method=method, path=path, query=query, body=body)
-        headers = {name.lower(): value for name, value in found["headers"].items()}
-        return Answer(found["status"], bytes(found["body"]), headers)
+        if not is_plain(found, {"status": int, "body": bytes, "headers": dict}):
+            raise ServiceUnavailable(f"the scheduler at {self.url} does not answer as a jobserver does")
+        headers = {str(name).lower(): str(value) for name, value in found["headers"].items()}
+        return Answer(found["status"], found["body"], headers)
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Have the scheduler do something.
@@ -100,7 +99,7 @@ class Scheduler:
             When it does not answer, does not trust us, or does not know how.
         """
         try:
-            answer = self._result(self._call(operation, arguments))
+            answer = self._call(operation, arguments)
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             raise ServiceUnavailable(self._reason(error)) from None
         if not isinstance(answer, dict):
@@ -108,57 +107,58 @@ class Scheduler:
                 f"the scheduler at {self.url} has no plugin of seamless-dask: start it with --preload"
                 " seamless_dask.scheduler, or add it by Client.register_plugin(SeamlessScheduler())"
             )
+        if answer.get("status") == "uncaught-error":
+            text = " ".join(str(answer.get("exception_text")).split())
+            raise ServiceUnavailable(f"the scheduler at {self.url} failed: {text[:200]}")
         return answer
 
     def close(self) -> None:
-        """Disconnect."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _end(self) -> None:
-        for comm in self._idle:
-            comm.abort()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        """Disconnect; a request that is under way in another thread comes to its end."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
 
     # ------------------------------------------------------------------ how
 
-    def _result(self, work: Coroutine[Any, Any, Any]) -> Any:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def _call(self, operation: str, arguments: dict[str, Any]) -> Any:
+        wire = self._idle.pop() if self._idle else self._connect()
         try:
-            return future.result()
+            answer = wire.call(operation, arguments)
         except BaseException:
-            future.cancel()
+            wire.close()
             raise
+        self._idle.append(wire)
+        if self._closed:
+            self.close()
+        return answer
 
-    async def _call(self, operation: str, arguments: dict[str, Any]) -> Any:
-        async with asyncio.timeout(WAIT + GRACE):
-            comm = self._idle.pop() if self._idle else None
-            if comm is None or comm.closed():
-                comm = await self._connect()
-            try:
-                answer = await send_recv(comm, op=operation, reply=True, **arguments)
-            except BaseException:
-                comm.abort()
-                raise
-            self._idle.append(comm)
-            return answer
-
-    async def _connect(self) -> Any:
+    def _connect(self) -> Wire:
+        """Connect; a scheduler that is being started again is waited for."""
         security: Any = Security()
-        # a link that was cut is to be noticed soon
-        with dask.config.set({"distributed.comm.timeouts.tcp": max(CUT_SECONDS, 11)}):
-            return await connect(self.url, timeout=CONNECT_SECONDS, **security.get_connection_args("client"))
+        found = security.get_connection_args("client")
+        scheme, place = parse_address(self.url)
+        host, port = parse_host_port(place, PORT)
+        if scheme == "tls" and found["ssl_context"] is None:
+            raise ValueError("TLS needs an ssl_context")
+        if scheme == "tcp" and found["require_encryption"]:
+            raise ValueError("Dask's configuration asks for encryption, which tcp:// has not")
+        context = found["ssl_context"] if scheme == "tls" else None
+        end = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                left = max(end - time.monotonic(), PAUSE)
+                return Wire(host, int(port), context, connect_seconds=left, answer_seconds=WAIT + GRACE)
+            except ssl.SSLError:
+                raise
+            except ConnectionRefusedError:
+                if time.monotonic() + PAUSE > end:
+                    raise
+                time.sleep(PAUSE)
 
     def _reason(self, error: Exception) -> str:
-        cause = error.__cause__ or error
-        reason = " ".join(_OBJECT.sub("", str(cause)).split())[:200] or type(cause).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         advice = next((advice for sign, advice in _ADVICE.items() if sign in reason), None)
-        if advice is None and self.url.startswith("tcp:") and isinstance(cause, OSError):
+        if advice is None and self.url.startswith("tcp:") and isinstance(error, (OSError, NotUnderstood)):
             advice = "if it speaks TLS its address is tls://…"
         said = f"{reason}: {advice}" if advice else reason
         return f"no connection to the scheduler at {self.url}: {said}"
@@ -174,6 +174,6 @@ def ask_places(address: str) -> dict[str, Any]:
     """
     scheduler = Scheduler(address)
     try:
-        return scheduler.call(PLACES)
+        return checked(scheduler.call(PLACES), address)
     finally:
         scheduler.close()

@@ -146,7 +146,7 @@ class JobserverExecutor:
         if self._way is None:
             self._way = self._open()
         response = self._way.ask(method, path, body)
-        if response.status < 400:
+        if response.status < 300:
             return response
         with response:
             raise _meaning(response, self._url)
@@ -229,6 +229,8 @@ def _meaning(response: Reply, url: str) -> Exception:
             return Unknown(message)
         return ServiceUnavailable(f"{url} has no jobserver (yet): seamless-daskserver status looks at it")
     said = f"{message or f'status {response.status}'} ({url})"
+    if response.status < 400:
+        return ServiceUnavailable(f"{url} does not answer as a jobserver does")
     if response.status == 401:
         return AuthenticationFailed(said)
     if response.status == 403:

@@ -75,11 +75,12 @@ class Http(Transport):
         found = super()._connect()
         found.sock.settimeout(WAIT + GRACE)
         if found.sock.family != socket.AF_UNIX:
-            _mind_cuts(found.sock)
+            mind_cuts(found.sock)
         return found
 
 
-def _mind_cuts(sock: socket.socket) -> None:
+def mind_cuts(sock: socket.socket) -> None:
+    """Have the system give a connection up when nothing has come for `CUT_SECONDS`."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         (socket.TCP_KEEPIDLE, CUT_SECONDS // 2),
