@@ -103,6 +103,7 @@ def _check_methods(scheduler: Scheduler) -> None:
         "validate_waiting": ("key",),
         "stimulus_queue_slots_maybe_opened": ("stimulus_id",),
         "retire_workers": ("workers", "names"),
+        "replicate": ("keys", "workers"),
         "request_remove_replicas": ("addr", "keys", "stimulus_id"),
         "bulk_schedule_unrunnable_after_adding_worker": ("ws",),
         "_add_to_memory": ("ts", "ws", "recommendations", "client_msgs", "type", "typename"),
@@ -727,10 +728,47 @@ def restrict_workers(
     scheduler.is_rootish = lambda ts: not concerned(ts) and rootish(ts)  # type: ignore[method-assign]
 
 
-def restore_workers(scheduler: Scheduler) -> None:
-    """Take `restrict_workers` back."""
-    for name in ("valid_workers", "is_rootish"):
+def allowed_workers(scheduler: Scheduler, ts: Any) -> set[str]:
+    """Return the addresses of the workers that Dask itself would give a task."""
+    found = type(scheduler).valid_workers(scheduler, ts)
+    return set(scheduler.workers) if found is None else {ws.address for ws in found}
+
+
+def warn_clients(scheduler: Scheduler, text: str) -> None:
+    """Have all clients show a warning, of which they unpickle the text, as `distributed.worker.warn` does."""
+    scheduler.log_event("warn", {"message": dumps(text)})
+
+
+def restrict_replicas(
+    scheduler: Any, concerned: Callable[[Any], bool], usable: Callable[[], Collection[str] | None]
+) -> None:
+    """Have keys that are ``concerned`` copied only to workers that are ``usable``; None: all are.
+
+    `Scheduler.replicate` tries for ever where a worker cannot read a value, and whoever retires workers
+    meanwhile waits for that. It is looked up on the instance, and reached by clients through ``handlers``.
+    """
+    original = scheduler.replicate
+
+    async def replicate(keys: Collection[Any], *args: Any, workers: Any = None, **options: Any) -> Any:
+        able = usable()
+        mine = [] if able is None else [key for key in keys if concerned(key)]
+        if able is None or not mine:
+            return await original(keys, *args, workers=workers, **options)
+        rest, answer = [key for key in keys if key not in mine], None
+        if rest:
+            answer = await original(rest, *args, workers=workers, **options)
+        if among := sorted(set(able).intersection(scheduler.workers_list(workers))):
+            answer = await original(mine, *args, workers=among, **options) or answer
+        return answer
+
+    scheduler.replicate = scheduler.handlers["replicate"] = replicate
+
+
+def restore_workers(scheduler: Any) -> None:
+    """Take `restrict_workers` and `restrict_replicas` back."""
+    for name in ("valid_workers", "is_rootish", "replicate"):
         scheduler.__dict__.pop(name, None)
+    scheduler.handlers["replicate"] = scheduler.replicate
 
 
 def finds_no_slot(scheduler: Scheduler, ts: Any, equipped: Container[str]) -> bool:

@@ -180,6 +180,8 @@ class SeamlessScheduler(SchedulerPlugin):
         del args
         if start == "memory":
             self.holder.values.pop(key, None)
+        if finish == "no-worker" and self.stepped_aside is None:
+            self.recovery.stranded(key)
         if self.stepped_aside is None and is_ours(key):
             self.recovery.transition(key, start, finish, stimulus_id)
             self.cutoff.transition(key, start, finish)

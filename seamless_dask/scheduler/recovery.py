@@ -87,6 +87,7 @@ class Recovery:
         self.is_told: Callable[[str], bool] = lambda worker: False
         """Whether somebody is going to `tell` how a worker of that name came to its end."""
         self._warned = False
+        self._stranded: set[Any] = set()
         self._actions: dict[str, Callable[[dict[str, Any]], None]] = {
             "started": self._started,
             "remaking": self._started,
@@ -97,6 +98,7 @@ class Recovery:
     def start(self) -> None:
         """Take part in the scheduler's decisions."""
         internals.restrict_workers(self.scheduler, self.restricts, self._usable)
+        internals.restrict_replicas(self.scheduler, is_ours, self._able)
         internals.allow_queueing(self.scheduler)
         internals.intercept(self.scheduler, "processing", "erred", self._erring)
 
@@ -111,12 +113,24 @@ class Recovery:
         return key in self._begun and self._begun[key].own
 
     def why_no_worker(self, key: Any) -> str | None:
-        """Return why a task of ours finds no worker, as far as that is our doing."""
+        """Return why a task finds no worker, as far as that is our doing."""
         ts = self.scheduler.tasks.get(key)
-        if ts is None or ts.state not in ("no-worker", "queued") or self.equipped or not is_ours(key):
+        if ts is None or ts.state not in ("no-worker", "queued") or not concerns(ts):
             return None
-        reasons = [f"{worker}: {why}" for worker, why in self.unequipped.items()]
-        return f"no worker can run transformations ({'; '.join(reasons)})" if reasons else None
+        may = internals.allowed_workers(self.scheduler, ts)
+        if not may or not may <= self.unequipped.keys():
+            return None
+        reasons = "; ".join(f"{worker}: {self.unequipped[worker]}" for worker in sorted(may))
+        pinned = " that may have it" if len(may) < len(self.scheduler.workers) else ""
+        return f"no worker{pinned} can run transformations, or read their results ({reasons})"
+
+    def stranded(self, key: Any) -> None:
+        """Hear that a task has found no worker; clients are told when none can ever take it as things are."""
+        why = None if key in self._stranded else self.why_no_worker(key)
+        if why is not None:
+            self._stranded.add(key)
+            log.warning("%s waits: %s", key, why)
+            internals.warn_clients(self.scheduler, f"{key} waits: {why}")
 
     def verdict(self, ts: Any) -> WorkerLost | None:
         """Return the error with which a task is given up; None: it may be tried (again)."""
@@ -187,6 +201,7 @@ class Recovery:
             place = self._begun.pop(key, None)
             if place is not None and finish == "released":
                 self._came_back(key, place, stimulus_id)
+        self._stranded.discard(key)
         if finish in ("memory", "forgotten") or start == "erred":
             self._losses.pop(key, None)
             self._avoid.pop(key, None)
@@ -205,7 +220,7 @@ class Recovery:
 
     def restart(self) -> None:
         """Forget what was running."""
-        for memory in (self._begun, self._losses, self._avoid, self._awaited):
+        for memory in (self._begun, self._losses, self._avoid, self._awaited, self._stranded):
             memory.clear()
 
     def _started(self, event: dict[str, Any]) -> None:
@@ -262,8 +277,10 @@ class Recovery:
         self._warned = True
         log.log(level, "worker %s gets no transformations: %s (told once for all workers)", worker, why)
         self.scheduler.log_event(TOPIC, {"action": "worker-excluded", "worker": worker, "why": why})
-        assigned = [ts.key for ts in self.scheduler.workers[worker].processing if is_ours(ts.key)]
+        assigned = [ts.key for ts in self.scheduler.workers[worker].processing if concerns(ts)]
         self.scheduler.transitions(dict.fromkeys(assigned, "released"), f"seamless-unequipped-{worker}")
+        for ts in list(self.scheduler.unrunnable):
+            self.stranded(ts.key)
 
     def _is_equipped(self, event: dict[str, Any]) -> None:
         worker = event["worker"]
@@ -275,9 +292,7 @@ class Recovery:
 
     def restricts(self, ts: Any) -> bool:
         """Whether not every worker may have a task."""
-        return (len(self.equipped) != len(self.scheduler.workers) or ts.key in self._avoid) and is_ours(
-            ts.key
-        )
+        return (len(self.equipped) != len(self.scheduler.workers) or ts.key in self._avoid) and concerns(ts)
 
     def is_misled(self, ts: Any) -> bool:
         """Whether a task was given to a worker that may not have it; it is not going to be so again.
@@ -300,6 +315,9 @@ class Recovery:
             return False
         return internals.finds_no_slot(self.scheduler, ts, self.equipped)
 
+    def _able(self) -> set[str] | None:
+        return None if len(self.equipped) == len(self.scheduler.workers) else self.equipped
+
     def _usable(self, ts: Any, workers: set[Any]) -> set[Any]:
         equipped = {ws for ws in workers if ws.address in self.equipped}
         avoided = self._avoid.get(ts.key)
@@ -312,6 +330,11 @@ class Recovery:
 def is_ours(key: Any) -> bool:
     """Whether a task is a transformation's."""
     return isinstance(key, str) and KEY.search(key) is not None
+
+
+def concerns(ts: Any) -> bool:
+    """Whether a worker must have this package for a task: it is ours, or reads what one of ours gave."""
+    return is_ours(ts.key) or any(is_ours(other.key) for other in ts.dependencies)
 
 
 def _retries(ts: Any) -> int:

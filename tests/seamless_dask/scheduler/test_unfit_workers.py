@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import cloudpickle
 import pytest
 
+from seamless_dask import collection
 from seamless_dask.errors import WorkerLost
 from seamless_dask.options import Options
 
@@ -123,19 +125,62 @@ main()
 """
 
 
-def test_a_worker_without_the_package_lives_and_works_for_others(quick_farm: Any) -> None:
-    """The mere message of a task of ours would be the end of it."""
+@pytest.fixture
+def bare(quick_farm: Any) -> Iterator[str]:
+    """The address of a worker that lacks this package, beside two that have it."""
     words = [sys.executable, "-c", BARE, quick_farm.cluster.scheduler_address, "--no-nanny", "--name", "bare"]
-    bare = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
         [address] = quick_farm.lab.wait_until(lambda: list(quick_farm.plugin.recovery.unequipped))
-        futures = quick_farm.submit_all([quick_farm.store(f"echo {number}") for number in range(30)])
-        quick_farm.client.gather(futures)
-        assert "no usable seamless-dask" in quick_farm.plugin.recovery.unequipped[address]
-        assert quick_farm.client.submit(int, 7, workers=[address], key="theirs").result(60) == 7
+        yield address
+        # it is there yet, and works
+        assert quick_farm.client.submit(int, 7, workers=[address], pure=False).result(60) == 7
     finally:
-        bare.kill()
-        bare.wait()
+        process.kill()
+        process.wait()
+
+
+def test_a_worker_without_the_package_lives_and_works_for_others(quick_farm: Any, bare: str) -> None:
+    """The mere message of a task of ours would be the end of it."""
+    futures = quick_farm.submit_all([quick_farm.store(f"echo {number}") for number in range(30)])
+    quick_farm.client.gather(futures)
+    assert "no usable seamless-dask" in quick_farm.plugin.recovery.unequipped[bare]
+
+
+def test_a_worker_without_the_package_gets_no_tasks_that_read_our_results(quick_farm: Any, bare: str) -> None:
+    ran = quick_farm.submit(quick_farm.store("echo x"))
+    ran.result(60)
+    readers = [quick_farm.client.submit(str, ran, pure=False) for _ in range(20)]
+    assert all(quick_farm.client.gather(readers))
+    assert bare not in {address for found in quick_farm.client.who_has(readers).values() for address in found}
+
+
+@pytest.mark.filterwarnings("always")
+def test_what_is_pinned_to_a_worker_without_the_package_says_why_it_waits(
+    quick_farm: Any, bare: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    key = quick_farm.store("echo x")
+    graph = collection.build(quick_farm.lab.context, key, options(0))
+    assert isinstance(graph, collection.Graph)
+    future = quick_farm.client.get(graph.tasks, graph.key, sync=False, workers=[bare])
+    why = quick_farm.lab.wait_until(lambda: quick_farm.plugin.recovery.why_no_worker(future.key))
+    assert f"no worker that may have it can run transformations, or read their results ({bare}: " in why
+    told = f"{future.key} waits: {why}"
+    quick_farm.lab.wait_until(lambda: told in [str(one.message) for one in recwarn])
+    future.cancel()
+    ran = quick_farm.submit(quick_farm.store("echo y"))
+    ran.result(60)
+    reader = quick_farm.client.submit(str, ran, workers=[bare])
+    quick_farm.lab.wait_until(lambda: f"{reader.key} waits: {why}" in [str(one.message) for one in recwarn])
+    reader.cancel()
+
+
+def test_results_are_not_copied_to_a_worker_that_cannot_read_them(quick_farm: Any, bare: str) -> None:
+    ran = quick_farm.submit(quick_farm.store("echo x"))
+    found = ran.result(60)
+    quick_farm.client.replicate([ran])
+    assert bare not in quick_farm.client.who_has(ran)[ran.key]
+    assert ran.result(60) == found
 
 
 def test_tasks_queue_while_a_worker_has_not_said_yet_that_it_is_equipped(quick_farm: Any) -> None:
