@@ -10,6 +10,7 @@
     │   ├── ResultMissing          a declared result was not written
     │   └── LimitExceeded          time or memory
     ├── InputModified              the command wrote to an input; it runs once more on copies
+    ├── ResultNotStored            the store has no room for it; running again would end the same way
     ├── Cancelled                  by Ctrl-C or seamless-cancel
     └── WorkerLost                 the system: retried elsewhere
 
@@ -87,6 +88,10 @@ class LimitExceeded(ComputationFailed):
 
 class InputModified(SeamlessError):
     """The command wrote to a linked input: what it computed is not used."""
+
+
+class ResultNotStored(SeamlessError):
+    """The store has no room for what a command gave; it is not run again for the same full disk."""
 
 
 class Cancelled(SeamlessError):

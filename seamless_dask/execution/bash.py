@@ -38,6 +38,8 @@ _REFUSED = (
     "Invalid cross-device link", "[Errno 30]", "[Errno 16]", "[Errno 13]", "[Errno 1]", "[Errno 18]",
 )  # fmt: skip
 _TOO_LONG = "the variables of the command are too long for this system"
+# what is the same at every attempt: no worker is lost by it
+_LASTING = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 _LONGEST_WORD = 100_000  # the kernel takes words of up to 128 KiB
 
 # why no sandbox came about in this process, once that is known
@@ -88,6 +90,9 @@ def run_bash(
             raise _no_space() from error
         if error.errno == errno.E2BIG:
             raise UsageError(_TOO_LONG) from error
+        if error.errno in _LASTING:
+            host, what = os.uname().nodename, error.filename or "its directory"
+            raise UsageError(f"the run cannot be set up on {host}: {error.strerror}: {what}") from error
         raise
 
 

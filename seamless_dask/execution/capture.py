@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import NoSpace, ServiceUnavailable, TreeError
 from hashserver.index import index_bytes
-from seamless_dask.errors import ComputationFailed, ResultMissing
+from seamless_dask.errors import ComputationFailed, ResultMissing, ResultNotStored
 from seamless_dask.transformation import ResultSpec, Value
 from seamless_dask.values import RESULTS, Results
 
@@ -236,8 +236,8 @@ def _lasting(store: Callable[[], T]) -> T:
     for pause in PAUSES:
         try:
             return store()
-        except NoSpace:
-            raise  # room seldom comes back within a minute
+        except NoSpace as error:  # room seldom comes back within a minute
+            raise ResultNotStored(f"the result could not be stored: {error}") from error
         except ServiceUnavailable:
             time.sleep(pause)
     return store()

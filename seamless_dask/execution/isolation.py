@@ -47,7 +47,8 @@ def program() -> str | None:
     if found is None or not os.access(found, os.X_OK):
         import shutil
 
-        found = shutil.which("bwrap")
+        # not to be found is no reason to do without: the search path may be any
+        found = shutil.which("bwrap", path=f"{search}:/usr/bin:/usr/local/bin:/bin")
         if found is not None:
             _programs[search] = found
     return found

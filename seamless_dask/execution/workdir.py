@@ -13,6 +13,7 @@ from functools import cache
 from posixpath import basename, join
 from typing import TYPE_CHECKING
 
+from seamless_dask.errors import UsageError
 from seamless_dask.locks import birth
 
 from .layout import Freshness, emptied, layout, make, remove_run
@@ -39,7 +40,7 @@ class RunDirectory:
     """
 
     def __init__(self, depth: int = 0) -> None:
-        parent = temporary_directory()
+        parent = usable_temporary_directory()
         sweep(parent)
         self._caretaker = _caretaker
         ready = self._caretaker.take(parent) if self._caretaker and depth == 0 else None
@@ -175,6 +176,27 @@ def _prefix(process: int) -> str:
 def temporary_directory() -> str:
     """Return where run directories go, as an absolute path without links."""
     return os.path.realpath(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - made with mode 0700
+
+
+def usable_temporary_directory() -> str:
+    """Return where run directories go.
+
+    Raises
+    ------
+    UsageError
+        When nothing can be made there: at the next attempt it would be no better.
+    """
+    named, path, host = os.environ.get("TMPDIR"), temporary_directory(), os.uname().nodename
+    subject = f"TMPDIR names {path}" if named else path
+    if named and not os.path.isabs(named):
+        raise UsageError(
+            f"TMPDIR is {named}, no absolute path: set it to a directory of {host}, or not at all"
+        )
+    if not os.path.isdir(path):
+        raise UsageError(f"{subject}, which is no directory on {host}: make it, or set TMPDIR to another one")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"{subject}, which cannot be written on {host}: set TMPDIR to another directory")
+    return path
 
 
 @cache

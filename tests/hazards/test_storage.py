@@ -76,6 +76,18 @@ def test_a_full_disk(full: tuple[World, Path]) -> None:
 
 
 @root_only
+def test_a_result_that_finds_no_room_is_not_computed_again(full: tuple[World, Path], tmp_path: Path) -> None:
+    world, filler = full
+    world.environment["SEAMLESS_ISOLATION"] = "none"
+    fill(filler)
+    runs = tmp_path / "runs"
+    text = f"echo run >> {runs}; head -c 2000000 /dev/zero"
+    done = world("seamless-run", "-cp", ":out", text, status=1)
+    assert "the result could not be stored: no room" in done.last
+    assert runs.read_text() == "run\n"
+
+
+@root_only
 def test_a_full_disk_under_temporary_files(tmp_path: Path, mounts: Callable[[str], Mounts]) -> None:
     world = World(tmp_path)
     mounted = mounts(f"mount -t tmpfs -o size=1m none {world.temporary}")
