@@ -149,12 +149,12 @@ def write_member(path: str, data: bytes) -> None:
 def load_index(store: Store, checksum: Checksum, path: str) -> tuple[bytes, Index]:
     """Return the index of a directory: that of the sidecars at `path` if it fits, else the store's."""
     from hashserver.checksum import hash_bytes
+    from hashserver.regular import read_regular
     from hashserver.tree import parse_index
 
     for name in (os.path.join(path, ".INDEX"), path.rstrip("/") + ".INDEX"):
         try:
-            with open(name, "rb") as file:
-                data = file.read()
+            data = read_regular(name)
         except OSError:
             continue
         if hash_bytes(data) == checksum:

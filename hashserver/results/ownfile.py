@@ -13,7 +13,6 @@ from hashserver.errors import DatabaseError, ServiceUnavailable
 from hashserver.filesystem import is_network_filesystem
 from hashserver.results import schema
 from hashserver.results.sqlitefile import connect, make_file, patiently, primary_code, translate_os
-from hashserver.storage.modes import make_root, new_file_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +115,8 @@ class OwnFile:
 
     def _make(self) -> None:
         """Make an empty file with the mode it is to have; SQLite gives what lies beside it the same."""
+        from hashserver.storage.modes import make_root, new_file_mode  # only where there is none yet
+
         directory = os.path.dirname(self.path)
         try:
             make_root(directory)

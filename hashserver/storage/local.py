@@ -38,7 +38,6 @@ from hashserver.storage.files import (
     remove_abandoned,
     write_error,
 )
-from hashserver.storage.modes import is_shared, make_below, make_root, tidy
 from hashserver.storage.references import References, link_refused, state_with
 from hashserver.storage.store import SMALL, Store, Writer, changed, file_changed, local_error
 
@@ -363,6 +362,8 @@ class LocalStore(Store):
                 # a user's file: there is nothing of ours to keep for inspection
                 self.delete(checksum)
             elif state is None or os.path.samestat(os.stat(path), state):  # else it was mended meanwhile
+                from hashserver.storage.modes import make_below
+
                 make_below(self.root, f"{self.root}/.quarantine")
                 os.replace(path, f"{self.root}/.quarantine/{checksum}")
         except FileNotFoundError:
@@ -372,6 +373,8 @@ class LocalStore(Store):
 
     def clean(self) -> int:
         """Remove what dead writers left behind; return how many files that were."""
+        from hashserver.storage.modes import tidy
+
         tidy(self.root)
         return remove_abandoned(f"{self.root}/.tmp")
 
@@ -457,6 +460,8 @@ class LocalStore(Store):
     def _readable(self, file: NewFile) -> NewFile:
         """Return `file`, for all to read who may enter the store, whatever the umask."""
         if self._shared is None:
+            from hashserver.storage.modes import is_shared
+
             self._shared = is_shared(self.root)
         if self._shared:
             os.fchmod(file.fd, 0o444)
@@ -525,6 +530,8 @@ class LocalStore(Store):
             self._links.remove(checksum)
 
     def _make_directory(self, path: str) -> None:
+        from hashserver.storage.modes import is_shared, make_below, make_root  # only for those who write
+
         make_root(self.root)
         if not os.path.lexists(f"{self.root}/{PREFIX_MARKER}"):
             write_atomic(f"{self.root}/{PREFIX_MARKER}", b"", 0o644 if is_shared(self.root) else 0o600)

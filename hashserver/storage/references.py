@@ -17,7 +17,6 @@ from hashserver.checksum import hash_descriptor
 from hashserver.durability import sync_directories
 from hashserver.errors import LinkRefused, OriginalChanged, UsageError
 from hashserver.regular import open_regular, read_regular
-from hashserver.storage.modes import is_shared, make_below
 from hashserver.storage.store import changed, file_changed
 
 if TYPE_CHECKING:
@@ -80,6 +79,8 @@ class References:
         record = Reference(path, state.st_size, state.st_ino, state.st_mtime_ns)
         target = self._file(checksum)
         folder = os.path.dirname(target)
+        from hashserver.storage.modes import is_shared, make_below  # only for those who write
+
         make_below(self._root, folder)
         shared = is_shared(self._root)
         with NewFile(folder, f"{target}.new", 0o600) as file:

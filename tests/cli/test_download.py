@@ -67,6 +67,15 @@ def test_fetches_a_whole_directory(cli: Cli, work: Path, away: Path) -> None:
     assert not os.access(away / "a.txt", os.X_OK)
 
 
+def test_a_pipe_in_place_of_the_index_is_not_waited_for(cli: Cli, work: Path, away: Path) -> None:
+    expected = hashlib.sha256((away / ".INDEX").read_bytes()).hexdigest()
+    (away / ".INDEX").unlink()
+    os.mkfifo(away / ".INDEX")
+    cli("seamless-download", str(away))
+    assert (away / ".CHECKSUM").read_text().strip() == expected
+    assert contents(away)
+
+
 def test_fetches_one_member_of_a_directory(cli: Cli, work: Path, away: Path) -> None:
     cli("seamless-download", "set/a.txt")
     assert contents(away) == {"a.txt": b"hello\n"}

@@ -24,6 +24,7 @@ import os, sys
 import fcntl, json, sqlite3
 import hashserver.results.database, hashserver.results.writes, hashserver.results.export
 import hashserver.storage.local, hashserver.storage.files, hashserver.storage.references
+import hashserver.storage.modes, hashserver.storage.compressed
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.results.database import Database
 from hashserver.storage.local import LocalStore
