@@ -21,7 +21,7 @@ IGNORE_FILE = ".seamlessignore"
 BY_PRODUCTS = ("__pycache__/", "*.pyc", ".git/", ".ipynb_checkpoints/", ".DS_Store")
 
 _FOLDERS = frozenset(("__pycache__", ".git", ".ipynb_checkpoints"))
-_SIGNS = (b"__pycache__/", b".pyc", b".git/", b".ipynb_checkpoints/", b".DS_Store")
+_SIGNS = ("__pycache__/", ".pyc", ".git/", ".ipynb_checkpoints/", ".DS_Store")
 _by_product = re.compile(
     r"(?:^|/)(?:__pycache__|\.git|\.ipynb_checkpoints)/|(?:^|/)\.DS_Store(?:/|\Z)|\.pyc(?:/|\Z)"
 ).search
@@ -30,7 +30,7 @@ _by_product = re.compile(
 def may_concern(index: bytes, by_products: bool) -> bool:
     """Tell whether something of a directory might be left out, by a glance at the bytes of its index."""
     signs = _SIGNS if by_products else ()
-    return IGNORE_FILE.encode() in index or any(sign in index for sign in signs)
+    return any(sign.encode() in index for sign in (IGNORE_FILE, *signs))
 
 
 def is_by_product(folder: str) -> bool:
@@ -66,7 +66,13 @@ class LeaveOut:
         """Return those of some relative paths that are left out; that of a folder ends in a slash."""
         if self._files:
             return {path for path in paths if self._is_out(path)}
-        return {path for path in paths if _by_product(path)} if self._by_products else set()
+        if not self._by_products:
+            return set()
+        names = list(paths)
+        text = "\n".join(names)  # one look at all is a hundred times faster than one at each
+        return (
+            {path for path in names if _by_product(path)} if any(sign in text for sign in _SIGNS) else set()
+        )
 
     def _is_out(self, path: str) -> bool:
         folder, _, name = path.rpartition("/")
