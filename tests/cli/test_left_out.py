@@ -14,6 +14,7 @@ import pytest
 from .conftest import contents
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from .conftest import Cli
@@ -193,3 +194,38 @@ def test_it_is_the_same_in_python(cli: Cli, tool: Path, work: Path) -> None:
 def test_the_library_is_imported_only_for_rules(cli: Cli, tool: Path) -> None:
     litter(tool)
     assert "pathspec" not in cli.modules("seamless-run", "--dry-run", LIST)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a shell that uses a hashserver."""
+    token, ready = tmp_path / "token", tmp_path / "ready"
+    token.touch(mode=0o600)
+    token.write_text("read-write secret-of-this-test-0123456789\n")
+    words = [sys.executable, "-m", "hashserver", "--store", str(tmp_path / "remote")]
+    words += ["--database", str(tmp_path / "server.db"), "--port", "0", "--token-file", str(token)]
+    process = subprocess.Popen([*words, "--ready-file", str(ready)], stderr=subprocess.DEVNULL)
+    try:
+        while not ready.exists():
+            assert process.poll() is None
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.05)
+        url = json.loads(ready.read_text())["url"]
+        yield {"SEAMLESS_HASHSERVER": url, "SEAMLESS_TOKEN_FILE": str(token)}
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_it_is_the_same_with_a_hashserver(cli: Cli, tool: Path, server: dict[str, str]) -> None:
+    litter(tool)
+    (tool / ".seamlessignore").write_text("*.log\n")
+    (tool / "run.log").write_text("run")
+    here = key(cli, LIST)
+    cli("seamless-upload", "tool", **server)
+    empty(tool)
+    (tool / ".INDEX").unlink()
+    dry = cli("seamless-run", "-q", "--dry-run", "--json", LIST, **server)
+    assert json.loads(dry.stdout)["key"] == here
+    names = ["tool/.seamlessignore", "tool/a.py", "tool/sub/b.py"]
+    assert cli("seamless-run", "-q", LIST, **server).text.split() == names
