@@ -53,6 +53,8 @@ class Job(NamedTuple):
         Inputs that the command is going to modify.
     upstream : dict of str to str
         How the jobs were asked for that make its inputs: `Options` as JSON, by key.
+    executables : tuple of str
+        Inputs that can be executed because they can be here.
     """
 
     transformation: Description
@@ -65,6 +67,7 @@ class Job(NamedTuple):
     wanted: tuple[Wanted, ...]
     writable: tuple[str, ...]
     upstream: dict[str, str] = {}  # noqa: RUF012 - never changed
+    executables: tuple[str, ...] = ()
 
 
 class _Identified(NamedTuple):
@@ -110,6 +113,7 @@ def build(context: Context, meant: Inputs, arguments: argparse.Namespace, consol
     return Job(
         transformation, document, hash_bytes(document), meant.text,
         tuple(named), tuple(unnamed), tuple(indices), wanted(meant), meant.writable, upstream,
+        meant.executables,
     )  # fmt: skip
 
 
@@ -253,6 +257,7 @@ def options_of(arguments: argparse.Namespace, job: Job, isolation: str) -> Optio
         time_limit=arguments.time_limit,
         retries=arguments.retries,
         writable=job.writable,
+        executables=job.executables,
         scratch=arguments.scratch,
         isolation=isolation,
         direct_print=arguments.direct_print,

@@ -50,6 +50,11 @@ def write_job(context: Context, job: Job, arguments: argparse.Namespace, console
     os.makedirs(work)
     for name, value in job.transformation.inputs.items():
         _place(context, work, name, value, console)
+    for name in options.executables:
+        path = os.path.normpath(os.path.join(work, name))
+        if os.path.isfile(path):
+            mode = os.stat(path).st_mode
+            os.chmod(path, mode | (mode & 0o444) >> 2)
     if job.transformation.stdin is not None:
         _place(context, root, "stdin", job.transformation.stdin, console)
     write_atomic(os.path.join(root, "transformation.json"), job.document)

@@ -48,6 +48,8 @@ class Options(NamedTuple):
     """How often a lost worker is replaced."""
     writable: tuple[str, ...] = ()
     """Inputs that the command is going to modify: they are copied."""
+    executables: tuple[str, ...] = ()
+    """Inputs that can be executed though their content does not say so: where the line was typed they can."""
     scratch: bool = False
     """The result's bytes need not be kept."""
     fresh: bool = False
@@ -117,7 +119,7 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-_TUPLES = {"prologue", "modules", "writable"}
+_TUPLES = {"prologue", "modules", "writable", "executables"}
 _MAPPINGS: dict[str, Callable[[Any], bool]] = {
     "metavars": lambda value: isinstance(value, str),
     "resources": _is_number,

@@ -77,6 +77,7 @@ class Gather:
     def __init__(self, names: Names, lookup: Lookup, outputs: Outputs, hints: Hints) -> None:
         self.names, self.lookup, self.outputs, self.hints = names, lookup, outputs, hints
         self.inputs: dict[str, Input] = {}
+        self.executables: dict[str, None] = {}
 
     def find(self, path: str) -> tuple[Found | None, bool]:
         """Return what an absolute path stands for, and whether it is a sidecar that is taken literally."""
@@ -122,6 +123,11 @@ class Gather:
             )
         self.take(inside, found.inside, whole)
         return self.names.name(path if value.startswith("/") else value)
+
+    def command(self, name: str, path: str) -> None:
+        """Note that a command word can be executed here; that is no part of any identity."""
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            self.executables[name] = None
 
     def explicit(self, value: str) -> None:
         """Take what ``--input`` names; a pattern that names no file by itself is expanded."""

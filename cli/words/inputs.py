@@ -44,6 +44,8 @@ class Inputs(NamedTuple):
         Declared results; empty when standard output is to be printed.
     writable : tuple of str
         Names of inputs that the command is going to modify.
+    executables : tuple of str
+        Names of command words that can be executed here.
     notes, warnings : tuple of str
         One line each for the user.
     """
@@ -53,6 +55,7 @@ class Inputs(NamedTuple):
     stdin: Input | None
     captures: tuple[Capture, ...]
     writable: tuple[str, ...]
+    executables: tuple[str, ...]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -116,7 +119,8 @@ def collect(
     hints.finish(line)
     return Inputs(
         replace(line.text, reader.changes) if reader.changes else line.text,
-        gather.inputs, stdin, tuple(captures), writable, tuple(hints.notes), tuple(hints.warnings),
+        gather.inputs, stdin, tuple(captures), writable, tuple(gather.executables),
+        tuple(hints.notes), tuple(hints.warnings),
     )  # fmt: skip
 
 

@@ -176,6 +176,8 @@ class Reader:
         if role != READ and self.options.guess == 2 and not extension(path):
             return given
         name = self.gather.take(value, path, found, literal)
+        if role == COMMAND:
+            self.gather.command(name, path)
         if found.kind == "file" and not extension(path) and role not in (COMMAND, READ) and not matched:
             self.hints.extensionless[value] = None
         return self._spelled(value, name, role, found)

@@ -183,7 +183,8 @@ class _Attempt:
     def prepare(self, copies: bool, results: Sequence[str]) -> None:
         """Place inputs; a result that is an input too, or lies in one, is going to be written to."""
         self._placement = Placement(self._context, self._outer, self._bwrap is not None, copies)
-        self._placement.place(self._transformation, (*self._options.writable, *results))
+        writable = (*self._options.writable, *results)
+        self._placement.place(self._transformation, writable, self._options.executables)
         self._placement.make_parents(results)
 
     def start(self, supervisor: Supervisor) -> process.Ended:

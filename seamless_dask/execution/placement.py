@@ -107,9 +107,20 @@ class Placement:
         for pin in self._pins.values():
             pin.release()
 
-    def place(self, transformation: Description, writable: Sequence[str]) -> None:
-        """Place all inputs; `writable` are paths of inputs, or above or below them, that are copied."""
-        members = self._members(transformation, writable)
+    def place(
+        self, transformation: Description, writable: Sequence[str], executables: Sequence[str] = ()
+    ) -> None:
+        """Place all inputs.
+
+        Parameters
+        ----------
+        writable
+            Paths of inputs, or above or below them, that are copied.
+        executables
+            Paths of files that can be executed, whatever their content is.
+        """
+        # a mount would show the mode of the stored file
+        members = self._members(transformation, (*writable, *executables))
         unique = list(dict.fromkeys(member.checksum for member in members))
         lengths = dict(zip(unique, self._context.store.has(unique) if unique else (), strict=True))
         missing = [checksum for checksum in unique if lengths[checksum] < 0]
@@ -128,6 +139,10 @@ class Placement:
         for member in members:
             if lengths[member.checksum] >= LARGE:
                 self._place_large(member)
+        placed = {member.target for member in members}
+        for target in placed.intersection(map(self._layout.path, executables)):
+            mode = os.stat(target).st_mode
+            os.chmod(target, mode | (mode & 0o444) >> 2)  # for those who may read it
 
     def make_parents(self, names: Iterable[str]) -> None:
         """Make the directories that results are to be written to."""

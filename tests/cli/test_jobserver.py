@@ -64,6 +64,11 @@ class TestRun:
         assert (work / "sorted.txt.CHECKSUM").exists()
         assert not (work / "sorted.txt.FUTURE").exists()
 
+    def test_a_program_that_can_be_executed_here_can_be_there(self, run: Cli, work: Path) -> None:
+        (work / "n.sh").write_text("echo ran there\n")
+        (work / "n.sh").chmod(0o755)
+        assert run("seamless-run", "./n.sh").text == "ran there\n"
+
     def test_no_dask_is_imported_here(self, run: Cli) -> None:
         loaded = run.modules("seamless-run", "echo", "light")
         assert "seamless_dask.services.jobserver.jobclient" in loaded
