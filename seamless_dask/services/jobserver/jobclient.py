@@ -229,8 +229,9 @@ def _meaning(response: Reply, url: str) -> Exception:
             return Unknown(message)
         return ServiceUnavailable(f"{url} has no jobserver (yet): seamless-daskserver status looks at it")
     said = f"{message or f'status {response.status}'} ({url})"
-    if response.status < 400:
-        return ServiceUnavailable(f"{url} does not answer as a jobserver does")
+    if response.status < 400 or (response.status == 400 and not message):
+        advice = "" if url.startswith("https:") else "; if it speaks TLS its address is https://…"
+        return ServiceUnavailable(f"no connection to {url}: it does not answer as a jobserver does{advice}")
     if response.status == 401:
         return AuthenticationFailed(said)
     if response.status == 403:
