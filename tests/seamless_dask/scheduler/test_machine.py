@@ -1,0 +1,254 @@
+"""Random sequences of what clients and workers do: Dask with the plugin comes to what Dask without it does.
+
+Every result is on record, so that workers look it up too. The scheduler's look-up is kept from knowing some,
+so that these are run as others are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import dask
+import pytest
+from distributed import Client, Scheduler, Worker
+
+from seamless_dask.api import Transformation, bash
+from seamless_dask.scheduler import SeamlessScheduler
+from tests.seamless_dask.scheduler.conftest import name_of
+
+SEEDS = int(os.environ.get("SEAMLESS_TEST_RUNS", "3"))
+STEPS = 12
+SETTINGS = {
+    "distributed.scheduler.validate": True,
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.scheduler.work-stealing-interval": "10 ms",
+    "distributed.worker.memory.terminate": False,
+}
+
+
+def checksum_of(handle: Any) -> str:
+    return str(handle.checksum)
+
+
+def both(*found: Any) -> tuple[str, ...]:
+    return tuple(map(str, found))
+
+
+class World:
+    """A scheduler, its workers and a client, in this event loop."""
+
+    def __init__(self, steps: list[Transformation], scheduler: Scheduler) -> None:
+        self.steps, self.scheduler = steps, scheduler
+        self.workers: list[Worker] = []
+        self.futures: dict[str, Any] = {}
+
+    async def add_worker(self) -> None:
+        self.workers.append(await Worker(self.scheduler.address, nthreads=1, dashboard=False))
+
+    async def begin(self) -> None:
+        self.client = await Client(self.scheduler.address, asynchronous=True, set_as_default=False)
+        await self.add_worker()
+        await self.add_worker()
+
+    async def end(self) -> None:
+        await self.client.close()
+        for worker in self.workers:
+            await worker.close()
+
+    # -------------------------------------------------------------- what happens
+
+    async def submit(self, choice: random.Random) -> None:
+        for step in choice.sample(self.steps, 2):
+            graph = dict(step.__dask_graph__())
+            self.futures[name_of(step)] = self.client.get(graph, name_of(step), sync=False)
+
+    async def read(self, choice: random.Random) -> None:
+        """A task of others reads what one of ours gives, and another task reads that."""
+        step = choice.choice(self.steps)
+        key, graph = name_of(step), dict(step.__dask_graph__())
+        future = self.client.get(graph, key, sync=False)
+        reader = self.client.submit(checksum_of, future, key=f"read-{key[-8:]}")
+        self.futures[reader.key] = reader
+        last = self.client.submit(both, reader, 1, key=f"last-{key[-8:]}")
+        self.futures[last.key] = last
+
+    async def retry(self, choice: random.Random) -> None:
+        await self._settle()
+        # what was scattered cannot be made again, and stock Dask loses it
+        if some := [future for future in self._some(choice) if not future.key.startswith("data-")]:
+            await self.client.retry(some)
+
+    async def replicate(self, choice: random.Random) -> None:
+        await self._settle()
+        if some := self._some(choice):
+            await self.client.replicate(some)
+
+    async def rebalance(self, choice: random.Random) -> None:
+        await self._settle()
+        await self.client.rebalance()
+        if some := self._some(choice):
+            await self.client.rebalance(some)
+
+    async def release(self, choice: random.Random) -> None:
+        for future in self._some(choice):
+            del self.futures[future.key]
+            future.release()
+
+    async def cancel(self, choice: random.Random) -> None:
+        some = self._some(choice)
+        await self.client.cancel(some)
+        for future in some:
+            del self.futures[future.key]
+
+    async def retire(self, choice: random.Random) -> None:
+        await self.add_worker()
+        worker = self.workers.pop(choice.randrange(len(self.workers) - 1))
+        await self.client.retire_workers([worker.address])
+        await worker.finished()
+
+    async def lose(self, choice: random.Random) -> None:
+        for key in [key for key in self.futures if key.startswith("data-")]:
+            self.futures.pop(key).release()
+        worker = self.workers.pop(choice.randrange(len(self.workers)))
+        await self.scheduler.remove_worker(worker.address, stimulus_id="lost")
+        await worker.close()
+        await self.add_worker()
+
+    async def manage_memory(self, choice: random.Random) -> None:
+        del choice
+        await self.client.amm.run_once()
+
+    async def publish(self, choice: random.Random) -> None:
+        for name in await self.client.list_datasets():
+            await self.client.unpublish_dataset(name)
+        if some := self._some(choice):
+            await self.client.publish_dataset(*some[:1], name=f"set-{choice.random()}")
+
+    async def scatter(self, choice: random.Random) -> None:
+        value = choice.randrange(5)
+        self.futures[f"data-{value}"] = (await self.client.scatter({f"data-{value}": value}))[f"data-{value}"]
+
+    async def ask(self, choice: random.Random) -> None:
+        """Everything that clients may ask for; and workers tell how they spend their time."""
+        some = self._some(choice)
+        for answer in (
+            self.client.who_has(),
+            self.client.has_what(),
+            self.client.nbytes(),
+            self.client.processing(),
+        ):
+            await answer
+        if some:
+            await self.client.story(some[0])
+        for worker in self.workers:
+            await worker.heartbeat()
+
+    def _some(self, choice: random.Random) -> list[Any]:
+        names = sorted(self.futures)
+        return [self.futures[name] for name in choice.sample(names, min(2, len(names)))]
+
+    # -------------------------------------------------------------- what comes of it
+
+    async def _settle(self) -> None:
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(future._state.wait() for future in self.futures.values()))
+
+    async def outcome(self) -> dict[str, Any]:
+        await self._settle()
+        self.scheduler.validate_state()
+        assert {worker.address for worker in self.workers} == set(self.scheduler.workers)
+        assert all(worker.status.name == "running" for worker in self.workers)
+        tasks = self.scheduler.tasks
+        assert all(ts.group.span_id for ts in tasks.values() if ts.run_spec is not None)
+        found = await self.client.gather(self.futures)
+        return {
+            key: (self.futures[key].status, tasks[key].state, str(getattr(value, "checksum", value)))
+            for key, value in found.items()
+        }
+
+    async def let_go(self) -> None:
+        for name in await self.client.list_datasets():
+            await self.client.unpublish_dataset(name)
+        for future in self.futures.values():
+            future.release()
+        self.futures.clear()
+        async with asyncio.timeout(30):
+            while self.scheduler.tasks or any(worker.state.tasks for worker in self.workers):
+                await asyncio.sleep(0.01)
+        assert not self.scheduler.replicated_tasks
+
+
+EVENTS = (
+    World.submit, World.submit, World.submit, World.read, World.read, World.retry, World.replicate,
+    World.rebalance, World.release, World.cancel, World.retire, World.lose, World.manage_memory,
+    World.publish, World.scatter, World.ask,
+)  # fmt: skip
+
+
+@asynccontextmanager
+async def world(steps: list[Transformation], plugin: SeamlessScheduler | None) -> AsyncIterator[World]:
+    async with Scheduler(host="127.0.0.1", dashboard_address=":0", dashboard=False) as scheduler:
+        if plugin is not None:
+            await scheduler.register_scheduler_plugin(plugin, name="seamless", idempotent=True)
+            assert plugin.stepped_aside is None
+        found = World(steps, scheduler)
+        await found.begin()
+        try:
+            yield found
+        finally:
+            await found.end()
+
+
+async def play(
+    seed: int, steps: list[Transformation], hidden: set[str], plugged: bool
+) -> list[dict[str, Any]]:
+    """Return what was there after each event."""
+    choice, found = random.Random(seed), []
+    plugin = SeamlessScheduler() if plugged else None
+    async with world(steps, plugin) as one:
+        if plugin is not None:
+            ask = plugin.lookups._ask
+            plugin.lookups._ask = lambda keys: ask([key for key in keys if key not in hidden])
+        for _ in range(STEPS):
+            event = choice.choice(EVENTS)
+            mine = random.Random(choice.random())
+            try:
+                await event(one, mine)
+                found.append({"event": event.__name__, **await one.outcome()})
+            except Exception as error:
+                raise AssertionError(
+                    f"seed {seed}, after {[told['event'] for told in found]}: {event.__name__}"
+                ) from error
+        await one.let_go()
+        if plugin is not None:
+            assert not plugin.holder.values
+            assert not plugin.holder.worker.has_what
+    return found
+
+
+def transformations(lab: Any, choice: random.Random) -> list[Transformation]:
+    """Some that need others, the results of all on record."""
+    made: list[Transformation] = []
+    for number in range(7):
+        upstream = choice.sample(made, min(len(made), choice.randrange(3)))
+        inputs = {str(place): other for place, other in enumerate(upstream)}
+        made.append(bash(f"echo {number}", inputs, context=lab.context, isolation="none"))
+        made[-1].__dask_graph__()
+        lab.context.database.put(made[-1].key, *lab.file(b"%d\n" % number))
+    return made
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_the_same_comes_of_it_as_without_the_plugin(seed: int, lab: Any) -> None:
+    choice = random.Random(seed)
+    steps = transformations(lab, choice)
+    hidden = {step.key for step in choice.sample(steps, 3)}
+    with dask.config.set(SETTINGS):
+        stock = asyncio.run(play(seed, steps, hidden, plugged=False))
+        ours = asyncio.run(play(seed, steps, hidden, plugged=True))
+    assert ours == stock
