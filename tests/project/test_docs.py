@@ -117,3 +117,14 @@ def test_pages_link_to_pages_that_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_tests_that_a_page_names_are_there() -> None:
+    named = {
+        (page.name, file, name)
+        for page in PAGES
+        for file, name in re.findall(r"`(tests/[a-z_0-9/]+\.py)::(test_\w+)`", page.read_text())
+    }
+    assert {page for page, _, _ in named} >= {"security.md"}
+    lacking = [one for one in named if f"\ndef {one[2]}(" not in (ROOT / one[1]).read_text()]
+    assert not lacking
