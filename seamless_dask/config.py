@@ -350,7 +350,7 @@ def _running_server(cache: str) -> dict[str, Any]:
         ready = json.loads(data)
         if ready.get("host", "") in ("", os.uname().nodename) and not is_hashserver(int(ready["pid"])):
             return {}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return {}
     return ready if isinstance(ready.get("url"), str) else {}
 

@@ -71,7 +71,7 @@ class Options(NamedTuple):
         """Read what `to_json` wrote; raises `UsageError` for anything else."""
         try:
             given = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"execution options are not JSON: {error}") from None
         if not isinstance(given, dict):
             raise UsageError("execution options are not a JSON object")

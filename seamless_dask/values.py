@@ -69,7 +69,7 @@ def parse_results(data: bytes) -> Results:
             {name: _value(value) for name, value in document.get("paths", {}).items()},
             {name: _value(value) for name, value in document.get("globs", {}).items()},
         )
-    except (ValueError, TypeError, AttributeError, HashserverError):
+    except (ValueError, TypeError, AttributeError, RecursionError, HashserverError):
         raise UsageError("the buffer of a result with several parts is not what it should be") from None
 
 

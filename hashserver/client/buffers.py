@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hashserver import protocol
 from hashserver.auth import WRITE, read_token_file
 from hashserver.checksum import Checksum, hash_bytes, hash_file
-from hashserver.client.meaning import raise_for
+from hashserver.client.meaning import json_of, raise_for
 from hashserver.client.receiving import Reception, parts, write
 from hashserver.client.sending import Packs, RemoteWriter, Sending, checked
 from hashserver.client.transport import Transport
@@ -82,7 +82,7 @@ class Client(Store):
         headers = _JSON if body else None
         with self.transport.request(method, path, body, headers=headers, whole=True) as response:
             raise_for(response, checksum, self.url)
-            return json.loads(response.read())
+            return json_of(response, self.url)
 
     def get(self, checksum: Checksum) -> bytes:
         """Return a buffer whole, verified."""

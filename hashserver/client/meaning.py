@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import (
     AuthenticationFailed,
@@ -36,11 +36,19 @@ def raise_for(response: Response, checksum: str, url: str) -> None:
         )
     try:
         message = str(json.loads(response.read())["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = f"{url} answered with status {status}"
     finally:
         response.__exit__()
     raise _meaning(status, message, checksum, url)
+
+
+def json_of(response: Response, url: str) -> Any:
+    """Return the JSON that an answer is; raises `ServiceUnavailable` where it is none."""
+    try:
+        return json.loads(response.read())
+    except (ValueError, RecursionError):
+        raise ServiceUnavailable(f"{url} does not answer as a hashserver does") from None
 
 
 def _meaning(status: int, message: str, checksum: str, url: str) -> HashserverError:

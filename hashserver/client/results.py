@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver import protocol
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.client.buffers import find_token
-from hashserver.client.meaning import raise_for
+from hashserver.client.meaning import json_of, raise_for
 from hashserver.client.transport import Transport
 from hashserver.errors import BufferCorrupt, Irreproducible, UsageError
 from hashserver.results.database import Result
@@ -241,7 +241,7 @@ class DatabaseClient:
                 response.read()
                 return absent
             raise_for(response, "", self.url)
-            return json.loads(response.read())
+            return json_of(response, self.url)
 
 
 def connect_database(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hashserver import protocol
 from hashserver.checksum import Checksum, PipelinedHasher, hash_bytes
-from hashserver.client.meaning import raise_for
+from hashserver.client.meaning import json_of, raise_for
 from hashserver.errors import BufferCorrupt, ServiceUnavailable
 from hashserver.protocol import BLOCK, PackWriter
 from hashserver.storage.store import SMALL, Writer, changed, file_changed
@@ -137,7 +137,7 @@ class Packs:
         except (ServiceUnavailable, OSError):
             response = self._client.transport.request("PUT", protocol.PACK, self._pack, whole=True)
         raise_for(response, "", self._client.url)
-        rejected: dict[str, str] = json.loads(response.read())["rejected"]
+        rejected: dict[str, str] = json_of(response, self._client.url)["rejected"]
         return rejected
 
     def abort(self) -> None:

@@ -161,7 +161,7 @@ def parse(path: str, data: bytes) -> Connection:
     try:
         document = json.loads(data)
         version = document["version"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise UsageError(f"{path} is not a connection file of a daskserver") from None
     if version != VERSION:
         raise UsageError(

@@ -168,7 +168,7 @@ def _file(config: Config, server: str) -> str:
 
 
 def _remembered(path: str, server: str) -> dict[str, Any] | None:
-    wrong = OSError, ValueError, KeyError, TypeError, ServiceUnavailable
+    wrong = OSError, ValueError, KeyError, TypeError, RecursionError, ServiceUnavailable
     with suppress(*wrong), open(path, "rb") as file:
         if abs(time.time() - os.fstat(file.fileno()).st_mtime) < VALID_SECONDS:
             document = json.load(file)

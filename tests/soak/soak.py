@@ -312,8 +312,8 @@ class Shell(threading.Thread):
         before = self.world.log.read_text()
         for name, (words, expected) in self.given.items():
             self._until_done(name, words, expected)
-        if self.world.log.read_text() != before:
-            self.faults.append(f"shell {self.number}: a result that was given is not known any more")
+        if again := self.world.log.read_text()[len(before) :]:
+            self.faults.append(f"shell {self.number}: a result that was given is not known any more: {again}")
 
 
 class Report(NamedTuple):
@@ -352,8 +352,11 @@ def soak(directory: Path, seconds: float, seed: int = 0) -> Report:
         for shell in shells:
             shell.join(50 * LONGEST)
         try:
-            for shell in shells:
-                shell.check()
+            checks = [threading.Thread(target=shell.check) for shell in shells]
+            for check in checks:
+                check.start()
+            for check in checks:
+                check.join()
         finally:
             faults += [f"left behind: {what}" for what in world.left()]
     runs = _runs(world)

@@ -137,7 +137,7 @@ class JobserverExecutor:
         with self.send(method, path, body) as response:
             try:
                 found: Facts = json.loads(response.read())
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise ServiceUnavailable(f"{self._url} does not answer as a jobserver does") from None
             return found
 

@@ -166,3 +166,15 @@ def test_the_client_loads_nothing_that_is_slow() -> None:
     code += f"print(sorted(set({slow.split()!r}) & (set(sys.modules) - before)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[" * 3000])
+def test_an_answer_that_is_no_json_is_told_in_one_line(body: bytes) -> None:
+    def script(sock: socket.socket, _: int) -> None:
+        request_head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    with serving(script) as url, connect(url) as client, connect_database(url) as database:
+        for ask in (lambda: client.has([hash_bytes(b"")]), database.counts):
+            with pytest.raises(ServiceUnavailable, match="does not answer as a hashserver does"):
+                ask()
