@@ -89,14 +89,14 @@ def check_loss(identity: Identity, store: Store, command: str) -> None:
         refuse_loss(identity.path, identity.tree.index, fetch, command)
 
 
-def write_sidecars(identity: Identity) -> None:
+def write_sidecars(identity: Identity, durable: bool = False) -> None:
     """Write the sidecars of a path that is here, unless they are right already."""
     if not identity.here or _are_right(identity):
         return
     if identity.tree is None:
-        write_file_sidecar(identity.path, identity.checksum)
+        write_file_sidecar(identity.path, identity.checksum, durable)
     else:
-        write_directory_sidecars(identity.path, identity.checksum, identity.tree.data)
+        write_directory_sidecars(identity.path, identity.checksum, identity.tree.data, durable)
 
 
 def _are_right(identity: Identity) -> bool:

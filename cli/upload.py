@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.errors import HashserverError, ServiceUnavailable
+from hashserver.sidecar import sync_sidecars
 
 from .checksum import add_replace, check_loss, write_sidecars
 from .console import ERROR, OK, CommandError, Console, add_common, error_text, new_parser, start
@@ -87,7 +88,7 @@ def _upload(uploader: Uploader, path: str, arguments: argparse.Namespace, consol
     identity, sent = uploader.upload(path)
     if not arguments.replace:
         check_loss(identity, uploader.store, "seamless-upload --replace")
-    write_sidecars(identity)
+    write_sidecars(identity, durable=True)
     console.note(f"{path}: {sent} stored" if sent.files else f"{path}: the store has it already")
     if arguments.move:
         _remove(identity, uploader.store, fresh=bool(sent.files) and identity.tree is None)
@@ -132,6 +133,7 @@ def _remove(identity: Identity, store: Store, fresh: bool) -> None:
     """
     if not fresh:
         _verify(store, identity)
+    sync_sidecars(identity.path)
     if identity.tree is None:
         _remove_file(identity.path, identity.status)
         return
@@ -163,6 +165,20 @@ def _verify(store: Store, identity: Identity) -> None:
     for checksum, path in names.items():
         if not store.verify(checksum):
             raise CommandError(f"{path}: the store's copy was corrupt; upload it again (it is not deleted)")
+        if store.in_place(checksum):
+            _own(store, checksum, path)
+
+
+def _own(store: Store, checksum: Checksum, path: str) -> None:
+    """Have the store keep the bytes itself: it had recorded a file where it is, perhaps this one."""
+    if os.path.isfile(path):
+        store.put_file(path, checksum)
+        store.verify(checksum)
+    if store.in_place(checksum):
+        raise CommandError(
+            f"{path}: the store only knows a file where it is, perhaps this one:"
+            " it is not deleted (upload it to another store)"
+        )
 
 
 def _facts(item: Uploaded) -> dict[str, object]:

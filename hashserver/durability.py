@@ -10,6 +10,7 @@ import errno
 import os
 import threading
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -55,6 +56,19 @@ def sync_file(path: str) -> None:
     finally:
         os.close(fd)
     sync_directory(os.path.dirname(path))
+
+
+@cache
+def boot() -> str:
+    """Return a name of the time since this host was started, an empty text where there is none.
+
+    What was not synced and is found in another such time may be torn.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def make_directories(path: str, mode: int = 0o700) -> bool:

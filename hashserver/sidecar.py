@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.atomic import write_atomic
 from hashserver.checksum import Checksum, hash_bytes
+from hashserver.durability import sync_file
 from hashserver.errors import InvalidChecksum, InvalidIndex, SidecarError
 from hashserver.futures import (
     FUTURE,
@@ -198,8 +199,13 @@ def read_index(sidecar: Sidecar) -> bytes | None:
     return data
 
 
-def write_file_sidecar(path: str | os.PathLike[str], checksum: Checksum) -> str:
+def write_file_sidecar(path: str | os.PathLike[str], checksum: Checksum, durable: bool = False) -> str:
     """Write the sidecar of a file, which need not exist; return where it is.
+
+    Parameters
+    ----------
+    durable
+        Whether it is to survive a power cut.
 
     Raises
     ------
@@ -211,7 +217,7 @@ def write_file_sidecar(path: str | os.PathLike[str], checksum: Checksum) -> str:
         raise SidecarError(f"{text} is a directory: move it away, a file's sidecar is to stand beside it")
     target = text + CHECKSUM
     _drop_index_of_old_pair(text)
-    write_atomic(target, f"{checksum}\n".encode())
+    write_atomic(target, f"{checksum}\n".encode(), durable=durable)
     return target
 
 
@@ -222,7 +228,9 @@ def _drop_index_of_old_pair(stem: str) -> None:
         os.unlink(stem + INDEX)
 
 
-def write_directory_sidecars(path: str | os.PathLike[str], checksum: Checksum, index_bytes: bytes) -> str:
+def write_directory_sidecars(
+    path: str | os.PathLike[str], checksum: Checksum, index_bytes: bytes, durable: bool = False
+) -> str:
     """Write the pair of a directory, making the directory if need be; return where its checksum is.
 
     The index goes first, so that a reader who finds the checksum finds its index. Forms of Seamless 1.x
@@ -241,9 +249,17 @@ def write_directory_sidecars(path: str | os.PathLike[str], checksum: Checksum, i
     for prefix in prefixes:
         _refuse_foreign(prefix)
     for prefix in reversed(prefixes):
-        write_atomic(prefix + INDEX, index_bytes)
-        write_atomic(prefix + CHECKSUM, f"{checksum}\n".encode())
+        write_atomic(prefix + INDEX, index_bytes, durable=durable)
+        write_atomic(prefix + CHECKSUM, f"{checksum}\n".encode(), durable=durable)
     return stem + "/" + CHECKSUM
+
+
+def sync_sidecars(path: str | os.PathLike[str]) -> None:
+    """Have the sidecars of `path` survive a power cut, whoever wrote them: what they name is about to go."""
+    sidecar = find_sidecar(path)
+    if sidecar is not None:
+        for name in filter(None, (sidecar.index_path, sidecar.path)):
+            sync_file(name)
 
 
 def _optional_checksum_of_pair(stem: str) -> Checksum | None:

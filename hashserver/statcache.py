@@ -12,6 +12,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum, make_checksum
+from hashserver.durability import boot
 from hashserver.filesystem import is_network_filesystem, local_directory, timestamp_step_ns
 from hashserver.hashing import hash_stable
 
@@ -29,6 +30,8 @@ SIZE_LIMIT = 256 << 20
 """A larger cache is begun anew: it is cheaper than finding out which files are gone."""
 
 _COARSE = 2_000_000_000
+_WRITTEN_BACK = 120_000_000_000
+"""After so long (ns) without a change Linux has written a file to the disk by itself."""
 _pack = Struct("=QQqqq").pack
 _CREATE = "CREATE TABLE IF NOT EXISTS files_1 (path BLOB PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID"
 _RANGE = "SELECT substr(path, ?), entry FROM files_1 WHERE path >= ? AND path < ?"
@@ -40,16 +43,27 @@ def _key(status: os.stat_result) -> bytes:
     return _pack(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _entry(path: bytes, status: os.stat_result, checksum: Checksum) -> bytes:
+def _entry(path: bytes, status: os.stat_result, checksum: Checksum, hashed_at: int) -> bytes:
     body = _key(status) + checksum.digest
-    return body + crc32(body, crc32(path)).to_bytes(4, "big")
+    mark = _mark() if hashed_at - max(status.st_mtime_ns, status.st_ctime_ns) < _WRITTEN_BACK else 0
+    return body + (crc32(body, crc32(path)) ^ mark).to_bytes(4, "big")
+
+
+def _mark() -> int:
+    """Return what tells entries that hold until the host stops from those that hold for good.
+
+    The bytes of a file that has just been written may not be on the disk. After a power cut it may have its
+    new times and its old bytes.
+    """
+    return crc32(boot().encode())
 
 
 def _read_entry(seed: int, status: os.stat_result, entry: bytes) -> Checksum | None:
     if entry[:40] != _key(status):
         return None
     # SQLite does not notice a flipped bit, and a wrong checksum here would be a wrong result for ever.
-    if crc32(entry[:72], seed) != int.from_bytes(entry[72:], "big"):
+    mark = crc32(entry[:72], seed) ^ int.from_bytes(entry[72:], "big")
+    if mark and mark != _mark():
         return None
     return make_checksum(entry[40:72].hex())
 
@@ -162,7 +176,7 @@ class StatCache(NullStatCache):
         """
         if not is_racy(status, hashed_at, self._step_of(path)):
             key = _absolute(path)
-            self._write([(key, _entry(key, status, checksum))])
+            self._write([(key, _entry(key, status, checksum, hashed_at))])
 
     def put_linked(self, path: str, before: os.stat_result, checksum: Checksum, hashed_at: int) -> None:
         """Remember a file that was hard-linked after it was hashed, which changed its ctime.
@@ -189,7 +203,7 @@ class StatCache(NullStatCache):
         ]
         if all(parts) and not is_racy(before, hashed_at, self._step_of(path)):
             key = _absolute(path)
-            self._write([(key, _entry(key, after, checksum))])
+            self._write([(key, _entry(key, after, checksum, hashed_at))])
 
     def put_many(self, directory: str, files: Sequence[tuple[str, Hashed]]) -> None:
         """Remember many files below `directory` in one transaction; the conditions of `put` hold for each.
@@ -209,7 +223,7 @@ class StatCache(NullStatCache):
         for relative, (checksum, status, began) in files:
             if not is_racy(status, began, step):
                 path = prefix + os.fsencode(relative)
-                rows.append((path, _entry(path, status, checksum)))
+                rows.append((path, _entry(path, status, checksum, began)))
         self._write(rows)
 
     def close(self) -> None:

@@ -56,6 +56,7 @@ class Client(Store):
     ) -> None:
         self.transport = Transport(url, token.secret if token else None, ca_file, patience)
         self.url = self.transport.url
+        self._in_place: set[Checksum] = set()
         self._writable = token is not None and token.access == WRITE
 
     @property
@@ -278,7 +279,16 @@ class Client(Store):
 
     def verify(self, checksum: Checksum) -> bool:
         """Have the server read a buffer back; a corrupt one is put into quarantine."""
-        return bool(self.json("POST", protocol.VERIFY + checksum, checksum=checksum)["intact"])
+        answer = self.json("POST", protocol.VERIFY + checksum, checksum=checksum)
+        if answer.get("in_place"):
+            self._in_place.add(checksum)
+        else:
+            self._in_place.discard(checksum)
+        return bool(answer["intact"])
+
+    def in_place(self, checksum: Checksum) -> bool:
+        """Say whether the last `verify` found a user's file on the server's host, recorded where it is."""
+        return checksum in self._in_place
 
 
 def connect(

@@ -7,17 +7,20 @@ import sqlite3
 import stat
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from hashserver.durability import Together
 from hashserver.errors import DatabaseError, ServiceUnavailable
 from hashserver.filesystem import is_network_filesystem
 from hashserver.results import schema
-from hashserver.results.sqlitefile import connect, make_file, patiently, primary_code, translate_os
+from hashserver.results.sqlitefile import connect, is_beside, make_file, patiently, primary_code, translate_os
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hashserver.results.sources import Source
+
+    _Operation = Callable[[sqlite3.Connection], Any]
 
 T = TypeVar("T")
 
@@ -48,6 +51,7 @@ class OwnFile:
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._unwritable: Source | None = None
+        self._writes: Together[_Operation, tuple[Any, Exception | None]] = Together(self._write_all)
 
     def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Call `operation` with a connection; all its queries see one state of the file."""
@@ -62,18 +66,42 @@ class OwnFile:
             return patiently(lambda: within(reader, "BEGIN", self._guarded(operation)), self.path)
 
     def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Call `operation` in a transaction: all of it is recorded, or nothing."""
+        """Call `operation` in a transaction: all of it is recorded, to survive a power cut, or nothing.
+
+        Threads that write at the same time share the transaction, and so its sync.
+        """
         self._mind_fork()
+        answer, error = self._writes(operation)
+        if error is not None:
+            raise error
+        return answer  # type: ignore[no-any-return]
+
+    def _write_all(self, operations: list[_Operation]) -> list[tuple[Any, Exception | None]]:
+        """Return of each operation what it gave, or the error that it alone has met."""
         with self._write_lock:
-            if self._writer is None:
-                self._writer = patiently(self._open_for_writing, self.path)
-            writer = self._writer
-            return patiently(lambda: within(writer, "BEGIN IMMEDIATE", self._guarded(operation)), self.path)
+            writer = self._writer = self._writer or self._new_writer()
+
+            def write(some: list[_Operation]) -> list[tuple[Any, Exception | None]]:
+                def operation(connection: sqlite3.Connection) -> list[tuple[Any, Exception | None]]:
+                    return [(each(connection), None) for each in some]
+
+                return patiently(
+                    lambda: within(writer, "BEGIN IMMEDIATE", self._guarded(operation)), self.path
+                )
+
+            try:
+                return write(operations)
+            except ServiceUnavailable:
+                raise  # a full disk, another process: the same for all
+            except Exception as error:
+                if len(operations) == 1:
+                    return [(None, error)]
+            return [_alone(write, operation) for operation in operations]
 
     def close(self) -> None:
         """Close the file; a later use opens it again."""
         self._mind_fork()
-        with self._read_lock, self._write_lock:
+        with self._write_lock, self._read_lock:
             for opened in (self._reader, self._writer, self._unwritable):
                 if opened is not None:
                     opened.close()
@@ -92,9 +120,9 @@ class OwnFile:
             self._prepare(connection)
         except sqlite3.OperationalError as error:
             connection.close()
-            if primary_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            if not is_beside(error):
                 raise
-            # A write-ahead log cannot be made in a directory that is not writable.
+            # A write-ahead log cannot be made in a directory that is not writable, or on a full disk.
             from hashserver.results.sources import Source
 
             self._unwritable = Source(self.path)
@@ -154,15 +182,25 @@ class OwnFile:
                 connection.execute("PRAGMA journal_mode = WAL")
             schema.create(connection, self.path)
 
+    def _new_writer(self) -> sqlite3.Connection:
+        # What lies beside a file is opened once a process: for reading only, nobody in it can write.
+        with self._read_lock:
+            if self._unwritable is not None:
+                self._unwritable.close()
+                self._unwritable = None
+            return patiently(self._open_for_writing, self.path)
+
     def _open_for_writing(self) -> sqlite3.Connection:
         connection = self._connect()
         try:
             self._prepare(connection)
-            if not self._remote:
-                if not _in_wal_mode(connection):  # an exported file, or one that was on a network file system
-                    connection.execute("PRAGMA journal_mode = WAL")
-                # What a power failure can take away is computed again; without one nothing is lost.
-                connection.execute("PRAGMA synchronous = NORMAL")
+            if not self._remote and not _in_wal_mode(
+                connection
+            ):  # exported, or once on a network file system
+                connection.execute("PRAGMA journal_mode = WAL")
+            # EXTRA syncs the directory, too, once a rollback journal is gone from it: before that it might
+            # come back and undo what was acknowledged. With a write-ahead log it is the same as FULL.
+            connection.execute("PRAGMA synchronous = EXTRA")
         except BaseException:
             connection.close()
             raise
@@ -205,6 +243,15 @@ class OwnFile:
         )
         if line not in self._warnings:
             self._warnings.append(line)
+
+
+def _alone(
+    write: Callable[[list[_Operation]], list[tuple[Any, Exception | None]]], operation: _Operation
+) -> tuple[Any, Exception | None]:
+    try:
+        return write([operation])[0]
+    except Exception as error:
+        return None, error
 
 
 _inherited: list[object] = []  # connections of a parent process, never closed here

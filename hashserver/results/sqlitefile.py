@@ -114,6 +114,15 @@ def translate(error: sqlite3.Error, path: str) -> HashserverError:
     return ServiceUnavailable(f"{path} cannot be used ({error}): check its disk, quota and file locking")
 
 
+def is_beside(error: sqlite3.Error) -> bool:
+    """Say whether it is what lies beside a database that cannot be made or written: it may still be read."""
+    code = primary_code(error)
+    return code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL) or (
+        _extended(error)
+        in (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMMAP)
+    )
+
+
 def _extended(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0)
 

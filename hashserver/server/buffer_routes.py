@@ -222,4 +222,5 @@ async def verify(service: Service, request: web.BaseRequest, checksum: Checksum)
     service.demand_writable()
     intact = await service.run(service.store.verify, checksum)
     service.metrics.corrupt += not intact
-    return json_answer(request, {"intact": intact})
+    in_place = intact and await service.run(service.store.in_place, checksum)
+    return json_answer(request, {"intact": intact, "in_place": in_place})

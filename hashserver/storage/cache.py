@@ -3,7 +3,8 @@
 ::
 
     <directory>/<two hex digits>/<checksum>   a buffer: read-only, executable if its content says so
-    <directory>/.admitted/<checksum>          its state when it was verified; the mtime is its last use
+    <directory>/.admitted/<checksum>          its state when it was verified, and since which start of the
+                                              host it was; the mtime is its last use
     <directory>/.fetching/<checksum>          locked by the one who fetches it
     <directory>/.incoming/                    what is being fetched
     <directory>/.total                        the bytes in the cache, roughly; its lock guards evictions
@@ -18,6 +19,8 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashserver.checksum import hash_descriptor
+from hashserver.durability import boot
 from hashserver.errors import BufferMissing
 from hashserver.storage.files import in_use, remove_abandoned, write_error
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from hashserver.storage.store import Path, Store
 
 _KEEP = 0.9
+_NO_BOOT = "-"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -112,7 +116,7 @@ class NodeCache:
         """
         try:
             with open(self._record(checksum), "rb") as file:
-                return Admission(*map(int, file.read().split()))
+                return Admission(*map(int, file.read().split()[:4]))
         except (OSError, ValueError, TypeError) as error:
             message = f"buffer {checksum} is not in the node cache {self.directory}"
             raise BufferMissing(checksum, message) from error
@@ -120,9 +124,26 @@ class NodeCache:
     def unchanged(self, checksum: Checksum) -> bool:
         """Say whether a cached buffer still is in the state in which it was verified."""
         try:
-            return _state(os.stat(self._path(checksum))) == self.admission(checksum)
-        except (OSError, BufferMissing):
+            state = _state(os.stat(self._path(checksum)))
+            with open(self._record(checksum), "rb") as file:
+                *admitted, started = file.read().decode("ascii").split()
+            same = list(map(str, state)) == admitted
+        except (OSError, ValueError):
             return False
+        return same and (started == (boot() or _NO_BOOT) or self._survived(checksum, state))
+
+    def _survived(self, checksum: Checksum, state: Admission) -> bool:
+        """Say whether a buffer of before a restart has all its bytes: nothing here was ever synced."""
+        try:
+            with open(self._path(checksum), "rb") as file:
+                found, _ = hash_descriptor(file.fileno())
+            if found == checksum:
+                # in place: the record's file is what pins lock
+                with open(self._record(checksum), "r+b", buffering=0) as record:
+                    record.write(_record_text(state))
+        except OSError:
+            return False
+        return found == checksum
 
     def drop(self, checksum: Checksum) -> None:
         """Forget a buffer at once, pinned or not: it was found to be modified."""
@@ -288,7 +309,11 @@ def _state(found: os.stat_result) -> Admission:
     return Admission(found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode)
 
 
+def _record_text(state: Admission) -> bytes:
+    return " ".join([*map(str, state), boot() or _NO_BOOT]).encode()
+
+
 def _write_record(path: str, temporary: str, state: Admission) -> None:
     with open(temporary, "w", encoding="ascii") as file:
-        file.write(" ".join(map(str, state)))
+        file.write(_record_text(state).decode())
     os.replace(temporary, path)

@@ -176,6 +176,10 @@ class LocalStore(Store):
         record = self._references.get(checksum)
         return record.path if record else None
 
+    def in_place(self, checksum: Checksum) -> bool:
+        """Say whether a buffer is a user's file that was recorded where it is."""
+        return not os.path.lexists(self._file(checksum)) and self._references.get(checksum) is not None
+
     def descriptor(self, checksum: Checksum) -> tuple[int, os.stat_result]:
         """Return an open descriptor of the bytes, not verified, and the state of the file.
 

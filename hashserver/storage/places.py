@@ -100,6 +100,11 @@ class Places(Store):
             raise changed
         return None
 
+    def in_place(self, checksum: Checksum) -> bool:
+        """Say whether a buffer is nowhere but in a user's file that was recorded where it is."""
+        holders = [store for store in self.stores if store.has([checksum])[0] >= 0]
+        return bool(holders) and all(store.in_place(checksum) for store in holders)
+
     def _first(self, checksum: Checksum, read: Callable[[Store], T]) -> T:
         failures: list[HashserverError] = []
         for store in self.stores:

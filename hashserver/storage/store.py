@@ -250,6 +250,10 @@ class Store(ABC):
         """Record a file where it is, as the bytes of `checksum`; parameters as `link_file`."""
         raise UsageError(f"{self.url} cannot refer to files of this host: upload {path} without --in-place")
 
+    def in_place(self, checksum: Checksum) -> bool:
+        """Say whether a buffer that was just verified is a user's file, recorded where it is."""
+        return False
+
     def local_path(self, checksum: Checksum) -> str | None:
         """Return the path of the bytes on this host, None where there is no such thing.
 
