@@ -7,6 +7,8 @@ import stat
 import sys
 from contextlib import suppress
 
+from hashserver.durability import make_directories, sync_directory
+
 from .errors import UsageError
 
 
@@ -30,12 +32,14 @@ def private_directory(path: str, named_by: str = "SEAMLESS_CACHE") -> str:
         _claim(path, named_by)
     except FileNotFoundError:
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            make_directories(os.path.dirname(path), 0o777)
         except OSError as error:
             raise UsageError(f"cannot make {error.filename}: {error.strerror}") from None
         return private_directory(path, named_by)
     except OSError as error:
         raise UsageError(f"cannot make {path}: {error.strerror}; {named_by} names another place") from None
+    else:
+        sync_directory(os.path.dirname(path))  # what is about to be in it shall survive a power cut
     return path
 
 
