@@ -16,7 +16,6 @@ from hashserver.sidecar import (
     write_file_sidecar,
     write_future,
 )
-from seamless_dask import requestlog
 from seamless_dask.errors import SeamlessError
 from seamless_dask.transformation import Value
 
@@ -79,6 +78,8 @@ def announce(
     made: list[str] = []
     server = _server(context)
     if results:
+        from seamless_dask import requestlog
+
         requestlog.note(context.cache, key, server, options)
     future = Future(key, None, server, os.uname().nodename, os.getpid())
     for path, name in results:
@@ -111,6 +112,8 @@ def withdraw(
     With them go `folders`, which were made for them, unless something else is in there by now, and what was
     written down of those who have asked; with `own` only of this process.
     """
+    from seamless_dask import requestlog
+
     requestlog.forget(cache, key, own=own)
     for path in paths:
         remove_future(path, key)
@@ -137,6 +140,8 @@ def settle_future(context: Context, path: str, console: Console | None = None) -
     if future is None:
         return
     value = result_of(context, future, console or Console())
+    from seamless_dask import requestlog
+
     with alone(context, path):
         _replace_local_copy(context, path, value)
         write_sidecar_of(context, path, value)
@@ -164,6 +169,8 @@ def result_of(context: Context, future: Future, console: Console) -> Value:
     found = known_result(context, future)
     if found is not None:
         return found
+    from seamless_dask import requestlog
+
     request = requestlog.find(context.config.cache, future.key)
     with other_context(context, request) as there:
         if request is not None and there is not None and _is_the_place(there, context, future.key, request):

@@ -27,7 +27,6 @@ from hashserver.errors import (
 )
 from hashserver.index import is_executable
 from hashserver.regular import READ_FLAGS, open_regular
-from hashserver.storage.batch import Batch
 from hashserver.storage.files import (
     Download,
     EarlyWriting,
@@ -484,6 +483,8 @@ class LocalStore(Store):
                     batch.add(lambda: self._new_file(folder), checksum, data)
             except OSError as error:
                 raise write_error(error, self.url) from error
+
+        from hashserver.storage.batch import Batch
 
         with Batch(self._publish) as batch:
             try:
