@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -60,6 +61,8 @@ def read_sidecar(path: str, limit: int = LIMIT) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None  # what cannot be called so is not there: the file itself may well be
         raise SidecarError(f"cannot read {path}: {error.strerror}") from None
     try:
         status = os.fstat(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,6 +31,7 @@ __all__ = [
     "CHECKSUM",
     "FUTURE",
     "INDEX",
+    "LONGEST_NAME",
     "Future",
     "Sidecar",
     "checksum_path",
@@ -37,6 +39,7 @@ __all__ = [
     "future_path",
     "is_sidecar_name",
     "member_stand_in",
+    "no_room",
     "read_checksum",
     "read_future",
     "read_index",
@@ -49,6 +52,8 @@ __all__ = [
 ]
 
 CHECKSUM, INDEX = ".CHECKSUM", ".INDEX"
+LONGEST_NAME = 255 - len(CHECKSUM)
+"""The most bytes that a file's name may have to leave room for its sidecar's, on nearly all file systems."""
 SUFFIXES = (CHECKSUM, INDEX, FUTURE)
 
 
@@ -210,15 +215,26 @@ def write_file_sidecar(path: str | os.PathLike[str], checksum: Checksum, durable
     Raises
     ------
     SidecarError
-        If `path` is a directory.
+        If `path` is a directory, or its name leaves no room for that of a sidecar.
     """
     text = os.fspath(path)
     if os.path.isdir(text):
         raise SidecarError(f"{text} is a directory: move it away, a file's sidecar is to stand beside it")
     target = text + CHECKSUM
     _drop_index_of_old_pair(text)
-    write_atomic(target, f"{checksum}\n".encode(), durable=durable)
+    try:
+        write_atomic(target, f"{checksum}\n".encode(), durable=durable)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise SidecarError(no_room(text)) from None
+        raise
     return target
+
+
+def no_room(path: str) -> str:
+    """Say that the name of `path` is too long to have a sidecar beside it."""
+    size = len(os.path.basename(path).encode("utf-8", "surrogateescape"))
+    return f"{path}: a name of {size} bytes leaves no room for its sidecar ({LONGEST_NAME} do): shorten it"
 
 
 def _drop_index_of_old_pair(stem: str) -> None:

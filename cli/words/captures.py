@@ -6,6 +6,7 @@ import os
 from posixpath import normpath
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashserver.sidecar import LONGEST_NAME, no_room
 from seamless_dask.errors import UsageError
 from seamless_dask.transformation import ResultSpec
 
@@ -166,7 +167,11 @@ def lost(line: Commandline, captures: Iterable[Capture], names: Names, system: S
 
 
 def check(captures: list[Capture]) -> None:
-    """Raise `UsageError` for results that get in each other's way."""
+    """Raise `UsageError` for results that get in each other's way, or whose sidecars could have no name."""
+    for capture in captures:
+        local = capture.local.rstrip("/")
+        if len(os.path.basename(local).encode("utf-8", "surrogateescape")) > LONGEST_NAME:
+            raise UsageError(f"{no_room(local)}, or deliver it elsewhere: --capture PATH:LOCAL")
     for attribute, what in (("path", "captured"), ("local", "delivered to")):
         seen: set[str] = set()
         for capture in captures:

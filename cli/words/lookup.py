@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hashserver.index import Index
     from hashserver.sidecar import Future
 
-_LONGEST_NAME = 255 - len(CHECKSUM)
+_LONGEST_NAME = 255
 
 
 class Found(NamedTuple):
@@ -180,7 +180,7 @@ class Lookup:
 
 
 def _possible(full: str) -> bool:
-    """Whether a file system could hold `full` and its sidecars."""
+    """Whether a file system could hold `full`."""
     if "\0" in full or len(full) > 4000:
         return False
     return all(len(name.encode("utf-8", "surrogateescape")) <= _LONGEST_NAME for name in full.split("/"))

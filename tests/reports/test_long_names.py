@@ -1,0 +1,80 @@
+"""Names that a file may have, but that leave no room for what we write beside it.
+
+https://github.com/snakemake/snakemake/issues/1771: an output whose name is long, and which the rule has
+written, ends in ``File name too long``, since the record of it has a longer name still.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ..cli.conftest import Cli, cli, work
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["cli", "work"]
+
+SIZES = [246, 248, 249, 250, 255]
+"""The longest that has room for ``.CHECKSUM``; for ``.FUTURE``; for ``.INDEX``; for none; the longest."""
+
+
+def name_of(size: int) -> str:
+    """A name of so many bytes, fewer characters."""
+    return f"é{'x' * (size - 2)}"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_that_is_there_is_read(cli: Cli, work: Path, size: int) -> None:
+    name = name_of(size)
+    (work / name).write_text("long\n")
+    assert cli("seamless-run", f"cat {name}").text == "long\n"
+    assert cli("seamless-run", "--stdin", name, "cat").text == "long\n"
+    assert name in cli("seamless-checksum", name).text
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_directory_and_its_members(cli: Cli, work: Path, size: int) -> None:
+    name = name_of(size)
+    (work / name).mkdir()
+    (work / name / name).write_text("long\n")
+    assert cli("seamless-run", f"cat {name}/*").text == "long\n"
+    cli("seamless-upload", "--move", name)
+    assert cli("seamless-run", f"cat {name}/{name}").text == "long\n"
+    cli("seamless-download", name)
+    assert (work / name / name).read_text() == "long\n"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("words", [["echo long > {name}"], ["--capture", "{name}", "echo long | tee {name}"]])
+def test_a_result_is_taken_or_refused_before_anything_runs(
+    cli: Cli, work: Path, tmp_path: Path, words: list[str], size: int
+) -> None:
+    name, mark = name_of(size), tmp_path / "ran"
+    line = [word.format(name=name) for word in words]
+    line[-1] = f"touch {mark}; {line[-1]}"
+    if size == 246:
+        cli("seamless-run", *line, SEAMLESS_ISOLATION="none")
+        assert (work / name).read_text() == "long\n"
+        assert (work / f"{name}.CHECKSUM").exists()
+        return
+    error = cli("seamless-run", *line, status=2, SEAMLESS_ISOLATION="none").error
+    assert f"a name of {size} bytes leaves no room for its sidecar" in error
+    assert not mark.exists()
+    assert list(work.iterdir()) == []
+    cli("seamless-run", "--capture", f"{name}:short", line[-1], SEAMLESS_ISOLATION="none")
+    assert (work / "short").read_text() == "long\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["seamless-upload", "seamless-checksum --write", "seamless-upload --move"]
+)
+def test_a_file_that_can_have_no_sidecar_is_named_and_kept(cli: Cli, work: Path, options: str) -> None:
+    name = name_of(247)
+    (work / name).write_text("long\n")
+    command = "seamless-checksum" if options == "--write" else "seamless-upload"
+    error = cli(command, *options.split(), name, status=1).error
+    assert "a name of 247 bytes leaves no room for its sidecar (246 do)" in error
+    assert [path.read_text() for path in work.iterdir()] == ["long\n"]
