@@ -68,9 +68,7 @@ def test_a_result_is_taken_or_refused_before_anything_runs(
     assert (work / "short").read_text() == "long\n"
 
 
-@pytest.mark.parametrize(
-    "command", ["seamless-upload", "seamless-checksum --write", "seamless-upload --move"]
-)
+@pytest.mark.parametrize("options", ["", "--write", "--move"])
 def test_a_file_that_can_have_no_sidecar_is_named_and_kept(cli: Cli, work: Path, options: str) -> None:
     name = name_of(247)
     (work / name).write_text("long\n")
