@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.errors import BufferMissing, HashserverError
@@ -230,11 +231,21 @@ def deliver_directory(
     fetch(context.store, path, changes.fetch, console)
     for name in changes.delete:
         os.unlink(os.path.join(path, name))
+    remove_folders(path, changes.delete)
     if changes.extra:
         shown, more = os.path.join(path, changes.extra[0]), count_text(len(changes.extra), "file")
         console.warn(f"{shown} ({more} altogether) is not part of {path}")
     write_directory_sidecars(path, checksum, data)
     return len(changes.fetch)
+
+
+def remove_folders(root: str, members: Sequence[str]) -> None:
+    """Remove the folders below `root` that held `members`, which are deleted, and hold nothing now."""
+    from hashserver.index import parent_folders
+
+    for folder in sorted(parent_folders(members), reverse=True):
+        with suppress(OSError):  # something else is in it
+            os.rmdir(os.path.join(root, folder))
 
 
 def refuse_file(path: str) -> None:

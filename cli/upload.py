@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.errors import HashserverError, ServiceUnavailable
@@ -139,11 +139,9 @@ def _remove(identity: Identity, store: Store, fresh: bool) -> None:
         return
     for name, status in identity.tree.scan.files:
         _remove_file(os.path.join(identity.path, name), status)
-    from hashserver.tree import parent_folders
+    from .deliver import remove_folders
 
-    for folder in sorted(parent_folders([name for name, _ in identity.tree.scan.files]), reverse=True):
-        with suppress(OSError):  # something is left in it that was no part of the upload
-            os.rmdir(os.path.join(identity.path, folder))
+    remove_folders(identity.path, [name for name, _ in identity.tree.scan.files])
 
 
 def _remove_file(path: str, status: os.stat_result | None) -> None:
