@@ -10,18 +10,15 @@ from typing import NamedTuple
 
 MOUNTS = "/proc/self/mountinfo"
 
-_NETWORK = frozenset(
+# Those of one host. What is not among them counts as of several: nobody can know all that there are.
+_LOCAL = frozenset(
     (
-        *("nfs", "nfs3", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afs", "openafs", "coda", "9p", "virtiofs"),
-        *("lustre", "gpfs", "mmfs", "beegfs", "ceph", "glusterfs", "panfs", "pvfs2", "orangefs", "wekafs"),
-        *("ocfs2", "gfs2", "daos", "quobyte", "davfs", "ncpfs"),
-    )
-)
-# FUSE file systems are remote ones, but for these.
-_LOCAL_FUSE = frozenset(
-    (
-        *("fuse.bindfs", "fuse.encfs", "fuse.ext2", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.lxcfs"),
-        *("fuse.mergerfs", "fuse.ntfs", "fuse.ntfs-3g", "fuse.portal", "fuse.squashfuse", "fuse.zfs"),
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "zfs", "f2fs", "jfs", "nilfs2", "reiserfs"),
+        *("tmpfs", "ramfs", "rootfs", "overlay", "aufs", "devtmpfs", "hugetlbfs"),
+        *("vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk", "hfs", "hfsplus", "apfs", "ufs", "minix"),
+        *("squashfs", "erofs", "iso9660", "udf", "cramfs", "romfs"),
+        *("fuse.encfs", "fuse.ext2", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.lxcfs", "fuse.mergerfs"),
+        *("fuse.ntfs", "fuse.ntfs-3g", "fuse.portal", "fuse.squashfuse", "fuse.zfs"),
     )
 )
 
@@ -78,9 +75,8 @@ def _below(path: str, point: str) -> bool:
 
 
 def is_network_filesystem(path: str | os.PathLike[str]) -> bool:
-    """Tell whether `path` lies on a file system of several hosts, where SQLite's WAL must not be used."""
-    kind = filesystem_type(path)
-    return kind in _NETWORK or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE)
+    """Tell whether `path` may lie on a file system of several hosts, where SQLite's WAL must not be used."""
+    return filesystem_type(path) not in _LOCAL
 
 
 def timestamp_step_ns(path: str | os.PathLike[str]) -> int:

@@ -19,12 +19,15 @@ lock mean: the runner was lost.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
 import select
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hashserver.atomic import write_atomic
 
@@ -33,7 +36,7 @@ from .options import Options
 from .private import private_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hashserver.checksum import Checksum
 
@@ -41,6 +44,15 @@ if TYPE_CHECKING:
 
 GUARD = "guard"
 SERVING = "serving"
+ATTEMPTS = 20
+"""How often a step is tried in a directory that others remove."""
+BELIEVED = 86400.0
+"""Seconds for which another host is believed that it runs a computation, when its lock is not seen."""
+YOUNG = 60.0
+"""Seconds for which a directory in which nobody waits may be one that another host is just making."""
+_NO_FIFO = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EACCES)
+
+T = TypeVar("T")
 
 
 class Asker(NamedTuple):
@@ -109,9 +121,23 @@ class JobDirectory:
 
     def try_lock(self) -> int | None:
         """Become the one who runs it; None when somebody is already."""
-        with suppress(FileExistsError):
-            os.makedirs(self._askers, 0o700)
-        return try_lock(self.file("lock"))
+        return self._present(lambda: try_lock(self.file("lock")))
+
+    def _present(self, step: Callable[[], T]) -> T:
+        """Take a step in the directory, which is made for it.
+
+        Hosts whose file system shares no locks are not kept apart by the guard: one of them may remove the
+        directory, which it takes for over, between the moment that it is made here and the step.
+        """
+        for attempt in range(ATTEMPTS):
+            with suppress(FileExistsError):
+                os.makedirs(self._askers, 0o700)
+            try:
+                return step()
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESTALE) or attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError
 
     def held(self) -> bool:
         """Whether somebody runs it."""
@@ -123,37 +149,66 @@ class JobDirectory:
 
     def remove_if_over(self) -> None:
         """Remove the directory when nobody runs it and nobody has still to read an outcome."""
+        if not self._names() and not self.held() and not self.is_elsewhere():
+            self.remove()
+
+    def is_elsewhere(self) -> bool:
+        """Whether another host has said not long ago that it runs it: its lock may not be seen here."""
+        if self.facts().get("host", os.uname().nodename) == os.uname().nodename:
+            return False
+        with suppress(FileNotFoundError):
+            return time.time() - os.stat(self.file("lock")).st_mtime < BELIEVED
+        return False
+
+    def is_new(self) -> bool:
+        """Whether another host may run it, or be about to: its locks may not be seen here."""
+        if self.is_elsewhere():
+            return True
+        with suppress(FileNotFoundError):
+            made_here = "host" in self.facts()
+            return not made_here and time.time() - os.stat(self.path).st_mtime < YOUNG
+        return False
+
+    def remove(self) -> None:
+        """Remove the directory, but not those who have come since it was looked at (see `_present`)."""
+        aside = f"{self.path}.{secrets.token_hex(4)}"
         try:
-            waiting = os.listdir(self._askers)
+            os.rename(self.path, aside)
         except FileNotFoundError:
-            waiting = []
-        if not waiting and not self.held():
-            remove(self.path)
+            return
+        askers = os.path.join(aside, "askers")
+        with suppress(FileNotFoundError):
+            for name in os.listdir(askers):
+                if is_dead(name.rpartition(".")[0]):
+                    continue
+                self._present(partial(os.rename, os.path.join(askers, name), self._file(name)))
+        remove(aside)
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self._askers)
+        except FileNotFoundError:
+            return []
 
     # -------------------------------------------------- who waits for it
 
     def register(self, asker: Asker) -> str:
         """Add one who waits (under the guard), and return its name."""
-        with suppress(FileExistsError):
-            os.makedirs(self._askers, 0o700)
         name = f"{os.uname().nodename}-{os.getpid()}-{birth(os.getpid())}-{time.monotonic_ns()}"
         if not asker.detached:
-            os.mkfifo(self._file(name, "fifo"), 0o600)
-        write_atomic(self._file(name, "json"), asker.to_json(), 0o600)
+            self._present(lambda: make_bell(self._file(f"{name}.fifo")))
+        self._present(lambda: write_atomic(self._file(f"{name}.json"), asker.to_json(), 0o600))
         return name
 
     def unregister(self, name: str) -> None:
         """Forget one who waited (under the guard)."""
         for kind in ("json", "done", "fifo"):
             with suppress(FileNotFoundError):
-                os.unlink(self._file(name, kind))
+                os.unlink(self._file(f"{name}.{kind}"))
 
     def waiting(self) -> list[str]:
         """Return the names of those who wait and have no outcome yet."""
-        try:
-            names = set(os.listdir(self._askers))
-        except FileNotFoundError:
-            return []
+        names = set(self._names())
         return sorted(
             name[:-5] for name in names if name.endswith(".json") and f"{name[:-5]}.done" not in names
         )
@@ -172,16 +227,17 @@ class JobDirectory:
     def asker(self, name: str) -> Asker | None:
         """Return what one has said; None when it has gone in the meantime."""
         try:
-            with open(self._file(name, "json"), "rb") as file:
+            with open(self._file(f"{name}.json"), "rb") as file:
                 return Asker.from_json(file.read())
         except FileNotFoundError:
             return None
 
     def deliver(self, name: str, outcome: Outcome) -> None:
         """Tell one how it ended."""
-        write_atomic(self._file(name, "done"), json.dumps(outcome).encode(), 0o600)
+        with suppress(FileNotFoundError):  # it has gone, with the directory
+            write_atomic(self._file(f"{name}.done"), json.dumps(outcome).encode(), 0o600)
         with suppress(OSError):  # nobody reads: it is dead, or has just looked
-            fifo = os.open(self._file(name, "fifo"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fifo = os.open(self._file(f"{name}.fifo"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 os.write(fifo, b".")
             finally:
@@ -190,7 +246,7 @@ class JobDirectory:
     def outcome(self, name: str) -> Outcome | None:
         """Return how it ended for one who waits; None as long as it has not."""
         try:
-            with open(self._file(name, "done"), "rb") as file:
+            with open(self._file(f"{name}.done"), "rb") as file:
                 outcome: Outcome = json.load(file)
                 return outcome
         except FileNotFoundError:
@@ -198,7 +254,7 @@ class JobDirectory:
 
     def bell(self, name: str) -> Bell:
         """Return what rings when there is an outcome for `name`."""
-        return Bell(self._file(name, "fifo"))
+        return Bell(self._file(f"{name}.fifo"))
 
     # -------------------------------------------------- what has become of it
 
@@ -223,8 +279,8 @@ class JobDirectory:
         facts = self.facts()
         line = f"process {facts.get('pid', '?')} on {facts.get('host', '?')} "
         if not any(known.startswith(line) for known in self.losses()):
-            with open(self.file("losses"), "a", encoding="utf-8") as file:
-                file.write(line + how.replace("\n", " ") + "\n")
+            text = line + how.replace("\n", " ") + "\n"
+            self._present(lambda: append(self.file("losses"), text))
         self.forget_dead()
 
     def losses(self) -> list[str]:
@@ -240,7 +296,7 @@ class JobDirectory:
         from .records import timestamp
 
         facts = {"pid": process, "host": os.uname().nodename, "started": timestamp(), "label": label}
-        with open(self.file("lock"), "r+b") as file:
+        with suppress(FileNotFoundError), open(self.file("lock"), "r+b") as file:
             file.truncate()
             file.write(json.dumps(facts).encode())
 
@@ -253,8 +309,8 @@ class JobDirectory:
         except (OSError, ValueError):
             return {}
 
-    def _file(self, name: str, kind: str) -> str:
-        return os.path.join(self._askers, f"{name}.{kind}")
+    def _file(self, name: str) -> str:
+        return os.path.join(self._askers, name)
 
 
 def all_jobs(cache: str) -> list[JobDirectory]:
@@ -289,16 +345,36 @@ class Bell:
     """The reading end of an asker's FIFO."""
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd: int | None = None
+        with suppress(FileNotFoundError):  # this file system has none, or it was removed
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def wait(self, seconds: float) -> None:
         """Return when it rings, or after some time."""
-        if select.select([self._fd], [], [], seconds)[0] and not os.read(self._fd, 64):
+        if self._fd is None:
+            time.sleep(seconds)
+        elif select.select([self._fd], [], [], seconds)[0] and not os.read(self._fd, 64):
             time.sleep(min(seconds, 0.005))  # the writer has closed and the outcome is about to be read
 
     def close(self) -> None:
         """Take it down."""
-        os.close(self._fd)
+        if self._fd is not None:
+            os.close(self._fd)
+
+
+def make_bell(path: str) -> None:
+    """Make a FIFO; where the file system has none whoever waits looks a few times a second."""
+    try:
+        os.mkfifo(path, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_FIFO:
+            raise
+
+
+def append(path: str, text: str) -> None:
+    """Add to the end of a file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def is_dead(name: str) -> bool:

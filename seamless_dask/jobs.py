@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .jobdir import JobDirectory, all_jobs, is_dead, remove
+from .jobdir import JobDirectory, all_jobs, is_dead
 from .ticket import Ticket
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ def cancel(context: Context, key: Checksum) -> bool:
     with job.guard():
         if not job.held():
             return False
-        with open(job.file("cancel"), "wb"):
+        with suppress(FileNotFoundError), open(job.file("cancel"), "wb"):
             return True
+    return False
 
 
 def jobs(context: Context) -> list[JobInfo]:
@@ -87,8 +88,8 @@ def clean(context: Context) -> int:
     removed = 0
     for job in all_jobs(context.config.cache):
         with job.guard():
-            if not job.held() and all(is_dead(name) for name in _present(job)):
-                remove(job.path)
+            if not job.held() and all(is_dead(name) for name in _present(job)) and not job.is_new():
+                job.remove()
                 removed += 1
     return removed
 

@@ -27,6 +27,7 @@ from hashserver.atomic import write_atomic
 
 from .entries import Entry, Failure
 from .errors import SeamlessError
+from .jobdir import make_bell
 from .locks import is_locked, locked, try_lock
 from .private import private_directory
 
@@ -95,7 +96,7 @@ class Spool:
             for name in ("finish", "bell"):  # the bell may be that of another host
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.path, name))
-            os.mkfifo(os.path.join(self.path, "bell"), 0o600)
+            make_bell(os.path.join(self.path, "bell"))
             self._remove_logs()
             return lock
 
@@ -130,8 +131,11 @@ class Spool:
 
     def open_bell(self) -> int:
         """Return the reading end of the bell."""
-        # both ends are ours, so that it does not end with each one who rings
-        return os.open(os.path.join(self.path, "bell"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # both ends are ours, so that it does not end with each one who rings
+            return os.open(os.path.join(self.path, "bell"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:  # this file system has none: one that never rings
+            return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def ring(self) -> None:
         """Tell the queue that there is something new; one on another host looks by itself now and then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import outcomes
 from .errors import SeamlessError, WorkerLost
-from .jobdir import SERVING, Asker, Bell, JobDirectory
+from .jobdir import ATTEMPTS, SERVING, Asker, Bell, JobDirectory
 from .options import Options
 from .transformation import Value
 
@@ -75,20 +76,38 @@ class Ticket:
 
     def start(self) -> Ticket:
         """Join the computation, or start it; does nothing when the result has appeared by now."""
-        with self.job.guard():
-            lock = self.job.try_lock()
-            if lock is not None and self._known():
-                os.close(lock)
-                self.job.remove_if_over()
-                return self
+        for attempt in range(ATTEMPTS):
+            with self.job.guard():
+                try:
+                    self._join()
+                    break
+                except OSError as error:
+                    # another host, which sees none of our locks, has removed the directory in the meantime
+                    if error.errno not in (errno.ENOENT, errno.ESTALE) or attempt == ATTEMPTS - 1:
+                        raise
+                    if self._name is not None:
+                        self.job.unregister(self._name)
+                    self._close()
+        return self
+
+    def _join(self) -> None:
+        lock = self.job.try_lock()
+        if lock is not None and self._known():
+            os.close(lock)
+            self.job.remove_if_over()
+            return
+        try:
             if lock is not None:
                 self.job.mind_loss("ended without a word")
             self._name = self.job.register(self.asker)
             if not self.asker.detached:
                 self._bell = self.job.bell(self._name)
+        except BaseException:
             if lock is not None:
-                self._run(lock)
-        return self
+                os.close(lock)
+            raise
+        if lock is not None:
+            self._run(lock)
 
     def wait(
         self,

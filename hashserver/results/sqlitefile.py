@@ -25,6 +25,10 @@ PATIENCE = 120.0
 _ATTEMPT = 0.5
 # A database may be a link; what SQLite puts beside it is none, but for one that somebody else has put there.
 _FILES = (("", os.stat), ("-wal", os.lstat), ("-shm", os.lstat), ("-journal", os.lstat))
+_OTHERS = (
+    *(sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY, sqlite3.SQLITE_READONLY_CANTLOCK),
+    sqlite3.SQLITE_IOERR_DELETE_NOENT,
+)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 
@@ -50,11 +54,11 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
 def make_file(path: str, mode: int) -> None:
     """Make an empty file of that mode, whatever the umask; no error when there is one.
 
-    It is not opened: closing a descriptor drops all locks that this process has on the file, those of
-    SQLite too.
+    It is not opened under its name: closing a descriptor drops all locks that this process has on the file,
+    those of SQLite too.
     """
     temporary = temporary_path(path)
-    os.mknod(temporary, stat.S_IFREG | 0o600)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         os.chmod(temporary, mode)
         os.link(temporary, path)
@@ -92,10 +96,15 @@ def patiently(operation: Callable[[], T], path: str) -> T:
         try:
             return operation()
         except sqlite3.Error as error:
-            if primary_code(error) not in _BUSY or time.monotonic() > deadline:
+            if not _passes(error) or time.monotonic() > deadline:
                 raise translate(error, path) from error
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
+
+
+def _passes(error: sqlite3.Error) -> bool:
+    """Say whether another process is in the way, perhaps one on a host whose locks are not seen here."""
+    return primary_code(error) in _BUSY or _extended(error) in _OTHERS
 
 
 def translate(error: sqlite3.Error, path: str) -> HashserverError:

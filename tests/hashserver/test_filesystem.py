@@ -24,6 +24,8 @@ TABLE = """\
 31 27 0:41 / /home/local rw - xfs /dev/vdb rw
 32 27 0:42 / /mnt/with\\040space rw - cifs //server/share rw
 33 27 0:43 / /remote rw - fuse.sshfs host: rw
+35 27 0:45 / /plain rw - fuse x rw
+36 27 0:46 / /strange rw - newfs x rw
 34 27 0:44 / /sealed rw - fuse.gocryptfs x rw
 35 27 0:45 / /auto rw - autofs systemd-1 rw
 36 35 0:46 / /auto rw - lustre mgs@tcp:/fs rw
@@ -51,6 +53,8 @@ def _table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("/mnt/with space/x", "cifs", True),
         ("/remote/x", "fuse.sshfs", True),
         ("/sealed/x", "fuse.gocryptfs", False),
+        ("/plain/x", "fuse", True),
+        ("/strange/x", "newfs", True),
         ("/auto/x", "lustre", True),
     ],
 )
@@ -71,9 +75,11 @@ def test_links_are_resolved_first(tmp_path: Path) -> None:
     assert is_network_filesystem(tmp_path / "link" / "file")
 
 
-def test_without_a_mount_table_nothing_is_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_mount_table_nothing_is_known_to_be_local(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(filesystem, "MOUNTS", str(tmp_path / "none"))
-    assert not is_network_filesystem("/")
+    assert is_network_filesystem("/")
 
 
 def test_the_real_table_is_understood() -> None:
