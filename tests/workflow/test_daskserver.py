@@ -80,7 +80,7 @@ def start(server: str, tmp_path: Path) -> Iterator[Start]:
 
     def start(*words: str) -> subprocess.Popen[str]:
         home = tmp_path / f"home-{len(started)}"
-        home.mkdir()
+        home.mkdir(mode=0o700)
         own = {name: str(home) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "SEAMLESS_CACHE")}
         own |= {"SEAMLESS_DASKSERVER": server, "SEAMLESS_ISOLATION": "none"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -236,10 +236,10 @@ def test_a_corrupt_buffer_is_quarantined(server: Running) -> None:
     path.chmod(0o600)
     path.write_bytes(b"to be damagee")
     path.chmod(0o444)
-    assert server.ask("POST", f"/verify/{checksum}").json == {"intact": False}
+    assert server.ask("POST", f"/verify/{checksum}").json == {"intact": False, "in_place": False}
     assert server.ask("GET", f"/{checksum}").status == 404
     assert server.ask("POST", f"/verify/{checksum}").status == 404
-    assert server.ask("POST", f"/verify/{server.put(b'fine')}").json == {"intact": True}
+    assert server.ask("POST", f"/verify/{server.put(b'fine')}").json == {"intact": True, "in_place": False}
 
 
 def test_a_buffer_can_be_deleted(server: Running) -> None:

@@ -132,7 +132,7 @@ def test_no_port_says_anything_to_a_stranger(running: Daskserver, tls: bool) -> 
         assert len(ports) >= 6
         said = {port: ask(port, tls).split() for port in ports}
     answers = {port: words[1] for port, words in said.items() if words}
-    assert set(answers.values()) <= {b"302", b"303", b"401", b"403", b"404"}
+    assert set(answers.values()) <= {b"302", b"303", b"307", b"401", b"403", b"404"}
 
 
 def test_workers_show_nothing_over_http(running: Daskserver) -> None:
