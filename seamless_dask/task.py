@@ -123,7 +123,8 @@ def dask_worker() -> Any:
     """Return the Dask worker whose task runs in this thread; several of them may live in one process."""
     module = sys.modules.get("distributed.worker")
     if module is not None:
-        with suppress(ValueError):
+        # another thread may be importing it at the moment: then this one runs no task
+        with suppress(ValueError, AttributeError):
             return module.get_worker()
     return None
 

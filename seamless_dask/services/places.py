@@ -80,7 +80,8 @@ def of_client(config: Config) -> Config:
 
 def _client_of(distributed: Any) -> Any:
     """Return the client that Dask would take, if it can be asked from this thread."""
-    with suppress(ValueError):
+    # another thread may be importing it at the moment: then there is no client either
+    with suppress(ValueError, AttributeError):
         client = distributed.Client.current()
         if client.status == "running" and not client.asynchronous:
             return client

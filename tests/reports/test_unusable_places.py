@@ -1,7 +1,9 @@
 """Settings of a host that cannot be used: they are told in one line, and taken for no lost worker.
 
-https://github.com/maxplanck-ie/snakepipes/issues/521: a job dies of ``mktemp: failed to create directory via
-template``, since the directory for temporary files that was configured is not there.
+https://github.com/maxplanck-ie/snakepipes/issues/521: a job dies of ``mktemp: failed to create directory
+via template``, since the directory for temporary files that was configured is not there.
+https://github.com/nextflow-io/nextflow/pull/2888: the same of a scratch directory that does not exist yet,
+tried once more before the run is given up.
 """
 
 from __future__ import annotations
