@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hashserver.errors import HashserverError
+from hashserver.systext import ensure_utf8, to_bytes
 from seamless_dask.errors import (
     Cancelled,
     ComputationFailed,
@@ -78,7 +79,7 @@ class Console:
 
     def print(self, text: str) -> None:
         """Print one line of result."""
-        write_stdout([os.fsencode(text + "\n")])
+        write_stdout([to_bytes(text + "\n")])
 
     def facts(self, value: object, lines: Iterable[str] = ()) -> None:
         """Print facts: as JSON when that was asked for, else as lines."""
@@ -86,9 +87,9 @@ class Console:
             import json
 
             text = json.dumps(value, indent=2, ensure_ascii=False)
-            write_stdout([text.encode("utf-8", "surrogateescape"), b"\n"])
+            write_stdout([to_bytes(text), b"\n"])
         else:
-            write_stdout([b"".join(os.fsencode(line + "\n") for line in lines)])
+            write_stdout([b"".join(to_bytes(line + "\n") for line in lines)])
 
     def progress(self, label: str, total: int) -> Progress:
         """Progress of `total` bytes; shown on a terminal only."""
@@ -244,6 +245,8 @@ def start(
     int
         The exit status.
     """
+    if argv is None:
+        ensure_utf8()
     if "_ARGCOMPLETE" in os.environ:
         from .completion import complete
 

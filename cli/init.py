@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hashserver.systext import interpreter
 from seamless_dask.config import READY_FILE as READY
 from seamless_dask.config import is_hashserver
 
@@ -202,7 +203,7 @@ def _make_token(path: str) -> None:
 def _spawn(settings: Settings) -> int:
     """Start the server detached: own session, root directory, output to the log."""
     words = [
-        *(sys.executable, "-P", "-m", "hashserver"),
+        *(*interpreter(), "-P", "-m", "hashserver"),
         *("--store", settings.store, "--database", settings.database),
         *("--host", settings.host, "--port", settings.port),
         *("--token-file", settings.token_file, "--ready-file", settings.file(READY)),

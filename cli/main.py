@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashserver.systext import ensure_utf8
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
@@ -41,6 +43,8 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Dispatch to a command; only that command's module is imported."""
+    if argv is None:
+        ensure_utf8()
     words = list(sys.argv[1:] if argv is None else argv)
     if "_ARGCOMPLETE" in os.environ:
         from .completion import complete

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.checksum import Checksum
 from hashserver.errors import BufferCorrupt, BufferMissing
 from hashserver.futures import remove_future
+from hashserver.systext import ensure_utf8
 
 from .console import OK, CommandError, Console, guarded
 from .job import Job, build, names_environment, options_of
@@ -234,6 +235,8 @@ def _shown(value: object) -> str:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-run") -> int:
     """Entry point."""
+    if argv is None:
+        ensure_utf8()
     if "_ARGCOMPLETE" in os.environ:
         from .completion import complete
 

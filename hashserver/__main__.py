@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import HashserverError, UsageError
+from hashserver.systext import ensure_utf8
 
 if TYPE_CHECKING:
     import socket
@@ -62,6 +63,8 @@ def _size(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is told to stop; return the exit status."""
+    if argv is None:
+        ensure_utf8()
     options = parser().parse_args(argv)
     try:
         return _run(options)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum, is_checksum, make_checksum
 from hashserver.errors import InvalidIndex
+from hashserver.systext import to_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -130,7 +131,7 @@ def safe_join(root: str, relative: str) -> str:
         If `relative` could lead out of `root`.
     """
     check_path(relative)
-    return os.path.join(root, relative)
+    return os.path.join(root, to_system(relative))
 
 
 def is_executable(head: bytes) -> bool:

@@ -22,6 +22,7 @@ from hashserver.sidecar import (
     member_stand_in,
     read_index,
 )
+from hashserver.systext import from_system, to_bytes, to_system
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -121,16 +122,16 @@ class _Walk:
             )
 
     def path(self, relative: str) -> str:
-        return os.path.join(self.root, relative)
+        return os.path.join(self.root, to_system(relative))
 
     def _list(self, prefix: str) -> None:
         """Add what lies directly in the folder `prefix`, which is empty or ends in a slash."""
         files, candidates = self.result.files, []
         first, first_folder = len(files), len(self.folders)
         for entry in self._entries(prefix):
-            name = entry.name
+            name = from_system(entry.name)
             relative = prefix + name
-            if not name.isascii() and (problem := _bad_name(entry.path)) is not None:
+            if not name.isascii() and (problem := _bad_name(name, entry.path)) is not None:
                 self.result.problems[relative] = problem
             elif entry.is_dir(follow_symlinks=False):
                 self.folders.append(relative)
@@ -283,11 +284,11 @@ def list_folder(path: str) -> list[os.DirEntry[str]]:
         raise TreeError(f"cannot read the directory {path}: {error.strerror}") from None
 
 
-def _bad_name(path: str) -> TreeError | None:
+def _bad_name(name: str, path: str) -> TreeError | None:
     try:
-        path[path.rindex("/") + 1 :].encode()
+        name.encode()
     except UnicodeEncodeError:
-        return TreeError(f"the name of {os.fsencode(path)!r} is not UTF-8: rename it")
+        return TreeError(f"the name of {to_bytes(from_system(path))!r} is not UTF-8: rename it")
     return None
 
 

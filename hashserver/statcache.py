@@ -15,6 +15,7 @@ from hashserver.checksum import Checksum, make_checksum
 from hashserver.durability import boot
 from hashserver.filesystem import is_network_filesystem, local_directory, timestamp_step_ns
 from hashserver.hashing import hash_stable
+from hashserver.systext import to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -154,7 +155,7 @@ class StatCache(NullStatCache):
             return found
         seed = crc32(prefix)
         for relative, status in files:
-            name = relative.encode("utf-8", "surrogateescape")
+            name = to_bytes(relative)
             entry = known.get(name)
             if entry is not None and (checksum := _read_entry(crc32(name, seed), status, entry)) is not None:
                 found[relative] = checksum
@@ -222,7 +223,7 @@ class StatCache(NullStatCache):
         rows = []
         for relative, (checksum, status, began) in files:
             if not is_racy(status, began, step):
-                path = prefix + os.fsencode(relative)
+                path = prefix + to_bytes(relative)
                 rows.append((path, _entry(path, status, checksum, began)))
         self._write(rows)
 

@@ -10,6 +10,7 @@ from hashserver.errors import BufferMissing, FileChanged, TreeError
 from hashserver.index import index_bytes, parse_index
 from hashserver.leaveout import LeaveOut, ignore_files, may_concern
 from hashserver.scan import Scan, folder_state, scan_all
+from hashserver.systext import to_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,7 +91,7 @@ def _reader(
     root: str, stand_ins: Mapping[str, Checksum], fetch: Fetch | None, rules: dict[str, Checksum]
 ) -> Callable[[str], bytes]:
     def read(relative: str) -> bytes:
-        path = os.path.join(root, relative)
+        path = os.path.join(root, to_system(relative))
         if relative in stand_ins:
             return fetch_rules(path, stand_ins[relative], fetch)
         try:
@@ -135,10 +136,10 @@ def check_settled(root: str, found: Survey, index: Index, again: Callable[[], Su
     """
     for relative, checksum in found.rules.items():
         if index.get(relative, checksum) != checksum:
-            path = os.path.join(root, relative)
+            path = os.path.join(root, to_system(relative))
             raise FileChanged(checksum, f"{path} changed while it was read: try again")
     folders = found.scan.folders.items()
-    if all(folder_state(os.path.join(root, folder)) == state for folder, state in folders):
+    if all(folder_state(os.path.join(root, to_system(folder))) == state for folder, state in folders):
         return
     if _members(again().scan) != _members(found.scan):
         raise FileChanged("", f"{root} changed while it was read: wait until its writer is done")

@@ -24,6 +24,7 @@ from hashserver.scan import Member, Scan, agrees, directory_state, list_folder, 
 from hashserver.sidecar import CHECKSUM, INDEX, Sidecar, find_sidecar, read_index
 from hashserver.statcache import NullStatCache, checksum_of
 from hashserver.survey import Survey, check_settled, judge_of, slim_index, survey
+from hashserver.systext import from_system, to_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -141,7 +142,7 @@ def _finish(
 ) -> Tree:
     known, unknown = look_up(root, found.scan.files, cache)
     if unknown:
-        paths = [os.path.join(root, relative) for relative, _ in unknown]
+        paths = [os.path.join(root, to_system(relative)) for relative, _ in unknown]
         hashed = hash_many(paths, [status.st_size for _, status in unknown])
         fresh = [(relative, one) for (relative, _), one in zip(unknown, hashed, strict=True)]
         known.update((relative, one.checksum) for relative, one in fresh)
@@ -178,7 +179,7 @@ def assemble(
         If members are still being made by jobs.
     """
     if found.futures:
-        raise MemberPending([os.path.join(directory, member) for member in sorted(found.futures)])
+        raise MemberPending([os.path.join(directory, to_system(member)) for member in sorted(found.futures)])
     index: Index = {**found.stand_ins, **checksums}
     data = index_bytes(index)
     sizes = {relative: status.st_size for relative, status in found.files}
@@ -336,7 +337,7 @@ def _identify_directory(
         if known.checksum != tree.checksum:
             raise SidecarError(_difference(path, tree, known.data or _index_of(sidecar, fetch)))
     if tree.stale:
-        raise SidecarError(_changed(os.path.join(path, tree.stale[0])))
+        raise SidecarError(_changed(os.path.join(path, to_system(tree.stale[0]))))
     return Identity("directory", tree.checksum, True, sidecar, tree, tree.data, tree.left_out)
 
 
@@ -449,8 +450,8 @@ def _listing(root: str) -> _Listing:
     pending = [""] if os.path.isdir(root) else []
     while pending:
         prefix = pending.pop()
-        for entry in list_folder(os.path.join(root, prefix)):
-            relative = prefix + entry.name
+        for entry in list_folder(os.path.join(root, to_system(prefix))):
+            relative = prefix + from_system(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 found.folders.add(relative)
                 pending.append(relative + "/")
@@ -479,7 +480,7 @@ def _is_blocked(relative: str, there: _Listing) -> bool:
 
 def _checksums(root: str, files: list[Member], cache: NullStatCache) -> dict[str, Checksum]:
     known, unknown = look_up(root, files, cache)
-    paths = [os.path.join(root, relative) for relative, _ in unknown]
+    paths = [os.path.join(root, to_system(relative)) for relative, _ in unknown]
     hashed = hash_files(paths, [status.st_size for _, status in unknown])
     fresh = [(relative, one) for (relative, _), one in zip(unknown, hashed, strict=True)]
     cache.put_many(root, fresh)

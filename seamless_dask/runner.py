@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum
+from hashserver.systext import each, to_system
 
 from . import collection, jobs, task, ticket
 from .config import Config
@@ -96,7 +97,7 @@ def main(arguments: list[str]) -> int:
 
 def config_of(document: dict[str, object]) -> Config:
     """Return the configuration that came as JSON, which knows no tuples."""
-    return Config.from_json(document)
+    return Config.from_json(each(document, to_system))
 
 
 def _compute(worker: LocalWorker, asker: Asker, supervisor: JobSupervisor) -> Value:

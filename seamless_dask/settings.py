@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.regular import read_regular
+from hashserver.systext import each, to_system
 
 from .errors import UsageError
 
@@ -139,7 +140,8 @@ def _toml(path: str, data: bytes) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(data.decode())
+        found: dict[str, Any] = each(tomllib.loads(data.decode()), to_system)
+        return found
     except RecursionError:
         raise UsageError(f"{path} is nested too deeply for settings") from None
     except ValueError as error:

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import hash_bytes
+from hashserver.systext import to_system
 
 from .errors import UsageError
 
@@ -68,7 +69,10 @@ class Source:
         if identity.tree is None:
             return [(self.path, identity.checksum, None)]
         tree = identity.tree
-        return [(os.path.join(self.path, name), tree.index[name], status) for name, status in tree.scan.files]
+        return [
+            (os.path.join(self.path, to_system(name)), tree.index[name], status)
+            for name, status in tree.scan.files
+        ]
 
     def _identified(self, context: Context) -> Identity:
         if self._identity is None:

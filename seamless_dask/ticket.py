@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from hashserver.systext import each, from_system, interpreter
+
 from . import outcomes
 from .errors import SeamlessError, WorkerLost
 from .jobdir import ATTEMPTS, SERVING, Asker, Bell, JobDirectory
@@ -299,13 +301,14 @@ def start_runner(context: Context, job: JobDirectory, asker: Asker, lock: int) -
 
     It inherits the lock, so that there is no moment in which nobody holds it.
     """
-    request = {"config": context.config._asdict(), "asker": asker.to_json().decode()}
+    config = each(context.config._asdict(), from_system)
+    request = {"config": config, "asker": asker.to_json().decode()}
     with open(job.file("request.json"), "w", encoding="utf-8") as file:
         json.dump(request, file)
     quiet = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     child = os.posix_spawn(
         sys.executable,
-        [sys.executable, "-P", "-m", "seamless_dask.runner", job.cache, job.key],
+        [*interpreter(), "-P", "-m", "seamless_dask.runner", job.cache, job.key],
         os.environ,
         file_actions=[
             (os.POSIX_SPAWN_DUP2, lock, RUNNERS_LOCK),

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import NoSpace, ServiceUnavailable
+from hashserver.systext import to_system
 from seamless_dask.errors import Cancelled, ComputationFailed, InputModified, LimitExceeded, UsageError
 from seamless_dask.records import Outcome, complete, timestamp
 from seamless_dask.supervisor import NoSupervisor
@@ -154,7 +155,7 @@ class _Attempt:
         self._bwrap = _sandbox_program(options)
         self._prefix: str | None = None
         if options.conda:
-            self._prefix = conda.find(options.conda, os.environ, known=self._bwrap is not None)
+            self._prefix = conda.find(to_system(options.conda), os.environ, known=self._bwrap is not None)
         self._outer = directory.layout
         depth = self._outer.work.count("/") - self._outer.root.count("/")
         self._inner = layout(directory.name, isolation.INNER, depth) if self._bwrap else self._outer
@@ -200,7 +201,7 @@ class _Attempt:
             shown = isolation.visible(os.environ, *([self._prefix] if self._prefix else []))
             words = isolation.sandbox(self._bwrap, self._outer, self._inner, mounted, shown) + words
         elif self._options.image:
-            words, env = self._contained(self._options.image, words, env)
+            words, env = self._contained(to_system(self._options.image), words, env)
         began = time.time()
         ended = self._process(words, env, supervisor)
         self._directory.is_deserted = ended.alone
@@ -270,15 +271,17 @@ class _Attempt:
         shell = "bash" if self._options.image else system_shell()  # an image has its own
         flags = environment.shell_flags(self._transformation)
         code = self._code.decode("utf-8", "surrogateescape")
-        text = pipelines.excuse(code, flags)
+        excused = pipelines.excuse(code, flags)
         phase = f"{self._inner.control}/phase"
-        before = environment.prelude(self._options, phase, text != code, os.environ, self._prefix)
-        if before or len(text) > _LONGEST_WORD or "\0" in text:
+        before = environment.prelude(self._options, phase, excused != code, os.environ, self._prefix)
+        text = to_system(excused)
+        as_file = len(os.fsencode(text)) > _LONGEST_WORD or "\0" in text
+        if before or as_file:
             os.makedirs(self._outer.control, exist_ok=True)
         if before:
             _write_text(f"{self._outer.control}/prelude", before)
             env["BASH_ENV"] = f"{self._inner.control}/prelude"
-        if len(text) > _LONGEST_WORD or "\0" in text:
+        if as_file:
             _write_text(f"{self._outer.control}/command", text)
             return [shell, *flags, f"{self._inner.control}/command"], env
         return [shell, *flags, "-c", "--", text], env
@@ -393,5 +396,5 @@ def _told_by(path: str) -> str:
 
 
 def _write_text(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
+    with open(path, "wb") as file:
+        file.write(os.fsencode(text))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import NoSpace, ServiceUnavailable, TreeError
 from hashserver.index import index_bytes
+from hashserver.systext import from_system, to_system
 from seamless_dask.errors import ComputationFailed, ResultMissing, ResultNotStored
 from seamless_dask.transformation import ResultSpec, Value
 from seamless_dask.values import RESULTS, Results
@@ -128,8 +129,8 @@ class Capture:
 
         files: dict[str, str] = {}
         folder = glob_folder(pattern)
-        for name in sorted(glob(pattern, root_dir=self._outer.work, recursive=True)):
-            name = os.path.normpath(name)
+        matches = glob(to_system(pattern), root_dir=self._outer.work, recursive=True)
+        for name in sorted(from_system(os.path.normpath(match)) for match in matches):
             found = self._find(name)
             inner = os.path.relpath(name, folder)
             if found.file is not None:
@@ -148,7 +149,7 @@ class Capture:
         except TreeError as error:
             message = str(error).replace(directory, name)
             raise ComputationFailed(f"the result {name} cannot be captured: {message}") from None
-        return {relative: os.path.realpath(f"{directory}/{relative}") for relative, _ in members}
+        return {relative: os.path.realpath(f"{directory}/{to_system(relative)}") for relative, _ in members}
 
     def _prepare(self, directory: str, name: str) -> None:
         """Make all directories readable, and judge the links."""

@@ -6,6 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
+from hashserver.systext import to_system
 from seamless_dask.errors import UsageError
 from seamless_dask.variables import is_passed
 
@@ -113,7 +114,7 @@ def variables(
     }
     found |= dict.fromkeys(THREADS, str(options.cpus or 1))
     if options.conda and prefix:
-        found |= conda.variables(prefix, options.conda, found)
+        found |= conda.variables(prefix, to_system(options.conda), found)
     found |= _possible(options.metavars) | _possible(transformation.variables or {})
     return found | {MARKER: layout.name}  # the last word: by another name nobody would find the processes
 
@@ -123,7 +124,7 @@ def _possible(given: Mapping[str, str]) -> dict[str, str]:
     for name, value in given.items():
         if not name or "=" in name or "\0" in name + value:
             raise UsageError(f"no environment can hold the variable {name!r}, or its value: choose another")
-    return dict(given)
+    return {name: to_system(value) for name, value in given.items()}
 
 
 def is_prepared(options: Options) -> bool:
@@ -165,7 +166,7 @@ def prelude(
         parts.append(f'__seamless_phase() {{ printf "%s" "$1" >| {shlex.quote(phase_file)}; }}\n')
         if options.modules or options.conda:
             parts += [_LOOSELY, *_software(options, source, prefix), _STRICTLY]
-        parts += [_PROLOGUE.format(prologue=text) for text in options.prologue]
+        parts += [_PROLOGUE.format(prologue=to_system(text)) for text in options.prologue]
         parts.append("__seamless_phase command\n")
     if marked:
         parts.append(pipelines.PRELUDE)
@@ -190,7 +191,7 @@ def _software(options: Options, source: Mapping[str, str], prefix: str | None) -
     parts = []
     if options.modules:
         init = shlex.quote(_module_init(source))
-        parts.append(_LOAD_MODULES.format(init=init, modules=shlex.join(options.modules)))
+        parts.append(_LOAD_MODULES.format(init=init, modules=to_system(shlex.join(options.modules))))
     if prefix:
         programs, scripts = shlex.quote(f"{prefix}/bin"), shlex.join(conda.scripts(prefix))
         parts.append(_ACTIVATE.format(programs=programs, scripts=scripts))

@@ -8,6 +8,8 @@ import stat
 from posixpath import join, normpath
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashserver.systext import to_system
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -32,7 +34,7 @@ class Layout(NamedTuple):
 
     def path(self, name: str) -> str:
         """Return the path of an input or result; never outside ``root``, given the depth."""
-        found = normpath(join(self.work, name))
+        found = normpath(join(self.work, to_system(name)))
         if found != self.root and not found.startswith(self.root + "/"):
             raise ValueError(f"{name!r} leads out of the work directory")
         return found

@@ -16,6 +16,7 @@ from hashserver.atomic import write_all
 from hashserver.checksum import Checksum
 from hashserver.errors import BufferCorrupt, BufferMissing
 from hashserver.index import is_executable, parse_index
+from hashserver.systext import to_system
 from seamless_dask.errors import InputModified, UsageError
 from seamless_dask.transformation import Value
 
@@ -181,7 +182,7 @@ class Placement:
                 continue
             self._make_folder(target)
             for inner, checksum in parse_index(self._context.store.get(value.checksum)).items():
-                path = f"{target}/{inner}"
+                path = f"{target}/{to_system(inner)}"
                 copied = self._copies or any(_related(f"{name}/{inner}", other) for other in writable)
                 found[path] = Member(path, checksum, copied)
         return list(found.values())

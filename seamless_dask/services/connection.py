@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.regular import open_regular
+from hashserver.systext import each, to_system
 
 from ..errors import UsageError
 
@@ -159,7 +160,7 @@ def parse(path: str, data: bytes) -> Connection:
     import json
 
     try:
-        document = json.loads(data)
+        document = each(json.loads(data), to_system)
         version = document["version"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise UsageError(f"{path} is not a connection file of a daskserver") from None

@@ -6,10 +6,11 @@ import json
 import os
 import select
 import signal
-import sys
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+from hashserver.systext import interpreter
 
 from ..errors import SeamlessError, UsageError
 from ..locks import is_locked, try_lock
@@ -97,7 +98,7 @@ def _is_of(pid: int, directory: str) -> bool:
 
 def command(told: Settings) -> list[str]:
     """Return the command line of the process."""
-    return [sys.executable, "-P", "-m", "seamless_dask.services.daskserver", told.directory]
+    return [*interpreter(), "-P", "-m", "seamless_dask.services.daskserver", told.directory]
 
 
 def spawn(told: Settings) -> int:

@@ -7,11 +7,13 @@ has no words.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, NamedTuple
 
 import dask.config
 from dask.utils import parse_bytes
 
+from hashserver import systext
 from hashserver.errors import ServiceUnavailable
 
 from ...errors import UsageError
@@ -67,6 +69,11 @@ def setting(system: str, name: str) -> Any:
     import dask_jobqueue  # noqa: F401 - it brings the defaults
 
     return dask.config.get(f"jobqueue.{system}.{name}", None)
+
+
+def interpreter(system: str) -> str:
+    """Return what starts Python in a job, in UTF-8 mode, as words of its shell."""
+    return shlex.join([setting(system, "python") or systext.interpreter()[0], *systext.interpreter()[1:]])
 
 
 def job_class(system: str) -> type:

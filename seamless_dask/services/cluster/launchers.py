@@ -168,7 +168,7 @@ class JobLauncher:
             raise UsageError(f"no queue {shape.queue!r}; there is {', '.join(self.queues)}")
         options = batch.options(self.kind, shape, self.options)
         own = batch.setting(self.kind, "job-script-prologue") or []
-        python = shlex.quote(batch.setting(self.kind, "python") or _python())
+        python = batch.interpreter(self.kind)
         job: Process = self.job_class(
             self.scheduler.address,
             name=name,
@@ -212,12 +212,6 @@ class JobLauncher:
         if self.carries and not batch.setting(self.kind, "local-directory"):
             words += ["--local-directory", '"$seamless"']
         return words
-
-
-def _python() -> str:
-    import sys
-
-    return sys.executable
 
 
 def job_base(kind: str, threads: int | None, memory: int | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import HashserverError
+from hashserver.systext import ensure_utf8
 
 from ...errors import SeamlessError
 from .. import connection, logfile, process
@@ -35,6 +36,8 @@ LOG_INTERVAL = 60.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daskserver of a directory; return the exit status."""
+    if argv is None:
+        ensure_utf8()
     (directory,) = sys.argv[1:] if argv is None else argv
     os.umask(0o077)
     logging.basicConfig(

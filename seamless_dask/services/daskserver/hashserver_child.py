@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import HashserverError
+from hashserver.systext import interpreter
 
 from ...errors import SeamlessError
 from .. import logfile
@@ -171,7 +172,7 @@ class HashserverChild:
         words += ["--token-file", credentials.token_file, "--ready-file", ready]
         if credentials.cert_file and credentials.key_file:
             words += ["--tls-cert", credentials.cert_file, "--tls-key", credentials.key_file]
-        return [sys.executable, "-P", "-m", __spec__.name if __name__ == "__main__" else __name__, *words]
+        return [*interpreter(), "-P", "-m", __spec__.name if __name__ == "__main__" else __name__, *words]
 
     async def _until_ready(self, ready: str) -> None:
         assert self._process is not None
@@ -224,4 +225,4 @@ if __name__ == "__main__":
     _die_with(int(os.environ.pop(_PARENT)))
     from hashserver.__main__ import main
 
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
 from hashserver.atomic import write_atomic
@@ -70,9 +69,9 @@ def submit(told: Settings) -> Job:
 
 
 def _write_script(told: Settings, job: Job) -> None:
-    python = batch.setting(job.kind, "python") or sys.executable
-    names = {"directory": told.directory, "marks": os.path.basename(job.marks), "python": python}
-    text = _SCRIPT.format(run=jobscript.RUN, **{name: shlex.quote(value) for name, value in names.items()})
+    names = {"directory": told.directory, "marks": os.path.basename(job.marks)}
+    words = {name: shlex.quote(value) for name, value in names.items()}
+    text = _SCRIPT.format(run=jobscript.RUN, python=batch.interpreter(job.kind), **words)
     write_atomic(job.script, text.encode(), 0o600)
 
 

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import ServiceUnavailable
+from hashserver.systext import interpreter
 
 from ...errors import SeamlessError, UsageError
 from .. import connection
@@ -230,7 +231,7 @@ def start(target: Target) -> Popen[bytes]:
     remote.forget(target.directory)
     log = begin(target.file(LOG))
     try:
-        words = [sys.executable, "-P", "-m", "seamless_dask.services.tunnel.tunnel", target.directory]
+        words = [*interpreter(), "-P", "-m", "seamless_dask.services.tunnel.tunnel", target.directory]
         return subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd="/", start_new_session=True
         )

@@ -189,8 +189,11 @@ def test_own_directive(files: Files, tmp_path: Path) -> None:
 
 def test_python_of_the_workers(files: Files, tmp_path: Path) -> None:
     with dask.config.set({"jobqueue.slurm.python": "/opt/my env/bin/python"}):
-        assert "seamless_worker '/opt/my env/bin/python' -m" in job("slurm", files, tmp_path).job_script()
-    assert f"seamless_worker {sys.executable} -m" in job("slurm", files, tmp_path).job_script()
+        assert (
+            "seamless_worker '/opt/my env/bin/python' -X utf8 -m"
+            in job("slurm", files, tmp_path).job_script()
+        )
+    assert f"seamless_worker {sys.executable} -X utf8 -m" in job("slurm", files, tmp_path).job_script()
 
 
 def test_what_a_system_has_no_words_for(files: Files, tmp_path: Path) -> None:
