@@ -185,7 +185,7 @@ def judge_of(path: str, index: Index, fetch: Fetch | None, by_products: bool) ->
     """Return what tells what is left out of a directory of which the index is known."""
 
     def read(relative: str) -> bytes:
-        local = os.path.join(path, relative)
+        local = os.path.join(path, to_system(relative))
         try:
             with open(local, "rb") as file:
                 data = file.read()

@@ -246,3 +246,26 @@ def test_in_somebody_elses_python(
     elsewhere = told(UTF8, SEAMLESS_CACHE=str(shell.directory / "cache"))
     assert elsewhere.pop("encoding") == "utf-8"
     assert here == elsewhere
+
+
+RULES = """
+import json, sys
+from hashserver.checksum import hash_bytes
+from hashserver.survey import judge_of
+
+rules, member = SAID + "/.seamlessignore", SAID + "/a.tmp"
+index = {rules: hash_bytes(b"*.tmp"), member: hash_bytes(b"a")}
+out = judge_of(sys.argv[1], index, None, False).of(list(index))
+print(json.dumps([sys.getfilesystemencoding(), out == {member}]))
+""".replace("SAID", repr(SAID))
+
+
+@pytest.mark.parametrize("locale", MADE)
+def test_rules_in_a_folder_are_found_in_somebody_elses_python(shell: Shell, locale: str) -> None:
+    rules = shell.directory / "set" / SAID / ".seamlessignore"
+    rules.parent.mkdir(parents=True)
+    rules.write_text("*.tmp")
+    (shell.directory / "program.py").write_text(RULES)
+    encoding, is_found = json.loads(shell(locale, "python", "program.py", "set")[0])
+    assert encoding != "utf-8"
+    assert is_found
