@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import BufferMissing
+from hashserver.shown import Filter
 from seamless_dask.errors import ComputationFailed
 
 from .console import CommandError, Console, count_text, show_tail, size_text
@@ -18,7 +19,7 @@ from .transfer import COPY, EMBEDDED_INPUT, Uploader
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from seamless_dask.context import Context
     from seamless_dask.transformation import Value
@@ -68,7 +69,7 @@ def compute(
                 executor.submit(job.key, options, **wishes)
                 return None
             if arguments.direct_print:
-                return executor.run(job.key, options, on_stderr=show_stderr, **wishes)
+                return executor.run(job.key, options, on_stderr=stderr_shower(), **wishes)
             with console.spinner(options.label or "job") as spinner:
                 return executor.run(job.key, options, tick=spinner.state, **wishes)
     except BaseException as error:
@@ -117,8 +118,13 @@ def ask_for(files: Sequence[File], console: Console) -> None:
         raise CommandError("nothing was stored or run")
 
 
-def show_stderr(data: bytes) -> None:
-    """Pass on what the command writes to its standard error."""
-    with suppress(OSError):  # nobody reads it any more: no reason to fail
-        sys.stderr.buffer.write(data)
-        sys.stderr.buffer.flush()
+def stderr_shower() -> Callable[[bytes], None]:
+    """Return what passes on what a command writes to its standard error: exact unless to a terminal."""
+    made_visible = Filter() if sys.stderr.isatty() else None
+
+    def show(data: bytes) -> None:
+        with suppress(OSError):  # nobody reads it any more: no reason to fail
+            sys.stderr.buffer.write(made_visible(data) if made_visible else data)
+            sys.stderr.buffer.flush()
+
+    return show

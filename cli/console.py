@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hashserver.errors import HashserverError
+from hashserver.shown import one_line, visible
 from hashserver.systext import ensure_utf8, to_bytes
 from seamless_dask.errors import (
     Cancelled,
@@ -79,17 +80,20 @@ class Console:
 
     def print(self, text: str) -> None:
         """Print one line of result."""
-        write_stdout([to_bytes(text + "\n")])
+        write_stdout([to_bytes(_for_stdout(text) + "\n")])
 
     def facts(self, value: object, lines: Iterable[str] = ()) -> None:
         """Print facts: as JSON when that was asked for, else as lines."""
         if self.json:
             import json
 
+            # The same facts for a program; on a terminal nothing that it would act upon.
             text = json.dumps(value, indent=2, ensure_ascii=False)
+            if _for_stdout(text) != text:
+                text = json.dumps(value, indent=2)
             write_stdout([to_bytes(text), b"\n"])
         else:
-            write_stdout([b"".join(to_bytes(line + "\n") for line in lines)])
+            write_stdout([b"".join(to_bytes(_for_stdout(line) + "\n") for line in lines)])
 
     def progress(self, label: str, total: int) -> Progress:
         """Progress of `total` bytes; shown on a terminal only."""
@@ -107,7 +111,7 @@ class Console:
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; the caller has made sure that there is one."""
-        sys.stderr.write(f"{self.name}: {question} [y/N] ")
+        sys.stderr.write(one_line(f"{self.name}: {question} [y/N] "))
         sys.stderr.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -132,11 +136,9 @@ def count_text(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def one_line(text: str) -> str:
-    """`text` with control characters escaped, so that a message is one line and moves no cursor."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _for_stdout(text: str) -> str:
+    """`text` exactly, as programs read it; on a terminal with its control characters escaped."""
+    return visible(text) if not text.isprintable() and os.isatty(1) else text
 
 
 def show_tail(text: str) -> None:
@@ -145,7 +147,7 @@ def show_tail(text: str) -> None:
     if len(lines) > STDERR_LINES:
         lines = [f"[… {len(lines) - STDERR_LINES} more lines]", *lines[-STDERR_LINES:]]
     for line in lines:
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(visible(line, "\t") + "\n")
 
 
 def write_stdout(chunks: Iterable[bytes]) -> None:
@@ -298,7 +300,7 @@ def _report(error: Exception, console: Console) -> int:
     if console.verbosity >= 2:
         import traceback
 
-        traceback.print_exception(error)
+        sys.stderr.write(visible("".join(traceback.format_exception(error))))
     console.error(error_text(error))
     return exit_status(error)
 

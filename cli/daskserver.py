@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seamless_dask.errors import UsageError
 
 from . import connect
-from .console import OK, CommandError, Console, add_common, new_parser, start
+from .console import OK, CommandError, Console, add_common, new_parser, start, write_stdout
 from .daskserver_options import add_start_options
 from .option_table import count
 
@@ -228,7 +228,25 @@ def _logs(arguments: argparse.Namespace, console: Console) -> int:
         raise CommandError(f"there is no {path}: seamless-daskserver start")
     words = ["tail", "-n", str(arguments.lines), *(["-F"] if arguments.follow else []), path]
     sys.stdout.flush()
-    os.execvp("tail", words)  # noqa: S606 - fixed program
+    if not os.isatty(1):
+        os.execvp("tail", words)  # noqa: S606 - fixed program
+    return _shown_safely(words)
+
+
+def _shown_safely(words: list[str]) -> int:
+    """Show on the terminal what a program writes: a log holds names and messages of anybody."""
+    import subprocess
+
+    from hashserver.shown import Filter
+
+    made_visible = Filter()
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        try:
+            while data := os.read(process.stdout.fileno(), 1 << 16):  # type: ignore[union-attr]
+                write_stdout([made_visible(data)])
+        finally:
+            process.terminate()
+    return OK
 
 
 def _status(arguments: argparse.Namespace, console: Console) -> int:

@@ -8,14 +8,16 @@ import threading
 import time
 from contextlib import suppress
 
-from .console import CLEAR, one_line, size_text
+from hashserver.shown import one_line
+
+from .console import CLEAR, size_text
 
 SPINNER = "|/-\\"
 
 
 def draw(text: str) -> None:
     """Show `text` in the place of what is on the terminal's last line, as much of it as fits there."""
-    columns = 0
+    text, columns = one_line(text), 0
     with suppress(OSError):
         columns = os.get_terminal_size(2).columns
     _write(CLEAR + (text[: columns - 1] if columns else text))  # what goes on to a second line would stay
@@ -111,7 +113,7 @@ class Spinner:
             seconds = time.monotonic() - self._begun
             sign = SPINNER[int(seconds * 10) % len(SPINNER)]
             clock = f"{int(seconds // 60)}:{int(seconds % 60):02}"
-            draw(f"{sign} {clock} {one_line(self._label)}: {self._state}")
+            draw(f"{sign} {clock} {self._label}: {self._state}")
         if self.drawn:
             erase()
             self.drawn = False

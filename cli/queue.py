@@ -7,6 +7,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from hashserver.shown import visible
+
 from .console import OK, CommandError, Console, add_common, new_parser, start
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def _detached(spool: Spool, workers: int, console: Console, ready: int) -> int:
     except BaseException:
         import traceback
 
-        traceback.print_exc()
+        sys.stderr.write(visible(traceback.format_exc()))
         return 1
     finally:
         sys.stderr.flush()

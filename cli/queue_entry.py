@@ -9,11 +9,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum
+from hashserver.shown import one_line, visible
 from seamless_dask.errors import ComputationFailed, SeamlessError
 from seamless_dask.options import Options
 from seamless_dask.variables import put_in_force
 
-from .compute import show_stderr
+from .compute import stderr_shower
 from .console import Console, error_text
 from .futures import stored_transformation, withdraw
 from .job import Job
@@ -85,7 +86,7 @@ def _job(context: Context, entry: Entry) -> Job:
 
 def _value(context: Context, job: Job, entry: Entry) -> Value:
     options = Options.from_json(entry.options)
-    on_stderr = show_stderr if options.direct_print else None
+    on_stderr = stderr_shower() if options.direct_print else None
     with open_executor(context, Console("seamless-run")) as executor:
         return executor.run(
             job.key, options, on_stderr=on_stderr, need_bytes=entry.need_bytes, fresh=options.fresh
@@ -98,8 +99,8 @@ def _fail(spool: Spool, entry: Entry, error: Exception) -> None:
     if isinstance(error, ComputationFailed):
         status = error.exit_status
         if not Options.from_json(entry.options).direct_print:
-            sys.stderr.write(error.stderr.rstrip("\n") + "\n" if error.stderr else "")
-    sys.stderr.write(f"seamless-run: {entry.text}: {message}\n")
+            sys.stderr.write(visible(error.stderr.rstrip("\n")) + "\n" if error.stderr else "")
+    sys.stderr.write(one_line(f"seamless-run: {entry.text}: {message}") + "\n")
     sys.stderr.flush()
     paths = (local for _, local in entry.wanted if local is not None)
     withdraw(os.path.dirname(spool.path), paths, Checksum(entry.key))

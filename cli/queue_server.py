@@ -16,6 +16,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from hashserver.shown import visible
 from seamless_dask.options import Options
 
 from . import compute, queue_entry  # noqa: F401 - so that children need not import it
@@ -142,7 +143,7 @@ class Server:
         except BaseException:
             import traceback
 
-            traceback.print_exc()
+            sys.stderr.write(visible(traceback.format_exc()))
             status = KEPT + 1
         finally:
             sys.stderr.flush()

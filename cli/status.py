@@ -8,9 +8,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import HashserverError
+from hashserver.shown import one_line
 from seamless_dask.errors import SeamlessError
 
-from .console import ERROR, OK, Console, add_common, count_text, error_text, new_parser, one_line, start
+from .console import ERROR, OK, Console, add_common, count_text, error_text, new_parser, start
 from .session import open_context, open_executor
 
 if TYPE_CHECKING:

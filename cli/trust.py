@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from .console import ERROR, OK, Console, new_parser, one_line, start
+from hashserver.shown import one_line
+
+from .console import ERROR, OK, Console, new_parser, start
 
 if TYPE_CHECKING:
     import argparse

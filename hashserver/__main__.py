@@ -9,10 +9,11 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import HashserverError, UsageError
+from hashserver.shown import one_line, tell
 from hashserver.systext import ensure_utf8
 
 if TYPE_CHECKING:
@@ -27,9 +28,17 @@ SHUTDOWN_SECONDS = 3.0
 """What is on its way when the server is told to stop gets so long to finish."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint moves no cursor."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with the usage and status 2."""
+        super().error(one_line(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command's options."""
-    result = argparse.ArgumentParser(
+    result = _Parser(
         prog="hashserver",
         description="Keep buffers under their checksums, and results of transformations; serve both by HTTP.",
         epilog="Every request but GET /healthcheck needs a token of the token file. SIGTERM ends the server.",
@@ -69,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except HashserverError as error:
-        print(f"hashserver: {error}", file=sys.stderr)
+        tell(f"hashserver: {error}")
         return 2 if isinstance(error, UsageError) else 1
     except OSError as error:
-        print(f"hashserver: {error}", file=sys.stderr)
+        tell(f"hashserver: {error}")
         return 1
 
 
@@ -131,7 +140,7 @@ def _token_file(options: argparse.Namespace) -> str:
     except OSError as error:
         raise UsageError(f"cannot make the token file {path}: {error.strerror}") from None
     else:
-        print(f"hashserver: new tokens in {path}", file=sys.stderr)
+        tell(f"hashserver: new tokens in {path}")
     return path
 
 
@@ -190,7 +199,7 @@ def _service(options: argparse.Namespace, token_file: str) -> Service:
     database = Database(options.database, read_only=options.read_only)
     database.counts()
     for warning in database.warnings:
-        print(f"hashserver: {warning}", file=sys.stderr)
+        tell(f"hashserver: {warning}")
     return Service(store, database, tokens, options.read_only, options.max_size)
 
 
@@ -212,7 +221,7 @@ async def _serve(
     accepting = loop.create_task(Acceptor(listener, protocols, tls, raise_limit()).run())
     url = _url(options.host, listener, tls is not None)
     ready = _Ready(options.ready_file, url, token_file, getattr(service.store, "root", None))
-    print(f"hashserver: listening on {url}", file=sys.stderr, flush=True)
+    tell(f"hashserver: listening on {url}")
     try:
         await stop.wait()
     finally:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from contextlib import suppress
 
 from hashserver.durability import make_directories, sync_directory
+from hashserver.shown import tell
 
 from .errors import UsageError
 
@@ -58,7 +58,7 @@ def _claim(path: str, named_by: str) -> None:
         )
     with suppress(OSError, ValueError, AttributeError):  # nobody listens
         able = "write to" if state.st_mode & 0o022 else "read"
-        print(f"seamless: others could {able} {path}: its mode is 0700 now", file=sys.stderr)
+        tell(f"seamless: others could {able} {path}: its mode is 0700 now")
 
 
 def _planted(path: str) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from hashserver.shown import tell
 
 if TYPE_CHECKING:
     import socket
@@ -130,4 +131,4 @@ class Acceptor:
         now = time.monotonic()
         if now - self._told >= _QUIET_SECONDS:
             self._told = now
-            print(f"hashserver: {text}", file=sys.stderr, flush=True)
+            tell(f"hashserver: {text}")

@@ -33,6 +33,7 @@ from hashserver.server import buffer_routes as buffers
 from hashserver.server import pack_routes as packs
 from hashserver.server import result_routes as results
 from hashserver.server.answers import Answer, content_type, error_answer, json_answer
+from hashserver.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -136,7 +137,7 @@ class Server:
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception:
-            traceback.print_exc(file=sys.stderr)
+            sys.stderr.write(visible(traceback.format_exc()))
             answer = error_answer(request, 500, "the server failed; its standard error has the reason")
         return self._counted(name, answer)
 

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import HashserverError
+from hashserver.shown import tell
 from hashserver.systext import ensure_utf8
 
 from ...errors import SeamlessError
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with process.held(told.file(connection.LOCK), process.HANDOVER if told.in_job else process.PROBED):
             asyncio.run(_run(told))
     except (SeamlessError, HashserverError, OSError, RuntimeError) as error:
-        print(f"seamless-daskserver: {_reason(error)}", file=sys.stderr)
+        tell(f"seamless-daskserver: {_reason(error)}")
         return 1
     return 0
 

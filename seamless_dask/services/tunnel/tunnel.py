@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import ServiceUnavailable
+from hashserver.shown import tell
 from hashserver.systext import interpreter
 
 from ...errors import SeamlessError, UsageError
@@ -277,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with held(os.path.join(directory, LOCK)):
             asyncio.run(_run(read(directory)))
     except (SeamlessError, ServiceUnavailable, OSError) as error:
-        print(f"seamless-daskserver: {error}", file=sys.stderr)
+        tell(f"seamless-daskserver: {error}")
         return NOT_ALLOWED if isinstance(error, NotAllowed) else 1
     return 0
 
