@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -109,7 +108,7 @@ def test_sidecars(cli: Cli, work: Path, home: Path, command: str) -> None:
 @pytest.mark.parametrize("option", [(), ("--direct-print",), ("-vv",)], ids=str)
 def test_standard_error_of_commands(cli: Cli, work: Path, home: Path, option: tuple[str, ...]) -> None:
     (work / "says.sh").write_text(f"printf '%s\\n\\tmore\\n' '{EVIL}' >&2; exit 3")
-    shown = on_terminal(cli, "seamless-run", *option, "--label", EVIL, "bash says.sh")
+    shown = on_terminal(cli, "seamless-run", *option, "bash says.sh")
     assert_safe(shown)
     assert "\\x1b" in shown
     assert "\tmore\r\n" in shown
