@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 TAIL = {
     "--capture": True, "--input": True, "--var": True, "--metavar": True,
     "--no-download": False, "-nd": False, "--scratch": False, "--fingertip": False,
+    "-cp": True, "-i": True,
 }  # fmt: skip
 """Options that are ours after the command too, with whether each takes a value."""
-_ALSO_THEIRS = ("--input", "--scratch")  # many commands have options of these names
+_ALSO_THEIRS = ("--input", "-i", "--scratch")  # many commands have options of these names
 _HARDLY_THEIRS = ("--capture", "--metavar", "--no-download", "--fingertip")
 
 _NAMING = {
@@ -43,6 +44,7 @@ _EXCLUSIVE = (
     *(("local", name) for name in _SERVICES),
 )
 
+_DASHED = re.compile(r"-[^0-9.]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -72,8 +74,11 @@ def parse(argv: Sequence[str], prog: str = "seamless-run") -> argparse.Namespace
     """
     table = parser(prog)
     argv = [_utf8(word) for word in argv]
+    argv, is_flagged = _without_flag(table, argv)
     split = _end_of_options(table, argv)
     head, rest = argv[:split], argv[split:]
+    if is_flagged and rest:  # what follows the text are options, whatever the text looks like
+        head, rest = [*head, "-c", rest[0], *rest[1:]], []
     closed = rest[:1] == ["--"]
     words = rest[1:] if closed else rest
     notes: list[str] = []
@@ -122,6 +127,17 @@ def _option(actions: dict[str, argparse.Action], word: str) -> tuple[str, bool]:
     return word[:2], False
 
 
+def _without_flag(table: argparse.ArgumentParser, argv: list[str]) -> tuple[list[str], bool]:
+    """Take away a ``-c`` that other options follow: it says, as in Seamless 1.x, that text is to come."""
+    actions, position = _actions(table), 0
+    while position + 1 < len(argv) and argv[position].startswith("-") and argv[position] not in ("-", "--"):
+        word, following = argv[position], argv[position + 1]
+        if word == "-c" and following.startswith("-") and _option(actions, following)[0]:
+            return [*argv[:position], *argv[position + 1 :]], True
+        position += 1 + _option(actions, word)[1]
+    return argv, False
+
+
 def _end_of_options(table: argparse.ArgumentParser, argv: list[str]) -> int:
     """Return where the command begins (or the ``--`` before it)."""
     actions, position = _actions(table), 0
@@ -134,8 +150,19 @@ def _end_of_options(table: argparse.ArgumentParser, argv: list[str]) -> int:
             shown = word.partition("=")[0]
             meant = suggestion(word, actions)
             raise UsageError(f"no option {shown}{meant}; {table.prog} --help lists them")
+        if takes_next:
+            _refuse_dashed(actions[name], word, argv[position + 1 : position + 2])
         position += 1 + takes_next
     return len(argv)
+
+
+def _refuse_dashed(action: argparse.Action, word: str, value: list[str]) -> None:
+    """Say how a value is written that looks like an option."""
+    if value and _DASHED.match(value[0]):
+        name = max(action.option_strings, key=len)
+        if not name.startswith("--"):
+            raise UsageError(f"{word} {value[0]}: a value that begins with a dash is written ./{value[0]}")
+        raise UsageError(f"{word} {value[0]}: a value that begins with a dash is written {name}={value[0]}")
 
 
 def _option_names(table: argparse.ArgumentParser, head: list[str]) -> set[str]:

@@ -36,9 +36,9 @@ def load_config(arguments: argparse.Namespace, tell: Callable[[str], None] | Non
     from seamless_dask.config import load, load_embedded
 
     if getattr(arguments, "local", False):
-        return with_trust(lambda: load_embedded({"profile": arguments.profile}, os.getcwd()))
+        return with_trust(lambda: load_embedded({"profile": arguments.profile}, current_directory()))
     given = {name: getattr(arguments, name, None) for name in SETTINGS}
-    return with_trust(lambda: load(given, os.getcwd(), tell=tell))
+    return with_trust(lambda: load(given, current_directory(), tell=tell))
 
 
 def with_trust(load: Callable[[], Config]) -> Config:
@@ -54,6 +54,16 @@ def with_trust(load: Callable[[], Config]) -> Config:
 
         ask(error)
         return load()
+
+
+def current_directory() -> str:
+    """Return the current directory; raises `UsageError` when it is there no more."""
+    from seamless_dask.errors import UsageError
+
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the current directory was deleted: cd to another one") from None
 
 
 def open_context(arguments: argparse.Namespace, tell: Callable[[str], None] | None = None) -> Context:

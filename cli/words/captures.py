@@ -111,6 +111,7 @@ class Outputs:
         self.paths = {item.path for item in captures if item.path and not item.glob}
         self.paths |= {self.name(target) for target in targets}
         self._globs = [pattern(item.path) for item in captures if item.glob]
+        self._delivered = {normpath(item.local) for item in captures}
 
     def name(self, value: str) -> str:
         """Return `value` normalised, and relative where it lies below the base."""
@@ -123,6 +124,11 @@ class Outputs:
         if any(name == path or name.startswith(path + "/") for path in self.paths):
             return True
         return any(glob.fullmatch(name) for glob in self._globs)
+
+    def delivers(self, value: str) -> bool:
+        """Tell whether a result is delivered to `value`, or around it."""
+        name = normpath(value)
+        return any(name == local or name.startswith(local + "/") for local in self._delivered)
 
     def inside(self, directory: str) -> str | None:
         """Return an output that lies in `directory`, None without one."""

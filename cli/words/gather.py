@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.sidecar import CHECKSUM, INDEX
@@ -12,7 +13,7 @@ from .globbing import expand
 from .word import is_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from hashserver.index import Index
     from hashserver.sidecar import Future, Sidecar
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .hints import Hints
     from .lookup import Found, Lookup
     from .naming import Names
+
+
+_MADE_WHEN_READ = ("/proc/", "/sys/")
 
 
 class Input(NamedTuple):
@@ -90,7 +94,8 @@ class Gather:
             return self._take_enclosing(value, path, found)
         if literal:
             self.hints.literal(value)
-        name = self.names.name(path if value.startswith("/") else value)
+        given = path if value.startswith("/") else value
+        name = self.names.name(given, directory=found.kind == "directory")
         if self.names.mapping and self.outputs.has(name):
             raise UsageError(
                 f"{value} would be called {name}, which is a result: call the result something else"
@@ -129,21 +134,30 @@ class Gather:
         if os.access(path, os.X_OK) and os.path.isfile(path):
             self.executables[name] = None
 
-    def explicit(self, value: str) -> None:
-        """Take what ``--input`` names; a pattern that names no file by itself is expanded."""
-        path = self.names.local(value)
+    def explicit(self, value: str, said: str = "") -> None:
+        """Take what ``--input`` names; a pattern that names no file by itself is expanded.
+
+        Parameters
+        ----------
+        said
+            Where it was named, for errors.
+        """
+        path, said = self.names.local(value), said or f"--input {value}"
         if self.outputs.has(value):
-            raise UsageError(f"--input {value}: it is a result of the command, too")
+            raise UsageError(f"{said}: it is a result of the command, too")
+        if self.outputs.delivers(value):
+            raise UsageError(f"{said}: a result is delivered there: call one of them something else")
         found, literal = self.find(path)
         if found is None and is_glob(value):
             matches = expand(value, frozenset(), self.lookup)
             for match in matches:
-                if not self.outputs.has(match):
-                    self.explicit(match)
+                if not self.outputs.has(match) and not self.outputs.delivers(match):
+                    self.explicit(match, said)
             if matches:
                 return
         if found is None:
-            raise UsageError(f"--input {value}: no such file or directory, and no sidecar beside it")
+            raise UsageError(f"{said}: no such file or directory, and no sidecar beside it")
+        refuse_special(path, said)
         if found.kind == "directory" and not self.names.mapping and _holds(path, self.names.base):
             self._entries(path)
         else:
@@ -162,7 +176,9 @@ class Gather:
         out = LeaveOut(rules, lambda path: _content(pieces[path]), True).of(pieces)
         for relative, path in pieces.items():
             value = os.path.relpath(path, self.names.cwd)
-            if relative in out or self.outputs.has(value) or os.path.basename(path).startswith("."):
+            if relative in out or os.path.basename(path).startswith("."):
+                continue
+            if self.outputs.has(value) or self.outputs.delivers(value):
                 continue
             if (found := self.lookup.find(path)) is not None:
                 self.take(value, path, found)
@@ -180,6 +196,7 @@ class Gather:
     def stdin(self, value: str) -> Input:
         """Return what ``--stdin`` names."""
         path = self.names.absolute(value)
+        refuse_special(path, f"--stdin {value}")
         found = self.lookup.find(path)
         if found is None:
             raise UsageError(f"--stdin {value}: no such file, and no sidecar beside it")
@@ -225,18 +242,38 @@ class Gather:
         raise UsageError(f"--writable {value}: it is no input of the command")
 
 
-def listed(files: Iterable[str], cwd: str) -> list[str]:
-    """Return the paths that the files of ``--input-file`` list, one a line."""
-    paths: list[str] = []
+def listed(files: Iterable[str], cwd: str) -> Iterator[tuple[str, str]]:
+    """Yield the paths that the files of ``--input-file`` list, one a line, each with where it stands.
+
+    As in Seamless 1.x they are relative to the directory of the list; those of a pipe to the current one.
+    """
     for name in files:
+        place = os.path.join(cwd, name)
+        folder = os.path.dirname(name) if name != "-" and os.path.isfile(place) else ""
         try:
-            with open(0 if name == "-" else os.path.join(cwd, name), encoding="utf-8") as lines:
-                paths += [line.rstrip("\n") for line in lines]
+            with open(0 if name == "-" else place, encoding="utf-8-sig") as lines:
+                entries = [line.rstrip("\r\n") for line in lines]
         except OSError as error:
             raise UsageError(f"--input-file {name}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise UsageError(f"--input-file {name}: not UTF-8") from None
-    return [path for path in paths if path]
+        for number, entry in enumerate(entries, 1):
+            if entry.strip():
+                yield os.path.join(folder, entry), f"--input-file {name}, line {number}: {entry}"
+
+
+def refuse_special(path: str, said: str) -> None:
+    """Raise `UsageError` for what has no bytes that stay the same."""
+    if path.startswith(_MADE_WHEN_READ):
+        raise UsageError(f"{said}: the system makes it when it is read: save it in a file first")
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if path == os.devnull:
+        raise UsageError(f"{said}: it is empty, and so is standard input without --stdin")
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise UsageError(f"{said}: no file, but a pipe, socket or device: save what comes from it in a file")
 
 
 def _content(path: str) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +12,8 @@ if TYPE_CHECKING:
     from .commandline import Commandline
 
 _SHOWN = 5
+MANY = 3000
+"""Entries of a directory that one word of the line may name without a note."""
 
 
 class Hints:
@@ -48,6 +52,14 @@ class Hints:
             " (by-products such as __pycache__, and what .seamlessignore names)"
         )
 
+    def bare_directory(self, value: str, path: str, cwd: str) -> None:
+        """Tell of a word that names a large directory, or one elsewhere, before it is read."""
+        real = os.path.realpath(path)
+        if not real.startswith(os.path.realpath(cwd).rstrip("/") + "/"):
+            self.note(f"{value} is an input: it leads to the directory {real} (not with -g2)")
+        elif _has_many(path):
+            self.note(f"{value} is an input: a directory of more than {MANY:,} entries (not with -g2)")
+
     def note(self, text: str) -> None:
         """Add a note, once."""
         if text not in self.notes:
@@ -82,6 +94,20 @@ class Hints:
             )
         if self.lost:
             self.note(f"not captured: {_shown(self.lost)} (--capture does that)")
+
+
+def _has_many(path: str) -> bool:
+    """Tell whether there is more in a directory than somebody may have meant by a word."""
+    folders, number = [path], 0
+    while folders and number <= MANY:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                number += 1
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                if number > MANY:
+                    break
+    return number > MANY
 
 
 def _shown(words: Iterable[str]) -> str:

@@ -106,8 +106,10 @@ def collect(
     gather = Gather(names, Lookup(cwd), outputs, hints)
     reader = Reader(line, options, gather, system)
     reader.read()
-    for path in [*options.input, *listed(options.input_file, cwd)]:
+    for path in options.input:
         gather.explicit(path)
+    for path, said in listed(options.input_file, cwd):
+        gather.explicit(path, said)
     stdin = None if options.stdin is None else gather.stdin(options.stdin)
     gather.fold()
     writable = tuple(gather.writable(path) for path in options.writable)

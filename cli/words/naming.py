@@ -64,8 +64,13 @@ class Names:
         """Tell whether an absolute path lies below the directory that names are relative to."""
         return path.startswith(self.base.rstrip("/") + "/")
 
-    def name(self, value: str) -> str:
+    def name(self, value: str, directory: bool = False) -> str:
         """Return the name of the input `value`.
+
+        Parameters
+        ----------
+        directory
+            It is one, which keeps its name where files are renamed.
 
         Raises
         ------
@@ -74,7 +79,7 @@ class Names:
         """
         path = self.absolute(value)
         if path not in self._given:
-            name = self._new(path, value)
+            name = self._new(path, value, directory)
             if self._owner.setdefault(name, path) != path:
                 raise UsageError(
                     f"{value} and {relpath(self._owner[name], self.cwd)} would both be called {name}:"
@@ -83,8 +88,8 @@ class Names:
             self._given[path] = name
         return self._given[path]
 
-    def _new(self, path: str, value: str) -> str:
-        if self.mapping == "strip":
+    def _new(self, path: str, value: str, directory: bool) -> str:
+        if self.mapping == "strip" or (self.mapping and directory):
             return basename(path)
         if self.mapping == "extension":
             self._files += 1

@@ -165,6 +165,8 @@ class Reader:
         given, value = value, self.system.expanded(value, tilde)
         if self.outputs.has(value):
             return self._output(value)
+        if self.outputs.delivers(value):
+            return given
         path = self.names.local(value)
         if _OUR_SHELLS.fullmatch(path):
             self.hints.note(f"{value} is of your own shell: quote the line, and <(…) is part of the command")
@@ -178,9 +180,16 @@ class Reader:
         name = self.gather.take(value, path, found, literal)
         if role == COMMAND:
             self.gather.command(name, path)
-        if found.kind == "file" and not extension(path) and role not in (COMMAND, READ) and not matched:
-            self.hints.extensionless[value] = None
+        if not matched and role not in (COMMAND, READ):
+            self._mention(value, path, found)
         return self._spelled(value, name, role, found)
+
+    def _mention(self, value: str, path: str, found: Found) -> None:
+        """Tell of a word that may not have been meant as an input."""
+        if found.kind == "directory" and found.exists and "/" not in value:
+            self.hints.bare_directory(value, path, self.names.cwd)
+        if not extension(path) and not value.endswith("/"):
+            self.hints.extensionless[value] = None
 
     def _spelled(self, value: str, name: str, role: str, found: Found) -> str:
         """Return how the text is to call an input."""

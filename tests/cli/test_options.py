@@ -28,7 +28,16 @@ from seamless_dask.errors import UsageError
             "cmd x",
             {"capture": ["a:b"], "var": {"t": "-1"}},
         ),
-        (["cmd", "-nd", "-i", "x"], "cmd -nd -i x", {"no_download": False, "input": []}),
+        (["cmd", "-nd", "-i", "x"], "cmd", {"no_download": True, "input": ["x"]}),
+        (["cmd", "-cp", "out"], "cmd", {"capture": ["out"]}),
+        (["sed", "-i", "s/a/b/", "x"], "sed -i s/a/b/ x", {"input": []}),
+        (["-c", "--capture", "out", "cp a out"], "cp a out", {"capture": ["out"]}),
+        (
+            ["-c", "-nd", "cp a out", "--capture", "out"],
+            "cp a out",
+            {"capture": ["out"], "no_download": True},
+        ),
+        (["-c", "--capture", "out", "date"], "date", {"capture": ["out"]}),
         (["cmd", "--capture", "a", "b"], "cmd --capture a b", {"capture": []}),
         (["cmd", "--scratch", "x", "--fingertip"], "cmd --scratch x", {"scratch": False, "fingertip": True}),
         (["cmd", "--", "--scratch"], "cmd -- --scratch", {"scratch": False}),
@@ -94,6 +103,11 @@ def test_a_line_is_split(argv: list[str], text: str, given: dict[str, object]) -
         (["--local", "--daskserver", "tcp://a:1", "cmd"], "--local and --daskserver exclude each other"),
         (["--conda", "", "cmd"], "--conda was given an empty name"),
         (["--input", "", "cmd"], "--input was given an empty name"),
+        (
+            ["--capture", "-x.txt", "cmd"],
+            "--capture -x.txt: a value that begins with a dash is written --capture=-x.txt",
+        ),
+        (["-cp", "-x.txt", "cmd"], "begins with a dash is written --capture=-x.txt"),
         (["-w", "", "cmd"], "-w was given an empty name"),
         (["--write-job=", "cmd"], "--write-job was given an empty name"),
     ],
@@ -112,7 +126,7 @@ def test_where_it_is_to_run() -> None:
     assert found.resource == {"a": 1.0, "b": 0.5}
 
 
-@pytest.mark.parametrize("name", ["--input", "--scratch"])
+@pytest.mark.parametrize("name", ["--input", "-i", "--scratch"])
 def test_taking_a_common_option_from_the_tail_is_noted(name: str) -> None:
     found = parse(["cmd", name, *(["x"] if TAIL[name] else [])])
     assert [name in note and "--" in note for note in found.notes] == [True]
