@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from hashserver.atomic import write_all
@@ -42,6 +43,7 @@ _TOGETHER = 32
 _PIECE = 4 << 20
 _THREADS = 8
 _DAY = 86400
+_REFUSED_SECONDS = 60.0
 _TEMPORARY = re.compile(r"(.+)-([0-9]+)-[0-9a-f]+-[0-9]+").fullmatch
 
 
@@ -73,12 +75,13 @@ class FsspecStore(Store):
         self._left: set[str] = set()
         self._numbers = 0
         self._direct = url.partition("://")[0] in _ATOMIC
-        self._refused = self._there = self._tidied = False
+        self._refused_until = 0.0
+        self._there = self._tidied = False
 
     @property
     def writable(self) -> bool:
-        """False once a writer was refused: only an attempt can tell, and a reader makes none."""
-        return not self._refused
+        """False for a while after an upload was refused: only an attempt can tell, and rights may change."""
+        return monotonic() >= self._refused_until
 
     # ------------------------------------------------------------------ reading
 
@@ -182,7 +185,7 @@ class FsspecStore(Store):
         if self.has([checksum])[0] == len(data):
             return checksum
         if self._direct and len(data) <= SMALL:
-            self._call(lambda files: files.write(self._path(checksum), bytes(data)), writing=True)
+            self._add(lambda files: files.write(self._path(checksum), bytes(data)))
             return checksum
         with self.writer() as writer:
             writer.write(bytes(data))
@@ -204,14 +207,14 @@ class FsspecStore(Store):
         target = self._path(checksum)
         self._tidy(size)
         if self._direct:
-            self._call(lambda files: files.send(fd, size, target), writing=True)
+            self._add(lambda files: files.send(fd, size, target))
             return
         temporary = self._temporary()
         self._make(os.path.dirname(temporary))
         self._make(os.path.dirname(target))
         try:
-            self._call(lambda files: files.send(fd, size, temporary), writing=True)
-            self._call(lambda files: files.rename(temporary, target), writing=True)
+            self._add(lambda files: files.send(fd, size, temporary))
+            self._add(lambda files: files.rename(temporary, target))
         except BaseException:
             self._discard(temporary)
             raise
@@ -237,7 +240,7 @@ class FsspecStore(Store):
             if directory in self._made:
                 return
             try:
-                self._call(lambda files: files.make_directory(directory), writing=True)
+                self._add(lambda files: files.make_directory(directory))
                 self._made.add(directory)
             except (ReadOnly, NoSpace):
                 raise
@@ -343,9 +346,17 @@ class FsspecStore(Store):
         except Exception as error:
             if files.is_lost():
                 self._forget(files)
-            meaning = translate(error, self._address, writing or changing)
-            self._refused |= writing and isinstance(meaning, ReadOnly)
-            raise meaning from error
+            raise translate(error, self._address, writing or changing) from error
+
+    def _add(self, function: Callable[[Files], T]) -> T:
+        """Call what uploads: unlike looking and tidying, it tells whether this place may be written."""
+        try:
+            result = self._call(function, writing=True)
+        except ReadOnly:
+            self._refused_until = monotonic() + _REFUSED_SECONDS
+            raise
+        self._refused_until = 0.0
+        return result
 
     def _forget(self, files: Files) -> None:
         """Forget a session that has ended, after sleep or a restart: the next call makes one."""

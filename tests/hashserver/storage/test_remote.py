@@ -306,3 +306,28 @@ def use_s3(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     # a connection of another test knows another endpoint
     fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def refuse(*args: Any) -> None:
+    raise PermissionError("Access Denied")
+
+
+def test_a_place_where_only_tidying_is_refused_stays_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FsspecStore("memory://tidying-refused")
+    monkeypatch.setattr(type(store._files), "tidy", refuse)
+    assert store.clean() == 0
+    assert store.writable
+
+
+def test_a_refused_upload_passes_a_place_over_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("hashserver.storage.remote.monotonic", lambda: now)
+    store = FsspecStore("memory://upload-refused")
+    with monkeypatch.context() as context:
+        context.setattr(type(store._files), "write", refuse)
+        with pytest.raises(ReadOnly):
+            store.put(b"refused")
+    assert not store.writable
+    now += 3600
+    assert store.writable
+    store.put(b"refused")
