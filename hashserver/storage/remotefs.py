@@ -96,8 +96,8 @@ def open_files(url: str, options: dict[str, Any], seconds: float) -> tuple[Files
         raise ServiceUnavailable(f"{shown(url)} is not a store: {scrub(error, url)}") from error
     except TypeError as error:
         raise UsageError(
-            f"{shown(url)} needs other options ({scrub(error, url)}): give them in the table"
-            f' [storage_options."{shown(url)}"] of your configuration, or in that of fsspec'
+            f"{shown(url)} needs other options ({scrub(error, url)}): give them in the"
+            " configuration of fsspec, ~/.config/fsspec/conf.json"
         ) from error
     except Exception as error:
         raise translate(error, url, writing=False) from error
@@ -163,7 +163,7 @@ def translate(error: BaseException, url: str, writing: bool) -> HashserverError:
         return error
     place, names = shown(url), _names(error)
     if isinstance(error, Silence):
-        return ServiceUnavailable(f"{place} does not answer: {error} (store-timeout is how long that may be)")
+        return ServiceUnavailable(f"{place} does not answer: {error}")
     if "UnknownHost" in names:
         host = urlsplit(url).hostname
         return AuthenticationFailed(
