@@ -38,7 +38,12 @@ def load_config(arguments: argparse.Namespace, tell: Callable[[str], None] | Non
     if getattr(arguments, "local", False):
         return with_trust(lambda: load_embedded({"profile": arguments.profile}, current_directory()))
     given = {name: getattr(arguments, name, None) for name in SETTINGS}
-    return with_trust(lambda: load(given, current_directory(), tell=tell))
+    config = with_trust(lambda: load(given, current_directory(), tell=tell))
+    if any(store.startswith("memory://") for store in config.stores):
+        from seamless_dask.errors import UsageError
+
+        raise UsageError("a store in memory:// would end with the command: name a directory or a server")
+    return config
 
 
 def with_trust(load: Callable[[], Config]) -> Config:

@@ -58,8 +58,22 @@ def parser() -> argparse.ArgumentParser:
     add("--tls-cert", metavar="FILE", help="certificate chain, PEM")
     add("--tls-key", metavar="FILE", help="its private key, PEM, without a password")
     add("--max-size", type=_size, metavar="SIZE", help="longest buffer to take, such as 500M (no limit)")
+    add(
+        "--store-timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="for how long nothing may move in a request to a store such as s3:// (%(default)g)",
+    )
     add("--ready-file", metavar="FILE", help="JSON with URL and process, there while the server listens")
     return result
+
+
+def _store_options(options: argparse.Namespace) -> dict[str, float]:
+    """Return what a store behind fsspec is told; one on this host or another server has no use for it."""
+    scheme, separator, _ = options.store.partition("://")
+    is_remote = separator and scheme not in ("file", "http", "https", "unix")
+    return {"seconds": options.store_timeout} if is_remote else {}
 
 
 def _size(text: str) -> int:
@@ -192,7 +206,7 @@ def _service(options: argparse.Namespace, token_file: str) -> Service:
     tokens = read_token_file(token_file)
     if options.store.startswith(("http://", "https://")):
         raise UsageError("--store is where the buffers lie; another hashserver cannot be one")
-    store = open_store(options.store)
+    store = open_store(options.store, **_store_options(options))
     store.has([Checksum("0" * 64)])  # a store that cannot be reached shall be known now
     if not options.read_only:
         store.clean()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 READY_FILE = "hashserver.json"
 NODE_CACHE_SIZE = 20 << 30
+STORE_SECONDS = 60.0
 _OF_SERVERS = ("store", "databases", "database", "hashserver", "daskserver", "token_file", "ca_file")
 
 
@@ -56,6 +57,8 @@ class Config(NamedTuple):
         One of `ISOLATIONS`.
     node_cache, node_cache_size
         Directory and bound (bytes) of the cache of inputs that the tasks of one node share.
+    store_timeout
+        Seconds for which nothing may move in a request to a store that fsspec reaches.
     profile : str or None
         The profile that was asked for.
     daskserver : str or None
@@ -76,6 +79,7 @@ class Config(NamedTuple):
     profile: str | None
     daskserver: str | None = None
     credentials: tuple[Credential, ...] = ()
+    store_timeout: float = STORE_SECONDS
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Config:
@@ -238,6 +242,7 @@ class _Assembly:
             isolation=found.get("isolation") or "auto",
             node_cache=found.get("node_cache") or os.path.join(cache, "node"),
             node_cache_size=found.get("node_cache_size", NODE_CACHE_SIZE),
+            store_timeout=found.get("store_timeout", STORE_SECONDS),
             profile=self._profile,
             daskserver=found.get("daskserver"),
             credentials=credentials,

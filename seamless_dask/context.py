@@ -200,6 +200,8 @@ class Context:
         if "://" not in url:
             self._make_parent(url)
             return open_store(url)
+        if not _is_url(url):
+            return open_store(url, seconds=self.config.store_timeout)
         found = self.config.credential(url)
         return open_store(url, token_file=found.token_file, ca_file=found.ca_file, patience=self._patient())
 

@@ -21,7 +21,7 @@ MAX_BYTES = 256 << 10
 ISOLATIONS = ("auto", "bubblewrap", "none")
 _LISTS = ("store", "databases")
 _PLACES = ("cache", "database", "hashserver", "daskserver", "token_file", "ca_file", "node_cache")
-KEYS = (*_LISTS, *_PLACES, "isolation", "node_cache_size")
+KEYS = (*_LISTS, *_PLACES, "isolation", "node_cache_size", "store_timeout")
 CREDENTIALS = "credentials"
 _SCHEDULERS = ("tcp://", "tls://")
 _UNITS = {"": 1, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -225,6 +225,8 @@ def _value(key: str, value: Any, where: str, directory: str) -> Any:
         if size is None:
             raise UsageError(f"{where} must be a size such as '20 GiB', not {shown(value)}")
         return size
+    if key == "store_timeout":
+        return _seconds(value, where)
     if not isinstance(value, str) or not value:
         raise UsageError(f"{where} must be a text, not {shown(value)}")
     if key == "isolation" and value not in ISOLATIONS:
@@ -237,6 +239,16 @@ def _value(key: str, value: Any, where: str, directory: str) -> Any:
             f" not {shown(value)}"
         )
     return value if key == "isolation" else _place(value, directory)
+
+
+def _seconds(value: Any, where: str) -> float:
+    try:
+        seconds = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0.1 <= seconds <= 1e6:
+        raise UsageError(f"{where} must be a number of seconds such as 60, not {shown(value)}")
+    return seconds
 
 
 def _place(text: str, directory: str) -> str:

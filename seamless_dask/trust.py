@@ -118,6 +118,11 @@ def _is_harmless(key: str, value: Any, below: Sequence[Mapping[str, Any]]) -> bo
 
         limit: int = next((layer[key] for layer in below if key in layer), NODE_CACHE_SIZE)
         return bool(value <= limit)
+    if key == "store_timeout":
+        from .config import STORE_SECONDS
+
+        longest: float = next((layer[key] for layer in below if key in layer), STORE_SECONDS)
+        return bool(value <= longest)
     return False
 
 

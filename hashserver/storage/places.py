@@ -40,6 +40,8 @@ class Places(Store):
 
     def __init__(self, stores: Sequence[Store]) -> None:
         self.stores = tuple(stores)
+        self._proven: list[Store] = []
+        """Those that have taken something."""
         self.url = ", ".join(store.url for store in stores)
 
     @property
@@ -145,44 +147,61 @@ class Places(Store):
 
     # ------------------------------------------------------------------ writing
 
-    @property
-    def _target(self) -> Store:
+    def _write(self, write: Callable[[Store], T]) -> T:
+        """Write to the first place that takes it: that one may not be written to, only an attempt tells."""
+        refusal: ReadOnly | None = None
         for store in self.stores:
             if store.writable:
-                return store
-        raise ReadOnly(f"none of the stores may be written: {self.url}")
+                try:
+                    return write(store)
+                except ReadOnly as error:
+                    refusal = error
+        raise refusal or ReadOnly(f"none of the stores may be written: {self.url}")
+
+    def _target(self) -> Store:
+        """Return the first place that takes a buffer: what comes in a stream cannot be sent again."""
+
+        def probe(store: Store) -> Store:
+            if store not in self._proven:
+                store.put(b"")
+                self._proven.append(store)
+            return store
+
+        return self._write(probe)
 
     def writer(self) -> Writer:
         """Return a writer of one new buffer."""
-        return self._target.writer()
+        return self._target().writer()
 
     def put(self, data: Bytes) -> Checksum:
         """Store `data` and return its checksum."""
-        return self._target.put(data)
+        return self._write(lambda store: store.put(data))
 
     def put_file(self, path: Path, expected: Checksum | None = None) -> tuple[Checksum, int]:
         """Store a file, reading it once."""
-        return self._target.put_file(path, expected)
+        return self._write(lambda store: store.put_file(path, expected))
 
     def put_files(self, files: Iterable[tuple[Path, Checksum | None]]) -> list[Checksum]:
         """Store many files; return their checksums."""
-        return self._target.put_files(files)
+        listed = list(files)
+        return self._write(lambda store: store.put_files(listed))
 
     def put_many(self, buffers: Iterable[bytes]) -> list[Checksum]:
         """Store many small buffers; return their checksums."""
-        return self._target.put_many(buffers)
+        listed = list(buffers)
+        return self._write(lambda store: store.put_many(listed))
 
     def put_stream(self, chunks: Iterable[Bytes], expected: Checksum | None = None) -> tuple[Checksum, int]:
         """Store what arrives in parts; return its checksum and length."""
-        return self._target.put_stream(chunks, expected)
+        return self._target().put_stream(chunks, expected)
 
     def link_file(self, path: Path, checksum: Checksum, state: os.stat_result | None = None) -> None:
         """Hard-link a file into the first writable store."""
-        self._target.link_file(path, checksum, state)
+        self._write(lambda store: store.link_file(path, checksum, state))
 
     def reference(self, path: Path, checksum: Checksum, state: os.stat_result | None = None) -> None:
         """Record a file where it is, in the first writable store."""
-        self._target.reference(path, checksum, state)
+        self._write(lambda store: store.reference(path, checksum, state))
 
     def delete(self, checksum: Checksum) -> None:
         """Forget a buffer in all places that may be written."""

@@ -163,7 +163,7 @@ def translate(error: BaseException, url: str, writing: bool) -> HashserverError:
         return error
     place, names = shown(url), _names(error)
     if isinstance(error, Silence):
-        return ServiceUnavailable(f"{place} does not answer: {error}")
+        return ServiceUnavailable(f"{place} does not answer: {error} (store-timeout bounds that)")
     if "UnknownHost" in names:
         host = urlsplit(url).hostname
         return AuthenticationFailed(

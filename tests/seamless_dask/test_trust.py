@@ -21,7 +21,7 @@ from seamless_dask.settings import MAX_BYTES
 PLACES = {
     "cache": "/c", "store": "/s", "database": "/d", "databases": ["/d"], "hashserver": "http://host:1",
     "daskserver": "tcp://host:1", "token-file": "/t", "ca-file": "/ca", "node-cache": "/n",
-    "isolation": "none", "node-cache-size": 1 << 60,
+    "isolation": "none", "node-cache-size": 1 << 60, "store-timeout": 1e5,
 }  # fmt: skip
 
 
