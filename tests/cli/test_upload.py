@@ -90,7 +90,7 @@ def test_in_place_keeps_the_file_where_it_is_and_notices_changes(cli: Cli, work:
 
 def test_hardlink_needs_a_store_of_this_host(cli: Cli, work: Path) -> None:
     (work / "a.txt").write_text("hello\n")
-    done = cli("seamless-upload", "--hardlink", "--store", "memory://x", "a.txt", status=1)
+    done = cli("seamless-upload", "--hardlink", "--store", "s3://bucket/x", "a.txt", status=1)
     assert "--store DIR" in done.error
 
 
