@@ -1,4 +1,8 @@
-"""Five thousand files of 4 KiB to a hashserver and back, against ``cp -r``."""
+"""Five thousand files of 4 KiB to a hashserver and back, against ``cp -r`` and one ``sync -f``.
+
+What a server has acknowledged is on the disk, so the peer of an upload syncs, too; a download promises that
+as little as ``cp`` does.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,9 @@ def main(bench: Bench) -> None:
     def cp() -> float:
         return run(["cp", "-r", tree, fresh("copy")]).wall
 
+    def synced() -> float:
+        return run(["sh", "-c", 'cp -r "$1" "$2" && sync -f "$2"', "sh", tree, fresh("copy")]).wall
+
     def upload() -> float:
         aside = fresh("aside")
         for known in (*server.directory.glob("store/??"), *cache.iterdir()):
@@ -34,7 +41,16 @@ def main(bench: Bench) -> None:
             (tree / sidecar).unlink(missing_ok=True)
         return run([BIN / "seamless-upload", "-q", tree], environment).wall
 
-    bench.ratio("upload", upload, cp, 5.0, "cp -r")
+    bench.ratio("upload", upload, synced, 5.0, "cp -r, sync -f")
+    if shutil.which("restic"):
+        secret = {**environment, "RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": str(fresh("restic-cache"))}
+
+        def restic() -> float:
+            repository = str(fresh("restic"))
+            run(["restic", "init", "-q", "-r", repository], secret)
+            return run(["restic", "backup", "-q", "-r", repository, tree], secret).wall
+
+        bench.ratio("upload, against restic", upload, restic, 5.0, "restic backup")
     bench.ratio(
         "upload again, unchanged",
         lambda: run([BIN / "seamless-upload", "-q", tree], environment).wall,
