@@ -28,7 +28,7 @@ TAIL = {
 }  # fmt: skip
 """Options that are ours after the command too, with whether each takes a value."""
 _ALSO_THEIRS = ("--input", "-i", "--scratch")  # many commands have options of these names
-_HARDLY_THEIRS = ("--capture", "--metavar", "--no-download", "--fingertip")
+_HARDLY_THEIRS = ("--capture", "-cp", "--metavar", "--no-download", "--fingertip")
 
 _NAMING = {
     "input": "--input", "input_file": "--input-file", "stdin": "--stdin", "workdir": "-w",

@@ -103,15 +103,19 @@ class Outputs:
         Targets of redirections, as values of their words.
     base : str
         Directory below which absolute paths keep their place.
+    cwd : str, optional
+        The current directory, where results are delivered; `base` by default.
     """
 
-    def __init__(self, captures: Iterable[Capture], targets: Iterable[str], base: str) -> None:
-        self._base = base.rstrip("/") + "/"
+    def __init__(
+        self, captures: Iterable[Capture], targets: Iterable[str], base: str, cwd: str | None = None
+    ) -> None:
+        self._base, self._cwd = base.rstrip("/") + "/", cwd or base
         captures = list(captures)
         self.paths = {item.path for item in captures if item.path and not item.glob}
         self.paths |= {self.name(target) for target in targets}
         self._globs = [pattern(item.path) for item in captures if item.glob]
-        self._delivered = {normpath(item.local) for item in captures}
+        self._delivered = {self._place(item.local) for item in captures}
 
     def name(self, value: str) -> str:
         """Return `value` normalised, and relative where it lies below the base."""
@@ -127,8 +131,11 @@ class Outputs:
 
     def delivers(self, value: str) -> bool:
         """Tell whether a result is delivered to `value`, or around it."""
-        name = normpath(value)
-        return any(name == local or name.startswith(local + "/") for local in self._delivered)
+        place = self._place(value)
+        return any(place == local or place.startswith(local + "/") for local in self._delivered)
+
+    def _place(self, value: str) -> str:
+        return normpath(os.path.join(self._cwd, value))
 
     def inside(self, directory: str) -> str | None:
         """Return an output that lies in `directory`, None without one."""

@@ -102,7 +102,7 @@ def collect(
     cwd = cwd or os.getcwd()
     hints, system, names = Hints(), System(cwd, env), Names(cwd, options.workdir, options.mapping, env)
     captures = _captures(line, options, names, system, hints)
-    outputs = Outputs(captures, [system.value(word) for word in line.targets], names.base)
+    outputs = Outputs(captures, [system.value(word) for word in line.targets], names.base, cwd)
     gather = Gather(names, Lookup(cwd), outputs, hints)
     reader = Reader(line, options, gather, system)
     reader.read()

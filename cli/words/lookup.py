@@ -181,7 +181,7 @@ class Lookup:
 
 def _possible(full: str) -> bool:
     """Whether a file system could hold `full`."""
-    if "\0" in full or len(full) > 4000:
+    if "\0" in full or len(full.encode("utf-8", "surrogateescape")) > 4095:
         return False
     return all(len(name.encode("utf-8", "surrogateescape")) <= _LONGEST_NAME for name in full.split("/"))
 

@@ -48,6 +48,12 @@ def test_where_a_result_is_delivered_is_no_input_the_second_time(cli: Cli, work:
     assert (work / "tag").exists()
 
 
+def test_a_target_is_the_same_however_it_is_written(cli: Cli, work: Path) -> None:
+    line = ("--capture", "res.txt:sub/tag", f"echo {work}/sub/tag ./sub/tag > res.txt")
+    for known in (False, True):
+        assert ("no result is known" in cli("seamless-run", "-v", *line).stderr) is not known
+
+
 def test_a_target_cannot_be_named_as_an_input(cli: Cli, project: Path) -> None:
     error = cli("seamless-run", "--capture", "out:a.txt", "--input", "a.txt", "touch out", status=2).error
     assert "a result is delivered there" in error
