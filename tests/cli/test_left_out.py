@@ -167,7 +167,7 @@ def test_rules_that_nobody_has_any_more(cli: Cli, tool: Path, store: Path) -> No
     checksum = json.loads((tool / ".INDEX").read_text())[".seamlessignore"]
     empty(tool)
     (store / checksum[:2] / checksum).unlink()
-    assert "tool/.seamlessignore" in cli("seamless-run", LIST, status=1).error
+    assert "tool/.seamlessignore" in cli("seamless-run", LIST, status=1).stderr
 
 
 def test_it_is_the_same_in_python(cli: Cli, tool: Path, work: Path) -> None:

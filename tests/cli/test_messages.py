@@ -115,7 +115,7 @@ def test_a_member_whose_bytes_are_gone(cli: Cli, tree: Path, store: Path) -> Non
     checksum = hashlib.sha256((tree / "a.txt").read_bytes()).hexdigest()
     cli("seamless-upload", "--move", "set")
     forget(store, checksum)
-    for words in (("seamless-run", "ls -R set"), ("seamless-download", "set")):
+    for words in (("seamless-run", "ls -R set/"), ("seamless-download", "set")):
         error = cli(*words, status=1).error
         assert "set/a.txt" in error
         assert "seamless-upload" in error

@@ -128,7 +128,7 @@ def test_what_the_error_of_a_run_advises_brings_all_back(cli: Cli, tree: Path) -
     before = contents(tree)
     cli("seamless-upload", "set")
     (tree / "a.txt").unlink()
-    error = cli("seamless-run", "ls -R set", status=1).error
+    error = cli("seamless-run", "ls -R set/", status=1).error
     assert "partly there" in error
     assert "1 file (a.txt)" in error
     assert "seamless-download set" in error
@@ -141,7 +141,7 @@ def test_a_run_on_a_directory_with_changed_and_missing_files(cli: Cli, tree: Pat
     cli("seamless-upload", "set")
     (tree / "a.txt").unlink()
     (tree / "sub" / "b.bin").write_bytes(b"my own work")
-    assert "set/a.txt" in cli("seamless-run", "ls -R set", status=1).error
+    assert "set/a.txt" in cli("seamless-run", "ls -R set/", status=1).error
     cli("seamless-download", "set/a.txt")
     cli("seamless-upload", "set")
     assert (tree / "sub" / "b.bin").read_bytes() == b"my own work"
