@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from hashserver.atomic import temporary_path
+from hashserver.durability import sync_directory
 from hashserver.errors import DatabaseError, HashserverError, NoSpace, ReadOnly, ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def make_file(path: str, mode: int) -> None:
             os.mknod(path, stat.S_IFREG | mode)
     finally:
         os.unlink(temporary)
+    sync_directory(os.path.dirname(path))  # what SQLite syncs is the file, and not its name
 
 
 def _refuse_special(path: str) -> None:

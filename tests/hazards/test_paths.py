@@ -33,7 +33,7 @@ def test_an_index_whose_paths_leave_the_directory(world: World, name: str) -> No
     put(world, b"hello\n")
     index = put(world, (json.dumps({name: HELLO}, indent=2) + "\n").encode())
     world.write("set/.CHECKSUM", index + "\n")
-    for command in (("seamless-download", "set"), ("seamless-run", "ls set")):
+    for command in (("seamless-download", "set"), ("seamless-run", "ls set/")):
         done = world(*command, status=1)
         assert "index" in done.error
         assert done.stdout == b""
@@ -108,10 +108,10 @@ def test_a_directory_and_a_sidecar_that_differ(world: World) -> None:
     world.write("set/b.txt", "b\n")
     world("seamless-upload", "set")
     world.write("set/b.txt", "mine\n")
-    assert "set" in world("seamless-run", "ls set", status=1).error
+    assert "set" in world("seamless-run", "ls set/", status=1).error
     assert "--overwrite" in world("seamless-download", "set", status=1).error
     (world.work / "set" / "b.txt").unlink()
-    assert "set" in world("seamless-run", "ls set", status=1).error
+    assert "set" in world("seamless-run", "ls set/", status=1).error
     world("seamless-download", "set")
     assert world("seamless-run", "cat set/b.txt").stdout == b"b\n"
 
@@ -139,7 +139,8 @@ def test_a_broken_or_cyclic_link(embedded: World, command: tuple[str, ...]) -> N
     (embedded.work / "cyclic").symlink_to("cyclic")
     run = command[0] == "seamless-run"
     for name, word in (("broken", "broken"), ("cyclic", "cyclic"), ("set", "set/broken")):
-        done = embedded(*command, name, status=2 if run and name != "set" else 1)
+        given = f"{name}/" if run and name == "set" else name
+        done = embedded(*command, given, status=2 if run and name != "set" else 1)
         assert word in done.error
         assert done.stdout == b""
     (embedded.work / "set" / "broken").unlink()

@@ -35,7 +35,7 @@ def odd(work: Path) -> Path:
         ("seamless-upload", "set"),
         ("seamless-upload", "--move", "set"),
         ("seamless-checksum", "set"),
-        ("seamless-run", "ls -R set"),
+        ("seamless-run", "ls -R set/"),
     ],
     ids=" ".join,
 )
