@@ -21,7 +21,7 @@ from hashserver.errors import (
     ServiceUnavailable,
 )
 from hashserver.index import is_executable
-from hashserver.storage.files import Download, write_error
+from hashserver.storage.files import Download, Parts, write_error
 from hashserver.storage.patience import STORE_SECONDS
 from hashserver.storage.remotefs import check_url, open_files, shown, spool, translate
 from hashserver.storage.store import SMALL, Store, Writer, all_missing, local_error
@@ -145,7 +145,7 @@ class FsspecStore(Store):
     def read(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Return the bytes in parts, not verified."""
         if not self._files.reads_parts:
-            return _parts(self.open(checksum), start, length)
+            return Parts(self._spooled(checksum), start, length)
         size = self.has([checksum])[0]
         if size < 0:
             raise self._missing(checksum)
@@ -159,13 +159,17 @@ class FsspecStore(Store):
 
     def open(self, checksum: Checksum) -> BinaryIO:
         """Return an open file with the bytes, not verified; they are fetched first."""
+        return os.fdopen(self._spooled(checksum), "rb")
+
+    def _spooled(self, checksum: Checksum) -> int:
+        """Return a descriptor of a file without a name that has the bytes."""
         fd = _spool()
         try:
             self._fetch(checksum, fd)
         except BaseException:
             os.close(fd)
             raise
-        return os.fdopen(fd, "rb")
+        return fd
 
     def _fetch(self, checksum: Checksum, fd: int) -> None:
         self._having(checksum, lambda files: files.fetch(self._path(checksum), fd))
@@ -404,15 +408,6 @@ def _spool_error(error: OSError) -> HashserverError:
     if isinstance(meaning, NoSpace):
         return NoSpace(f"no room left in {tempfile.gettempdir()} for uploads: set TMPDIR to a larger place")
     return meaning
-
-
-def _parts(file: BinaryIO, start: int, length: int | None) -> Iterator[bytes]:
-    with file:
-        file.seek(start)
-        while part := file.read(1 << 20 if length is None else min(1 << 20, length)):
-            if length is not None:
-                length -= len(part)
-            yield part
 
 
 def _abandoned(entry: dict[str, Any]) -> bool:
