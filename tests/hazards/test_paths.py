@@ -145,7 +145,7 @@ def test_a_broken_or_cyclic_link(embedded: World, command: tuple[str, ...]) -> N
         assert done.stdout == b""
     (embedded.work / "set" / "broken").unlink()
     (embedded.work / "set" / "cyclic").symlink_to("../cyclic")
-    assert "set/cyclic" in embedded(*command, "set", status=1).error
+    assert "set/cyclic" in embedded(*command, "set/" if run else "set", status=1).error
     assert not list(embedded.work.rglob("*.CHECKSUM"))
 
 
