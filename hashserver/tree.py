@@ -366,9 +366,17 @@ def state_after_upload(path: str, fetch: Fetch) -> Literal["absent", "empty", "p
             sidecar = find_sidecar(path)
         except SidecarError:
             return state  # it is about to be written anew
-        if sidecar is not None and is_away(path, survey(path, fetch, False).scan, sidecar, fetch, True):
-            return "absent"
+        if sidecar is not None and _may_have_left_out(sidecar, fetch):
+            # only then is the whole directory looked at: what counts is, as a rule, the first file in it
+            if is_away(path, survey(path, fetch, False).scan, sidecar, fetch, True):
+                return "absent"
     return state
+
+
+def _may_have_left_out(sidecar: Sidecar, fetch: Fetch | None) -> bool:
+    """Say, without reading the index as such, whether it may name rules of what an upload leaves out."""
+    data = _index_of(sidecar, fetch)
+    return data is not None and may_concern(data, False)
 
 
 def _difference(path: str, tree: Tree, data: bytes | None) -> str:
