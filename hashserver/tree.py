@@ -366,10 +366,10 @@ def state_after_upload(path: str, fetch: Fetch) -> Literal["absent", "empty", "p
             sidecar = find_sidecar(path)
         except SidecarError:
             return state  # it is about to be written anew
-        if sidecar is not None and _may_have_left_out(sidecar, fetch):
-            # only then is the whole directory looked at: what counts is, as a rule, the first file in it
-            if is_away(path, survey(path, fetch, False).scan, sidecar, fetch, True):
-                return "absent"
+        if sidecar is None or not _may_have_left_out(sidecar, fetch):
+            return state  # the whole directory need not be looked at: what lies in it counts
+        if is_away(path, survey(path, fetch, False).scan, sidecar, fetch, True):
+            return "absent"
     return state
 
 
