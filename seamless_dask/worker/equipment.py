@@ -232,7 +232,7 @@ class DaskWorker:
             lambda: (main and self._askers.get(name)) or own,
             path,
             self._gateways,
-            main,
+            options,
         )
         with self._lock:
             self._running[identity] = watch

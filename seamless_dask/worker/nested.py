@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from hashserver.client.buffers import find_token
 from seamless_dask.execution.layout import GATEWAY
+from seamless_dask.options import Options
 from seamless_dask.services.connection import VERSION, Connection
 from seamless_dask.services.jobserver.nested import OPERATION
 
@@ -60,13 +61,15 @@ class Gateways:
         self._hashserver: gateway.Hashserver | None = None
         self._offered: bool | None = None
 
-    def open(self, task: str, checksum: str, control: str, inner: str) -> Gateway | None:
+    def open(self, task: str, checksum: str, given: Options, control: str, inner: str) -> Gateway | None:
         """Make the files of one run; None where there is no daskserver to ask.
 
         Parameters
         ----------
         task, checksum
             What runs: by its name in Dask, and the transformation.
+        given
+            How it was asked for, which bounds what it can ask for itself.
         control, inner
             Directory of the run, made if need be, as we see it and as the command does.
         """
@@ -76,7 +79,7 @@ class Gateways:
             loop = self._loop or self._start()
         assert self._hashserver is not None
         place = self._place(f"{control}/{GATEWAY}", f"{inner}/{GATEWAY}")
-        made = Gateway(loop, self._ask, self._hashserver, (task, checksum), place)
+        made = Gateway(loop, self._ask, self._hashserver, (task, checksum, _bounds(given)), place)
         # the thread sleeps on, unless the command connects
         self._listening[made.fileno()] = made
         self._epoll.register(made.fileno(), select.EPOLLIN)
@@ -224,12 +227,12 @@ class Gateway:
         loop: asyncio.AbstractEventLoop,
         ask: Callable[..., Any],
         hashserver: gateway.Hashserver,
-        runs: tuple[str, str],
+        runs: tuple[str, str, str],
         place: Place,
     ) -> None:
         self.waiting, self.place = False, place
         self._loop, self._ask, self._hashserver = loop, ask, hashserver
-        self._task, self._checksum = runs
+        self._task, self._checksum, self._given = runs
         self._token, self._run = place.token, secrets.token_hex(8)
         self._open: set[asyncio.Task[Any]] = set()
         self.variables = {"SEAMLESS_DASKSERVER": f"{place.inner}/connection.json"}
@@ -267,13 +270,17 @@ class Gateway:
         if arguments["method"] == "POST":
             self.waiting = True  # the thread is wanted as soon as the job has come in
         facts: dict[str, Any] = {"task": self._task, "checksum": self._checksum, "run": self._run}
-        facts["sandboxed"] = self.place.inner != self.place.directory
+        facts |= {"sandboxed": self.place.inner != self.place.directory, "given": self._given}
         try:
             answer: dict[str, Any] = await self._ask(**facts, **arguments)
             self.waiting = answer["waiting"]
         except Exception as error:  # of the connection, or whatever the scheduler has raised
             return {"status": 503, "body": {"error": f"the scheduler does not answer: {error!r}"}}
         return answer
+
+
+def _bounds(given: Options) -> str:
+    return Options(prologue=given.prologue, metavars=given.metavars).to_json()
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import Reschedule
 
 from seamless_dask.holding import exceeded
+from seamless_dask.options import Options
 from seamless_dask.supervisor import Stop, Usage
 
 from . import internals, slot
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from distributed import Worker
-
-    from seamless_dask.options import Options
 
     from .nested import Gateway, Gateways
 
@@ -49,8 +48,8 @@ class Watch:
         Where its standard error is shown.
     gateways : Gateways
         How it can ask for computations itself.
-    own : bool
-        It is what the task is for, and not made on the way to that.
+    given : Options or None
+        How the task was asked for; None: it is for something else, and this is made on the way to that.
     """
 
     def __init__(
@@ -61,16 +60,16 @@ class Watch:
         askers: Callable[[], Mapping[str, Options]],
         stderr: str | None,
         gateways: Gateways,
-        own: bool,
+        given: Options | None,
     ) -> None:
         self.key, self.checksum, self.stderr = key, checksum, stderr
         self._worker, self._askers = worker, askers
         self._failed: set[str] = set()
         self._usage = Usage(0.0, 0.0, 0)
         self._closing_since: float | None = None
-        self._gateways = gateways
+        self._gateways, self._given = gateways, given or Options()
         self._gateway: Gateway | None = None
-        self._beginning = {"action": "started" if own else "remaking", "key": key, "worker": worker.address}
+        self._beginning = {"action": "remaking" if given is None else "started", "key": key, "worker": worker.address}
         self._word: Request | None = Request(worker, "log_event", {"topic": TOPIC, "msg": self._beginning})
 
     def poll(self, usage: Usage) -> Stop | None:
@@ -103,7 +102,7 @@ class Watch:
         """Let the command ask for computations."""
         self.close()
         with suppress(OSError):  # not every file system has sockets
-            self._gateway = self._gateways.open(self.key, self.checksum, control, inner)
+            self._gateway = self._gateways.open(self.key, self.checksum, self._given, control, inner)
         return self._gateway.variables if self._gateway is not None else {}
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ OPERATION = "seamless_nested"
 PREFIX = "nested."
 """Names of such askers begin so: none of a process that others could look for."""
 LONGEST_WAIT = 60.0
+_NO_REQUEST = (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError, InvalidChecksum)
 AGAIN = 3.0
 """Seconds after which it is looked again whether a job has come to wait for whoever asks for it."""
 
@@ -94,6 +95,7 @@ class Nested:
         method: str,
         key: str = "",
         sandboxed: bool = True,
+        given: str = "{}",
         **facts: Any,
     ) -> dict[str, Any]:
         """Answer a command.
@@ -110,6 +112,8 @@ class Nested:
             ``POST``, ``GET``, ``DELETE``, or ``STDERR`` of a job.
         sandboxed
             Whether the command that asks runs in a sandbox, which what it asks for must not lead out of.
+        given
+            The options that it runs with itself, as JSON.
         **facts
             ``body`` of a post; else ``asker``, ``wait``, ``after``, ``start`` as the jobserver has them.
 
@@ -122,13 +126,14 @@ class Nested:
         try:
             outer = self._outer(worker, task, checksum)
             if method == "POST":
-                answer = {"body": self._post(task, outer, run, facts["body"], sandboxed)}
+                bounds = Options.from_json(given) if sandboxed else None
+                answer = {"body": self._post(task, outer, run, facts["body"], bounds)}
             else:
                 asker = f"{PREFIX}{run}.{facts['asker']}"
                 answer = await self._about(outer, method, Checksum(key), asker, facts)
         except Refused as error:
             answer = {"status": error.status, "body": {"error": str(error)}}
-        except (ValueError, TypeError, KeyError, AttributeError, UsageError, InvalidChecksum) as error:
+        except _NO_REQUEST as error:
             answer = {"status": 400, "body": {"error": f"not a request of the jobserver: {error}"}}
         found = self._outers.get(task)
         return {"status": 200, "waiting": bool(found and found.waiting())} | answer
@@ -156,14 +161,18 @@ class Nested:
         found = self._outers.get(task, Outer(frozenset(), {}))
         return found._replace(own=found.own | {_name(task), checksum})
 
-    def _post(self, task: str, outer: Outer, run: str, body: bytes, sandboxed: bool) -> dict[str, Any]:
-        from .jobrequests import asked_of
+    def _post(
+        self, task: str, outer: Outer, run: str, body: bytes, bounds: Options | None
+    ) -> dict[str, Any]:
+        from .jobrequests import MOST_JOBS, asked_of
 
         document = json.loads(body)
         if document.get("protocol") != PROTOCOL:
             raise Refused(409, "the command has another version of seamless-dask than the daskserver")
+        if len(document["jobs"]) > MOST_JOBS:
+            raise Refused(413, f"more than {MOST_JOBS} jobs at once: send fewer")
         priority = self._priority(task)
-        asked = [_tamed(asked_of(one), run, priority, sandboxed) for one in document["jobs"]]
+        asked = [_tamed(asked_of(one), run, priority, bounds) for one in document["jobs"]]
         self._outers[task] = outer
         for one in asked:
             self._refuse_cycle(outer, one.key)
@@ -312,31 +321,59 @@ def is_nested(asker: str) -> bool:
     return asker.startswith(PREFIX)
 
 
-def _tamed(asked: Asked, run: str, priority: int, sandboxed: bool) -> Asked:
+def _tamed(asked: Asked, run: str, priority: int, bounds: Options | None) -> Asked:
     """Return what is asked under a name of this run.
 
     It goes before other commands that would come to wait as well: else all of them are started first.
     """
-    options = confined(asked.options, sandboxed)
+    options = confined(asked.options, bounds)
     options = options._replace(priority=options.priority + priority + 1)
     return asked._replace(asker=f"{PREFIX}{run}.{asked.asker}", options=options)
 
 
-def confined(options: Options, sandboxed: bool) -> Options:
+def confined(options: Options, bounds: Options | None) -> Options:
     """Return options that ask for nothing outside of a sandbox, nor do those of what is needed first.
+
+    What a sandboxed command asks for is recorded under an identity that may be other people's. So it may say
+    what that takes, and which software of the host runs it, but add no code or variable that the identity
+    does not contain, unless the user has given that to the command itself.
+
+    Parameters
+    ----------
+    options
+        What is asked for.
+    bounds
+        Options of the command that asks, which runs in a sandbox; None for one that does not.
 
     Raises
     ------
     Refused
-        An image was asked for out of a sandbox: a container has a network, and may show any directory.
+        Something was asked for out of a sandbox that the user has not given to the command.
     """
-    if sandboxed and options.image:
-        raise Refused(403, "a sandboxed command cannot ask for an image: it shows more than a sandbox does")
+    if bounds is not None:
+        _refuse_own_choice(options, bounds)
+    sandboxed = bounds is not None
     isolation = "bubblewrap" if sandboxed else "auto" if options.isolation == "none" else options.isolation
     upstream = {
-        key: confined(Options.from_json(said), sandboxed).to_json() for key, said in options.upstream.items()
+        key: confined(Options.from_json(said), bounds).to_json() for key, said in options.upstream.items()
     }
     return options._replace(isolation=isolation, upstream=upstream)
+
+
+def _refuse_own_choice(options: Options, bounds: Options) -> None:
+    """Raise `Refused` for what a sandboxed command must not choose by itself."""
+    if options.image:
+        raise Refused(403, "a sandboxed command cannot ask for an image: it shows more than a sandbox does")
+    if options.prologue and options.prologue != bounds.prologue:
+        raise Refused(403, f"a sandboxed command cannot ask for a prologue of its own{_INSTEAD}")
+    if own := dict(options.metavars.items() - bounds.metavars.items()):
+        raise Refused(403, f"a sandboxed command cannot ask for --metavar {min(own)} of its own{_INSTEAD}")
+    # by its path a module is any file, such as an input
+    if paths := [name for name in options.modules if name.startswith(("/", ".", "~"))]:
+        raise Refused(403, f"a sandboxed command cannot ask for the module file {paths[0]}: name a module")
+
+
+_INSTEAD = ", which the identity does not tell: make it part of the inner command, or give it to this one"
 
 
 def _name(task: str) -> str:

@@ -157,7 +157,7 @@ def test_a_command_that_waits_for_itself_is_refused(site: Site) -> None:
 
 
 def test_two_commands_that_wait_for_each_other_are_refused(site: Site) -> None:
-    code = 'seamless-run --metavar "OTHER=$SELF" -c \'seamless-run -c "$OTHER"\''
+    code = 'seamless-run --var "OTHER=$SELF" -c \'seamless-run -c "$OTHER"\''
     told = site.run("--metavar", f"SELF={code}", "-c", code, status=2)
     assert "a command cannot wait for itself" in told
 
@@ -204,14 +204,13 @@ def test_no_token_of_the_daskserver_is_seen(site: Site) -> None:
 
 
 @pytest.mark.parametrize("name", ["PATH", "MODULEPATH", "CONDA_PREFIX", "PYENV_ROOT"])
-@pytest.mark.parametrize("option", ["--metavar", "--var"])
-def test_a_sandboxed_command_shows_itself_nothing_by_asking(sandboxed: Site, option: str, name: str) -> None:
+def test_a_sandboxed_command_shows_itself_nothing_by_asking(sandboxed: Site, name: str) -> None:
     secret = sandboxed.directory / "secret"
     secret.mkdir(exist_ok=True)
     (secret / "key").write_text("private")
     value = "$SECRET:/usr/bin:/bin" if name == "PATH" else "$SECRET"
-    looks = f"if test -e {secret}; then echo seen; else echo hidden; fi # {option} {name}"
-    code = f'seamless-run {option} {name}="{value}" -c {shlex.quote(looks)}'
+    looks = f"if test -e {secret}; then echo seen; else echo hidden; fi # {name}"
+    code = f'seamless-run --var {name}="{value}" -c {shlex.quote(looks)}'
     assert sandboxed.run("--var", f"SECRET={secret}", "-c", code) == "hidden\n"
 
 
@@ -225,9 +224,28 @@ def test_a_sandboxed_command_gets_no_environment_or_image_of_its_choice(sandboxe
     assert "a sandboxed command cannot ask for an image" in told
 
 
+@pytest.mark.parametrize(
+    "asked",
+    ["--prologue 'echo() { printf wrong; }'", "--metavar KIND=wrong"],
+    ids=["prologue", "metavar"],
+)
+def test_a_sandboxed_command_records_nothing_wrong_for_others(
+    sandboxed: Site, request: pytest.FixtureRequest, asked: str
+) -> None:
+    theirs = f'echo ${{KIND:-right}} # {request.node.name}'
+    told = sandboxed.run("-c", f"seamless-run {asked} -c {shlex.quote(theirs)}", status=1)
+    assert "a sandboxed command cannot ask for" in told
+    assert sandboxed.run("-c", theirs) == "right\n"
+
+
+def test_a_sandboxed_command_passes_on_what_it_was_given(sandboxed: Site) -> None:
+    inner = nested("--metavar", "GIVEN=by the user", "-c", "echo $GIVEN # passed on")
+    assert sandboxed.run("--metavar", "GIVEN=by the user", "-c", inner) == "by the user\n"
+
+
 def test_a_sandboxed_command_cannot_reach_who_makes_the_sandbox(sandboxed: Site, tmp_path: Path) -> None:
     """The dynamic linker of the program outside would do what these variables say."""
-    code = 'seamless-run --metavar LD_DEBUG=libs --metavar LD_DEBUG_OUTPUT="$PLACE/reached" -c "echo over"'
+    code = 'seamless-run --var LD_DEBUG=libs --var LD_DEBUG_OUTPUT="$PLACE/reached" -c "echo over"'
     assert "over\n" in sandboxed.run("--var", f"PLACE={tmp_path}", "-c", code)
     assert list(tmp_path.iterdir()) == []
 
