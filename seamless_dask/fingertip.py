@@ -19,9 +19,10 @@ from .transformation import Description, Value
 from .values import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from hashserver.checksum import Checksum
+    from hashserver.results.result import Result
 
     from .context import Context
     from .executors import Executor
@@ -153,7 +154,7 @@ def _again(
     context: Context, checksum: Checksum, producer: Checksum, again: Callable[[Checksum, Options], None]
 ) -> None:
     known = context.database.get(producer)
-    options = _as_it_was(known.record if known else None)
+    options = _as_it_was(known) if known else Options()
     try:
         again(producer, options)
     except ComputationFailed as error:
@@ -163,14 +164,20 @@ def _again(
         raise ComputationFailed(message, error.exit_status, error.stderr) from error
 
 
-def _as_it_was(record: Mapping[str, Any] | None) -> Options:
-    environment = environment_of(record)
+def _as_it_was(known: Result) -> Options:
+    """Return how a result is to be made again.
+
+    A record was written by whoever may write to its database. It names the environment, but does not lead out
+    of the sandbox; from a database that is not ours not even the environment is taken.
+    """
+    if known.source is not None:
+        return Options()
+    environment = environment_of(known.record)
     return Options(
         prologue=tuple(environment.get("prologue", ())),
         modules=tuple(environment.get("modules", ())),
         conda=environment.get("conda"),
         image=environment.get("image"),
-        isolation="none" if record and record.get("isolation") == "none" else "auto",
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hashserver.checksum import hash_bytes
 from hashserver.errors import BufferMissing, Irreproducible
+from hashserver.results.database import Database
 from seamless_dask import collection
+from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.fingertip import fingertip, fingertip_value
 from seamless_dask.holding import JobSupervisor, join
@@ -150,3 +153,37 @@ def test_two_processes_that_need_each_others_lost_bytes(lab: Any) -> None:
     assert asker.stdout is not None
     answer = json.loads(asker.stdout.read())
     assert (answer["error"], "needs itself" in answer["message"]) == ("hashserver.BufferMissing", True)
+
+
+def scratch_result_with(lab: Any, reached: str, database: Database) -> Value:
+    """A result whose bytes are gone, with a record of how to make it that somebody has thought up."""
+    transformation = lab.transformation("echo 1")
+    key = lab.context.store.put(transformation.canonical())
+    record = {"isolation": "none", "environment": {"prologue": [f"touch {reached}"]}}
+    database.put(key, "file", hash_bytes(b"1\n"), record)
+    return Value("file", hash_bytes(b"1\n"))
+
+
+def test_what_a_record_says_leads_out_of_no_sandbox(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write to a result database, of a hashserver that many share, is not who runs things here."""
+    monkeypatch.setenv("SEAMLESS_ISOLATION", "bubblewrap")
+    context, reached = Context(), tmp_path / "reached"
+    value = scratch_result_with(lab, f"{reached} || true", context.database)
+    fingertip(context, value.checksum)
+    assert context.store.get(value.checksum) == b"1\n"
+    assert not reached.exists()
+
+
+def test_a_colleagues_record_says_nothing_of_how_to_run(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, theirs = tmp_path / "reached", tmp_path / "theirs.db"
+    with Database(theirs) as database:
+        value = scratch_result_with(lab, str(reached), database)
+    monkeypatch.setenv("SEAMLESS_DATABASES", str(theirs))
+    context = Context()
+    fingertip(context, value.checksum)
+    assert context.store.get(value.checksum) == b"1\n"
+    assert not reached.exists()
