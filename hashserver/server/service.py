@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _THREADS = 64
-_UPLOADS = 128
-"""An upload holds a thread while it lasts: they have their own, so that slow clients keep nobody waiting."""
+_UPLOADS = 1024
+"""A long upload holds a thread while it lasts: they have their own, so that slow clients keep nobody waiting."""
 
 
 class Service:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
 from hashserver.errors import HashserverError, TooLarge, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
     from concurrent.futures import Executor
 
     from aiohttp import web
@@ -18,6 +20,9 @@ T = TypeVar("T")
 
 IDLE_SECONDS = 60.0
 """A client that sends nothing for so long is given up."""
+
+SLOWEST = 500.0
+"""So is one that has been waited for longer than for so many bytes a second, and `IDLE_SECONDS` besides."""
 
 _FULL = 8 << 20
 _WORTH_WAKING = 1 << 20
@@ -98,6 +103,8 @@ async def receive(
 ) -> T:
     """Pass the body of a request to `consume`, which runs in a thread, and return what that returns.
 
+    The thread is taken when there is something to do: those who send a few bytes and then wait have none.
+
     Parameters
     ----------
     request
@@ -126,34 +133,44 @@ async def receive(
         finally:
             feed.close()
 
-    job = asyncio.get_running_loop().run_in_executor(threads, work)
+    loop, job, size = asyncio.get_running_loop(), None, 0
     try:
-        await _pump(request, feed, maximum)
+        async with aclosing(_parts(request, maximum)) as parts:
+            async for part in parts:
+                size += len(part)
+                if job is None and size >= _WORTH_WAKING:
+                    job = loop.run_in_executor(threads, work)
+                if not await feed.put(part):
+                    break
     except BaseException:
         feed.end(complete=False)
-        job.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if job is not None:
+            job.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
-    return await job
+    feed.end(complete=True)
+    return await (job or loop.run_in_executor(threads, work))
 
 
-async def _pump(request: web.BaseRequest, feed: Feed, maximum: int | None) -> None:
-    content, size = request.content, 0
+async def _parts(request: web.BaseRequest, maximum: int | None) -> AsyncGenerator[bytes]:
+    """Yield the body of a request as it comes, if it comes soon and is not too long."""
+    content, size, waited = request.content, 0, 0.0
     try:
-        while True:
+        while waited < IDLE_SECONDS + size / SLOWEST:
+            began = time.monotonic()
             async with asyncio.timeout(IDLE_SECONDS):
                 part = await content.readany()
             if not part:
-                break
+                return
+            waited += time.monotonic() - began
             size += len(part)
             if maximum is not None and size > maximum:
                 raise _too_large(maximum)
-            if not await feed.put(part):
-                return
-    except (HashserverError, asyncio.CancelledError):
+            yield part
+    except (HashserverError, asyncio.CancelledError, GeneratorExit):
         raise
     except Exception as error:  # aiohttp has several for a client that is gone
         raise TruncatedError("the body is cut short: send it again") from error
-    feed.end(complete=True)
+    raise TruncatedError("the body came too slowly: send it again")
 
 
 def check_length(request: web.BaseRequest, maximum: int | None) -> None:

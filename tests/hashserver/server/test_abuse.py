@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+import select
 import socket
 import subprocess
 import threading
@@ -32,6 +33,24 @@ def poor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     yield running
     running.clients.close()
     if running.process.poll() is None:
+        running.stop()
+
+
+@contextlib.contextmanager
+def changed(
+    monkeypatch: pytest.MonkeyPatch, directory: Path, module: str, **values: float
+) -> Iterator[Running]:
+    """A server that has less patience."""
+    hasty = directory / "hasty"
+    hasty.mkdir()
+    lines = [f"module.{name} = {value}" for name, value in values.items()]
+    text = "\n".join([f"import hashserver.server.{module} as module", *lines, ""])
+    (hasty / "sitecustomize.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(hasty))
+    running = Running(directory)
+    try:
+        yield running
+    finally:
         running.stop()
 
 
@@ -76,25 +95,20 @@ def test_a_server_may_open_as_many_files_as_the_system_lets_it(own: Running) -> 
 
 
 def test_a_connection_that_never_asks_is_closed_soon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    hasty = tmp_path / "hasty"
-    hasty.mkdir()
-    (hasty / "sitecustomize.py").write_text(
-        "import hashserver.server.application as application\napplication.HEAD_SECONDS = 0.3\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(hasty))
-    running = Running(tmp_path)
     assert application.HEAD_SECONDS < application.KEEP_ALIVE_SECONDS
-    try:
-        with running.connect() as silent, running.connect() as half, running.connect() as whole:
-            half.sendall(HALF)
-            whole.sendall(running.head("GET", "/healthcheck"))
-            assert receive(whole).status == 200
-            assert silent.recv(1) == b""
-            assert half.recv(1) == b""
-            whole.sendall(running.head("GET", "/healthcheck"))
-            assert receive(whole).status == 200, "it has asked before: it may take its time"
-    finally:
-        running.stop()
+    with (
+        changed(monkeypatch, tmp_path, "application", HEAD_SECONDS=0.3) as running,
+        running.connect() as silent,
+        running.connect() as half,
+        running.connect() as whole,
+    ):
+        half.sendall(HALF)
+        whole.sendall(running.head("GET", "/healthcheck"))
+        assert receive(whole).status == 200
+        assert silent.recv(1) == b""
+        assert half.recv(1) == b""
+        whole.sendall(running.head("GET", "/healthcheck"))
+        assert receive(whole).status == 200, "it has asked before: it may take its time"
 
 
 @pytest.mark.parametrize(
@@ -144,3 +158,23 @@ def test_others_are_answered_while_a_long_list_is(server: Running) -> None:
         long.setblocking(True)
         assert receive(long).json == [-1] * MOST_ASKED
     assert answered > 3
+
+
+def test_uploads_that_stand_still_keep_nobody_waiting(server: Running) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            sock = stack.enter_context(server.connect())
+            sock.sendall(server.head("PUT", f"/{UNKNOWN}", Content_Length=1000) + b"x")
+        assert server.put(b"honest") == hash_bytes(b"honest")
+
+
+@pytest.mark.parametrize("framing", [{"Content_Length": 1 << 40}, {"Transfer_Encoding": "chunked"}])
+def test_a_body_that_drips_comes_to_an_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, framing: dict[str, str]
+) -> None:
+    with changed(monkeypatch, tmp_path, "uploads", IDLE_SECONDS=0.3) as running, running.connect() as sock:
+        sock.sendall(running.head("PUT", f"/{UNKNOWN}", **framing))
+        while not select.select([sock], [], [], 0.05)[0]:
+            sock.sendall(b"1\r\nx\r\n" if "Transfer_Encoding" in framing else b"x")
+        reply = receive(sock)
+    assert (reply.status, reply.error) == (400, "the body came too slowly: send it again")
