@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,7 +13,6 @@ from typing import TYPE_CHECKING
 from hashserver.shown import tell
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Callable
 
@@ -21,6 +22,9 @@ MOST_FILES = 65536
 """More descriptors are not asked for: a table of millions costs memory and time."""
 
 MOST_CONNECTIONS = 8192
+STALLED_SECONDS = 60
+"""A client that takes nothing of what is sent to it for so long is given up."""
+
 _KEPT_BACK = 64
 _HANDSHAKE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.2
@@ -43,8 +47,9 @@ def raise_limit() -> int:
 class Acceptor:
     """Takes the connections of a listening socket, at most so many at once.
 
-    When there is no room the one goes that has been without a request for longest, a half-sent head included:
-    who sends many of those keeps nobody else waiting. Where all are at work new ones wait until one ends.
+    When there is no room the one goes that has been without a request for longest, a half-sent head and the
+    body of a refused request included: who sends many of those keeps nobody else waiting. Where all are at
+    work new ones wait until one ends; a client that takes nothing of its answer for a while is given up.
 
     Parameters
     ----------
@@ -88,7 +93,10 @@ class Acceptor:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             await self._make_room()
-            task = loop.create_task(self._serve(sock))
+            connection = self._make()
+            connection.when_lost(self._lost)
+            self._open.add(connection)  # before the next one is taken, which may be there already
+            task = loop.create_task(self._serve(connection, sock))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -96,25 +104,27 @@ class Acceptor:
         while len(self._open) >= self._limit:
             self._tell(f"{self._limit} connections at once: the longest idle ones are closed")
             self._room.clear()
-            if not self._evict():
-                await self._room.wait()
-            else:
-                await asyncio.sleep(0)  # its end is told in the next round of the loop
+            # the end of one that goes is told in the next round of the loop; where all are at work one of them
+            # ends, or has no request any more
+            pause = 0.0 if self._evict() else _PAUSE_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._room.wait()
 
     def _evict(self) -> bool:
         """Close the connection that has been idle for longest; False where none is."""
-        idle = min((c for c in self._open if c.is_idle), key=lambda c: c.idle_since, default=None)
+        leaving = (c for c in self._open if c.is_idle or c.is_answered)
+        idle = min(leaving, key=lambda c: c.idle_since, default=None)
         if idle is None:
             return False
         idle.force_close()
         return True
 
-    async def _serve(self, sock: socket.socket) -> None:
-        connection = self._make()
-        connection.when_lost(self._lost)
-        self._open.add(connection)
+    async def _serve(self, connection: Connection, sock: socket.socket) -> None:
         limit = _HANDSHAKE_SECONDS if self._tls else None
         try:
+            if sys.platform == "linux":  # there it counts for those who read nothing, too
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_SECONDS * 1000)
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=limit
             )

@@ -117,6 +117,7 @@ class Server:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
         name = "none"
+        request.protocol.has_asked = True  # type: ignore[attr-defined] - a `Connection`
         try:
             routes, argument = _find(request.raw_path)
             route = routes.get(request.method)
@@ -176,16 +177,23 @@ class Connection(web.RequestHandler):
     It answers what is no request at all in our own words: aiohttp's quote it, perhaps with a token.
     """
 
-    __slots__ = ("_began", "_late", "_when_lost")
+    __slots__ = ("_began", "_late", "_when_lost", "has_asked")
+
+    has_asked: bool
 
     def when_lost(self, call: Callable[[Connection], None]) -> None:
         """Have `call` called when the connection is over."""
-        self._when_lost = call
+        self._when_lost, self.has_asked = call, False
 
     @property
     def is_idle(self) -> bool:
         """Whether a request is waited for; by the future that aiohttp waits with itself."""
         return self._waiter is not None and not self._waiter.done()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether nothing more is owed to it: it is let send the rest of a body that nobody wants."""
+        return self.has_asked and self._waiter is None and not self._request_in_progress
 
     @property
     def idle_since(self) -> float:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import resource
 import select
+import signal
 import socket
 import subprocess
 import threading
@@ -23,13 +24,27 @@ from .conftest import UNKNOWN, Running, receive
 HALF = b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n"
 
 
-@pytest.fixture
-def poor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+@contextlib.contextmanager
+def less_files(
+    server: contextlib.AbstractContextManager[Running], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Running]:
     real = subprocess.Popen
     limited = ["prlimit", "--nofile=200:200"]
     monkeypatch.setattr(subprocess, "Popen", lambda words, **options: real([*limited, *words], **options))
-    running = Running(tmp_path)
-    monkeypatch.setattr(subprocess, "Popen", real)
+    with server as running:
+        monkeypatch.setattr(subprocess, "Popen", real)
+        yield running
+
+
+@pytest.fixture
+def poor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    with less_files(started(tmp_path), monkeypatch) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def started(directory: Path) -> Iterator[Running]:
+    running = Running(directory)
     yield running
     running.clients.close()
     if running.process.poll() is None:
@@ -178,3 +193,36 @@ def test_a_body_that_drips_comes_to_an_end(
             sock.sendall(b"1\r\nx\r\n" if "Transfer_Encoding" in framing else b"x")
         reply = receive(sock)
     assert (reply.status, reply.error) == (400, "the body came too slowly: send it again")
+
+
+def test_bodies_of_refused_requests_leave_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    patient = less_files(changed(monkeypatch, tmp_path, "application", _LINGER_SECONDS=1000), monkeypatch)
+    with patient as running, contextlib.ExitStack() as stack:
+        for _ in range(150):
+            sock = stack.enter_context(running.connect())
+            sock.sendall(running.head("PUT", f"/{UNKNOWN}", token=None, Content_Length=1 << 40) + b"x")
+            assert receive(sock).status == 401
+
+
+def test_who_takes_nothing_of_an_answer_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hasty = less_files(changed(monkeypatch, tmp_path, "accepting", STALLED_SECONDS=1), monkeypatch)
+    with hasty as running, contextlib.ExitStack() as stack:
+        request = running.head("GET", f"/{running.put(bytes(16 << 20))}")
+        for _ in range(100):
+            stack.enter_context(running.connect()).sendall(request)
+        assert running.ask("GET", "/healthcheck").status == 200
+
+
+def test_a_burst_is_not_taken_all_at_once(poor: Running) -> None:
+    """What waits in the queue is accepted without a pause, before any of it has been begun with."""
+    request = poor.head("GET", f"/{poor.put(bytes(16 << 20))}")
+    poor.process.send_signal(signal.SIGSTOP)
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(poor.connect()) for _ in range(120)]
+        for sock in readers:
+            sock.sendall(request)
+        poor.process.send_signal(signal.SIGCONT)
+        for sock in readers[:60]:
+            assert sock.recv(12) == b"HTTP/1.1 200"
+    assert poor.stop() == 0
+    assert "Traceback" not in poor.rest
