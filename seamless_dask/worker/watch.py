@@ -69,7 +69,8 @@ class Watch:
         self._closing_since: float | None = None
         self._gateways, self._given = gateways, given or Options()
         self._gateway: Gateway | None = None
-        self._beginning = {"action": "remaking" if given is None else "started", "key": key, "worker": worker.address}
+        action = "remaking" if given is None else "started"
+        self._beginning = {"action": action, "key": key, "worker": worker.address}
         self._word: Request | None = Request(worker, "log_event", {"topic": TOPIC, "msg": self._beginning})
 
     def poll(self, usage: Usage) -> Stop | None:

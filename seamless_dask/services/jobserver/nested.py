@@ -161,9 +161,7 @@ class Nested:
         found = self._outers.get(task, Outer(frozenset(), {}))
         return found._replace(own=found.own | {_name(task), checksum})
 
-    def _post(
-        self, task: str, outer: Outer, run: str, body: bytes, bounds: Options | None
-    ) -> dict[str, Any]:
+    def _post(self, task: str, outer: Outer, run: str, body: bytes, bounds: Options | None) -> dict[str, Any]:
         from .jobrequests import MOST_JOBS, asked_of
 
         document = json.loads(body)

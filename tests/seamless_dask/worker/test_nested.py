@@ -232,7 +232,7 @@ def test_a_sandboxed_command_gets_no_environment_or_image_of_its_choice(sandboxe
 def test_a_sandboxed_command_records_nothing_wrong_for_others(
     sandboxed: Site, request: pytest.FixtureRequest, asked: str
 ) -> None:
-    theirs = f'echo ${{KIND:-right}} # {request.node.name}'
+    theirs = f"echo ${{KIND:-right}} # {request.node.name}"
     told = sandboxed.run("-c", f"seamless-run {asked} -c {shlex.quote(theirs)}", status=1)
     assert "a sandboxed command cannot ask for" in told
     assert sandboxed.run("-c", theirs) == "right\n"
