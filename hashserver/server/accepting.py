@@ -104,8 +104,8 @@ class Acceptor:
         while len(self._open) >= self._limit:
             self._tell(f"{self._limit} connections at once: the longest idle ones are closed")
             self._room.clear()
-            # the end of one that goes is told in the next round of the loop; where all are at work one of them
-            # ends, or has no request any more
+            # the end of one that goes is told in the next round of the loop; where all are at work one will
+            # end, or be without a request
             pause = 0.0 if self._evict() else _PAUSE_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):

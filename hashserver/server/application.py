@@ -117,7 +117,7 @@ class Server:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
         name = "none"
-        request.protocol.has_asked = True  # type: ignore[attr-defined] - a `Connection`
+        request.protocol.has_asked = True  # type: ignore[attr-defined]
         try:
             routes, argument = _find(request.raw_path)
             route = routes.get(request.method)

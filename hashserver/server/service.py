@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _THREADS = 64
 _UPLOADS = 1024
-"""A long upload holds a thread while it lasts: they have their own, so that slow clients keep nobody waiting."""
+"""A long upload holds a thread while it lasts: they have their own, so that slow ones keep nobody waiting."""
 
 
 class Service:
