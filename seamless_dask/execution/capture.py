@@ -125,12 +125,12 @@ class Capture:
 
     def _find_all(self, pattern: str) -> Found:
         """Return the files that match, by their paths below the pattern's own directory."""
-        from glob import glob
+        from .matches import matches
 
         files: dict[str, str] = {}
         folder = glob_folder(pattern)
-        matches = glob(to_system(pattern), root_dir=self._outer.work, recursive=True)
-        for name in sorted(from_system(os.path.normpath(match)) for match in matches):
+        for match in matches(self._outer.work, to_system(pattern), self._enters):
+            name = from_system(os.path.normpath(match))
             found = self._find(name)
             inner = os.path.relpath(name, folder)
             if found.file is not None:
@@ -139,6 +139,12 @@ class Capture:
         if not files:
             raise ResultMissing(f"the command wrote nothing that matches {pattern}, declared as a result")
         return Found(None, files)
+
+    def _enters(self, name: str) -> bool:
+        """Say whether matches are looked for in a directory; a link out of the work directory is refused."""
+        path = f"{self._outer.work}/{name}"
+        self._translate(path)
+        return os.path.isdir(path) and bool(self._resolve(path, from_system(name)))
 
     def _files(self, directory: str, name: str) -> dict[str, str]:
         from hashserver.scan import scan
@@ -169,16 +175,20 @@ class Capture:
         """
         self._translate(path)
         found = os.path.realpath(path)
-        if found != self._outer.root and not found.startswith(self._outer.root + "/"):
+        if not self._is_inside(found):
             raise ComputationFailed(
                 f"the result {name} is a link out of the work directory: let the command copy the file"
             )
         return found
 
+    def _is_inside(self, path: str) -> bool:
+        return path == self._outer.root or path.startswith(self._outer.root + "/")
+
     def _translate(self, path: str) -> None:
         """Let an absolute link that was made in the sandbox lead to the same file for us."""
         for _ in range(40):
-            if not os.path.islink(path):
+            # what lies elsewhere is nothing of this command's
+            if not os.path.islink(path) or not self._is_inside(os.path.realpath(os.path.dirname(path))):
                 return
             target = os.readlink(path)
             if self._inner.root != self._outer.root and target.startswith(self._inner.root + "/"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import pytest
 from hashserver.checksum import hash_bytes
 from seamless_dask.errors import ComputationFailed, ResultMissing
 from seamless_dask.execution import capture, placement
+from seamless_dask.execution.matches import matches
 from seamless_dask.transformation import ResultSpec
 
 if TYPE_CHECKING:
@@ -130,3 +133,33 @@ def test_inputs_among_the_results(lab: Lab, isolation: str, monkeypatch: pytest.
         outcome = lab.run(code, spec, inputs=inputs, isolation=isolation)
         assert lab.index(outcome.value) == files
     assert lab.bytes(lab.run("ln -s big.txt out", OUT, inputs=inputs, isolation=isolation)) == b"big"
+
+
+def test_links_in_circles_and_out_lead_a_pattern_nowhere(lab: Lab, isolation: str) -> None:
+    code = "mkdir d; echo 1 > d/a.txt; for name in p q r s t; do ln -s . $name; done; ln -s / root"
+    outcome = lab.run(code, ResultSpec(globs=("**/*.txt",)), isolation=isolation)
+    assert lab.index(outcome.value) == {"d/a.txt": b"1\n"}
+
+
+def test_a_pattern_goes_through_links_in_the_work_directory_by_name(lab: Lab, isolation: str) -> None:
+    spec = ResultSpec(globs=("*/a.txt",))
+    code = 'mkdir d; echo 1 > d/a.txt; ln -s d near; ln -s "$PWD/d" far'
+    assert sorted(lab.index(lab.run(code, spec, isolation=isolation).value)) == [
+        "d/a.txt", "far/a.txt", "near/a.txt",
+    ]  # fmt: skip
+    with pytest.raises(ComputationFailed, match="etc is a link out of the work directory"):
+        lab.run("ln -s /etc etc", ResultSpec(globs=("*/passwd",)), isolation=isolation)
+
+
+PATTERNS = ["*", "**", "**/*", "d/**", "d/**/x", "**/x", "*/**/x", "**/**/*.y", ".*", "**/.h/*", "d/[ab]", "d/a/x"]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_match_as_those_of_python(tmp_path: Path, pattern: str) -> None:
+    for name in ("x", "a.y", ".hidden", "d/a/x", "d/b/c/x", "d/b/.h/x", "d/b/c/d/e.y", "e/.h/x", ".h/x"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    expected = {os.path.normpath(name) for name in glob(pattern, root_dir=tmp_path, recursive=True)}
+    enter = lambda name: (tmp_path / name).is_dir()  # noqa: E731
+    assert matches(str(tmp_path), pattern, enter) == sorted(expected - {"."})
