@@ -199,7 +199,8 @@ class _Attempt:
                 for target, (source, _) in self._placement.mounted.items()
             ]
             shown = isolation.visible(os.environ, *([self._prefix] if self._prefix else []))
-            words = isolation.sandbox(self._bwrap, self._outer, self._inner, mounted, shown) + words
+            private = [os.path.realpath(path) for path in (os.path.expanduser("~"), self._context.cache)]
+            words = isolation.sandbox(self._bwrap, self._outer, self._inner, mounted, shown, private) + words
         elif self._options.image:
             words, env = self._contained(to_system(self._options.image), words, env)
         began = time.time()

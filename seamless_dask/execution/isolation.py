@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .layout import Layout
 
@@ -47,8 +47,10 @@ def program() -> str | None:
     if found is None or not os.access(found, os.X_OK):
         import shutil
 
-        # not to be found is no reason to do without: the search path may be any
-        found = shutil.which("bwrap", path=f"{search}:/usr/bin:/usr/local/bin:/bin")
+        # not to be found is no reason to do without: the search path may be any. What is in the current
+        # directory is somebody's data.
+        places = [part for part in search.split(":") if os.path.isabs(part)]
+        found = shutil.which("bwrap", path=":".join([*places, "/usr/bin", "/usr/local/bin", "/bin"]))
         if found is not None:
             _programs[search] = found
     return found
@@ -58,7 +60,12 @@ _programs: dict[str, str] = {}
 
 
 def sandbox(
-    bwrap: str, outer: Layout, inner: Layout, mounted: Iterable[tuple[str, str]], shown: Iterable[str]
+    bwrap: str,
+    outer: Layout,
+    inner: Layout,
+    mounted: Iterable[tuple[str, str]],
+    shown: Sequence[str],
+    private: Sequence[str] = (),
 ) -> list[str]:
     """Return the words that a command is prefixed with.
 
@@ -72,16 +79,28 @@ def sandbox(
         Pairs of a file, and the path as the command sees it, where it can be read.
     shown
         Further directories that it sees, at their own places; see `visible`.
+    private
+        Directories that it sees empty, where they lie in what it sees: what is installed in a home is shown,
+        the home is not, wherever it is.
     """
     words = [bwrap, *_bare()]
     words += ["--bind", outer.tmp, "/tmp", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"]  # noqa: S108
+    words += _emptied(path for path in private if _covered(path, _SYSTEM))
     for path in shown:
         words += ["--ro-bind-try", path, path]
+    words += _emptied(path for path in private if _covered(path, shown))
     words += ["--bind", outer.root, inner.root, "--bind", outer.home, inner.home]
     words += ["--bind-try", outer.control, inner.control]
     for source, target in mounted:
         words += ["--ro-bind", source, target]
     return [*words, "--chdir", inner.work, "--"]
+
+
+def _emptied(paths: Iterable[str]) -> list[str]:
+    # an account may have a directory of the system's for its home, or none
+    return [
+        word for path in paths if path not in _SYSTEM and os.path.isdir(path) for word in ("--tmpfs", path)
+    ]
 
 
 def _bare() -> list[str]:
@@ -123,7 +142,7 @@ def visible(source: Mapping[str, str], *prefixes: str) -> list[str]:
     """
     values = tuple(source.get(name, "") for name in _SEARCHED)
     found = _lately(values, int(time.monotonic() / _A_WHILE))
-    return found + [path for path in prefixes if not _is_private(path) and not _covered(path, _SYSTEM)]
+    return found + [path for path in prefixes if not _is_private(path) and not _is_systems(path)]
 
 
 @cache
@@ -157,43 +176,46 @@ def software(env: Mapping[str, str]) -> list[str]:
     """Return the directories outside the system's that the search paths in `env` lead to.
 
     An environment (venv, conda, pyenv) is visible as a whole, of another prefix such as ``~/.local`` its
-    programs and libraries, of a home directory never more than the directory that is named.
+    programs and libraries, of a home directory never more than the directory below it that is named: a search
+    path that leads to the home itself, or above it, shows nothing of it.
     """
     found: dict[str, None] = {}
     for directory in env.get("PATH", "").split(":"):
         for path in _parts_of(directory):
             found.setdefault(path)
     for directory in env.get("MODULEPATH", "").split(":"):
-        if os.path.isdir(directory):
+        if os.path.isdir(directory) and not _is_private(os.path.realpath(directory)):
             found.setdefault(_module_root(os.path.realpath(directory)))
-    if os.path.isdir(env.get("CONDA_PREFIX", "")) and not _is_private(env["CONDA_PREFIX"]):
-        found.setdefault(env["CONDA_PREFIX"])
-    if os.path.isdir(env.get("PYENV_ROOT", "")):
-        found.setdefault(env["PYENV_ROOT"])
-    shown = [
-        path for path in sorted(found) if not _covered(path, _SYSTEM) and os.access(path, os.R_OK | os.X_OK)
-    ]
+    for prefix in (env.get("CONDA_PREFIX", ""), env.get("PYENV_ROOT", "")):
+        if os.path.isabs(prefix) and os.path.isdir(prefix) and not _is_private(prefix):
+            found.setdefault(prefix)
+    shown = [path for path in sorted(found) if not _is_systems(path) and os.access(path, os.R_OK | os.X_OK)]
     return [path for path in shown if not any(path.startswith(other + "/") for other in shown)]
 
 
 def _parts_of(directory: str) -> list[str]:
     """Return what must be visible so that the programs in one directory of the search path work."""
-    if not os.path.isabs(directory) or not os.path.isdir(directory) or _covered(directory, _SYSTEM):
+    if not os.path.isabs(directory) or not os.path.isdir(directory) or _is_systems(directory):
+        return []
+    if _is_private(os.path.normpath(directory)):
         return []
     prefix = os.path.dirname(directory.rstrip("/"))
     if os.path.exists(f"{prefix}/pyvenv.cfg"):
         return [prefix, *_base_of(f"{prefix}/pyvenv.cfg")]
-    if os.path.isdir(f"{prefix}/conda-meta") or os.path.isdir(f"{prefix}/shims"):
+    if os.path.isdir(f"{prefix}/shims"):
         return [prefix]
-    if _is_private(prefix):
-        return [directory]
-    return [directory, *(f"{prefix}/{part}" for part in _PREFIX_PARTS if os.path.isdir(f"{prefix}/{part}"))]
+    return [directory] if _is_private(prefix) else [directory, *_software_in(prefix)]
+
+
+def _is_systems(path: str) -> bool:
+    """Tell whether a path is visible in any case: not in a home that lies below /opt."""
+    return _covered(path, _SYSTEM) and not _covered(path, [os.path.realpath(os.path.expanduser("~"))])
 
 
 def _is_private(prefix: str) -> bool:
     """Tell whether other things lie there than software: a directory of the system's, a home or above one."""
-    home = os.path.realpath(os.path.expanduser("~"))
-    return prefix in _PRIVATE or home.startswith(os.path.realpath(prefix))
+    home, real = os.path.realpath(os.path.expanduser("~")), os.path.realpath(prefix)
+    return bool({os.path.normpath(prefix), real} & _PRIVATE) or _covered(home, [real])
 
 
 def _base_of(configuration: str) -> list[str]:
@@ -207,7 +229,14 @@ def _base_of(configuration: str) -> list[str]:
     found = {path for home in homes for path in (home, os.path.realpath(f"{home}/python3"))}
     prefixes = {os.path.dirname(home) for home in homes}
     prefixes |= {os.path.dirname(os.path.dirname(path)) for path in found if os.path.isfile(path)}
-    return [path for path in prefixes if path not in _PRIVATE and os.path.isdir(path)]
+    return [part for path in sorted(prefixes) if not _is_private(path) for part in _software_in(path)]
+
+
+def _software_in(prefix: str) -> list[str]:
+    """Return the directories of a prefix with programs and libraries: of an environment all of it."""
+    if os.path.isdir(f"{prefix}/conda-meta"):
+        return [prefix]
+    return [f"{prefix}/{part}" for part in _PREFIX_PARTS if os.path.isdir(f"{prefix}/{part}")]
 
 
 def _module_root(path: str) -> str:

@@ -151,7 +151,20 @@ def test_a_pattern_goes_through_links_in_the_work_directory_by_name(lab: Lab, is
         lab.run("ln -s /etc etc", ResultSpec(globs=("*/passwd",)), isolation=isolation)
 
 
-PATTERNS = ["*", "**", "**/*", "d/**", "d/**/x", "**/x", "*/**/x", "**/**/*.y", ".*", "**/.h/*", "d/[ab]", "d/a/x"]
+PATTERNS = [
+    "*",
+    "**",
+    "**/*",
+    "d/**",
+    "d/**/x",
+    "**/x",
+    "*/**/x",
+    "**/**/*.y",
+    ".*",
+    "**/.h/*",
+    "d/[ab]",
+    "d/a/x",
+]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

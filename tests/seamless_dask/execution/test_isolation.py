@@ -113,6 +113,55 @@ def test_a_home_directory_is_never_shown_whole(tmp_path: Path, monkeypatch: pyte
     assert shown == [f"{home}/{name}" for name in (".local/bin", ".local/lib", "bin", "conda")]
 
 
+def test_a_search_path_shows_no_home_and_nothing_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    (home / ".local/bin").mkdir(parents=True)
+    (home / ".local/share/keys").mkdir(parents=True)
+    (home / "venv/bin").mkdir(parents=True)
+    (home / "venv/pyvenv.cfg").write_text(f"home = {home}/.local/bin\n")
+    (tmp_path / "link").symlink_to(home)
+    monkeypatch.setenv("HOME", str(home))
+    for place in ("/", "//", "/tmp", "/home", str(home), f"{home}/", str(tmp_path), f"{tmp_path}/link"):
+        names = ("PATH", "MODULEPATH", "CONDA_PREFIX", "PYENV_ROOT")
+        assert sandboxes.software(dict.fromkeys(names, place)) == []
+    shown = sandboxes.software({"PATH": f"{home}/venv/bin"})
+    assert shown == [f"{home}/.local/bin", f"{home}/venv"]
+
+
+def test_a_home_below_what_is_shown_is_not_shown(
+    lab: Lab, bubblewrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On some hosts homes lie below /opt; the cache, with the tokens, lies wherever it was put."""
+    shared, cache = tmp_path / "shared", Path(lab.context.cache)
+    home = shared / "home"
+    (home / "bin").mkdir(parents=True)
+    (cache / "bin").mkdir()
+    for name in (home / "secret", cache / "secret", cache / "pyvenv.cfg"):
+        name.touch()
+    monkeypatch.setattr(sandboxes, "_SYSTEM", (*sandboxes._SYSTEM, str(shared)))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PATH", f"{home}/bin:{cache}/bin:{os.environ['PATH']}")
+    sandboxes._system.cache_clear()
+    try:
+        code = f"ls -d {shared} {home}/bin; ls {home} {cache} | grep secret || echo hidden"
+        assert lab.stdout(code, isolation=bubblewrap).split() == [str(shared), f"{home}/bin", "hidden"]
+    finally:
+        sandboxes._system.cache_clear()
+
+
+def test_what_makes_the_sandbox_is_not_looked_for_where_we_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bwrap").write_text("#!/bin/sh\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    for path in ("", ".", ":/usr/bin", "/nowhere:"):
+        monkeypatch.setenv("PATH", path)
+        assert os.path.isabs(sandboxes.program() or "/")
+
+
 def test_devices(lab: Lab, bubblewrap: str) -> None:
     lab.run("echo x > /dev/null; test -c /dev/urandom -a -d /dev/shm", isolation=bubblewrap)
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
