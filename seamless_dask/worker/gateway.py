@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Ask = Callable[..., Awaitable[dict[str, Any]]]
 
 LONGEST_HEAD = 1 << 16
+HEAD_SECONDS = 20.0
+"""A connection on which no whole head has come by then is closed."""
 MOST_BYTES = 8 << 20
 """Of the body of a post to the jobserver."""
 
@@ -127,7 +129,8 @@ async def answer(
     ask
         Asks the jobserver; see `seamless_dask.services.jobserver.nested.Nested.request`.
     """
-    head = Head.parse(await reader.readuntil(b"\r\n\r\n"))
+    async with asyncio.timeout(HEAD_SECONDS):
+        head = Head.parse(await reader.readuntil(b"\r\n\r\n"))
     if head is None:
         await _refuse(writer, 400, "not a request in HTTP/1.1")
     elif not hmac.compare_digest(head.headers.get("authorization", "").encode(), f"Bearer {token}".encode()):

@@ -8,8 +8,10 @@ daskserver stay on this side: behind the socket one holds that is good for this 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import resource
 import secrets
 import select
 import shutil
@@ -37,7 +39,11 @@ if TYPE_CHECKING:
 
     from seamless_dask.context import Context
 
-_BACKLOG = 64
+MOST_OPEN = 512
+"""Connections that one command may have, where there are descriptors for so many."""
+
+_BACKLOG = 512
+_PAUSE = 0.2
 
 
 class Gateways:
@@ -87,9 +93,10 @@ class Gateways:
 
     def end(self, made: Gateway) -> None:
         """Let the command of a run ask no more."""
-        del self._listening[made.fileno()]
-        with suppress(OSError, ValueError):  # the thread may have ended
-            self._epoll.unregister(made.fileno())
+        with self._lock:  # nor is it listened to again
+            del self._listening[made.fileno()]
+            with suppress(OSError, ValueError):  # the thread may have ended, or not be listening
+                self._epoll.unregister(made.fileno())
         made.close()
         idle: Place | None = made.place
         with self._lock:
@@ -151,8 +158,23 @@ class Gateways:
     def _accept(self) -> None:
         for fd, _ in self._epoll.poll(0):
             made = self._listening.get(fd)
-            if made is not None:
-                made.accept()
+            if made is not None and not made.accept():
+                self._pause(made)
+
+    def _pause(self, made: Gateway) -> None:
+        """Listen to a command no more until it has fewer connections: the descriptors are for all of them."""
+        with self._lock, suppress(OSError, ValueError):  # it may have ended
+            self._epoll.unregister(made.fileno())
+        assert self._loop is not None
+        self._loop.call_later(_PAUSE, self._resume, made)
+
+    def _resume(self, made: Gateway) -> None:
+        if made.is_full():
+            self._pause(made)
+            return
+        with self._lock, suppress(OSError, ValueError):
+            if self._listening.get(made.fileno()) is made:
+                self._epoll.register(made.fileno(), select.EPOLLIN)
 
     async def _ask(self, **arguments: Any) -> dict[str, Any]:
         """Ask the scheduler, in the worker's event loop."""
@@ -247,13 +269,21 @@ class Gateway:
             with suppress(RuntimeError):  # the thread may have ended
                 self._loop.call_soon_threadsafe(self._end)
 
-    def accept(self) -> None:
-        """Answer one who has connected; called in the thread that serves."""
-        with suppress(OSError):  # gone already, or all of this is
+    def accept(self) -> bool:
+        """Answer one who has connected, if there is room; called in the thread that serves."""
+        try:
             connection = self.place.socket.accept()[0]
-            task = self._loop.create_task(self._answer(connection))
-            self._open.add(task)
-            task.add_done_callback(self._open.discard)
+        except OSError as error:  # gone already, or all of this is
+            return error.errno not in (errno.EMFILE, errno.ENFILE)
+        task = self._loop.create_task(self._answer(connection))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        return not self.is_full()
+
+    def is_full(self) -> bool:
+        """Whether the command has as many connections as it may have."""
+        # one that is passed on takes two descriptors, and other commands of this worker need some
+        return len(self._open) >= min(MOST_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
 
     def _end(self) -> None:
         for task in self._open:

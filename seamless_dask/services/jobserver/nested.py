@@ -190,12 +190,12 @@ class Nested:
         job = outer.askers.get(asker)
         if job is None or job.key != key:
             raise Refused(404, f"nobody has asked for {key} here")
-        wait = min(float(facts.get("wait", 0.0)), LONGEST_WAIT)
+        wait = min(max(0.0, float(facts.get("wait", 0.0))), LONGEST_WAIT)  # NaN is 0, in this order
         if method == "DELETE":
             self._leave(outer, asker)
             return {"body": {"cancelled": job.outcome is not None, "askers": []}}
         if method == "STDERR":
-            return await self._stderr(job, int(facts.get("start", 0)), wait)
+            return await self._stderr(job, max(int(facts.get("start", 0)), 0), wait)
         return {"body": await self._state(outer, job, asker, wait, str(facts.get("after", "")))}
 
     async def _state(self, outer: Outer, job: Job, asker: str, wait: float, after: str) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -23,6 +26,7 @@ import seamless_dask
 from hashserver.auth import read_token_file
 from hashserver.client.transport import Transport
 from seamless_dask.services import connection
+from seamless_dask.worker.nested import MOST_OPEN
 
 from ..execution.test_image import APPTAINER
 from .conftest import Cluster, wait_until
@@ -316,6 +320,27 @@ def test_behind_the_socket_a_command_can_do_only_so_much(plain: Site, gate: Any,
     gate.open()
     outer.communicate(timeout=60)
     assert not os.path.exists(facts.hashserver.removeprefix("unix://"))
+
+
+def test_a_command_has_so_many_connections_and_no_more(plain: Site, gate: Any, tmp_path: Path) -> None:
+    """Each takes descriptors of the worker, which needs them for other commands."""
+    told = tmp_path / "told"
+    outer = plain.start("run", "-c", f'echo "$SEAMLESS_DASKSERVER" > {told}; {gate.code} # many')
+    gate.wait()
+    facts = connection.read(told.read_text().strip())
+    two_seconds = struct.pack("@ll", 2, 0)
+    opened: list[socket.socket] = []
+    with contextlib.ExitStack() as stack, contextlib.suppress(BlockingIOError):
+        for _ in range(2000):
+            opened.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
+            opened[-1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, two_seconds)
+            opened[-1].connect(facts.jobserver.removeprefix("unix://"))
+    assert MOST_OPEN < len(opened) < 2000
+    token = read_token_file(facts.token_file)[0].secret
+    with closing(Transport(facts.hashserver, token)) as way, way.request("GET", "/counts") as response:
+        assert response.status == 200, "there is room again"
+    gate.open()
+    assert outer.wait(timeout=60) == 0
 
 
 def test_what_is_asked_for_goes_before_more_that_would_wait(plain: Site, gate: Any, tmp_path: Path) -> None:
