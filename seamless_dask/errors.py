@@ -13,6 +13,7 @@
     ├── ResultNotStored            the store has no room for it; running again would end the same way
     ├── Cancelled                  by Ctrl-C or seamless-cancel
     └── WorkerLost                 the system: retried elsewhere
+        └── NoRoomThere            a full disk: tried on one other worker, and not again on this one
 
 Missing data is ``hashserver.errors.BufferMissing``; a service that does not answer is
 ``hashserver.errors.ServiceUnavailable``.
@@ -100,3 +101,7 @@ class Cancelled(SeamlessError):
 
 class WorkerLost(SeamlessError):
     """The process that ran the computation is gone."""
+
+
+class NoRoomThere(WorkerLost):
+    """The disk of who ran the computation is full: a pause makes no room, another worker may have some."""

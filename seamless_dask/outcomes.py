@@ -34,6 +34,7 @@ _PLAIN: dict[str, type[Exception]] = {
         errors.Cancelled,
         errors.InputModified,
         errors.InvalidTransformation,
+        errors.NoRoomThere,
         errors.ResultNotStored,
         errors.UsageError,
         errors.WorkerLost,

@@ -7,6 +7,7 @@ by `equip`. In any other process the computation is asked for as the command lin
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -20,12 +21,13 @@ from hashserver.errors import (
     BufferCorrupt,
     BufferMissing,
     HashserverError,
+    NoSpace,
     ReadOnly,
     ServiceUnavailable,
 )
 
 from . import records
-from .errors import ComputationFailed, SeamlessError, WorkerLost
+from .errors import ComputationFailed, NoRoomThere, SeamlessError, WorkerLost
 from .handles import of as handle_of
 from .options import Options
 from .transformation import Description, Value, parse
@@ -354,7 +356,7 @@ def _computed(
             return patiently(
                 checksum,
                 options.retries,
-                lambda: run_bash(transformation, worker.context, options, supervisor),
+                lambda: _with_room(lambda: run_bash(transformation, worker.context, options, supervisor)),
             )
         except (BufferMissing, BufferCorrupt) as error:
             if error.checksum in remade:
@@ -365,6 +367,18 @@ def _computed(
                     worker.context.store.verify(Checksum(error.checksum))
             remake(worker, Checksum(error.checksum))
             ensure(worker, needs(transformation))
+
+
+def _with_room(action: Callable[[], T]) -> T:
+    """Do what needs room for temporary files; where there is none it is not tried again."""
+    try:
+        return action()
+    except NoSpace as error:
+        raise NoRoomThere(str(error)) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoRoomThere(str(error)) from error
 
 
 def patiently(checksum: Checksum, retries: int, action: Callable[[], T]) -> T:

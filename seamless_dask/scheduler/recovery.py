@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import task
-from ..errors import SeamlessError, UsageError, WorkerLost
+from ..errors import NoRoomThere, SeamlessError, UsageError, WorkerLost
 from ..options import Options
 from . import internals
 
@@ -30,6 +30,7 @@ TOLD_LIMIT = 15.0
 KEY = re.compile(r"(-tf-[0-9a-f]{64}(-fresh-\w+)?|^restore-[0-9a-f]{64})$")
 
 _ON_PURPOSE = ("retire-workers", "restart", "client-restart")
+_FAULTS = ("WorkerLost(", "NoRoomThere(")
 _HOW = {
     "check-worker-ttl": "no sign of life any more (the host, or the connection to it, is lost)",
     "handle-worker-cleanup": "killed, or its connection broke",
@@ -48,6 +49,7 @@ class Loss(NamedTuple):
 
     worker: str
     how: str
+    full: bool = False
 
     def __str__(self) -> str:
         return f"{self.worker}: {self.how}"
@@ -135,10 +137,19 @@ class Recovery:
     def verdict(self, ts: Any) -> WorkerLost | None:
         """Return the error with which a task is given up; None: it may be tried (again)."""
         losses = self._losses.get(ts.key, ())
-        if not losses or len(losses) <= _retries(ts):
+        if not losses or (len(losses) <= _retries(ts) and not self._is_full(ts)):
             return None
         attempts = "one attempt" if len(losses) == 1 else f"{len(losses)} attempts"
-        return WorkerLost(f"{ts.key} was given up after {attempts}: {'; '.join(map(str, losses))}")
+        kind = NoRoomThere if losses[-1].full else WorkerLost
+        return kind(f"{ts.key} was given up after {attempts}: {'; '.join(map(str, losses))}")
+
+    def _is_full(self, ts: Any) -> bool:
+        """Whether disks are full: of two workers, or of the only one that may have a task."""
+        full = sum(loss.full for loss in self._losses[ts.key])
+        if full != 1:
+            return full > 1
+        able = internals.allowed_workers(self.scheduler, ts) & self.equipped
+        return bool(able) and able <= self._avoid.get(ts.key, set())
 
     def refusal(self, nodes: Iterable[Any]) -> SeamlessError | None:
         """Return the error for a graph whose tasks another version of this package made."""
@@ -243,9 +254,9 @@ class Recovery:
         ws = self.scheduler.workers.get(worker)
         return ws is None or ws.status.name in ("closing", "closed", "failed")
 
-    def _fault(self, key: str, place: Place, message: str) -> None:
+    def _fault(self, key: str, place: Place, message: str, full: bool) -> None:
         self._avoid.setdefault(key, set()).add(place.address)
-        self._lost(key, Loss(str(place), message))
+        self._lost(key, Loss(str(place), message, full))
 
     def _lost(self, key: str, loss: Loss) -> None:
         self._losses.setdefault(key, []).append(loss)
@@ -257,10 +268,11 @@ class Recovery:
     def _erring(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: internals.Go) -> Any:
         """Decide about a task that fails on a worker: the worker may be to blame."""
         worker, text = details.get("worker"), details.get("exception_text") or ""
-        if worker is None or not is_ours(ts.key) or not text.startswith("WorkerLost("):
+        if worker is None or not is_ours(ts.key) or not text.startswith(_FAULTS):
             return go()
         place = Place(worker, str(ts.processing_on.name))
-        self._fault(ts.key, place, text.removeprefix("WorkerLost(").rstrip(")").strip("'\""))
+        kind, _, message = text.partition("(")
+        self._fault(ts.key, place, message.rstrip(")").strip("'\""), kind == NoRoomThere.__name__)
         self._begun.pop(ts.key, None)  # counted
         return internals.put_back(self.scheduler, ts, stimulus_id)
 

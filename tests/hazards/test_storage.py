@@ -102,6 +102,28 @@ def test_a_full_disk_under_temporary_files(tmp_path: Path, mounts: Callable[[str
 
 
 @root_only
+@pytest.mark.parametrize("free", [0, 1 << 19])
+def test_a_full_disk_under_temporary_files_is_tried_once(
+    tmp_path: Path, mounts: Callable[[str], Mounts], free: int
+) -> None:
+    world = World(tmp_path)
+    world.environment["SEAMLESS_ISOLATION"] = "none"
+    mounted = mounts(f"mount -t tmpfs -o size=1m none {world.temporary}")
+    world.prefix = mounted.inside(world.work)
+    filler = mounted.seen(world.temporary / "filler")
+    fill(filler)
+    os.truncate(filler, os.path.getsize(filler) - free)
+    runs = tmp_path / "runs"
+    text = f"echo run >> {runs}; head -c 3000000 /dev/zero > big; wc -c < big"
+    done = world("seamless-run", text, status=1)
+    assert done.stderr.count("no room left in") == 1
+    assert "set TMPDIR to another place" in done.last
+    assert runs.read_text() == "run\n"
+    filler.unlink()
+    world.close()
+
+
+@root_only
 def test_a_full_disk_under_a_download(world: World, mounts: Callable[[str], Mounts]) -> None:
     world.write("small/large", os.urandom(2 << 20))
     world("seamless-upload", "small/large")

@@ -12,7 +12,7 @@ import cloudpickle
 import pytest
 
 from seamless_dask import collection
-from seamless_dask.errors import WorkerLost
+from seamless_dask.errors import NoRoomThere, WorkerLost
 from seamless_dask.options import Options
 
 # workers do not have this module
@@ -54,6 +54,30 @@ def test_full_disks_everywhere_are_an_error_that_names_them(own_farm: Any) -> No
     assert "given up after 2 attempts" in text
     assert all(address in text for address in own_farm.scheduler.workers)
     assert text.count("No space left on device") >= 2
+
+
+def test_full_disks_everywhere_are_tried_once_each_on_two_workers(own_farm: Any) -> None:
+    own_farm.client.run(break_disk)
+    with pytest.raises(NoRoomThere) as caught:
+        own_farm.run(own_farm.store("echo x"), options(retries=5))
+    text = str(caught.value)
+    assert "given up after 2 attempts" in text
+    assert text.count("No space left on device") == 2
+    assert all(address in text for address in own_farm.scheduler.workers)
+
+
+def test_the_only_worker_with_a_full_disk_is_tried_once(own_farm: Any) -> None:
+    first, _ = own_farm.scheduler.workers
+    own_farm.client.run(break_disk, workers=[first])
+    graph = collection.build(own_farm.lab.context, own_farm.store("echo x"), options(retries=5))
+    assert isinstance(graph, collection.Graph)
+    future = own_farm.client.get(graph.tasks, graph.key, sync=False, workers=[first])
+    with pytest.raises(NoRoomThere) as caught:
+        future.result(60)
+    text = str(caught.value)
+    assert "given up after one attempt" in text
+    assert text.count("No space left on device") == 1
+    assert "\n" not in text
 
 
 # ------------------------------------------------------------------------ workers that cannot
