@@ -354,14 +354,15 @@ def _connect_unix(path: str) -> socket.socket:
 
     sock = socket.socket(socket.AF_UNIX)
     try:
-        sock.settimeout(CONNECT_SECONDS)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(IDLE_SECONDS), 0))
+        # the kernel waits for room in the queue of the server only where Python does not bound the time itself
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(CONNECT_SECONDS), 0))
         # the address of a socket has no room for long paths
         directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
         finally:
             os.close(directory)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(IDLE_SECONDS), 0))
         sock.settimeout(IDLE_SECONDS)
     except BaseException:
         sock.close()
