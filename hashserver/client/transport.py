@@ -354,7 +354,7 @@ def _connect_unix(path: str) -> socket.socket:
 
     sock = socket.socket(socket.AF_UNIX)
     try:
-        # the kernel waits for room in the queue of the server only where Python does not bound the time itself
+        # the kernel waits for room in the queue of the server only where Python itself bounds no time
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(CONNECT_SECONDS), 0))
         # the address of a socket has no room for long paths
         directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
