@@ -40,7 +40,23 @@ def private_directory(path: str, named_by: str = "SEAMLESS_CACHE") -> str:
         raise UsageError(f"cannot make {path}: {error.strerror}; {named_by} names another place") from None
     else:
         sync_directory(os.path.dirname(path))  # what is about to be in it shall survive a power cut
+    _warn_of_parent(path, named_by)
     return path
+
+
+def _warn_of_parent(path: str, named_by: str) -> None:
+    """Say so where others can take the directory away and put theirs in its place, whatever its mode is."""
+    parent = os.path.dirname(os.path.realpath(path))
+    if os.stat(parent).st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH and parent not in _told:
+        _told.add(parent)
+        with suppress(OSError, ValueError, AttributeError):  # nobody listens
+            tell(
+                f"seamless: everybody can replace what lies in {parent}, {os.path.basename(path)} too:"
+                f" chmod o-w {parent}, or name another place by {named_by}"
+            )
+
+
+_told: set[str] = set()
 
 
 def _claim(path: str, named_by: str) -> None:

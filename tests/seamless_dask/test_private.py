@@ -141,3 +141,17 @@ def test_a_pipe_in_place_of_a_connection_file_is_an_error(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "connection.json")
     with pytest.raises(UsageError, match="cannot be read: Not a regular file"):
         connection.read(str(tmp_path / "connection.json"))
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o777, True), (0o1777, False), (0o775, False)])
+def test_a_parent_in_which_everybody_can_replace_it_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: int, warned: bool
+) -> None:
+    parent = tmp_path / "open"
+    parent.mkdir()
+    parent.chmod(mode)
+    for _ in range(2):
+        private_directory(str(parent / "cache"))
+    said = capsys.readouterr().err.splitlines()
+    expected = f"everybody can replace what lies in {parent}, cache too: chmod o-w {parent}, or name another"
+    assert [expected in line for line in said] == [True] * warned
