@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,8 +22,9 @@ from seamless_dask.api import Transformation, bash
 from seamless_dask.scheduler import SeamlessScheduler
 from tests.seamless_dask.scheduler.conftest import name_of
 
-SEEDS = int(os.environ.get("SEAMLESS_TEST_RUNS", "3"))
-STEPS = 12
+SEEDS = int(os.environ.get("SEAMLESS_TEST_RUNS", "4"))
+STEPS = int(os.environ.get("SEAMLESS_TEST_STEPS", "12"))
+FIRST = int(os.environ.get("SEAMLESS_TEST_SEED", "0"))
 SETTINGS = {
     "distributed.scheduler.validate": True,
     "distributed.scheduler.active-memory-manager.start": False,
@@ -40,12 +42,15 @@ def both(*found: Any) -> tuple[str, ...]:
 
 
 class World:
-    """A scheduler, its workers and a client, in this event loop."""
+    """A scheduler, its workers, a client, and another client that comes and goes, in this event loop."""
 
     def __init__(self, steps: list[Transformation], scheduler: Scheduler) -> None:
         self.steps, self.scheduler = steps, scheduler
         self.workers: list[Worker] = []
         self.futures: dict[str, Any] = {}
+        self.other: Client | None = None
+        self.others: dict[str, Any] = {}
+        self.read_by: dict[str, set[str]] = defaultdict(set)
 
     async def add_worker(self) -> None:
         self.workers.append(await Worker(self.scheduler.address, nthreads=1, dashboard=False))
@@ -56,25 +61,35 @@ class World:
         await self.add_worker()
 
     async def end(self) -> None:
+        await self._other_leaves()
         await self.client.close()
         for worker in self.workers:
             await worker.close()
 
     # -------------------------------------------------------------- what happens
 
+    def _ask_for(self, client: Client, step: Transformation) -> Any:
+        graph = dict(step.__dask_graph__())
+        for key, node in graph.items():
+            for needed in node.dependencies:
+                self.read_by[needed].add(key)
+        return client.get(graph, name_of(step), sync=False)
+
+    def _let_read(self, client: Client, function: Any, name: str, future: Any, *more: Any) -> Any:
+        self.read_by[future.key].add(name)
+        return client.submit(function, future, *more, key=name)
+
     async def submit(self, choice: random.Random) -> None:
         for step in choice.sample(self.steps, 2):
-            graph = dict(step.__dask_graph__())
-            self.futures[name_of(step)] = self.client.get(graph, name_of(step), sync=False)
+            self.futures[name_of(step)] = self._ask_for(self.client, step)
 
     async def read(self, choice: random.Random) -> None:
         """A task of others reads what one of ours gives, and another task reads that."""
         step = choice.choice(self.steps)
-        key, graph = name_of(step), dict(step.__dask_graph__())
-        future = self.client.get(graph, key, sync=False)
-        reader = self.client.submit(checksum_of, future, key=f"read-{key[-8:]}")
+        name = name_of(step)[-8:]
+        reader = self._let_read(self.client, checksum_of, f"read-{name}", self._ask_for(self.client, step))
         self.futures[reader.key] = reader
-        last = self.client.submit(both, reader, 1, key=f"last-{key[-8:]}")
+        last = self._let_read(self.client, both, f"last-{name}", reader, 1)
         self.futures[last.key] = last
 
     async def retry(self, choice: random.Random) -> None:
@@ -100,7 +115,8 @@ class World:
             future.release()
 
     async def cancel(self, choice: random.Random) -> None:
-        some = self._some(choice)
+        """Not what others read: Dask cancels these too, and trips over one of them that nobody wants."""
+        some = [future for future in self._some(choice) if not self.read_by[future.key]]
         await self.client.cancel(some)
         for future in some:
             del self.futures[future.key]
@@ -112,12 +128,55 @@ class World:
         await worker.finished()
 
     async def lose(self, choice: random.Random) -> None:
-        for key in [key for key in self.futures if key.startswith("data-")]:
-            self.futures.pop(key).release()
+        self._let_go_of_data()
         worker = self.workers.pop(choice.randrange(len(self.workers)))
         await self.scheduler.remove_worker(worker.address, stimulus_id="lost")
         await worker.close()
         await self.add_worker()
+
+    async def restart_worker(self, choice: random.Random) -> None:
+        """It ends without a word, and another one comes in its place, by its name."""
+        self._let_go_of_data()
+        place = choice.randrange(len(self.workers))
+        worker = self.workers[place]
+        await worker.close(nanny=False)
+        self.workers[place] = await Worker(
+            self.scheduler.address, nthreads=1, dashboard=False, name=worker.name
+        )
+
+    async def second_client(self, choice: random.Random) -> None:
+        """One comes, wants some of the same and some of its own, lets go of some, or leaves with all."""
+        if self.other is None:
+            self.other = await Client(self.scheduler.address, asynchronous=True, set_as_default=False)
+        elif choice.random() < 0.3:
+            await self._other_leaves()
+            return
+        for step in choice.sample(self.steps, 2):
+            future = self.others[name_of(step)] = self._ask_for(self.other, step)
+            reader = self._let_read(self.other, checksum_of, f"second-{future.key[-8:]}", future)
+            self.others[reader.key] = reader
+        names = sorted(self.others)
+        gone = choice.choice(names)
+        self.others.pop(gone).release()
+        named = choice.choice(sorted(self.others))
+        if not self.read_by[named]:
+            await self.other.cancel([self.others.pop(named)])
+        else:
+            await self._settled(self.others)
+            await self.other.retry([self.others[named]])
+
+    async def _other_leaves(self) -> None:
+        self.others.clear()
+        if self.other is not None:
+            await self.other.close()
+            self.other = None
+
+    async def forget(self, choice: random.Random) -> None:
+        """Half of all that is asked for is let go of, though others may need it."""
+        del choice
+        for futures in (self.futures, self.others):
+            for name in sorted(futures)[::2]:
+                futures.pop(name).release()
 
     async def manage_memory(self, choice: random.Random) -> None:
         del choice
@@ -148,6 +207,11 @@ class World:
         for worker in self.workers:
             await worker.heartbeat()
 
+    def _let_go_of_data(self) -> None:
+        """What was scattered goes with its worker."""
+        for key in [key for key in self.futures if key.startswith("data-")]:
+            self.futures.pop(key).release()
+
     def _some(self, choice: random.Random) -> list[Any]:
         names = sorted(self.futures)
         return [self.futures[name] for name in choice.sample(names, min(2, len(names)))]
@@ -155,8 +219,13 @@ class World:
     # -------------------------------------------------------------- what comes of it
 
     async def _settle(self) -> None:
+        await self._settled(self.futures)
+        await self._settled(self.others)
+
+    @staticmethod
+    async def _settled(futures: dict[str, Any]) -> None:
         async with asyncio.timeout(30):
-            await asyncio.gather(*(future._state.wait() for future in self.futures.values()))
+            await asyncio.gather(*(future._state.wait() for future in futures.values()))
 
     async def outcome(self) -> dict[str, Any]:
         await self._settle()
@@ -165,10 +234,18 @@ class World:
         assert all(worker.status.name == "running" for worker in self.workers)
         tasks = self.scheduler.tasks
         assert all(ts.group.span_id for ts in tasks.values() if ts.run_spec is not None)
-        found = await self.client.gather(self.futures)
+        found = await self._found(self.client, self.futures)
+        if self.other is not None:
+            found |= {
+                f"other {key}": told for key, told in (await self._found(self.other, self.others)).items()
+            }
+        return found
+
+    async def _found(self, client: Client, futures: dict[str, Any]) -> dict[str, Any]:
+        tasks = self.scheduler.tasks
         return {
-            key: (self.futures[key].status, tasks[key].state, str(getattr(value, "checksum", value)))
-            for key, value in found.items()
+            key: (futures[key].status, tasks[key].state, str(getattr(value, "checksum", value)))
+            for key, value in (await client.gather(futures)).items()
         }
 
     async def let_go(self) -> None:
@@ -177,6 +254,7 @@ class World:
         for future in self.futures.values():
             future.release()
         self.futures.clear()
+        await self._other_leaves()
         async with asyncio.timeout(30):
             while self.scheduler.tasks or any(worker.state.tasks for worker in self.workers):
                 await asyncio.sleep(0.01)
@@ -186,7 +264,8 @@ class World:
 EVENTS = (
     World.submit, World.submit, World.submit, World.read, World.read, World.retry, World.replicate,
     World.rebalance, World.release, World.cancel, World.retire, World.lose, World.manage_memory,
-    World.publish, World.scatter, World.ask,
+    World.publish, World.scatter, World.ask, World.restart_worker, World.second_client, World.second_client,
+    World.forget,
 )  # fmt: skip
 
 
@@ -243,7 +322,7 @@ def transformations(lab: Any, choice: random.Random) -> list[Transformation]:
     return made
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
 def test_the_same_comes_of_it_as_without_the_plugin(seed: int, lab: Any) -> None:
     choice = random.Random(seed)
     steps = transformations(lab, choice)
