@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,7 @@ from hashserver.checksum import Checksum
 from hashserver.errors import HashserverError
 
 from .. import task
+from ..handles import Handle
 from ..transformation import Value
 
 if TYPE_CHECKING:
@@ -683,6 +685,36 @@ def arguments(ts: Any) -> Arguments | None:
         return None
     protocol, key, options, upstream, *values = args
     return Arguments(protocol, key, options, upstream, tuple(values))
+
+
+LOOKED_AT = 1000
+"""How many parts of a task's arguments are looked at for handles of ours."""
+
+
+def carries_handle(node: Any) -> bool:
+    """Whether a handle is among the arguments of a task, in whatever they hold.
+
+    The scheduler has the graph's node itself: a worker without this package cannot read its message.
+    """
+    stack, left = [node], LOOKED_AT
+    while stack and left:
+        left -= 1
+        part = stack.pop()
+        if isinstance(part, Handle):
+            return True
+        if isinstance(part, DataNode):
+            stack.append(part.value)
+        elif isinstance(part, Task):
+            stack += [*part.args[:left], *part.kwargs.values()]
+        elif isinstance(part, list | tuple):
+            stack += part[:left]
+        elif isinstance(part, dict):
+            stack += islice((one for pair in part.items() for one in pair), left)
+        elif isinstance(part, set | frozenset):
+            stack += islice(part, left)
+        elif isinstance(found := getattr(part, "__dict__", None), dict):
+            stack += islice(found.values(), left)
+    return False
 
 
 NEVER = -(1 << 40)

@@ -346,7 +346,9 @@ def is_ours(key: Any) -> bool:
 
 def concerns(ts: Any) -> bool:
     """Whether a worker must have this package for a task: it is ours, or reads what one of ours gave."""
-    return is_ours(ts.key) or any(is_ours(other.key) for other in ts.dependencies)
+    if is_ours(ts.key) or any(is_ours(other.key) for other in ts.dependencies):
+        return True
+    return internals.carries_handle(ts.run_spec)
 
 
 def _retries(ts: Any) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from seamless_dask import collection
+from seamless_dask import collection, handles
 from seamless_dask.errors import NoRoomThere, WorkerLost
 from seamless_dask.options import Options
 
@@ -177,6 +177,27 @@ def test_a_worker_without_the_package_gets_no_tasks_that_read_our_results(quick_
     readers = [quick_farm.client.submit(str, ran, pure=False) for _ in range(20)]
     assert all(quick_farm.client.gather(readers))
     assert bare not in {address for found in quick_farm.client.who_has(readers).values() for address in found}
+
+
+class Holder:
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
+@pytest.mark.parametrize("wrap", [lambda one: [one], lambda one: {"x": (one, 1)}, Holder])
+def test_a_worker_without_the_package_gets_no_tasks_with_handles_inside_their_arguments(
+    quick_farm: Any, bare: str, wrap: Any
+) -> None:
+    """Their message would be the end of it."""
+    value = wrap(handles.of("file", "a" * 64))
+    readers = [quick_farm.client.submit(id, value, pure=False) for _ in range(20)]
+    quick_farm.client.gather(readers)
+    assert bare not in {address for found in quick_farm.client.who_has(readers).values() for address in found}
+    pinned = quick_farm.client.submit(id, value, pure=False, workers=[bare])
+    why = quick_farm.lab.wait_until(lambda: quick_farm.plugin.recovery.why_no_worker(pinned.key))
+    assert "no usable seamless-dask" in why
+    pinned.cancel()
+    assert bare in quick_farm.scheduler.workers
 
 
 @pytest.mark.filterwarnings("always")
