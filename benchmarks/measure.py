@@ -48,9 +48,17 @@ def run(
 
 
 class Server:
-    """A hashserver process on a loopback port with a store and database of its own."""
+    """A hashserver process on a loopback port with a store and database of its own.
 
-    def __init__(self, directory: Path) -> None:
+    Parameters
+    ----------
+    directory
+        Of its files.
+    store
+        Where its buffers are, if not there.
+    """
+
+    def __init__(self, directory: Path, store: str | None = None) -> None:
         self.directory = directory
         ready = directory / "ready.json"
         self.process = subprocess.Popen(
@@ -58,7 +66,7 @@ class Server:
                 *(
                     BIN / "hashserver",
                     "--store",
-                    directory / "store",
+                    store or directory / "store",
                     "--database",
                     directory / "seamless.db",
                 ),
@@ -132,13 +140,13 @@ class Bench:
         path.mkdir()
         return path
 
-    def server(self, name: str = "server") -> Server:
+    def server(self, name: str = "server", store: str | None = None) -> Server:
         """Start a hashserver over an empty store."""
-        return self.server_at(self.fresh(name))
+        return self.server_at(self.fresh(name), store)
 
-    def server_at(self, directory: Path) -> Server:
+    def server_at(self, directory: Path, store: str | None = None) -> Server:
         """Start a hashserver over the store and database in a directory."""
-        self._servers.append(Server(directory))
+        self._servers.append(Server(directory, store))
         return self._servers[-1]
 
     def environment(self, server: Server | None = None, name: str = "cache") -> dict[str, str]:

@@ -11,13 +11,16 @@ from fsspec.callbacks import Callback
 from hashserver.storage.patience import Pulse, in_loop, run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Sequence
     from typing import Any, TypeVar
 
     T = TypeVar("T")
 
 _AT_ONCE = 64
 _COPIED = 4 << 20  # bytes a second that a copy within the place is believed to do at least
+
+
+PIECE = 4 << 20
 
 
 class AsyncFiles:
@@ -67,6 +70,11 @@ class AsyncFiles:
         part = {} if end is None else {"start": start, "end": end}
         data: bytes = await self._bounded(lambda _: self.fs._cat_file(path, **part))
         return data
+
+    def pieces(self, path: str, start: int, end: int) -> Generator[bytes]:
+        """Yield a part of a file in pieces, each when it is asked for."""
+        for at in range(start, end, PIECE):
+            yield self.read(path, at, min(at + PIECE, end))
 
     def fetch(self, path: str, fd: int) -> None:
         """Write a file to a descriptor."""

@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -40,7 +40,6 @@ _ATOMIC = frozenset(
     ["memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "tos", "obs"]
 )
 _TOGETHER = 32
-_PIECE = 4 << 20
 _THREADS = 8
 _DAY = 86400
 _REFUSED_SECONDS = 60.0
@@ -152,10 +151,9 @@ class FsspecStore(Store):
         return self._pieces(checksum, start, size if length is None else min(size, start + length))
 
     def _pieces(self, checksum: Checksum, start: int, end: int) -> Iterator[bytes]:
-        path = self._path(checksum)
-        for at in range(start, end, _PIECE):
-            to = min(at + _PIECE, end)
-            yield self._having(checksum, lambda files, at=at, to=to: files.read(path, at, to))  # type: ignore[misc]
+        with closing(self._files.pieces(self._path(checksum), start, end)) as pieces:
+            while piece := self._having(checksum, lambda _: next(pieces, b"")):
+                yield piece
 
     def open(self, checksum: Checksum) -> BinaryIO:
         """Return an open file with the bytes, not verified; they are fetched first."""

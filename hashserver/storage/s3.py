@@ -12,7 +12,6 @@ import os
 import re
 import time
 from contextlib import suppress
-from itertools import count
 from typing import TYPE_CHECKING
 
 from fsspec.asyn import _run_coros_in_chunks
@@ -21,7 +20,7 @@ from hashserver.storage.asyncfs import AsyncFiles
 from hashserver.storage.patience import Silence
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
     from typing import Any
 
     from hashserver.storage.patience import Pulse
@@ -33,6 +32,9 @@ _BY_ONE = 4
 _BY_ALL = 16
 """And so many of all files."""
 _PIECE = 256 << 10
+_STREAMS = 32
+"""So many answers at most stay open while their readers take them."""
+_TAKEN = 1 << 20
 _ATTEMPTS = 4
 _DAY = 86400
 _GOODBYE_SECONDS = 5.0
@@ -50,6 +52,9 @@ class S3Files(AsyncFiles):
     def __init__(self, fs: Any, seconds: float) -> None:
         super().__init__(fs, seconds)
         self._slots = asyncio.Semaphore(_BY_ALL)
+        # what is written to files as it comes takes no memory: nobody else need wait for it
+        self._fetching = asyncio.Semaphore(_BY_ALL)
+        self._streams: set[Any] = set()
         # its own repetitions would send the rest of a body that was read in part, which is another body;
         # botocore's begin at its beginning
         fs.retries = 1
@@ -79,16 +84,55 @@ class S3Files(AsyncFiles):
                 piece = piece[(done := os.pwrite(fd, piece, at)) :]
                 at += done
 
-        async with self._slots:
+        async with self._fetching:
             size = await self._copy(path, 0, None, write, most=_PART)
-        starts = iter(range(_PART, size, _PART))
+        if size <= _PART:
+            return
+        stretch = max(_PART, -(-(size - _PART) // _BY_ONE))  # few requests: nothing is kept of what comes
 
-        async def work() -> None:
-            for start in starts:
-                async with self._slots:
-                    await self._copy(path, start, min(start + _PART, size), write)
+        async def work(start: int) -> None:
+            async with self._fetching:
+                await self._copy(path, start, min(start + stretch, size), write)
 
-        await _together(work() for _ in range(_BY_ONE))
+        await _together(work(start) for start in range(_PART, size, stretch))
+
+    def pieces(self, path: str, start: int, end: int) -> Generator[bytes]:
+        """Yield a part of a file in pieces, each when it is asked for; one request gives many."""
+        body: Any = None
+        try:
+            while start < end:
+                piece, body = self._run(self._next(path, body, start, end))
+                yield piece
+                start += len(piece)
+        finally:
+            self.fs.loop.call_soon_threadsafe(self._let_go, body)
+
+    async def _next(self, path: str, body: Any, start: int, end: int) -> tuple[bytes, Any]:
+        """Return the next piece of a file, and the open answer that has those behind it, if there is one."""
+        if body is None and len(self._streams) < _STREAMS:
+            body, _ = await self._open(path, start, end)
+            self._streams.add(body)
+        try:
+            if body is not None and (piece := await self._take(body, end - start)):
+                return piece, body
+        except BaseException as error:
+            self._let_go(body)
+            if not _is_passing(error):
+                raise
+        # it ended too soon: a place gives up readers who let it wait
+        self._let_go(body)
+        return await self._read(path, start, min(start + _TAKEN, end)), None
+
+    async def _take(self, body: Any, length: int) -> bytes:
+        data, length = bytearray(), min(length, _TAKEN)
+        while len(data) < length and (piece := await self._piece(body, length - len(data))):
+            data += piece
+        return bytes(data)
+
+    def _let_go(self, body: Any) -> None:
+        if body in self._streams:
+            self._streams.remove(body)
+            body.close()
 
     async def _copy(
         self,
@@ -106,7 +150,8 @@ class S3Files(AsyncFiles):
             Which bytes; without an end all, or at most `most`.
         """
         at = start
-        for attempt in count(1):
+        attempt, reached = 0, start
+        while True:
             try:
                 body, size = await self._open(path, at, end)
                 stop = min(size, size if end is None else end, size if most is None else most)
@@ -117,10 +162,10 @@ class S3Files(AsyncFiles):
                     raise Truncated(f"{path} has {size} bytes, and {at} of them came")
                 return size
             except Exception as error:
+                attempt, reached = (1 if at - reached >= _PART else attempt + 1), at
                 if attempt == _ATTEMPTS or not _is_passing(error):
                     raise
                 await asyncio.sleep(0.1 * 2**attempt)
-        raise AssertionError
 
     async def _open(self, path: str, start: int, end: int | None) -> tuple[Any, int]:
         """Return the body of a file from `start` on, and the length of the whole file."""
@@ -136,16 +181,19 @@ class S3Files(AsyncFiles):
         return answer["Body"], int(match[2])
 
     async def _pieces(self, body: Any, length: int) -> AsyncIterator[bytes]:
-        async def take(_: Pulse) -> bytes:
-            piece: bytes = await body.read(min(_PIECE, length))
-            return piece
-
         try:
-            while length > 0 and (piece := await self._bounded(take)):
+            while length > 0 and (piece := await self._piece(body, length)):
                 length -= len(piece)
                 yield piece
         finally:
             body.close()
+
+    async def _piece(self, body: Any, length: int) -> bytes:
+        async def take(_: Pulse) -> bytes:
+            piece: bytes = await body.read(min(_PIECE, length))
+            return piece
+
+        return await self._bounded(take)
 
     # ------------------------------------------------------------------ writing
 
@@ -328,7 +376,7 @@ def _is_old(moment: Any) -> bool:
     return time.time() - float(moment.timestamp()) > _DAY
 
 
-def _is_passing(error: Exception) -> bool:
+def _is_passing(error: BaseException) -> bool:
     """Say whether what broke a body off may be over when it is asked for again."""
     from s3fs import core
 

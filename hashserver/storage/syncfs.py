@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from hashserver.storage.asyncfs import Beats
+from hashserver.storage.asyncfs import PIECE, Beats
 from hashserver.storage.patience import Pulse, in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -87,6 +87,11 @@ class SyncFiles:
         """Return the bytes of a file, or a part of them."""
         data: bytes = self._call(lambda _: self.fs.cat_file(path, start=start or None, end=end))
         return data
+
+    def pieces(self, path: str, start: int, end: int) -> Generator[bytes]:
+        """Yield a part of a file in pieces, each when it is asked for."""
+        for at in range(start, end, PIECE):
+            yield self.read(path, at, min(at + PIECE, end))
 
     def fetch(self, path: str, fd: int) -> None:
         """Write a file to a descriptor."""
