@@ -8,7 +8,7 @@ import sys
 import time
 
 from hashserver.checksum import Checksum
-from hashserver.client.results import connect_database
+from hashserver.client.database import connect_database
 from hashserver.results.database import Database, Put
 
 from .measure import Bench, run

@@ -14,9 +14,9 @@ from typing import Any
 
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.results.database import Database, Put
-from seamless_dask import collection
-from seamless_dask.options import Options
-from seamless_dask.transformation import Deferred, Description, ResultSpec
+from seamless_dask.graph import collection
+from seamless_dask.model.options import Options
+from seamless_dask.model.transformation import Deferred, Description, ResultSpec
 
 from .measure import Bench
 

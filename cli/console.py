@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hashserver.errors import HashserverError
-from hashserver.shown import one_line, visible
-from hashserver.systext import ensure_utf8, to_bytes
+from hashserver.printable import one_line, visible
+from hashserver.system_text import ensure_utf8, to_bytes
 from seamless_dask.errors import (
     Cancelled,
     ComputationFailed,
@@ -250,7 +250,7 @@ def start(
     if argv is None:
         ensure_utf8()
     if "_ARGCOMPLETE" in os.environ:
-        from .completion import complete
+        from .commands.completion import complete
 
         complete(parser)
     arguments = parser.parse_args(argv)

@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import suppress
 
-from hashserver.shown import one_line
+from hashserver.printable import one_line
 
 from .console import CLEAR, size_text
 

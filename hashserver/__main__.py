@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import HashserverError, UsageError
-from hashserver.shown import one_line, tell
-from hashserver.systext import ensure_utf8
+from hashserver.printable import one_line, tell
+from hashserver.system_text import ensure_utf8
 
 if TYPE_CHECKING:
     import socket

@@ -12,7 +12,7 @@ import stat
 from typing import NamedTuple
 
 from hashserver.errors import AuthenticationFailed
-from hashserver.regular import open_regular
+from hashserver.regular_file import open_regular
 
 NOTHING, READ, WRITE = 0, 1, 2
 _KINDS = {"read": READ, "read-write": WRITE}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.checksum import Checksum, hash_descriptor
 from hashserver.errors import FileChanged, TreeError
-from hashserver.regular import open_regular
+from hashserver.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

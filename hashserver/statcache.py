@@ -15,7 +15,7 @@ from hashserver.checksum import Checksum, make_checksum
 from hashserver.durability import boot
 from hashserver.filesystem import is_network_filesystem, local_directory, timestamp_step_ns
 from hashserver.hashing import hash_stable
-from hashserver.systext import to_bytes
+from hashserver.system_text import to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api import Transformation, bash
-    from .handles import Directory, File
+    from .graph.handles import Directory, File
 
 __version__ = "0.1.0"
 __all__ = ["Directory", "File", "Transformation", "bash"]
@@ -18,7 +18,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(".handles" if name in ("File", "Directory") else ".api", __name__), name)
+    module = ".graph.handles" if name in ("File", "Directory") else ".api"
+    return getattr(import_module(module, __name__), name)
 
 
 def __dir__() -> list[str]:

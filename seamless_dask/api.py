@@ -21,13 +21,13 @@ from dask.threaded import get
 
 from hashserver.checksum import hash_bytes
 
-from . import collection, handles
 from .config import parse_size
 from .errors import UsageError
-from .handles import Directory, File, Handle, Located
-from .options import Options
-from .sources import Source, keep_all
-from .transformation import Deferred, Description, ResultSpec, Value, parse
+from .graph import collection, handles
+from .graph.handles import Directory, File, Handle, Located
+from .graph.local_inputs import Source, keep_all
+from .model.options import Options
+from .model.transformation import Deferred, Description, ResultSpec, Value, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,8 +85,8 @@ def bash(
         Store and database; by default those of the configuration, or where that names none those of the
         scheduler that this process has a client of when the graph is asked for.
     **options
-        How it is run, by the names of `seamless_dask.options.Options`: ``cpus``, ``memory``, ``time_limit``,
-        ``conda``, ``scratch``, …
+        How it is run, by the names of `seamless_dask.model.options.Options`: ``cpus``, ``memory``,
+        ``time_limit``, ``conda``, ``scratch``, …
 
     Raises
     ------
@@ -126,8 +126,8 @@ class Output:
 class Transformation(DaskMethodsMixin):
     """A computation with an identity; a Dask collection of one task beyond those that it needs.
 
-    What `compute` hands over is a `File`, a `Directory`, or `seamless_dask.handles.Results` where several
-    results are declared. Made by `bash`.
+    What `compute` hands over is a `File`, a `Directory`, or `seamless_dask.graph.handles.Results` where
+    several results are declared. Made by `bash`.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hashserver.regular import read_regular
+from hashserver.regular_file import read_regular
 
 from . import origins
 from .errors import UsageError

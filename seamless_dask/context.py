@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hashserver.checksum import Checksum
-    from hashserver.client.results import DatabaseClient
+    from hashserver.client.database import DatabaseClient
     from hashserver.client.transport import Patience
     from hashserver.results.database import Database
     from hashserver.statcache import NullStatCache
     from hashserver.storage.cache import NodeCache
     from hashserver.storage.store import Store
 
-    from .records import Record
-    from .transformation import Value
+    from .model.records import Record
+    from .model.transformation import Value
 
 RESTART_SECONDS = 60.0
 """How long the hashserver of a daskserver is waited for: within half a minute it is started again."""
@@ -87,7 +87,7 @@ class Context:
         stores = [self._open_store(url) for url in self.config.stores]
         if len(stores) == 1:
             return stores[0]
-        from hashserver.storage.places import Places
+        from hashserver.storage.chain import Places
 
         return Places(stores)
 
@@ -95,14 +95,14 @@ class Context:
     def database(self) -> Database | DatabaseClient:
         """The result database; a file or a server."""
         if _is_url(self.config.database):
-            from hashserver.client.results import connect_database
+            from hashserver.client.database import connect_database
 
             url = self.config.database
             found = self.config.credential(url)
             server = connect_database(url, found.token_file, found.ca_file, self._patient())
             if not self.config.databases:
                 return server
-            from .further import ServerAndFiles
+            from hashserver.results.chain import ServerAndFiles
 
             return ServerAndFiles(server, self.config.databases)
         from hashserver.results.database import Database
@@ -142,7 +142,7 @@ class Context:
         tf
             The transformation.
         value, record, members, buffers
-            As in `seamless_dask.records.Outcome`.
+            As in `seamless_dask.model.records.Outcome`.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Context:
     @property
     def server(self) -> DatabaseClient | None:
         """The server that keeps the results, if it is the first place of buffers as well."""
-        from hashserver.client.results import DatabaseClient
+        from hashserver.client.database import DatabaseClient
 
         database = self.database
         is_one = isinstance(database, DatabaseClient) and self.config.stores[0] == self.config.database

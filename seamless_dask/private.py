@@ -7,7 +7,7 @@ import stat
 from contextlib import suppress
 
 from hashserver.durability import make_directories, sync_directory
-from hashserver.shown import tell
+from hashserver.printable import tell
 
 from .errors import UsageError
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hashserver.regular import read_regular
-from hashserver.systext import each, to_system
+from hashserver.regular_file import read_regular
+from hashserver.system_text import each, to_system
 
 from .errors import UsageError
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.client.connection import IDLE_SECONDS, Connection, LostError, Response, Sink, Upload, is_loss
 from hashserver.errors import ServiceUnavailable, UsageError
-from hashserver.regular import open_regular
+from hashserver.regular_file import open_regular
 
 if TYPE_CHECKING:
     import socket

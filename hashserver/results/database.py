@@ -27,7 +27,7 @@ from hashserver.checksum import Checksum
 from hashserver.errors import DatabaseError, HashserverError, ReadOnly
 from hashserver.results import queries
 from hashserver.results import result as results
-from hashserver.results.ownfile import OwnFile
+from hashserver.results.files import OwnFile
 from hashserver.results.result import Put, Record, Result
 from hashserver.results.sources import Source
 

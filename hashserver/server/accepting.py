@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hashserver.shown import tell
+from hashserver.printable import tell
 
 if TYPE_CHECKING:
     import ssl

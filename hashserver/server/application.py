@@ -29,11 +29,11 @@ from hashserver.errors import (
     TooLarge,
     UsageError,
 )
+from hashserver.printable import visible
 from hashserver.server import buffer_routes as buffers
 from hashserver.server import pack_routes as packs
 from hashserver.server import result_routes as results
 from hashserver.server.answers import Answer, content_type, error_answer, json_answer
-from hashserver.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

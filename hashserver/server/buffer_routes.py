@@ -19,7 +19,7 @@ from hashserver.server.answers import (
     json_answer,
 )
 from hashserver.server.uploads import check_length, expects_permission, receive
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

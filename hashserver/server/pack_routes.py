@@ -12,7 +12,7 @@ from hashserver.errors import BufferMissing, OriginalChanged, TooLarge, UsageErr
 from hashserver.protocol import BLOCK, MAX_MEMBER, MOST_ASKED, PACK_TYPE, PackReader, PackWriter
 from hashserver.server.answers import Answer, StreamAnswer, content_type, json_answer
 from hashserver.server.uploads import read_body, receive
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

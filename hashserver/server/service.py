@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hashserver.auth import Gate
 from hashserver.errors import ReadOnly
 from hashserver.server.metrics import Metrics
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

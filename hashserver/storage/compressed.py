@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from hashserver.atomic import write_all
 from hashserver.checksum import Hasher
 from hashserver.errors import BufferMissing, NoSpace, ReadOnly, ServiceUnavailable
-from hashserver.regular import open_regular, read_regular
+from hashserver.regular_file import open_regular, read_regular
 from hashserver.storage.modes import make_below
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from hashserver.checksum import Checksum
-    from hashserver.storage.local import LocalStore
+    from hashserver.storage.directory import LocalStore
 
 ZSTD, GZIP = ".zst", ".gz"
 SUFFIXES = (ZSTD, GZIP)

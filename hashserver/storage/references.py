@@ -16,7 +16,7 @@ from hashserver.atomic import NewFile, write_all
 from hashserver.checksum import hash_descriptor
 from hashserver.durability import sync_directories
 from hashserver.errors import LinkRefused, OriginalChanged, UsageError
-from hashserver.regular import open_regular, read_regular
+from hashserver.regular_file import open_regular, read_regular
 from hashserver.storage.store import changed, file_changed
 
 if TYPE_CHECKING:

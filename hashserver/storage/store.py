@@ -18,8 +18,8 @@ from hashserver.errors import (
     NoSpace,
     UsageError,
 )
-from hashserver.index import is_executable
 from hashserver.storage.files import Download, StreamHasher, write_error
+from hashserver.workspace.index import is_executable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -417,7 +417,7 @@ def open_store(url: Path, **options: Any) -> Store:
         fsspec knows.
     **options
         For a hashserver ``token_file``, ``ca_file`` and ``patience``, as of
-        `hashserver.client.buffers.connect`; for others the storage options of fsspec. A store on this host
+        `hashserver.client.store.connect`; for others the storage options of fsspec. A store on this host
         takes none and ignores those of a hashserver.
     """
     text = os.fspath(url)
@@ -425,13 +425,13 @@ def open_store(url: Path, **options: Any) -> Store:
     if not text or (scheme == "file" and separator and not rest.startswith("/")):
         raise UsageError(f"a store is a directory, file:///DIRECTORY or another URL, not {text!r}")
     if not separator or scheme == "file":
-        from hashserver.storage.local import LocalStore
+        from hashserver.storage.directory import LocalStore
 
         return LocalStore(rest if separator else text)
     if scheme in ("http", "https", "unix"):
-        from hashserver.client.buffers import connect
+        from hashserver.client.store import connect
 
         return connect(text, **options)
-    from hashserver.storage.remote import FsspecStore
+    from hashserver.storage.fsspec import FsspecStore
 
     return FsspecStore(text, **{k: v for k, v in options.items() if k not in _OF_HASHSERVERS})

@@ -11,11 +11,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import NoSpace, ServiceUnavailable
-from hashserver.systext import to_system
+from hashserver.system_text import to_system
 from seamless_dask.errors import Cancelled, ComputationFailed, InputModified, LimitExceeded, UsageError
-from seamless_dask.records import Outcome, complete, timestamp
-from seamless_dask.supervisor import NoSupervisor
-from seamless_dask.transformation import Value
+from seamless_dask.execution.supervisor import NoSupervisor
+from seamless_dask.model.records import Outcome, complete, timestamp
+from seamless_dask.model.transformation import Value
 
 from . import conda, environment, image, isolation, pipelines, process
 from .capture import Capture
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seamless_dask.context import Context
-    from seamless_dask.options import Options
-    from seamless_dask.supervisor import Supervisor
-    from seamless_dask.transformation import Description
+    from seamless_dask.execution.supervisor import Supervisor
+    from seamless_dask.model.options import Options
+    from seamless_dask.model.transformation import Description
 
 _NO_ROOM = ("No space left on device", "Disk quota exceeded", "[Errno 28]", "[Errno 122]")
 # what a command says that tried to write to an input it shares with others

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import NoSpace, ServiceUnavailable, TreeError
-from hashserver.index import index_bytes
-from hashserver.systext import from_system, to_system
+from hashserver.system_text import from_system, to_system
+from hashserver.workspace.index import index_bytes
 from seamless_dask.errors import ComputationFailed, ResultMissing, ResultNotStored
-from seamless_dask.transformation import ResultSpec, Value
-from seamless_dask.values import RESULTS, Results
+from seamless_dask.model.transformation import ResultSpec, Value
+from seamless_dask.model.values import RESULTS, Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -147,7 +147,7 @@ class Capture:
         return os.path.isdir(path) and bool(self._resolve(path, from_system(name)))
 
     def _files(self, directory: str, name: str) -> dict[str, str]:
-        from hashserver.scan import scan
+        from hashserver.workspace.scan import scan
 
         self._prepare(directory, name)
         try:

@@ -6,17 +6,17 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from hashserver.systext import to_system
+from hashserver.system_text import to_system
 from seamless_dask.errors import UsageError
-from seamless_dask.variables import is_passed
+from seamless_dask.model.variables import is_passed
 
 from . import conda, pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from seamless_dask.options import Options
-    from seamless_dask.transformation import Description
+    from seamless_dask.model.options import Options
+    from seamless_dask.model.transformation import Description
 
     from .layout import Layout
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from seamless_dask.errors import UsageError
-from seamless_dask.variables import is_slurms
+from seamless_dask.model.variables import is_slurms
 
 from .environment import MARKER
 

@@ -8,7 +8,7 @@ import stat
 from posixpath import join, normpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from hashserver.systext import to_system
+from hashserver.system_text import to_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.atomic import write_all
 from hashserver.checksum import Checksum
 from hashserver.errors import BufferCorrupt, BufferMissing
-from hashserver.index import is_executable, parse_index
-from hashserver.systext import to_system
+from hashserver.system_text import to_system
+from hashserver.workspace.index import is_executable, parse_index
 from seamless_dask.errors import InputModified, UsageError
-from seamless_dask.transformation import Value
+from seamless_dask.model.transformation import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hashserver.storage.cache import Pin
     from seamless_dask.context import Context
-    from seamless_dask.transformation import Description
+    from seamless_dask.model.transformation import Description
 
     from .layout import Layout
 

@@ -19,7 +19,7 @@ from .resources import Birthdays, Meter, StrayFinder
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from seamless_dask.supervisor import Stop, Supervisor
+    from seamless_dask.execution.supervisor import Stop, Supervisor
 
 TAIL = 64 << 10
 """How much of the end of stderr is kept, in bytes."""

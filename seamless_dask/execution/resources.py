@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 
-from seamless_dask.supervisor import Usage
+from seamless_dask.execution.supervisor import Usage
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..transformation import Value
+    from ..model.transformation import Value
 
 PATIENCE = 30.0
 """Seconds after which a claim that cannot be had yet is answered with ``wait``."""
@@ -193,6 +193,6 @@ class Claims:
 def _value(pair: list[str]) -> Value:
     from hashserver.checksum import Checksum
 
-    from ..transformation import Value
+    from ..model.transformation import Value
 
     return Value(pair[0], Checksum(pair[1]))

@@ -19,18 +19,18 @@ from hashserver.errors import HashserverError
 
 from . import internals
 from .claims import Claims
-from .recovery import concerns, is_ours
-from .steps import Steps, step_of
+from .pending_lookups import Steps, step_of
+from .retries import concerns, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..context import Context
-    from ..transformation import Value
-    from .holder import Holder
-    from .recovery import Recovery
+    from ..model.transformation import Value
+    from .hit_store import Holder
+    from .pending_lookups import Find, Known, Step
     from .resolution import Resolved
-    from .steps import Find, Known, Step
+    from .retries import Recovery
 
 
 class Cutoff:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import make_checksum
 
-from .. import handles
+from ..graph import handles
 from . import internals
-from .order import Message, Order
-from .recovery import is_ours
+from .message_queue import Message, Order
+from .retries import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

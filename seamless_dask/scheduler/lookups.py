@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..transformation import Value
+from ..model.transformation import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

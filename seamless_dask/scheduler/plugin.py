@@ -10,7 +10,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
 from ..context import RESTART_SECONDS
-from .recovery import is_ours
+from .retries import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,9 +62,9 @@ class SeamlessScheduler(SchedulerPlugin):
         from . import internals
         from .cutoff import Cutoff
         from .gate import Gate
-        from .holder import Holder
+        from .hit_store import Holder
         from .lookups import Lookups
-        from .recovery import Recovery
+        from .retries import Recovery
         from .statistics import Statistics
 
         self.scheduler = scheduler
@@ -131,13 +131,13 @@ class SeamlessScheduler(SchedulerPlugin):
     @property
     def places(self) -> Any:
         """What workers are told of store and database."""
-        from ..worker.places import Places
+        from ..worker.data_locations import Places
 
         return self._places or Places.of(self.context.config)
 
     async def _tell_places(self) -> dict[str, Any]:
         """Answer a client that knows nothing but the scheduler's address; there are no credentials in it."""
-        from ..services.places import without_secrets
+        from ..services.discovery import without_secrets
 
         found: dict[str, Any] = self.places.to_json()
         return found | {"stores": [without_secrets(place) for place in found["stores"]]}

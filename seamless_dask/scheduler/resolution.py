@@ -8,14 +8,14 @@ from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import BufferFailure, HashserverError
 
 from ..errors import SeamlessError
-from ..transformation import Value, parse
-from ..values import select
+from ..model.transformation import Value, parse
+from ..model.values import select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ..context import Context
-    from ..transformation import Description
+    from ..model.transformation import Description
 
 KEPT = 20_000
 """Documents that are kept in memory."""

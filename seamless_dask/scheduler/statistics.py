@@ -6,8 +6,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..collection import label_in
-from .recovery import TOPIC, is_ours
+from ..graph.collection import label_in
+from .retries import TOPIC, is_ours
 
 if TYPE_CHECKING:
     from .plugin import SeamlessScheduler

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from hashserver.systext import interpreter
+from hashserver.system_text import interpreter
 
 from ..errors import SeamlessError, UsageError
 from ..locks import is_locked, try_lock

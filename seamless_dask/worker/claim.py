@@ -9,13 +9,13 @@ from weakref import WeakSet
 from distributed import Reschedule
 
 from . import internals, slot
-from .requests import LOOK, Unanswered, ask
+from .scheduler_rpc import LOOK, Unanswered, ask
 
 if TYPE_CHECKING:
     from distributed import Worker
 
     from hashserver.checksum import Checksum
-    from seamless_dask.transformation import Value
+    from seamless_dask.model.transformation import Value
 
 _without_claims: WeakSet[Worker] = WeakSet()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distributed import Worker
 
-    from .equipment import DaskWorker
+    from .services import DaskWorker
 
 EVERY = 5.0
 """Seconds after which the node cache is counted again."""

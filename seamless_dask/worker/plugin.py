@@ -12,24 +12,24 @@ from distributed import WorkerPlugin
 
 from hashserver.checksum import Checksum
 from seamless_dask import __version__
-from seamless_dask.collection import key_in
 from seamless_dask.context import Context
 from seamless_dask.execution.workdir import dismiss_caretaker, employ_caretaker, sweep, temporary_directory
-from seamless_dask.requirements import CPUS, MEMORY, NODE, QUEUE
-from seamless_dask.task import EXTENSION, PROTOCOL
+from seamless_dask.graph.collection import key_in
+from seamless_dask.graph.task import EXTENSION, PROTOCOL
+from seamless_dask.model.requirements import CPUS, MEMORY, NODE, QUEUE
 
-from . import claim, internals, stub
-from .counted import CountedStore
-from .equipment import DaskWorker
+from . import bootstrap, claim, internals
+from .metered_store import CountedStore
 from .metrics import Metrics
-from .watch import TOPIC
+from .services import DaskWorker
+from .supervisor import TOPIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from distributed import Worker
 
-    from .places import Places
+    from .data_locations import Places
 
 logger = logging.getLogger("distributed.worker")
 
@@ -60,7 +60,7 @@ class Equipment(WorkerPlugin):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # by value: a worker without this package must be able to say so
-        source = Path(stub.__file__).read_text(encoding="utf-8")
+        source = Path(bootstrap.__file__).read_text(encoding="utf-8")
         arguments = (self.places.to_json(), __version__, PROTOCOL)
         return eval, (_ARRIVE, {"source": source, "arguments": arguments})
 

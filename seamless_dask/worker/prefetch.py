@@ -9,8 +9,8 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from seamless_dask.further import ServerAndFiles
-from seamless_dask.transformation import parse
+from hashserver.results.chain import ServerAndFiles
+from seamless_dask.model.transformation import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -71,7 +71,7 @@ class TestRun:
 
     def test_no_dask_is_imported_here(self, run: Cli) -> None:
         loaded = run.modules("seamless-run", "echo", "light")
-        assert "seamless_dask.services.jobserver.jobclient" in loaded
+        assert "seamless_dask.executors.http" in loaded
         assert not {name.partition(".")[0] for name in loaded} & HEAVY
 
     def test_a_failure_has_status_tail_and_worker(self, run: Cli) -> None:
@@ -83,7 +83,7 @@ class TestRun:
 
     def test_the_profile_of_a_project(self, cli: Cli, work: Path, server: Path) -> None:
         project(work, f'[profile.cluster]\ndaskserver = "{server}"\n')
-        assert "seamless_dask.services.jobserver.jobclient" in cli.modules(
+        assert "seamless_dask.executors.http" in cli.modules(
             "seamless-run", "--profile", "cluster", "echo by profile"
         )
 

@@ -24,11 +24,11 @@ from hashserver.errors import (
     ServiceUnavailable,
     TooLarge,
 )
-from hashserver.futures import Future, parse_future
-from hashserver.index import parse_index
 from hashserver.protocol import PackReader, pack
-from hashserver.sidecar import find_sidecar, member_stand_in, read_index, remove_sidecars
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
+from hashserver.workspace.index import parse_index
+from hashserver.workspace.pending import Future, parse_future
+from hashserver.workspace.sidecar import find_sidecar, member_stand_in, read_index, remove_sidecars
 
 from .server.conftest import Running, server  # noqa: F401 - a fixture
 

@@ -16,7 +16,7 @@ import pytest
 
 from hashserver.auth import create_token_file
 from hashserver.checksum import hash_bytes
-from hashserver.client.buffers import connect
+from hashserver.client.store import connect
 from hashserver.errors import ServiceUnavailable
 
 

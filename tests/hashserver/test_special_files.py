@@ -14,9 +14,9 @@ import pytest
 from hashserver.auth import read_token_file
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import AuthenticationFailed, BufferMissing, DatabaseError, ServiceUnavailable
-from hashserver.regular import open_regular, read_regular
+from hashserver.regular_file import open_regular, read_regular
 from hashserver.results.database import Database
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 
 from .server.conftest import Running, own  # noqa: F401 - a fixture
 

@@ -19,8 +19,8 @@ import pytest
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.protocol import PackWriter
 from hashserver.results.database import Database
-from hashserver.sidecar import find_sidecar
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
+from hashserver.workspace.sidecar import find_sidecar
 
 from .conftest import World
 from .crash.disk import Disk, Replay, materialise

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from hashserver.checksum import hash_bytes
 from hashserver.results.database import Database
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 
 EXHAUSTED = """
 import os, resource, sys
 import hashserver.storage.compressed
 from hashserver.checksum import hash_bytes
 from hashserver.errors import ServiceUnavailable
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 
 store, checksum = LocalStore(sys.argv[1]), hash_bytes(b"here")
 resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))

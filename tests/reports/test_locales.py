@@ -251,7 +251,7 @@ def test_in_somebody_elses_python(
 RULES = """
 import json, sys
 from hashserver.checksum import hash_bytes
-from hashserver.survey import judge_of
+from hashserver.workspace.survey import judge_of
 
 rules, member = SAID + "/.seamlessignore", SAID + "/a.tmp"
 index = {rules: hash_bytes(b"*.tmp"), member: hash_bytes(b"a")}

@@ -15,22 +15,24 @@ from typing import Any
 import pytest
 
 from hashserver.checksum import Checksum
-from seamless_dask import jobs, task
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
-from seamless_dask.jobdir import JobDirectory
-from seamless_dask.options import Options
-from seamless_dask.supervisor import NoSupervisor, Supervisor
-from seamless_dask.transformation import Description, ResultSpec, Value
+from seamless_dask.execution.supervisor import NoSupervisor, Supervisor
+from seamless_dask.executors.local import jobs
+from seamless_dask.executors.local.job_directory import JobDirectory
+from seamless_dask.graph import task
+from seamless_dask.model.options import Options
+from seamless_dask.model.transformation import Description, ResultSpec, Value
 
 ASKER = """
 import json, sys
 from hashserver.checksum import Checksum
-from seamless_dask import jobs, task
+from seamless_dask.executors.local import jobs
+from seamless_dask.graph import task
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
-from seamless_dask.options import Options
-from seamless_dask.outcomes import failure
+from seamless_dask.model.options import Options
+from seamless_dask.model.outcomes import failure
 key, options, wishes = sys.argv[1:]
 try:
     answer = list(jobs.run(Context(), Checksum(key), Options.from_json(options), **json.loads(wishes)))

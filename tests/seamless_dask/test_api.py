@@ -13,9 +13,10 @@ import dask
 import dask.bag
 import pytest
 
-from seamless_dask import Directory, File, Transformation, bash, collection
+from seamless_dask import Directory, File, Transformation, bash
 from seamless_dask.errors import ComputationFailed, UsageError
-from seamless_dask.transformation import Deferred, Description, ResultSpec
+from seamless_dask.graph import collection
+from seamless_dask.model.transformation import Deferred, Description, ResultSpec
 
 SCHEDULERS = ["synchronous", "threads"]
 

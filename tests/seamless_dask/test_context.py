@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from hashserver.checksum import hash_bytes
-from hashserver.client.results import DatabaseClient
-from hashserver.storage.local import LocalStore
-from hashserver.storage.places import Places
+from hashserver.client.database import DatabaseClient
+from hashserver.storage.chain import Places
+from hashserver.storage.directory import LocalStore
 from seamless_dask.config import load
 from seamless_dask.context import Context
-from seamless_dask.transformation import Value
+from seamless_dask.model.transformation import Value
 
 TF, X = hash_bytes(b"tf"), Value("file", hash_bytes(b"x"))
 
@@ -87,7 +87,7 @@ def test_a_further_database_is_asked_too(tmp_path: Path) -> None:
 def test_a_cached_look_up_imports_nothing_heavy() -> None:
     code = (
         "import sys; before = set(sys.modules)\n"
-        "from seamless_dask.context import Context; from seamless_dask.transformation import parse\n"
+        "from seamless_dask.context import Context; from seamless_dask.model.transformation import parse\n"
         "from hashserver.checksum import hash_bytes\n"
         "c = Context(); c.database.get(hash_bytes(b'')); c.store.has([hash_bytes(b'')]); c.stat_cache\n"
         "heavy = {'dataclasses', 'pathlib', 'subprocess', 'shutil', 'tempfile', 'random', 'uuid',\n"

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from hashserver.checksum import hash_bytes
 from hashserver.errors import HashserverError
-from seamless_dask import transformation, values
 from seamless_dask.errors import SeamlessError
-from seamless_dask.options import Options
+from seamless_dask.model import transformation, values
+from seamless_dask.model.options import Options
 from seamless_dask.services import connection
-from seamless_dask.services.jobserver import jobrequests
-from seamless_dask.services.jobserver.jobprotocol import PROTOCOL
+from seamless_dask.services.jobserver import requests
+from seamless_dask.services.protocol import PROTOCOL
 
 SUM = str(hash_bytes(b"data"))
 CONNECTION = connection.Connection(
@@ -129,7 +129,7 @@ def test_any_options_are_understood_or_refused(data: bytes) -> None:
 @given(bodies | deep)
 def test_any_body_asks_for_jobs_or_is_refused(data: bytes) -> None:
     try:
-        found = jobrequests._asked_in(data)
+        found = requests._asked_in(data)
     except (SeamlessError, HashserverError) as error:
         line(error)
     else:
@@ -141,7 +141,7 @@ def test_what_the_others_are_made_from_is_right(valid: dict[str, Any]) -> None:
     data = compact(valid)
     readers = (
         partial(connection.parse, "x"),
-        jobrequests._asked_in,
+        requests._asked_in,
         transformation.parse,
         values.parse_results,
     )

@@ -13,7 +13,7 @@ from seamless_dask.config import Config, load
 from seamless_dask.context import Context
 from seamless_dask.errors import UsageError
 from seamless_dask.origins import origin
-from seamless_dask.services import places
+from seamless_dask.services import discovery
 from seamless_dask.services.connection import Connection, write
 from seamless_dask.trust import trust
 
@@ -199,8 +199,8 @@ def test_a_token_named_beside_a_scheduler_goes_where_that_says_if_it_is_known_to
     server = f"{scheme}://host:8786"
     config = load({"daskserver": server, "token_file": "/a"}, str(tmp_path))
     told = {"stores": [B], "database": B, "host": None}
-    assert opens(places.placed(config, server, told), B)[0] == sent
-    assert opens(places.placed(config, server, told), A)[0] is None
+    assert opens(discovery.placed(config, server, told), B)[0] == sent
+    assert opens(discovery.placed(config, server, told), A)[0] is None
 
 
 def test_a_scheduler_named_at_a_higher_level_is_not_told_a_token(home: Path, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_scheduler_named_at_a_higher_level_is_not_told_a_token(home: Path, tmp
     server = "tls://host:8786"
     config = load({"daskserver": server, "store": "/s", "database": "/d"}, str(tmp_path))
     told = {"stores": [B], "database": B, "host": None}
-    assert opens(places.placed(config, server, told), B)[0] is None
+    assert opens(discovery.placed(config, server, told), B)[0] is None
 
 
 def test_a_hashserver_that_moves_takes_its_credential_along(tmp_path: Path) -> None:

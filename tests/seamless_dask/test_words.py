@@ -9,9 +9,10 @@ import pytest
 
 from hashserver.checksum import hash_bytes
 from hashserver.errors import BufferMissing
-from hashserver.sidecar import write_file_sidecar
-from seamless_dask import File, bash, handles
+from hashserver.workspace.sidecar import write_file_sidecar
+from seamless_dask import File, bash
 from seamless_dask.errors import ComputationFailed, ResultMissing, UsageError
+from seamless_dask.graph import handles
 
 
 def test_variables_may_be_numbers_and_paths(lab: Any) -> None:

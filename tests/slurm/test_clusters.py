@@ -17,7 +17,7 @@ import asyncio, json, os, socket, subprocess, sys, time
 import dask
 from distributed import Client, Scheduler
 from seamless_dask.services.daskserver import credentials
-from seamless_dask.services.cluster.clusters import Workers, open_cluster
+from seamless_dask.services.cluster.opening import Workers, open_cluster
 from seamless_dask.services.cluster.jobscript import Files
 
 dask.config.set({

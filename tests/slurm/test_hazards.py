@@ -24,7 +24,7 @@ ENVIRONMENT = {"SEAMLESS_ISOLATION": "none"}
 ALIVE = ("--ssh-option", "ServerAliveInterval=1")
 SIZE = 200 << 20
 """Bytes of a large result."""
-SERVER = "hashserver_child"
+SERVER = "hashserver_process"
 ABSENCE = 60.0
 """Seconds without a network."""
 

@@ -20,7 +20,8 @@ MANY = 200
 
 ASKING = """
 import json, os, sys
-from seamless_dask import api, handles
+from seamless_dask import api
+from seamless_dask.graph import handles
 log = sys.argv[1]
 made = [api.bash(f"echo {n} >> {log}; echo {n}", isolation="none") for n in range(MANY)]
 def tell(told):
@@ -40,7 +41,7 @@ with Client(facts["scheduler"], security=security) as client:
 """
 
 JOBSERVER = """
-from seamless_dask.executors import executor
+from seamless_dask.executors.opening import executor
 context = handles.default_context()
 api.flush(context)
 asked = executor(context)

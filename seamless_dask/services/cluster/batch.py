@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import dask.config
 from dask.utils import parse_bytes
 
-from hashserver import systext
+from hashserver import system_text
 from hashserver.errors import ServiceUnavailable
 
 from ...errors import UsageError
@@ -73,7 +73,9 @@ def setting(system: str, name: str) -> Any:
 
 def interpreter(system: str) -> str:
     """Return what starts Python in a job, in UTF-8 mode, as words of its shell."""
-    return shlex.join([setting(system, "python") or systext.interpreter()[0], *systext.interpreter()[1:]])
+    return shlex.join(
+        [setting(system, "python") or system_text.interpreter()[0], *system_text.interpreter()[1:]]
+    )
 
 
 def job_class(system: str) -> type:

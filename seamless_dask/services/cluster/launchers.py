@@ -11,11 +11,11 @@ import dask.config
 from dask.utils import parse_bytes
 
 from ...errors import UsageError
-from ...requirements import CPUS, GPU, MEMORY, NODE, QUEUE
+from ...model.requirements import CPUS, GPU, MEMORY, NODE, QUEUE
 from . import batch, jobscript
 from .batch import Shape
-from .demand import Base, threads_of
 from .jobscript import Files
+from .load import Base, threads_of
 
 ENDLESS = 1e6
 """Amount of a resource that only says what a worker is."""

@@ -16,8 +16,8 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import HashserverError
-from hashserver.shown import tell
-from hashserver.systext import ensure_utf8
+from hashserver.printable import tell
+from hashserver.system_text import ensure_utf8
 
 from ...errors import SeamlessError
 from .. import connection, logfile, process
@@ -72,7 +72,7 @@ def _forget_environment(told: Settings) -> None:
 
 async def _run(told: Settings) -> None:
     """Run until a signal says stop, or the daskserver finds that it may."""
-    from .parts import Daskserver
+    from .server import Daskserver
 
     _stop_once(asyncio.current_task())
     if told.dask is not None:

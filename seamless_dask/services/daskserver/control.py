@@ -16,7 +16,7 @@ from .. import connection, process
 from ..connection import LOCK, STARTING, Connection
 from ..process import DaskserverFailed
 from . import in_job, settings
-from .hashserver_child import READY as HASHSERVER_READY
+from .hashserver_process import READY as HASHSERVER_READY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +176,7 @@ def _clean_up(directory: str) -> None:
     import asyncio
     import shutil
 
-    from ..cluster.clusters import cancel_leftovers
+    from ..cluster.opening import cancel_leftovers
 
     _wait_for_hashserver(os.path.join(directory, HASHSERVER_READY))
     for name in (connection.FILE, HASHSERVER_READY):

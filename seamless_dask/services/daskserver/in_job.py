@@ -217,7 +217,7 @@ def _ask(job: Job) -> bool:
     """Ask the daskserver to end; return whether it heard."""
     from hashserver.errors import HashserverError
 
-    from .inquiry import ask_daskserver
+    from .client import ask_daskserver
 
     with suppress(UsageError, HashserverError, OSError):
         facts = connection.read(os.path.join(job.directory, connection.FILE))

@@ -14,16 +14,16 @@ import os
 import resource
 from typing import TYPE_CHECKING, Any
 
-from ... import outcomes
 from ...errors import Cancelled, LimitExceeded
-from . import jobroutes, standing
-from .askers import Messenger
-from .board import Board, Job, state_of
-from .driver import Driver
+from ...model import outcomes
+from . import routes, states
 from .journal import FILE, Asked, Journal
+from .lifecycle import Driver
 from .nested import Nested, is_nested
-from .stream import Streams
+from .registry import Board, Job, state_of
+from .stderr import Streams
 from .watch import Watch
+from .worker_updates import Messenger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,7 +52,7 @@ async def install(scheduler: Scheduler, plugin: Any, directory: str | None) -> J
     await remove(scheduler)  # the one that came with the plugin
     journal = Journal(None if directory is None else os.path.join(directory, FILE))
     jobserver = _add(scheduler, plugin, journal)
-    jobroutes.offer_http(scheduler, jobserver)
+    routes.offer_http(scheduler, jobserver)
     jobserver.resume()
     return jobserver
 
@@ -75,7 +75,7 @@ async def remove(scheduler: Scheduler) -> None:
     """Take a jobserver back."""
     watch = scheduler.plugins.pop(Watch.name, None)
     if isinstance(watch, Watch):
-        jobroutes.withdraw_dask(scheduler)
+        routes.withdraw_dask(scheduler)
         Nested.remove(scheduler)
         await watch.before_close()
 
@@ -83,7 +83,7 @@ async def remove(scheduler: Scheduler) -> None:
 def _add(scheduler: Scheduler, plugin: Any, journal: Journal) -> Jobserver:
     jobserver = Jobserver(scheduler, plugin.context, journal)
     scheduler.add_plugin(Watch(jobserver), idempotent=True, name=Watch.name)
-    jobroutes.offer_dask(scheduler, jobserver)
+    routes.offer_dask(scheduler, jobserver)
     jobserver.nested.install(scheduler)
     return jobserver
 
@@ -146,20 +146,20 @@ class Jobserver:
     def state(self, job: Job, asker: str | None = None) -> str:
         """Return what a job is doing, or how it ended for one who asks."""
         outcome = job.end(asker)
-        return standing.state(self.scheduler, job) if outcome is None else state_of(outcome)
+        return states.state(self.scheduler, job) if outcome is None else state_of(outcome)
 
     def facts(self, job: Job, asker: str | None = None, *, brief: bool = False) -> dict[str, Any]:
         """Return what there is to say of a job; `brief`: without what takes longer the more of them wait."""
         return job.facts(asker) | {
             "state": self.state(job, asker),
-            "position": None if brief else standing.position(self.scheduler, job),
-            "why": standing.why(self.scheduler, job, self.why),
-            "stderr_size": standing.stderr_size(self.scheduler, job),
+            "position": None if brief else states.position(self.scheduler, job),
+            "why": states.why(self.scheduler, job, self.why),
+            "stderr_size": states.stderr_size(self.scheduler, job),
         }
 
     def facts_of_all(self) -> list[dict[str, Any]]:
         """Return what there is to say of all jobs."""
-        places = standing.positions(self.scheduler)
+        places = states.positions(self.scheduler)
         found = [
             self.facts(job, brief=True) | {"position": places.get(job.name or "")} for job in self.board.all()
         ]

@@ -13,12 +13,12 @@ from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
 from ...errors import SeamlessError
-from ...options import Options
+from ...model.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ...outcomes import Outcome
+    from ...model.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
 

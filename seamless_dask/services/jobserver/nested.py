@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
-from ... import requirements
-from ...collection import key_in
 from ...errors import SeamlessError, UsageError
-from ...options import Options
-from .jobprotocol import PROTOCOL
+from ...graph.collection import key_in
+from ...model import requirements
+from ...model.options import Options
+from ..protocol import PROTOCOL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from distributed import Scheduler
 
-    from .board import Job
     from .jobserver import Jobserver
     from .journal import Asked
+    from .registry import Job
 
 OPERATION = "seamless_nested"
 """The request of workers; metadata of the scheduler of this name tell that it is understood."""
@@ -162,7 +162,7 @@ class Nested:
         return found._replace(own=found.own | {_name(task), checksum})
 
     def _post(self, task: str, outer: Outer, run: str, body: bytes, bounds: Options | None) -> dict[str, Any]:
-        from .jobrequests import MOST_JOBS, asked_of
+        from .requests import MOST_JOBS, asked_of
 
         document = json.loads(body)
         if document.get("protocol") != PROTOCOL:
@@ -219,7 +219,7 @@ class Nested:
         return facts
 
     async def _stderr(self, job: Job, start: int, wait: float) -> dict[str, Any]:
-        from .jobrequests import is_over, written
+        from .requests import is_over, written
 
         end = asyncio.get_running_loop().time() + wait
         while not (found := written(job, start)) and not is_over(job):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ... import collection, task
-from ...collection import Graph
-from ...options import Options
+from ...graph import collection, task
+from ...graph.collection import Graph
+from ...model.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ...transformation import Value
+    from ...model.transformation import Value
 
 _OPTIONS = 2
 """Place of the options among the arguments of `task.run`."""

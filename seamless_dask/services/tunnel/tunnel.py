@@ -25,8 +25,8 @@ from urllib.parse import urlsplit
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import ServiceUnavailable
-from hashserver.shown import tell
-from hashserver.systext import interpreter
+from hashserver.printable import tell
+from hashserver.system_text import interpreter
 
 from ...errors import SeamlessError, UsageError
 from .. import connection

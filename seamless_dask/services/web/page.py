@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from tornado import web
 
-from ... import requirements
-from ...collection import label_in
+from ...graph.collection import label_in
+from ...model import requirements
 from ...scheduler import internals
-from ...scheduler.recovery import is_ours
-from . import moved, prometheus
+from ...scheduler.retries import is_ours
+from . import prometheus, traffic
 from .assets import text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def install(scheduler: Scheduler, plugin: Any) -> None:
     internals.check_http(scheduler)
     settings = scheduler.http_application.settings
     is_new = NAME not in settings
-    counted = settings[NAME].moved if not is_new else moved.Moved(scheduler)
+    counted = settings[NAME].moved if not is_new else traffic.Moved(scheduler)
     before = settings.get(NAME)
     settings[NAME] = Gathering(scheduler, plugin, counted)
     settings[NAME].direct = before and before.direct
@@ -80,7 +80,7 @@ def install(scheduler: Scheduler, plugin: Any) -> None:
 class Gathering:
     """What the page shows, gathered at most once a second however many look at it."""
 
-    def __init__(self, scheduler: Scheduler, plugin: Any, counted: moved.Moved) -> None:
+    def __init__(self, scheduler: Scheduler, plugin: Any, counted: traffic.Moved) -> None:
         self.scheduler, self.plugin, self.moved = scheduler, plugin, counted
         self.direct: Callable[[], int] | None = None
         """Tells how many results were found without the scheduler, where that is known."""
@@ -164,7 +164,7 @@ def nodes(scheduler: Scheduler) -> list[dict[str, Any]]:
         # the workers of a node share its cache: whoever is asked says the same
         cache = {name: told.get(f"cache_{name}", 0) for name in ("bytes", "files", "limit")}
         node = found.setdefault(_node(ws), {"cache": cache, "workers": []})
-        bytes_ = moved.of(ws)
+        bytes_ = traffic.of(ws)
         facts = {"name": str(ws.name), "address": address, "running": len(told.get("running", ()))}
         node["workers"].append(facts | {"threads": ws.nthreads} | bytes_._asdict())
     return [{"node": name, **found[name]} for name in sorted(found)]

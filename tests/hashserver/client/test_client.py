@@ -13,10 +13,10 @@ import pytest
 
 from hashserver.auth import read_token_file
 from hashserver.checksum import hash_bytes
-from hashserver.client.buffers import Client, connect
-from hashserver.client.sending import Sending
+from hashserver.client.store import Client, connect
+from hashserver.client.upload import Sending
 from hashserver.errors import AuthenticationFailed, BufferCorrupt, FileChanged, ReadOnly
-from hashserver.storage.local import PREFIX_MARKER
+from hashserver.storage.directory import PREFIX_MARKER
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_file_that_changes_on_its_way_is_not_kept(
 def test_a_client_that_is_killed_leaves_nothing(client: Client, url: str, directory: Path) -> None:
     code = f"""
 import sys
-from hashserver.client.buffers import connect
+from hashserver.client.store import connect
 writer = connect({url!r}, {str(directory / "tokens")!r}).writer()
 for _ in range(4):
     writer.write(bytes(1 << 20) + b"killed")

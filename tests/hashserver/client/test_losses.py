@@ -12,9 +12,9 @@ import pytest
 
 from hashserver.checksum import Checksum
 from hashserver.client import transport
-from hashserver.client.buffers import Client, connect
 from hashserver.client.connection import Connection
-from hashserver.client.results import connect_database
+from hashserver.client.database import connect_database
+from hashserver.client.store import Client, connect
 from hashserver.client.transport import Patience
 from hashserver.errors import ServiceUnavailable
 from hashserver.results.database import Database

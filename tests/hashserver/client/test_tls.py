@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from hashserver.checksum import hash_bytes
-from hashserver.client.buffers import connect
-from hashserver.client.results import connect_database
+from hashserver.client.database import connect_database
+from hashserver.client.store import connect
 from hashserver.errors import ServiceUnavailable, UsageError
 
 NOTHING = hash_bytes(b"")

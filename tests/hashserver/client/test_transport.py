@@ -14,8 +14,8 @@ import pytest
 
 from hashserver.auth import READ, Token, create_token_file
 from hashserver.checksum import hash_bytes
-from hashserver.client.buffers import Client, connect
-from hashserver.client.results import connect_database
+from hashserver.client.database import connect_database
+from hashserver.client.store import Client, connect
 from hashserver.client.transport import Transport
 from hashserver.errors import AuthenticationFailed, ServiceUnavailable, UsageError
 
@@ -161,7 +161,7 @@ def test_the_client_loads_nothing_that_is_slow() -> None:
     )
     slow += " concurrent multiprocessing fsspec aiohttp dask socket"
     code = (
-        "import sys; before = set(sys.modules); import hashserver.client.buffers, hashserver.client.results;"
+        "import sys; before = set(sys.modules); import hashserver.client.store, hashserver.client.database;"
     )
     code += f"print(sorted(set({slow.split()!r}) & (set(sys.modules) - before)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

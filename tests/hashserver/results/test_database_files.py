@@ -15,7 +15,7 @@ import pytest
 
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import DatabaseError, HashserverError, NoSpace, ServiceUnavailable
-from hashserver.results import ownfile, schema, sources
+from hashserver.results import files, schema, sources
 from hashserver.results.database import Database, Put
 
 PRELUDE = """
@@ -258,7 +258,7 @@ assert not errors, errors
     @pytest.mark.parametrize("network", [False, True])
     def test_processes_and_threads_write_at_once(self, tmp_path: Path, network: bool) -> None:
         path = tmp_path / "seamless.db"
-        patch = "from hashserver.results import ownfile; ownfile.is_network_filesystem = lambda path: True\n"
+        patch = "from hashserver.results import files; files.is_network_filesystem = lambda path: True\n"
         rounds = 4 if network else 20  # each of the former waits for the disk
         code = (patch if network else "") + self.CODE
         processes = [start(code, path, name, rounds) for name in "xyz"]
@@ -366,7 +366,7 @@ class TestJournal:
     def test_rollback_journal_and_one_warning_on_a_network_file_system(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ownfile, "is_network_filesystem", lambda path: True)
+        monkeypatch.setattr(files, "is_network_filesystem", lambda path: True)
         with Database(tmp_path / "seamless.db") as database:
             database.put(c("a"), "file", c("r"))
             database.close()
@@ -380,7 +380,7 @@ class TestJournal:
     ) -> None:
         path = filled(tmp_path / "seamless.db")
         with monkeypatch.context() as patch:
-            patch.setattr(ownfile, "is_network_filesystem", lambda path: True)
+            patch.setattr(files, "is_network_filesystem", lambda path: True)
             with Database(path) as database:
                 assert database.get(c("a")) is not None
             assert self.mode(path) == "delete"
@@ -391,7 +391,7 @@ class TestJournal:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def on_network(*, is_true: bool) -> None:
-            monkeypatch.setattr(ownfile, "is_network_filesystem", lambda path: is_true)
+            monkeypatch.setattr(files, "is_network_filesystem", lambda path: is_true)
 
         path = tmp_path / "seamless.db"
         here, there = Database(path), Database(path)

@@ -17,9 +17,9 @@ import pytest
 
 from hashserver.auth import create_token_file, read_token_file
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.client.buffers import Client, connect
-from hashserver.client.results import DatabaseClient, connect_database
-from hashserver.storage.local import PREFIX_MARKER
+from hashserver.client.database import DatabaseClient, connect_database
+from hashserver.client.store import Client, connect
+from hashserver.storage.directory import PREFIX_MARKER
 
 UNKNOWN = hash_bytes(b"unknown")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hashserver.checksum import hash_bytes
-from hashserver.client.buffers import connect
+from hashserver.client.store import connect
 from hashserver.errors import BufferMissing, Irreproducible, NoSpace, ServiceUnavailable, TooLarge
 from hashserver.protocol import pack
 

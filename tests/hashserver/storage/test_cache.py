@@ -12,7 +12,7 @@ import pytest
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import BufferCorrupt, BufferMissing
 from hashserver.storage.cache import NodeCache
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 
 KIB = 1024
 
@@ -141,7 +141,7 @@ COUNT = """
 import sys
 from hashserver.storage.cache import NodeCache
 from hashserver.checksum import Checksum
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 class Counting(LocalStore):
     def get_file(self, checksum, path, executable=None):
         super().get_file(checksum, path, executable)
@@ -174,7 +174,7 @@ DIE = """
 import os, signal, sys
 from hashserver.storage.cache import NodeCache
 from hashserver.checksum import Checksum
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 class Dying(LocalStore):
     def get_file(self, checksum, path, executable=None):
         super().get_file(checksum, path, executable)

@@ -15,7 +15,7 @@ from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import BufferMissing, ServiceUnavailable
 from hashserver.results.database import Database
 from hashserver.storage import compressed
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 from tests.hashserver.server.conftest import Running, own  # noqa: F401 - a fixture
 
 DATA = b"".join(b"%d\n" % number for number in range(100_000))

@@ -28,8 +28,8 @@ from hashserver.errors import (
     UsageError,
 )
 from hashserver.storage import files
+from hashserver.storage.directory import PREFIX_MARKER, LocalStore
 from hashserver.storage.files import Download
-from hashserver.storage.local import PREFIX_MARKER, LocalStore
 
 DATA = b"data of a user\n"
 SUM = hash_bytes(DATA)
@@ -135,7 +135,7 @@ class TestWithoutAnonymousFiles:
 KILLED = """
 import os, signal, sys
 from hashserver.storage import files
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 if sys.argv[2] == "named":
     files.os.O_TMPFILE = 0
 writer = LocalStore(sys.argv[1]).writer()
@@ -374,11 +374,10 @@ class TestHardLinks:
             pytest.skip("only root can make a file of another user")
         if Path("/proc/sys/fs/protected_hardlinks").read_text().strip() != "1":
             pytest.skip("this system permits such links")
-        script = (
-            "import hashserver.storage.local, os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        )
+        script = "import hashserver.storage.directory, os, sys\n"
+        script += "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         script += (
-            "from hashserver.storage.local import LocalStore; from hashserver.errors import LinkRefused\n"
+            "from hashserver.storage.directory import LocalStore; from hashserver.errors import LinkRefused\n"
         )
         script += "try: LocalStore('store').link_file('theirs', sys.argv[1])\n"
         script += "except LinkRefused as error: print(error)\n"
@@ -391,7 +390,7 @@ class TestHardLinks:
             command = [
                 sys.executable,
                 "-c",
-                "import hashserver.storage.local, hashserver.storage.store, json\n" + script,
+                "import hashserver.storage.directory, hashserver.storage.store, json\n" + script,
                 SUM,
             ]
             done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)

@@ -15,8 +15,8 @@ from hashserver.errors import (
     ReadOnly,
     ServiceUnavailable,
 )
-from hashserver.storage.local import LocalStore
-from hashserver.storage.places import Places
+from hashserver.storage.chain import Places
+from hashserver.storage.directory import LocalStore
 from hashserver.storage.store import open_store
 
 ABSENT = hash_bytes(b"absent")

@@ -23,7 +23,7 @@ from hashserver.errors import (
     ReadOnly,
     ServiceUnavailable,
 )
-from hashserver.storage.remote import FsspecStore
+from hashserver.storage.fsspec import FsspecStore
 from hashserver.storage.remotefs import scrub, shown, translate
 
 from ..conftest import drained, start_moto
@@ -321,7 +321,7 @@ def test_a_place_where_only_tidying_is_refused_stays_writable(monkeypatch: pytes
 
 def test_a_refused_upload_passes_a_place_over_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("hashserver.storage.remote.monotonic", lambda: now)
+    monkeypatch.setattr("hashserver.storage.fsspec.monotonic", lambda: now)
     store = FsspecStore("memory://upload-refused")
     with monkeypatch.context() as context:
         context.setattr(type(store._files), "write", refuse)

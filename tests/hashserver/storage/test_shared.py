@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hashserver.checksum import hash_bytes
-from hashserver.storage.local import PREFIX_MARKER, LocalStore
+from hashserver.storage.directory import PREFIX_MARKER, LocalStore
 
 GROUP, ANNE, BEN, STRANGER = 61000, 61001, 61002, 61003
 
@@ -23,11 +23,11 @@ PRELUDE = """
 import os, sys
 import fcntl, json, sqlite3
 import hashserver.results.database, hashserver.results.writes, hashserver.results.export
-import hashserver.storage.local, hashserver.storage.files, hashserver.storage.references
+import hashserver.storage.directory, hashserver.storage.files, hashserver.storage.references
 import hashserver.storage.modes, hashserver.storage.compressed
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.results.database import Database
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 user, group, umask, root = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3], 8), sys.argv[4]
 os.setgroups([group]); os.setgid(user); os.setuid(user); os.umask(umask)
 if sys.argv[5] == "NFS":

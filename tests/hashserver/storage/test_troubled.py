@@ -21,9 +21,9 @@ import pytest
 
 from hashserver.checksum import hash_bytes
 from hashserver.errors import HashserverError, ReadOnly, ServiceUnavailable
-from hashserver.storage.local import LocalStore
-from hashserver.storage.places import Places
-from hashserver.storage.remote import FsspecStore
+from hashserver.storage.chain import Places
+from hashserver.storage.directory import LocalStore
+from hashserver.storage.fsspec import FsspecStore
 from hashserver.storage.store import Store
 
 from ..conftest import use_s3

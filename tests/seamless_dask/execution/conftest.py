@@ -13,10 +13,10 @@ import pytest
 
 from seamless_dask.context import Context
 from seamless_dask.execution import run_bash
-from seamless_dask.options import Options
-from seamless_dask.records import Outcome
-from seamless_dask.supervisor import Supervisor
-from seamless_dask.transformation import Description, ResultSpec, Value
+from seamless_dask.execution.supervisor import Supervisor
+from seamless_dask.model.options import Options
+from seamless_dask.model.records import Outcome
+from seamless_dask.model.transformation import Description, ResultSpec, Value
 
 STDOUT = ResultSpec(stdout=True)
 
@@ -47,7 +47,7 @@ class Lab:
         return Value("file", self.context.store.put(data))
 
     def folder(self, files: dict[str, bytes]) -> Value:
-        from hashserver.index import index_bytes
+        from hashserver.workspace.index import index_bytes
 
         index = {name: self.context.store.put(data) for name, data in files.items()}
         return Value("directory", self.context.store.put(index_bytes(index)))
@@ -79,7 +79,7 @@ class Lab:
         return self.bytes(self.run(code, **options)).decode()  # type: ignore[arg-type]
 
     def index(self, value: Value) -> dict[str, bytes]:
-        from hashserver.index import parse_index
+        from hashserver.workspace.index import parse_index
 
         index = parse_index(self.context.store.get(value.checksum))
         return {name: self.context.store.get(checksum) for name, checksum in index.items()}

@@ -11,7 +11,7 @@ import pytest
 
 from hashserver.errors import BufferMissing, NoSpace
 from seamless_dask.errors import ComputationFailed, ResultMissing, UsageError
-from seamless_dask.transformation import ResultSpec, Value
+from seamless_dask.model.transformation import ResultSpec, Value
 
 if TYPE_CHECKING:
     from .conftest import Lab
@@ -68,7 +68,7 @@ def test_executable_by_content(lab: Lab, isolation: str) -> None:
 
 
 def test_several_results(lab: Lab) -> None:
-    from seamless_dask.values import parse_results
+    from seamless_dask.model.values import parse_results
 
     spec = ResultSpec(stdout=True, paths=("f", "d"), globs=("*.x",))
     outcome = lab.run("echo out; echo f > f; mkdir d; echo d > d/e; echo x > 1.x", spec)
@@ -129,8 +129,8 @@ def test_long_and_odd_code(lab: Lab, isolation: str) -> None:
     assert lab.stdout("echo a | cat\n" + "# long\n" * 40_000, isolation=isolation) == "a\n"
     code = lab.context.store.put(b"printf '\xff\xe9' | cat")
     from seamless_dask.execution import run_bash
-    from seamless_dask.options import Options
-    from seamless_dask.transformation import Description
+    from seamless_dask.model.options import Options
+    from seamless_dask.model.transformation import Description
 
     transformation = Description("bash", code, ResultSpec(stdout=True))
     outcome = run_bash(transformation, lab.context, Options(isolation=isolation))
@@ -160,8 +160,8 @@ mount -t tmpfs -o size=1m tmpfs {tmp}
 TMPDIR={tmp} {python} - <<'EOF'
 from seamless_dask.context import Context
 from seamless_dask.execution import run_bash
-from seamless_dask.options import Options
-from seamless_dask.transformation import ResultSpec, Description
+from seamless_dask.model.options import Options
+from seamless_dask.model.transformation import ResultSpec, Description
 context = Context()
 code = context.store.put({code!r})
 try:

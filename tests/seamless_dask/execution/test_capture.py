@@ -13,7 +13,7 @@ from hashserver.checksum import hash_bytes
 from seamless_dask.errors import ComputationFailed, ResultMissing
 from seamless_dask.execution import capture, placement
 from seamless_dask.execution.matches import matches
-from seamless_dask.transformation import ResultSpec
+from seamless_dask.model.transformation import ResultSpec
 
 if TYPE_CHECKING:
     from .conftest import Lab

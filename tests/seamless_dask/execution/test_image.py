@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seamless_dask.errors import ComputationFailed, UsageError
-from seamless_dask.transformation import ResultSpec
+from seamless_dask.model.transformation import ResultSpec
 
 if TYPE_CHECKING:
     from .conftest import Lab

@@ -11,7 +11,7 @@ import pytest
 from hashserver.errors import BufferCorrupt, OriginalChanged
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.execution import placement
-from seamless_dask.transformation import ResultSpec, Value
+from seamless_dask.model.transformation import ResultSpec, Value
 
 if TYPE_CHECKING:
     from .conftest import Lab

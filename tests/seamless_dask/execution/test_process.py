@@ -15,7 +15,7 @@ import pytest
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
 from seamless_dask.execution import process
 from seamless_dask.execution.resources import Birthdays, StrayFinder
-from seamless_dask.supervisor import Stop, Usage
+from seamless_dask.execution.supervisor import Stop, Usage
 
 if TYPE_CHECKING:
     from .conftest import Lab
@@ -175,8 +175,8 @@ KILLED = """
 import sys
 from seamless_dask.context import Context
 from seamless_dask.execution import run_bash
-from seamless_dask.options import Options
-from seamless_dask.transformation import ResultSpec, Description
+from seamless_dask.model.options import Options
+from seamless_dask.model.transformation import ResultSpec, Description
 context = Context()
 code = context.store.put(sys.argv[1].encode())
 run_bash(Description("bash", code, ResultSpec(stdout=True)), context, Options(isolation=sys.argv[2]))

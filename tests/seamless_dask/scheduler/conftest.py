@@ -17,11 +17,11 @@ from distributed import Client, LocalCluster, Nanny, Worker
 from distributed.core import Status
 
 from hashserver.checksum import Checksum
-from seamless_dask import collection
 from seamless_dask.api import Transformation, bash
 from seamless_dask.config import load
 from seamless_dask.context import Context
-from seamless_dask.options import Options
+from seamless_dask.graph import collection
+from seamless_dask.model.options import Options
 from seamless_dask.scheduler import SeamlessScheduler
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from hashserver.checksum import Checksum
+from seamless_dask.model.transformation import Value
 from seamless_dask.scheduler import claims as module
 from seamless_dask.scheduler.claims import Claims
-from seamless_dask.transformation import Value
 
 C, D = "c" * 64, "d" * 64
 DIRECT = f"sort-tf-{C}"

@@ -10,9 +10,9 @@ import pytest
 from hashserver.checksum import Checksum
 from hashserver.errors import ServiceUnavailable
 from seamless_dask.errors import ComputationFailed
-from seamless_dask.options import Options
-from seamless_dask.scheduler import steps
-from seamless_dask.transformation import Deferred, ResultSpec
+from seamless_dask.model.options import Options
+from seamless_dask.model.transformation import Deferred, ResultSpec
+from seamless_dask.scheduler import pending_lookups
 
 ONE = Options(isolation="none")
 
@@ -111,7 +111,7 @@ def test_while_it_is_looked_up_a_step_asks_for_no_worker(farm: Any, monkeypatch:
     def slow(steps: Any) -> Any:
         entered.set()
         go_on.wait(60)
-        return resolve(steps)
+        return resolve(pending_lookups)
 
     monkeypatch.setattr(farm.plugin.cutoff.lookups.resolver, "resolve", slow)
     future = farm.submit(key)
@@ -142,7 +142,7 @@ def test_a_store_that_fails_costs_look_ups_and_no_results(farm: Any, monkeypatch
     def fail(steps: Any) -> Any:
         raise ServiceUnavailable("the store is away")
 
-    monkeypatch.setattr(steps, "PAUSE", 0.0)
+    monkeypatch.setattr(pending_lookups, "PAUSE", 0.0)
     monkeypatch.setattr(farm.plugin.cutoff.lookups.resolver, "resolve", fail)
     key = step(farm, "cat 0", Deferred(farm.store("echo x")))
     assert farm.lab.bytes(farm.run(key).value) == b"x\n"

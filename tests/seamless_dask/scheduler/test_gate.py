@@ -11,8 +11,8 @@ from dask._task_spec import Task, TaskRef
 from distributed import Client, as_completed, get_client, wait
 
 from hashserver.checksum import Checksum
-from seamless_dask import handles
 from seamless_dask.errors import ComputationFailed
+from seamless_dask.graph import handles
 
 
 def name_of(transformation: Any) -> str:

@@ -13,8 +13,8 @@ import pytest
 from hashserver.checksum import Checksum
 from hashserver.errors import ServiceUnavailable
 from hashserver.results.result import Result
+from seamless_dask.model.transformation import Value
 from seamless_dask.scheduler.lookups import Lookups
-from seamless_dask.transformation import Value
 
 KEYS = [Checksum(f"{number:064x}") for number in range(200)]
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster
 
-from seamless_dask import handles
 from seamless_dask.api import bash
+from seamless_dask.graph import handles
 from seamless_dask.scheduler import SeamlessScheduler
-from seamless_dask.worker.places import Places
+from seamless_dask.worker.data_locations import Places
 
 
 def name_of(transformation: Any) -> str:

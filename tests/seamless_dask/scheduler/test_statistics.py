@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from distributed import wait
 
-from seamless_dask.collection import label_in
 from seamless_dask.errors import ComputationFailed
+from seamless_dask.graph.collection import label_in
 from seamless_dask.scheduler.statistics import KEPT
 
 

@@ -14,9 +14,9 @@ import dask
 import pytest
 from distributed import Client, Scheduler
 
-from seamless_dask.services.cluster import crew
-from seamless_dask.services.cluster.clusters import Fleet, Workers, open_cluster
+from seamless_dask.services.cluster import worker_pool
 from seamless_dask.services.cluster.jobscript import Files
+from seamless_dask.services.cluster.opening import Fleet, Workers, open_cluster
 
 QUICK = {
     "distributed.adaptive.interval": "50 ms",
@@ -148,7 +148,7 @@ def test_the_minimum_makes_room_for_another_shape(tmp_path: Path) -> None:
 
 
 def test_a_local_worker_that_dies_unseen_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(worker_pool, "FIRST_PAUSE", 0.0)
 
     async def test() -> None:
         async with fleet_of(tmp_path, Workers(minimum=1, maximum=1)) as (fleet, client):

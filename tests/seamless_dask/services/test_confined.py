@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seamless_dask.options import Options
+from seamless_dask.model.options import Options
 from seamless_dask.services.jobserver.nested import Refused, confined
 
 KEY = "0" * 64

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from hashserver.checksum import hash_bytes
-from hashserver.client.buffers import connect
+from hashserver.client.store import connect
 from seamless_dask.errors import UsageError
-from seamless_dask.services.daskserver import condition, control
+from seamless_dask.services.daskserver import control, health
 
 from .conftest import Daskserver, lives
 
@@ -225,7 +225,7 @@ def test_one_that_cannot_start_says_why_in_one_line(
         [
             sys.executable,
             "-c",
-            "from seamless_cli.daskserver import main; import sys; sys.exit(main())",
+            "from seamless_cli.commands.daskserver import main; import sys; sys.exit(main())",
             "start",
             *words,
         ],
@@ -267,7 +267,7 @@ def test_what_the_scheduler_does_not_know_of_counts_as_activity() -> None:
     def busy() -> bool:
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
-    asyncio.run(asyncio.wait_for(condition.until_idle(0.05, busy, None, Clock()), 30))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(health.until_idle(0.05, busy, None, Clock()), 30))  # type: ignore[arg-type]
     assert answers == [False]
 
 
@@ -278,7 +278,7 @@ def test_use_of_the_hashserver_is_noticed(running: Daskserver) -> None:
     facts = running.connection
     token = read_token_file(facts.token_file)[0].secret
     with closing(Transport(facts.hashserver, token, facts.ca_file)) as transport:
-        traffic = condition.Traffic(transport)
+        traffic = health.Traffic(transport)
         asyncio.run(traffic.changed())
         assert asyncio.run(traffic.changed()) is False
         with connect(facts.hashserver, facts.token_file, facts.ca_file) as store:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from hashserver.checksum import hash_bytes
-from hashserver.client.buffers import connect
+from hashserver.client.store import connect
 from seamless_dask.locks import try_lock
 from seamless_dask.services import process
 from seamless_dask.services.daskserver import control

@@ -15,10 +15,10 @@ import pytest
 from distributed import Nanny, Scheduler
 
 from hashserver.errors import ServiceUnavailable
-from seamless_dask.services.cluster import batch, crew, jobscript
+from seamless_dask.services.cluster import batch, jobscript, worker_pool
 from seamless_dask.services.cluster.batch import State
-from seamless_dask.services.cluster.clusters import Fleet, Workers, open_cluster
 from seamless_dask.services.cluster.jobscript import Files
+from seamless_dask.services.cluster.opening import Fleet, Workers, open_cluster
 
 CONFIGURATION = {
     "distributed.adaptive.interval": "1 hour",  # the tests say when
@@ -119,7 +119,7 @@ def test_a_submission_that_fails_is_told_and_not_repeated_at_once(
 def test_jobs_that_die_at_once_are_tried_one_at_a_time(
     slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(worker_pool, "FIRST_PAUSE", 0.0)
 
     async def test() -> None:
         async with fleet_of(tmp_path, minimum=3, maximum=3) as fleet:

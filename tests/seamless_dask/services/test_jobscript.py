@@ -19,9 +19,9 @@ from hashserver.errors import ServiceUnavailable
 from seamless_dask.errors import UsageError
 from seamless_dask.services.cluster import batch, jobscript
 from seamless_dask.services.cluster.batch import Shape
-from seamless_dask.services.cluster.demand import Base
 from seamless_dask.services.cluster.jobscript import Files
 from seamless_dask.services.cluster.launchers import JobLauncher
+from seamless_dask.services.cluster.load import Base
 
 SECRET = "3f9c-not-for-others"
 SHAPE = Shape(cpus=8, gpus=2, node="n7")

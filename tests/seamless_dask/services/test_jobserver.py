@@ -21,12 +21,13 @@ from hashserver.client.transport import Transport
 from hashserver.errors import BufferMissing, ServiceUnavailable
 from seamless_dask.context import Context
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
-from seamless_dask.options import Options
+from seamless_dask.executors import waiting
+from seamless_dask.executors.http import JobserverExecutor
+from seamless_dask.model.options import Options
+from seamless_dask.model.transformation import Deferred, Value
 from seamless_dask.services import connection
-from seamless_dask.services.jobserver import board, jobrequests, jobserver, jobwait, ownclient, stream
-from seamless_dask.services.jobserver.jobclient import JobserverExecutor
-from seamless_dask.transformation import Deferred, Value
-from seamless_dask.worker.places import Places
+from seamless_dask.services.jobserver import jobserver, ownclient, registry, requests, stderr
+from seamless_dask.worker.data_locations import Places
 from seamless_dask.worker.plugin import Equipment
 
 PLAIN = Options(isolation="none")
@@ -475,7 +476,7 @@ class TestLate:
             async def finish_late(*arguments: Any) -> None:
                 monkeypatch.undo()
                 await finish(*arguments)
-                server.jobserver.post([jobrequests.asked_of(late)])
+                server.jobserver.post([requests.asked_of(late)])
 
             monkeypatch.setattr(server.jobserver.streams, "finish", finish_late)
 
@@ -503,7 +504,7 @@ class TestLate:
 def test_who_comes_back_after_a_thousand_other_jobs_hears_how_it_ended(
     server: Server, lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(board, "ENDED", 1)
+    monkeypatch.setattr(registry, "ENDED", 1)
     server.workers(1)
     key = lab.store(f"{lab.counted()}; exit 3")
     server.ask("POST", "/jobs", {"protocol": 1, "jobs": [request(key, "me")]})
@@ -516,7 +517,7 @@ def test_who_comes_back_after_a_thousand_other_jobs_hears_how_it_ended(
 def test_of_much_standard_error_the_first_part_is_left_out(
     server: Server, lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "LIMIT", 1000)
+    monkeypatch.setattr(stderr, "LIMIT", 1000)
     server.workers(1)
     gate = lab.gate()
     key = lab.store(f"yes 1234567 2>/dev/null | head -c 800000 >&2; {gate.command}; echo the end >&2")
@@ -553,7 +554,7 @@ class TestRestart:
     def test_one_who_waits_is_told_that_it_is_gone(
         self, server: Server, lab: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(jobwait, "SILENT", 0.0)
+        monkeypatch.setattr(waiting, "SILENT", 0.0)
         notes: list[str] = []
         asker = Asker(server, lab.store("echo hi"))
         asker.executor.notify = notes.append

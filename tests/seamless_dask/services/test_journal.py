@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hashserver.checksum import Checksum
-from seamless_dask.options import Options
+from seamless_dask.model.options import Options
 from seamless_dask.services.jobserver import journal
 from seamless_dask.services.jobserver.journal import Asked, Journal
 

@@ -17,18 +17,18 @@ import pytest
 SCRIPT = """
 import socket, subprocess, sys, threading
 from hashserver.errors import ServiceUnavailable
-from seamless_dask.services.jobserver import ways
+from seamless_dask.executors import transports
 def link(state):
     subprocess.run(["ip", "link", "set", "lo", state], check=True)
 link("up")
-ways.CUT_SECONDS = 4
+transports.CUT_SECONDS = 4
 server = socket.create_server(("127.0.0.1", 0))
 def serve():
     connection, _ = server.accept()
     connection.recv(1 << 16)
     link("down")
 threading.Thread(target=serve, daemon=True).start()
-way = ways.Http(f"http://127.0.0.1:{server.getsockname()[1]}")
+way = transports.Http(f"http://127.0.0.1:{server.getsockname()[1]}")
 try:
     way.ask("GET", "/jobs", b"")
 except ServiceUnavailable as error:
@@ -39,10 +39,10 @@ except ServiceUnavailable as error:
 FROZEN = """
 import sys
 from hashserver.checksum import Checksum
-from seamless_dask.services.jobserver.jobclient import JobserverExecutor
+from seamless_dask.executors.http import JobserverExecutor
 executor = JobserverExecutor(None, "", lambda text: print(text, flush=True))
-from seamless_dask.services.jobserver import ways
-executor._open = lambda: ways.Http(sys.argv[1])
+from seamless_dask.executors import transports
+executor._open = lambda: transports.Http(sys.argv[1])
 print("begin", flush=True)
 executor.run(Checksum("0" * 64))
 """

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from hashserver.errors import ServiceUnavailable
 from seamless_dask.config import load
 from seamless_dask.context import Context
-from seamless_dask.executors import executor
-from seamless_dask.services import places
-from seamless_dask.services.jobserver.daskclient import Scheduler, ask_places
-from seamless_dask.services.jobserver.wire import NotUnderstood, Wire
+from seamless_dask.executors.dask import Scheduler, ask_places
+from seamless_dask.executors.opening import executor
+from seamless_dask.services import discovery
+from seamless_dask.services.wire import NotUnderstood, Wire
 
 
 def test_dasks_own_client_opens_what_this_one_sends(tmp_path: Path) -> None:
@@ -88,16 +88,16 @@ def test_an_error_is_told_in_its_own_words(hostile: Any) -> None:
 )
 def test_places_that_make_no_sense(told: Any) -> None:
     with pytest.raises(ServiceUnavailable, match="does not tell where"):
-        places.checked(told, "tcp://host:1")
+        discovery.checked(told, "tcp://host:1")
 
 
 def test_an_answer_that_was_kept_is_looked_at_again(home: Path) -> None:
     config = load({"daskserver": "tcp://127.0.0.1:1"}, "/")
-    places.remember(config, "tcp://127.0.0.1:1", {"stores": ["/s"], "database": "/d", "host": None})
-    assert places.with_places(config).stores == ("/s",)
+    discovery.remember(config, "tcp://127.0.0.1:1", {"stores": ["/s"], "database": "/d", "host": None})
+    assert discovery.with_places(config).stores == ("/s",)
     (file,) = (home / "cache" / "places").iterdir()
     file.write_text(json.dumps({"server": "tcp://127.0.0.1:1", "told": {"stores": [{}], "database": 1}}))
-    assert places._remembered(str(file), "tcp://127.0.0.1:1") is None
+    assert discovery._remembered(str(file), "tcp://127.0.0.1:1") is None
 
 
 @pytest.fixture(scope="module")

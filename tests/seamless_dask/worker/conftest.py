@@ -18,9 +18,9 @@ from distributed import Client, LocalCluster
 from seamless_dask import api
 from seamless_dask.config import load
 from seamless_dask.context import Context
+from seamless_dask.model.transformation import Value
 from seamless_dask.scheduler.plugin import SeamlessScheduler
-from seamless_dask.transformation import Value
-from seamless_dask.worker.places import Places
+from seamless_dask.worker.data_locations import Places
 from seamless_dask.worker.plugin import Equipment
 
 

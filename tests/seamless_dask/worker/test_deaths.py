@@ -16,7 +16,7 @@ from distributed import Client, fire_and_forget
 from hashserver.errors import ServiceUnavailable
 from seamless_dask import File, api
 from seamless_dask.errors import ComputationFailed, WorkerLost
-from seamless_dask.worker.places import Places
+from seamless_dask.worker.data_locations import Places
 from seamless_dask.worker.plugin import Equipment
 
 from .conftest import Cluster, mixed_in, wait_until
@@ -121,9 +121,9 @@ def test_a_worker_that_closes_kills_its_command(own_cluster: Any, gate: Any) -> 
 
 def test_a_command_that_somebody_killed_has_failed(cluster: Any, gate: Any) -> None:
     def be_quick() -> None:
-        from seamless_dask.worker import equipment
+        from seamless_dask.worker import services
 
-        equipment.FATE = 0.1
+        services.FATE = 0.1
 
     cluster.client.run(be_quick)
     tf = cluster.bash(f"{gate.code}; echo # killed")
@@ -291,7 +291,7 @@ def test_a_watcher_that_was_killed_is_replaced(own_cluster: Any) -> None:
     worker = own_cluster.pid_of(next(iter(own_cluster.client.scheduler_info()["workers"])))
 
     def watchers() -> set[int]:
-        return {pid for pid, line in children(worker).items() if "aftermath" in line}
+        return {pid for pid, line in children(worker).items() if "reaper" in line}
 
     [before] = watchers()
     os.kill(before, signal.SIGKILL)

@@ -11,9 +11,9 @@ import pytest
 
 from seamless_dask import __version__
 from seamless_dask.errors import UsageError
-from seamless_dask.task import PROTOCOL
-from seamless_dask.worker import stub
-from seamless_dask.worker.places import Places
+from seamless_dask.graph.task import PROTOCOL
+from seamless_dask.worker import bootstrap
+from seamless_dask.worker.data_locations import Places
 from seamless_dask.worker.plugin import Equipment
 
 HERE = os.uname().nodename
@@ -45,14 +45,14 @@ def reason(arrived: Any) -> str:
 
 
 def test_another_protocol_is_told_with_both_versions() -> None:
-    message = reason(stub.arrive(PLACES.to_json(), "9.9", PROTOCOL + 1))
+    message = reason(bootstrap.arrive(PLACES.to_json(), "9.9", PROTOCOL + 1))
     assert (
         f"it has seamless-dask {__version__}, which speaks protocol {PROTOCOL}, the scheduler 9.9" in message
     )
 
 
 def test_what_another_version_says_beyond_that_costs_nobody_the_worker() -> None:
-    message = reason(stub.arrive(PLACES.to_json() | {"news": 1}, "9.9", PROTOCOL))
+    message = reason(bootstrap.arrive(PLACES.to_json() | {"news": 1}, "9.9", PROTOCOL))
     assert "install seamless-dask 9.9 there" in message
 
 

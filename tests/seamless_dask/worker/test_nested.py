@@ -26,7 +26,7 @@ import seamless_dask
 from hashserver.auth import read_token_file
 from hashserver.client.transport import Transport
 from seamless_dask.services import connection
-from seamless_dask.worker.nested import MOST_OPEN
+from seamless_dask.worker.nested.sockets import MOST_OPEN
 
 from ..execution.test_image import APPTAINER
 from .conftest import Cluster, wait_until
@@ -36,7 +36,7 @@ PROGRAM = """\
 #!{python}
 import sys
 sys.path.insert(0, {lib!r})
-from seamless_cli.run import main
+from seamless_cli.run.command import main
 sys.exit(main())
 """
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.client.results import DatabaseClient
+from hashserver.client.database import DatabaseClient
 from seamless_dask.config import load
 from seamless_dask.context import Context
-from seamless_dask.transformation import Description, ResultSpec
+from seamless_dask.model.transformation import Description, ResultSpec
 from seamless_dask.worker import prefetch
-from seamless_dask.worker.counted import CountedStore
+from seamless_dask.worker.metered_store import CountedStore
 from seamless_dask.worker.prefetch import Prefetch, Small
 
 from .conftest import wait_until

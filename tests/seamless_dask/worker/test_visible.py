@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hashserver.storage.local import LocalStore
-from hashserver.storage.places import Places as Stores
-from seamless_dask.worker.places import Places
+from hashserver.storage.chain import Places as Stores
+from hashserver.storage.directory import LocalStore
+from seamless_dask.worker.data_locations import Places
 
 
 def test_directory_without_the_beacon_is_not_used(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""``seamless-checksum PATH…``: print the checksums of files and directories."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from hashserver.errors import BufferMissing, SidecarError
+from hashserver.workspace.sidecar import find_sidecar, write_directory_sidecars, write_file_sidecar
+
+from ..console import OK, Console, add_common, new_parser, start
+from ..data.identify import Identity, identify_local, identify_sidecar, no_such_path
+from ..opening import open_context
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from hashserver.checksum import Checksum
+    from hashserver.storage.store import Store
+    from seamless_dask.context import Context
+
+
+def parser(prog: str = "seamless-checksum") -> argparse.ArgumentParser:
+    """Command line of ``seamless-checksum``."""
+    result = new_parser(
+        prog, "Print the checksums of files and directories, one a line as sha256sum does: CHECKSUM  PATH."
+    )
+    result.add_argument("paths", metavar="PATH", nargs="+", help="files and directories")
+    result.add_argument("--write", action="store_true", help="write sidecars too, without uploading anything")
+    add_replace(result)
+    add_common(result, json=True)
+    return result
+
+
+def execute(arguments: argparse.Namespace, console: Console) -> int:
+    """Print the checksums."""
+    with closing(open_context(arguments, console.note)) as context:
+        found = [identify(path, context, console) for path in arguments.paths]
+        if arguments.write:
+            write_all(found, context, parser().prog + " --write --replace", arguments.replace)
+    report(found, console)
+    return OK
+
+
+def add_replace(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the option that lets an index lose members."""
+    parser.add_argument(
+        "--replace", action="store_true", help="write an index even if files that it named go from it"
+    )
+
+
+def identify(path: str, context: Context, console: Console) -> Identity:
+    """Return what `path` is; what is not here is what its sidecar says."""
+    found = identify_local(path, context, console) or identify_sidecar(path)
+    if found is None:
+        raise no_such_path(path)
+    if not found.here:
+        console.detail(f"{path} is not here; its checksum is that of its sidecar")
+    return found
+
+
+def write_all(found: Sequence[Identity], context: Context, command: str, replace: bool) -> None:
+    """Write the sidecars of all paths, or of none, when some of them would lose track of files."""
+    if not replace:
+        for identity in found:
+            check_loss(identity, context.store, command)
+    for identity in found:
+        write_sidecars(identity)
+
+
+def check_loss(identity: Identity, store: Store, command: str) -> None:
+    """Raise `SidecarError` when the sidecars to be replaced name files that the new ones do not."""
+    if not identity.here or _are_right(identity):
+        return
+    from hashserver.workspace.pending import LIMIT
+    from hashserver.workspace.replacement import refuse_loss, refuse_loss_by_file
+
+    def fetch(checksum: Checksum) -> bytes:
+        size = store.has([checksum])[0]
+        if size < 0:
+            raise BufferMissing(checksum)
+        return store.get(checksum) if size <= LIMIT else b""  # too long for an index
+
+    command = f"{command} {identity.path}"
+    if identity.tree is None:
+        refuse_loss_by_file(identity.path, command)
+    else:
+        refuse_loss(identity.path, identity.tree.index, fetch, command)
+
+
+def write_sidecars(identity: Identity, durable: bool = False) -> None:
+    """Write the sidecars of a path that is here, unless they are right already."""
+    if not identity.here or _are_right(identity):
+        return
+    if identity.tree is None:
+        write_file_sidecar(identity.path, identity.checksum, durable)
+    else:
+        write_directory_sidecars(identity.path, identity.checksum, identity.tree.data, durable)
+
+
+def _are_right(identity: Identity) -> bool:
+    """Say whether the sidecars stand as they would be written."""
+    try:
+        sidecar = find_sidecar(identity.path)
+    except SidecarError:
+        return False  # damaged: they are about to be written anew
+    if sidecar is None or (sidecar.kind, sidecar.checksum) != (identity.kind, identity.checksum):
+        return False
+    return identity.tree is None or (sidecar.index_path or "").endswith("/.INDEX")
+
+
+def report(found: Sequence[Identity], console: Console) -> None:
+    """Print checksums and paths."""
+    facts = [
+        {"path": item.path, "kind": item.kind, "checksum": item.checksum, "size": item.size} for item in found
+    ]
+    console.facts(facts, [_line(item) for item in found])
+
+
+def _line(item: Identity) -> str:
+    """One line as sha256sum writes it: a name with a newline or a backslash is escaped, and marked so."""
+    if "\n" not in item.path and "\\" not in item.path:
+        return f"{item.checksum}  {item.path}"
+    name = item.path.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"\\{item.checksum}  {name}"
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "seamless-checksum") -> int:
+    """Entry point."""
+    return start(parser(prog), execute, argv)

@@ -1,0 +1,279 @@
+"""``seamless-init``: start a hashserver for this host's store, or stop it.
+
+The server is a process of its own, detached from the terminal. It starts before anything else is
+imported here; a lock keeps two of these commands from starting two servers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hashserver.system_text import interpreter
+from seamless_dask.config import READY_FILE as READY
+from seamless_dask.config import is_hashserver
+
+from ..console import OK, CommandError, Console, add_common, new_parser, start
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from seamless_dask.config import Config
+
+LOG, LOCK, TOKEN = "hashserver.log", "hashserver.lock", "token"
+START_LIMIT, STOP_LIMIT = 30.0, 20.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Server(NamedTuple):
+    """What the ready file says of a server."""
+
+    url: str
+    pid: int
+    host: str
+    token_file: str
+
+
+class Settings(NamedTuple):
+    """What a server is started with; all paths are absolute."""
+
+    cache: str
+    store: str
+    database: str
+    token_file: str
+    host: str
+    port: str
+    more: tuple[str, ...]
+
+    def file(self, name: str) -> str:
+        """Path of a file of the cache."""
+        return os.path.join(self.cache, name)
+
+
+def parser(prog: str = "seamless-init") -> argparse.ArgumentParser:
+    """Command line of ``seamless-init``."""
+    result = new_parser(
+        prog,
+        "Start a hashserver for the store and database of this host;"
+        " commands of this account use it from then on."
+        " Safe to repeat: a server that runs is reported.",
+    )
+    result.add_argument("--stop", action="store_true", help="stop the server")
+    result.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at; another than loopback needs TLS"
+    )
+    result.add_argument(
+        "--port", default="0", metavar="N|A-B", help="port or range of ports; any free one by default"
+    )
+    result.add_argument("--tls-cert", metavar="FILE", help="certificate")
+    result.add_argument("--tls-key", metavar="FILE", help="key of the certificate")
+    result.add_argument("--read-only", action="store_true", help="nothing can be stored")
+    result.add_argument("--max-size", metavar="SIZE", help="largest buffer that is taken")
+    add_common(result, json=True)
+    return result
+
+
+def execute(arguments: argparse.Namespace, console: Console) -> int:
+    """Start, report or stop the server."""
+    settings = _settings(arguments)
+    with _lock(settings):
+        running = running_server(settings.cache)
+        if arguments.stop:
+            return _stop(running, settings, console)
+        fresh = running is None
+        server = _start(settings) if running is None else running
+    _report(server, settings, fresh, console)
+    return OK
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """Return what a server is started with; a server that runs already is no answer to that."""
+    if arguments.hashserver:
+        raise CommandError(
+            "--hashserver names a server; seamless-init starts one (--host and --port say where)"
+        )
+    config = _config(arguments)
+    from seamless_dask.private import private_directory
+
+    private_directory(config.cache)
+    store, database = config.stores[0], config.database
+    if store.startswith(("http://", "https://")):
+        store = os.path.join(config.cache, "buffers")
+    if database.startswith(("http://", "https://")):
+        database = os.path.join(config.cache, "seamless.db")
+    return Settings(
+        config.cache,
+        store,
+        database,
+        config.token_file or os.path.join(config.cache, TOKEN),
+        arguments.host,
+        arguments.port,
+        _more(arguments),
+    )
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    from ..opening import load_config
+
+    return load_config(arguments)
+
+
+def _more(arguments: argparse.Namespace) -> tuple[str, ...]:
+    words: list[str] = ["--read-only"] if arguments.read_only else []
+    for option in ("tls_cert", "tls_key", "max_size"):
+        value = getattr(arguments, option)
+        if value is not None:
+            value = os.path.abspath(value) if option.startswith("tls") else value
+            words += ["--" + option.replace("_", "-"), value]
+    return tuple(words)
+
+
+@contextmanager
+def _lock(settings: Settings) -> Iterator[None]:
+    import fcntl
+
+    fd = os.open(settings.file(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def read_ready(cache: str) -> Server | None:
+    """Return what the ready file in `cache` says, None when there is none that makes sense."""
+    import json
+
+    try:
+        with open(os.path.join(cache, READY), encoding="utf-8") as file:
+            said: dict[str, Any] = json.load(file)
+        return Server(str(said["url"]), int(said["pid"]), str(said["host"]), str(said["token_file"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def running_server(cache: str) -> Server | None:
+    """Return the server of `cache` if it lives; the ready file of a dead one is removed.
+
+    Raises
+    ------
+    CommandError
+        It was started on another host, where this one cannot see it.
+    """
+    server = read_ready(cache)
+    if server is None:
+        return None
+    if server.host != os.uname().nodename:
+        raise CommandError(
+            f"a hashserver for {cache} was started on {server.host}: stop it there (seamless-init --stop),"
+            f" or remove {os.path.join(cache, READY)} if that host is gone"
+        )
+    if is_hashserver(server.pid):
+        return server
+    os.unlink(os.path.join(cache, READY))
+    return None
+
+
+def _start(settings: Settings) -> Server:
+    _make_token(settings.token_file)
+    pid = _spawn(settings)
+    limit = time.monotonic() + START_LIMIT
+    while time.monotonic() < limit:
+        server = read_ready(settings.cache)
+        if server is not None and server.pid == pid:
+            return server
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            raise CommandError(f"the hashserver did not start: {_last_words(settings.file(LOG))}")
+        time.sleep(0.004)
+    os.kill(pid, 15)
+    raise CommandError(f"the hashserver was not ready within {START_LIMIT:.0f} s; see {settings.file(LOG)}")
+
+
+def _make_token(path: str) -> None:
+    if not os.path.exists(path):
+        from hashserver.auth import create_token_file
+
+        create_token_file(path)
+
+
+def _spawn(settings: Settings) -> int:
+    """Start the server detached: own session, root directory, output to the log."""
+    words = [
+        *(*interpreter(), "-P", "-m", "hashserver"),
+        *("--store", settings.store, "--database", settings.database),
+        *("--host", settings.host, "--port", settings.port),
+        *("--token-file", settings.token_file, "--ready-file", settings.file(READY)),
+        *settings.more,
+    ]
+    log = os.open(settings.file(LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    pid = os.fork()
+    if pid:
+        os.close(log)
+        return pid
+    try:
+        os.setsid()
+        os.chdir("/")
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        os.execv(sys.executable, words)  # noqa: S606 - our own interpreter
+    finally:
+        os._exit(127)
+
+
+def _last_words(log: str) -> str:
+    with open(log, "rb") as file:
+        file.seek(max(0, os.path.getsize(log) - 4096))
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else f"it said nothing in {log}"
+
+
+def _stop(server: Server | None, settings: Settings, console: Console) -> int:
+    import select
+    import signal
+
+    if server is None:
+        console.note("no hashserver is running")
+        console.facts({"running": False}) if console.json else None
+        return OK
+    fd = os.pidfd_open(server.pid)
+    try:
+        signal.pidfd_send_signal(fd, signal.SIGTERM)
+        if not select.select([fd], [], [], STOP_LIMIT)[0]:
+            raise CommandError(
+                f"the hashserver (process {server.pid}) does not stop; see {settings.file(LOG)}"
+            )
+    finally:
+        os.close(fd)
+    running_server(settings.cache)  # removes the ready file of a server that could not
+    console.note(f"stopped the hashserver at {server.url}")
+    if console.json:
+        console.facts({"running": False})
+    return OK
+
+
+def _report(server: Server, settings: Settings, fresh: bool, console: Console) -> None:
+    state = "started" if fresh else "is running already"
+    console.note(f"the hashserver {state}; commands of this account on this host use it")
+    lines = [
+        f"url         {server.url}",
+        f"token file  {server.token_file}",
+        f"store       {settings.store}",
+        f"database    {settings.database}",
+        f"log         {settings.file(LOG)}",
+        f"elsewhere   export SEAMLESS_HASHSERVER={server.url} SEAMLESS_TOKEN_FILE=<copy of the token file>",
+        "stop        seamless-init --stop",
+    ]
+    facts = {"running": True, "started": fresh, **server._asdict()}
+    facts |= {"store": settings.store, "database": settings.database, "log": settings.file(LOG)}
+    if console.json or console.verbosity > -1:
+        console.facts(facts, lines)
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "seamless-init") -> int:
+    """Entry point."""
+    return start(parser(prog), execute, argv)

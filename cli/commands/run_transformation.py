@@ -1,0 +1,132 @@
+"""``seamless-run-transformation CHECKSUM|FILE``: run by identity, print the result checksum."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from hashserver.checksum import Checksum
+from hashserver.errors import BufferMissing, InvalidChecksum
+from hashserver.workspace.sidecar import CHECKSUM, read_checksum
+from seamless_dask.errors import ComputationFailed
+
+from ..console import OK, CommandError, Console, add_common, new_parser, show_tail, start
+from ..opening import open_context
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from seamless_dask.context import Context
+    from seamless_dask.model.transformation import Value
+
+
+def parser(prog: str = "seamless-run-transformation") -> argparse.ArgumentParser:
+    """Command line of ``seamless-run-transformation``."""
+    from ..run.option_table import duration, size
+
+    result = new_parser(
+        prog,
+        "Run a transformation given by its checksum or its document, and print the checksum of the result.",
+    )
+    result.add_argument(
+        "transformation", metavar="CHECKSUM|FILE", help="checksum, or file with the canonical JSON"
+    )
+    result.add_argument("--scratch", action="store_true", help="record the result, do not keep its bytes")
+    result.add_argument("--fingertip", action="store_true", help="see to it that the bytes are there, too")
+    result.add_argument(
+        "--module", action="append", default=[], metavar="NAME", help="environment module to load"
+    )
+    result.add_argument(
+        "--prologue", action="append", default=[], metavar="CMD", help="runs before the command"
+    )
+    result.add_argument("--memory", type=size, metavar="SIZE", help="limit of the whole process tree")
+    result.add_argument("--time-limit", type=duration, metavar="TIME", help="limit of wall time")
+    add_common(result, json=True)
+    return result
+
+
+def execute(arguments: argparse.Namespace, console: Console) -> int:
+    """Look the transformation up, or run it."""
+    with closing(open_context(arguments, console.note)) as context:
+        key = identity(context, arguments.transformation)
+        known = None if arguments.fingertip else context.database.lookup(key)
+        if known is not None:
+            from seamless_dask.model.transformation import Value
+
+            value = Value(known[1].format, known[1].checksum)
+        else:
+            value = run(context, key, arguments, console)
+    facts = {"key": key, "format": value.format, "checksum": value.checksum, "cached": known is not None}
+    console.facts(facts, [value.checksum])
+    return OK
+
+
+def identity(context: Context, text: str) -> Checksum:
+    """Return the key of what an argument names: a checksum, or a file with a document, which is stored.
+
+    Raises
+    ------
+    CommandError
+        The document of a checksum is not in the store.
+    InvalidTransformation
+        It is not a transformation.
+    """
+    from seamless_dask.model.transformation import parse
+
+    try:
+        key = Checksum(text)
+    except InvalidChecksum:
+        held = read_checksum(text) if text.endswith(CHECKSUM) and os.path.exists(text) else None
+        if held is None:
+            return _from_file(context, text)
+        key = held
+    try:
+        parse(context.store.get(key))
+    except BufferMissing as error:
+        if context.database.lookup(key) is not None:
+            return key
+        raise CommandError(f"the store has no transformation {key}") from error
+    return key
+
+
+def _from_file(context: Context, path: str) -> Checksum:
+    from seamless_dask.model.transformation import parse
+
+    try:
+        with open(path, "rb") as file:
+            document = file.read()
+    except FileNotFoundError:
+        raise CommandError(f"{path}: neither a checksum (64 lower-case hex digits) nor a file") from None
+    key = parse(document).key
+    context.store.put(document)
+    return key
+
+
+def run(context: Context, key: Checksum, arguments: argparse.Namespace, console: Console) -> Value:
+    """Run a transformation."""
+    from seamless_dask.model.options import Options
+
+    from ..opening import open_executor
+
+    options = Options(
+        prologue=tuple(arguments.prologue),
+        modules=tuple(arguments.module),
+        memory=arguments.memory,
+        time_limit=arguments.time_limit,
+        scratch=arguments.scratch,
+        isolation=context.config.isolation,
+    )
+    console.detail(f"running {key}")
+    try:
+        with open_executor(context, console) as executor, console.spinner("transformation") as spinner:
+            return executor.run(key, options, tick=spinner.state, need_bytes=arguments.fingertip)
+    except ComputationFailed as error:
+        show_tail(error.stderr)
+        raise
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "seamless-run-transformation") -> int:
+    """Entry point."""
+    return start(parser(prog), execute, argv)

@@ -1,0 +1,1 @@
+"""Bytes and sidecars in and out."""

@@ -1,0 +1,95 @@
+"""From the command line to the store and the database that it means, and to who runs computations."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from seamless_dask.config import Config
+    from seamless_dask.context import Context
+    from seamless_dask.executors.opening import Executor
+
+    from .console import Console
+
+SETTINGS = ("profile", "daskserver", "hashserver", "store", "database", "token_file", "ca_file")
+
+
+def load_config(arguments: argparse.Namespace, tell: Callable[[str], None] | None = None) -> Config:
+    """Return the configuration in force, without the places that only a scheduler knows.
+
+    Parameters
+    ----------
+    tell
+        Gets what a person should know who waits for a service that is being started.
+
+    Raises
+    ------
+    UsageError
+        It makes no sense, or is a project's that is not trusted.
+    """
+    from seamless_dask.config import load, load_embedded
+
+    if getattr(arguments, "local", False):
+        return with_trust(lambda: load_embedded({"profile": arguments.profile}, current_directory()))
+    given = {name: getattr(arguments, name, None) for name in SETTINGS}
+    config = with_trust(lambda: load(given, current_directory(), tell=tell))
+    if any(store.startswith("memory://") for store in config.stores):
+        from seamless_dask.errors import UsageError
+
+        raise UsageError("a store in memory:// would end with the command: name a directory or a server")
+    return config
+
+
+def with_trust(load: Callable[[], Config]) -> Config:
+    """Return what `load` returns; what a project's file wants is asked on a terminal."""
+    from seamless_dask.errors import Untrusted
+
+    try:
+        return load()
+    except Untrusted as error:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        from .commands.trust import ask
+
+        ask(error)
+        return load()
+
+
+def current_directory() -> str:
+    """Return the current directory; raises `UsageError` when it is there no more."""
+    from seamless_dask.errors import UsageError
+
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the current directory was deleted: cd to another one") from None
+
+
+def open_context(arguments: argparse.Namespace, tell: Callable[[str], None] | None = None) -> Context:
+    """Return store, database and stat cache as configured; nothing is opened before it is used."""
+    from seamless_dask.config import is_address
+    from seamless_dask.context import Context
+
+    config = load_config(arguments, tell)
+    if config.daskserver is None or not is_address(config.daskserver):
+        return Context(config, tell)
+    from seamless_dask.services.discovery import with_places
+
+    return Context(config, tell, complete=with_places)
+
+
+@contextmanager
+def open_executor(context: Context, console: Console) -> Iterator[Executor]:
+    """Offer who runs computations."""
+    from contextlib import closing
+
+    from seamless_dask.executors.opening import executor
+
+    with closing(executor(context, console.note)) as opened:
+        yield opened

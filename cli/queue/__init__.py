@@ -1,0 +1,1 @@
+"""``seamless-queue``, and what is submitted to it."""

@@ -1,0 +1,107 @@
+"""One entry of the queue, in a process of its own: run as ``seamless-run`` would, and delivered."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from hashserver.checksum import Checksum
+from hashserver.printable import one_line, visible
+from seamless_dask.errors import ComputationFailed, SeamlessError
+from seamless_dask.model.options import Options
+from seamless_dask.model.variables import put_in_force
+
+from ..console import Console, error_text
+from ..data.pending import stored_transformation, withdraw
+from ..opening import SETTINGS, open_context, open_executor
+from ..run.command import Known, deliver
+from ..run.compute import stderr_shower
+from ..run.job import Job
+from ..run.results import Manner, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from seamless_dask.context import Context
+    from seamless_dask.model.transformation import Value
+    from seamless_dask.queue.entries import Entry
+    from seamless_dask.queue.store import Spool
+
+DONE, FAILED, KEPT = 0, 1, 75
+"""Exit status of the process; what is kept stays in the queue."""
+
+
+def perform(spool: Spool, entry: Entry, failed: Mapping[str, str]) -> int:
+    """Run an entry and deliver its results; returns the exit status of this process.
+
+    Parameters
+    ----------
+    failed
+        Why the jobs failed that this queue has run without success, by their keys.
+    """
+    put_in_force(entry.environment, os.environ)
+    try:
+        _perform(entry, failed)
+    except KeyboardInterrupt:
+        return KEPT
+    except Exception as error:
+        _fail(spool, entry, error)
+        return FAILED
+    spool.remove(entry.id)
+    return DONE
+
+
+def _perform(entry: Entry, failed: Mapping[str, str]) -> None:
+    try:
+        os.chdir(entry.directory)
+    except OSError as error:
+        raise SeamlessError(
+            f"cannot work in {entry.directory}, where it was submitted: {error.strerror}"
+        ) from None
+    said = dict.fromkeys((*SETTINGS, "local")) | entry.settings
+    with closing(open_context(argparse.Namespace(**said))) as context:
+        _refuse_failed_upstream(context, entry, failed)
+        job = _job(context, entry)
+        value = _value(context, job, entry)
+        known = Known(job.key, value, None)
+        deliver(context, job, known, Manner(*entry.manner), Console("seamless-run"), cached=False)
+
+
+def _refuse_failed_upstream(context: Context, entry: Entry, failed: Mapping[str, str]) -> None:
+    """Raise when what it needs has failed, unless somebody has made it by other means since."""
+    for key in entry.upstream:
+        if key in failed and context.database.lookup(Checksum(key)) is None:
+            raise SeamlessError(f"it needs the result of {failed[key]}")
+
+
+def _job(context: Context, entry: Entry) -> Job:
+    key = Checksum(entry.key)
+    transformation = stored_transformation(context, key)
+    wanted = tuple(Wanted(name, local) for name, local in entry.wanted)
+    return Job(transformation, b"", key, entry.text, (), (), (), wanted, ())
+
+
+def _value(context: Context, job: Job, entry: Entry) -> Value:
+    options = Options.from_json(entry.options)
+    on_stderr = stderr_shower() if options.direct_print else None
+    with open_executor(context, Console("seamless-run")) as executor:
+        return executor.run(
+            job.key, options, on_stderr=on_stderr, need_bytes=entry.need_bytes, fresh=options.fresh
+        )
+
+
+def _fail(spool: Spool, entry: Entry, error: Exception) -> None:
+    """Keep what is to be told of it, and take its futures away."""
+    message, status = error_text(error), None
+    if isinstance(error, ComputationFailed):
+        status = error.exit_status
+        if not Options.from_json(entry.options).direct_print:
+            sys.stderr.write(visible(error.stderr.rstrip("\n")) + "\n" if error.stderr else "")
+    sys.stderr.write(one_line(f"seamless-run: {entry.text}: {message}") + "\n")
+    sys.stderr.flush()
+    paths = (local for _, local in entry.wanted if local is not None)
+    withdraw(os.path.dirname(spool.path), paths, Checksum(entry.key))
+    spool.fail(entry, message, status)

@@ -1,0 +1,96 @@
+"""``seamless-queue-finish``: wait until the queue has drained, end it, and report what failed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..console import ERROR, OK, CommandError, Console, add_common, count_text, new_parser, show_tail, start
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from seamless_dask.queue.entries import Failure
+    from seamless_dask.queue.store import Spool
+
+PAUSE = 0.05
+TAIL = 64 << 10
+
+
+def parser(prog: str = "seamless-queue-finish") -> argparse.ArgumentParser:
+    """Command line of ``seamless-queue-finish``."""
+    result = new_parser(
+        prog,
+        "Wait until all that was submitted is done, end the queue, and report what failed.",
+        epilog="Exit status: 0, or 1 if anything failed. With -v the end of what failed commands wrote to"
+        " standard error is shown.",
+    )
+    add_common(result, json=True)
+    return result
+
+
+def execute(arguments: argparse.Namespace, console: Console) -> int:
+    """Wait, and report."""
+    from seamless_dask.private import private_directory
+    from seamless_dask.queue.store import Spool
+
+    from ..opening import load_config
+
+    spool = Spool(private_directory(load_config(arguments).cache))
+    running = spool.queue() is not None
+    if running:
+        _wait(spool, console)
+    failures = spool.failures()
+    _report(spool, failures, console)
+    if left := len(spool.ids()):
+        raise CommandError(
+            f"no queue is running and {count_text(left, 'command')} left:"
+            " seamless-queue --workers N carries them on"
+        )
+    if not running and not failures:
+        raise CommandError("no queue is running, and nothing is left of one")
+    return ERROR if failures else OK
+
+
+def _wait(spool: Spool, console: Console) -> None:
+    """Ask the queue to end, and wait until it has, whatever the reason."""
+    from .server import ProgressLine
+
+    line = ProgressLine(console)
+    try:
+        spool.finish()
+        while spool.queue() is not None:
+            line.show(f"{count_text(len(spool.ids()), 'command')} left")
+            time.sleep(PAUSE)
+    except KeyboardInterrupt:
+        spool.go_on()
+        raise
+    finally:
+        line.clear()
+
+
+def _report(spool: Spool, failures: list[Failure], console: Console) -> None:
+    """Tell what failed; it has then been told."""
+    for failure in failures:
+        console.error(f"failed: {failure.text}: {failure.message} (log: {failure.log})")
+        if console.verbosity > 0:
+            show_tail(_tail(failure.log))
+    if console.json:
+        console.facts({"failures": [failure._asdict() for failure in failures]})
+    for failure in failures:
+        spool.forget(failure.id)
+
+
+def _tail(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "seamless-queue-finish") -> int:
+    """Entry point."""
+    return start(parser(prog), execute, argv)

@@ -1,0 +1,119 @@
+"""``seamless-queue --workers N``: run what ``seamless-run --qsubmit`` submits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from hashserver.printable import visible
+
+from ..console import OK, CommandError, Console, add_common, new_parser, start
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from seamless_dask.queue.store import Spool
+
+
+def parser(prog: str = "seamless-queue") -> argparse.ArgumentParser:
+    """Command line of ``seamless-queue``."""
+    from ..run.option_table import count
+
+    result = new_parser(
+        prog,
+        "Run what seamless-run --qsubmit submits, until seamless-queue-finish.",
+        epilog="Ctrl-C cancels what runs and ends the queue; what is left waits for the next one.",
+    )
+    result.add_argument(
+        "--workers", type=count, metavar="N", help="commands at a time (the processors of this host)"
+    )
+    result.add_argument("-d", "--detach", action="store_true", help="start it and return")
+    add_common(result, json=True)
+    return result
+
+
+def execute(arguments: argparse.Namespace, console: Console) -> int:
+    """Be the queue, or start it."""
+    from seamless_dask.private import private_directory
+    from seamless_dask.queue.store import Spool
+
+    from ..opening import load_config
+
+    spool = Spool(private_directory(load_config(arguments).cache))
+    workers = arguments.workers or len(os.sched_getaffinity(0))
+    if arguments.detach:
+        return _detach(spool, workers, console)
+    return _serve(spool, workers, console, take(spool, workers))
+
+
+def take(spool: Spool, workers: int) -> int:
+    """Become the queue and return the descriptor of its lock; raises `CommandError` if there is one."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to end
+    lock = spool.take(workers)
+    if lock is None:
+        facts = spool.queue()
+        who = f" (process {facts['pid']} on {facts['host']}, {facts['workers']} at a time)" if facts else ""
+        raise CommandError(f"a queue is running already{who}: seamless-queue-finish ends it")
+    return lock
+
+
+def _serve(spool: Spool, workers: int, console: Console, lock: int) -> int:
+    from .server import Server
+
+    left = len(spool.ids())
+    if left:
+        console.note(f"{left} submitted before are carried on")
+    return Server(spool, workers, console, lock).serve()
+
+
+def _detach(spool: Spool, workers: int, console: Console) -> int:
+    """Start the queue in a session of its own; returns when it has become the one."""
+    ready, ready_end = os.pipe()
+    if child := os.fork():
+        os.close(ready_end)
+        with os.fdopen(ready, "rb") as file:
+            said = file.read()
+        if said != b"ready":
+            os.waitpid(child, 0)
+            raise CommandError(said.decode() or f"the queue did not start: {spool.path}/output says why")
+        console.note(f"queue started: process {child}, {workers} at a time; seamless-queue-finish ends it")
+        if console.json:
+            console.facts({"pid": child, "workers": workers, "directory": spool.path})
+        return OK
+    os.close(ready)
+    os._exit(_detached(spool, workers, console, ready_end))
+
+
+def _detached(spool: Spool, workers: int, console: Console, ready: int) -> int:
+    """Be the queue that was started; what it says goes to a file of the spool."""
+    os.setsid()
+    try:
+        lock = take(spool, workers)
+    except CommandError as error:
+        os.write(ready, str(error).encode())
+        return 1
+    output = os.open(os.path.join(spool.path, "output"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, fd in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, fd)
+    os.close(output)
+    os.close(nothing)
+    os.write(ready, b"ready")
+    os.close(ready)
+    try:
+        return _serve(spool, workers, console, lock)
+    except BaseException:
+        import traceback
+
+        sys.stderr.write(visible(traceback.format_exc()))
+        return 1
+    finally:
+        sys.stderr.flush()
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "seamless-queue") -> int:
+    """Entry point."""
+    return start(parser(prog), execute, argv)

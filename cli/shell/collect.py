@@ -1,0 +1,160 @@
+"""Words and options → inputs, results, and the shell text as the command will see it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from .captures import Capture, Outputs, check, implied, lost, parse_capture, result_spec
+from .commandline import Commandline, parse, replace
+from .hints import Hints
+from .input_set import Gather, Input, listed
+from .input_words import Reader
+from .names import Names, System
+from .path_lookup import Lookup
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Mapping
+
+    from seamless_dask.model.transformation import ResultSpec
+
+__all__ = ["Capture", "Count", "Input", "Inputs", "collect", "count"]
+
+
+class Count(NamedTuple):
+    """Number of files, and their bytes."""
+
+    files: int
+    size: int
+
+
+class Inputs(NamedTuple):
+    """What a command line means.
+
+    Attributes
+    ----------
+    text : str
+        The shell text for the command: as given, but for words whose inputs have other names there.
+    inputs : dict
+        Name for the command → input.
+    stdin : Input or None
+        What ``--stdin`` names.
+    captures : tuple of Capture
+        Declared results; empty when standard output is to be printed.
+    writable : tuple of str
+        Names of inputs that the command is going to modify.
+    executables : tuple of str
+        Names of command words that can be executed here.
+    notes, warnings : tuple of str
+        One line each for the user.
+    """
+
+    text: str
+    inputs: dict[str, Input]
+    stdin: Input | None
+    captures: tuple[Capture, ...]
+    writable: tuple[str, ...]
+    executables: tuple[str, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def result(self) -> ResultSpec:
+        """What the transformation declares."""
+        return result_spec(self.captures)
+
+    @property
+    def all(self) -> list[Input]:
+        """Every input, standard input last."""
+        return [*self.inputs.values(), *([] if self.stdin is None else [self.stdin])]
+
+
+def collect(
+    text: str | Commandline,
+    options: argparse.Namespace,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Inputs:
+    """Find out what a command line reads and writes.
+
+    Parameters
+    ----------
+    text : str or Commandline
+        Shell text.
+    options : argparse.Namespace
+        What `options.parse` returned.
+    cwd : str, optional
+        Absolute path of the current directory.
+    env : mapping, optional
+        Environment; ``os.environ`` by default.
+
+    Raises
+    ------
+    seamless_dask.errors.UsageError
+        For a line that cannot be meant: syntax, absolute paths outside, two inputs of one name, a named
+        input that is not there.
+    hashserver.errors.SidecarError
+        For a damaged sidecar.
+    """
+    line = parse(text) if isinstance(text, str) else text
+    env = os.environ if env is None else env
+    cwd = cwd or os.getcwd()
+    hints, system, names = Hints(), System(cwd, env), Names(cwd, options.workdir, options.mapping, env)
+    captures = _captures(line, options, names, system, hints)
+    outputs = Outputs(captures, [system.value(word) for word in line.targets], names.base, cwd)
+    gather = Gather(names, Lookup(cwd), outputs, hints)
+    reader = Reader(line, options, gather, system)
+    reader.read()
+    for path in options.input:
+        gather.explicit(path)
+    for path, said in listed(options.input_file, cwd):
+        gather.explicit(path, said)
+    stdin = None if options.stdin is None else gather.stdin(options.stdin)
+    gather.fold()
+    writable = tuple(gather.writable(path) for path in options.writable)
+    hints.lost = dict.fromkeys(lost(line, captures, names, system))
+    for name, item in gather.inputs.items():
+        inside = outputs.inside(name) if item.kind == "directory" else None
+        if inside is not None:
+            hints.within(inside, item.shown)
+    hints.finish(line)
+    return Inputs(
+        replace(line.text, reader.changes) if reader.changes else line.text,
+        gather.inputs, stdin, tuple(captures), writable, tuple(gather.executables),
+        tuple(hints.notes), tuple(hints.warnings),
+    )  # fmt: skip
+
+
+def _captures(
+    line: Commandline, options: argparse.Namespace, names: Names, system: System, hints: Hints
+) -> list[Capture]:
+    captures = list(dict.fromkeys(parse_capture(text, names.base) for text in options.capture))
+    more = implied(line, captures, names, system, hints)
+    captures += [] if more is None else [more]
+    check(captures)
+    return captures
+
+
+def count(inputs: Iterable[Input]) -> Count:
+    """Count the local files of `inputs` that no sidecar names; the caller leaves out what the store has."""
+    files = size = 0
+    for item in inputs:
+        if item.sidecar is None and item.future is None and item.exists:
+            for status in _statuses(item):
+                files, size = files + 1, size + status.st_size
+    return Count(files, size)
+
+
+def _statuses(item: Input) -> Iterable[os.stat_result]:
+    if item.kind == "file":
+        yield os.stat(item.path)
+        return
+    folders = [item.path]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file():
+                    yield entry.stat()

@@ -1,0 +1,86 @@
+"""A server's database with further ones, kept in files, that are asked for what it does not know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hashserver.client.database import DatabaseClient, Found
+from hashserver.results.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hashserver.checksum import Checksum
+    from hashserver.results.database import Result
+
+
+class ServerAndFiles(DatabaseClient):
+    """As its base class, with look-ups that go on in files.
+
+    What was contested at the server is not looked up elsewhere.
+
+    Parameters
+    ----------
+    server : DatabaseClient
+        Asked first, and the only one that is written to.
+    paths : sequence of str
+        Databases that are only read, in this order.
+    """
+
+    def __init__(self, server: DatabaseClient, paths: Sequence[str]) -> None:
+        super().__init__(server._transport)
+        self._files = [Database(path, read_only=True) for path in paths]
+
+    def close(self) -> None:
+        """Close all of them."""
+        for file in self._files:
+            file.close()
+        super().close()
+
+    def get(self, tf: Checksum) -> Result | None:
+        """Return the current result of a transformation."""
+        found = super().get(tf)
+        if found is None:
+            pair = self._elsewhere(tf)
+            found = pair[1] if pair and pair[0] == tf else None
+        return found
+
+    def lookup(self, key: Checksum) -> tuple[Checksum, Result] | None:
+        """Return transformation and current result of a key."""
+        return super().lookup(key) or self._elsewhere(key)
+
+    def get_inline(self, key: Checksum, limit: int) -> Found | None:
+        """Return the same with the bytes, if the server has them."""
+        found = super().get_inline(key, limit)
+        if found is None and (pair := self._elsewhere(key)):
+            return Found(*pair, present=False, data=None)
+        return found
+
+    def get_many(self, tfs: Iterable[Checksum]) -> dict[Checksum, Result]:
+        """Return the current results of many transformations."""
+        asked = list(tfs)
+        found = super().get_many(asked)
+        missing = [tf for tf in asked if tf not in found]
+        return found | {tf: result for tf in missing if (result := self.get(tf))}
+
+    def lookup_many(self, keys: Iterable[Checksum]) -> dict[Checksum, tuple[Checksum, Result]]:
+        """Return the same for many keys."""
+        asked = list(keys)
+        found = super().lookup_many(asked)
+        missing = [key for key in asked if key not in found]
+        return found | {key: pair for key in missing if (pair := self._elsewhere(key))}
+
+    def producers(self, checksum: Checksum) -> list[Checksum]:
+        """Return the transformations that gave a buffer."""
+        found = super().producers(checksum)
+        for file in self._files:
+            found += file.producers(checksum)
+        return list(dict.fromkeys(found))
+
+    def _elsewhere(self, key: Checksum) -> tuple[Checksum, Result] | None:
+        for file in self._files:
+            pair = file.lookup(key)
+            if pair is not None and not self.irreproducible(pair[0]):
+                tf, result = pair
+                return tf, result._replace(source=str(file.path))
+        return None

@@ -1,0 +1,1 @@
+"""Running on this host: the processes of one cache share what runs."""

@@ -1,0 +1,390 @@
+"""The directory through which the processes of one cache share a running computation.
+
+::
+
+    <cache>/jobs/guard            locked for every short step below (flock)
+    <cache>/jobs/<key>/lock       locked by whoever runs the computation, for as long as it lives
+    <cache>/jobs/<key>/askers/<id>.json   one who waits: options, and what else it wants
+    <cache>/jobs/<key>/askers/<id>.done   how it ended for this one
+    <cache>/jobs/<key>/askers/<id>.fifo   written to when that is there
+    <cache>/jobs/<key>/losses     one line for every runner that was lost
+    <cache>/jobs/<key>/cancel     everybody withdraws
+    <cache>/jobs/<key>/serving    nobody waits, but a step that others wait for is still being run
+    <cache>/jobs/<key>/stderr, log, config.json
+
+Who runs is told by the lock, never by a process number, which another process may have by now. Outcomes are
+written and the lock is released in one step under the guard, so that an asker without an outcome and a free
+lock mean: the runner was lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import select
+import time
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from hashserver.atomic import write_atomic
+
+from ...locks import birth, is_locked, locked, try_lock
+from ...model.options import Options
+from ...private import private_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hashserver.checksum import Checksum
+
+    from ...model.outcomes import Outcome
+
+GUARD = "guard"
+SERVING = "serving"
+ATTEMPTS = 20
+"""How often a step is tried in a directory that others remove."""
+BELIEVED = 86400.0
+"""Seconds for which another host is believed that it runs a computation, when its lock is not seen."""
+YOUNG = 60.0
+"""Seconds for which a directory in which nobody waits may be one that another host is just making."""
+_NO_FIFO = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EACCES)
+
+T = TypeVar("T")
+
+
+class Asker(NamedTuple):
+    """What one who waits has said of itself.
+
+    Attributes
+    ----------
+    options : Options
+        Its limits, and whether it wants the bytes kept.
+    need_bytes : bool
+        It needs the bytes of the result, not just the name.
+    fresh : bool
+        A result that is on record does not do.
+    detached : bool
+        It does not wait to be told.
+    """
+
+    options: Options = Options()
+    need_bytes: bool = False
+    fresh: bool = False
+    detached: bool = False
+
+    def to_json(self) -> bytes:
+        """Return it as JSON."""
+        return json.dumps({**self._asdict(), "options": self.options.to_json()}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Asker:
+        """Read what `to_json` wrote."""
+        document = json.loads(text)
+        return cls(**document | {"options": Options.from_json(document["options"])})
+
+
+class JobDirectory:
+    """One computation of one cache.
+
+    Parameters
+    ----------
+    cache : str
+        The cache directory.
+    key : Checksum
+        Key of the computation.
+    """
+
+    def __init__(self, cache: str, key: Checksum) -> None:
+        self.cache, self.key = cache, key
+        self.root = os.path.join(cache, "jobs")
+        self.path = os.path.join(self.root, key)
+        self._askers = os.path.join(self.path, "askers")
+
+    def __repr__(self) -> str:
+        return f"JobDirectory({self.path!r})"
+
+    def file(self, name: str) -> str:
+        """Return the path of one of its files."""
+        return os.path.join(self.path, name)
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Do a short step alone."""
+        private_directory(self.root)
+        with locked(os.path.join(self.root, GUARD)):
+            yield
+
+    # -------------------------------------------------- who runs it (all of these under the guard)
+
+    def try_lock(self) -> int | None:
+        """Become the one who runs it; None when somebody is already."""
+        return self._present(lambda: try_lock(self.file("lock")))
+
+    def _present(self, step: Callable[[], T]) -> T:
+        """Take a step in the directory, which is made for it.
+
+        Hosts whose file system shares no locks are not kept apart by the guard: one of them may remove the
+        directory, which it takes for over, between the moment that it is made here and the step.
+        """
+        for attempt in range(ATTEMPTS):
+            with suppress(FileExistsError):
+                os.makedirs(self._askers, 0o700)
+            try:
+                return step()
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESTALE) or attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError
+
+    def held(self) -> bool:
+        """Whether somebody runs it."""
+        return is_locked(self.file("lock"))
+
+    def holder(self) -> int | None:
+        """Return the process that runs it."""
+        return self.facts().get("pid") if self.held() else None
+
+    def remove_if_over(self) -> None:
+        """Remove the directory when nobody runs it and nobody has still to read an outcome."""
+        if not self._names() and not self.held() and not self.is_elsewhere():
+            self.remove()
+
+    def is_elsewhere(self) -> bool:
+        """Whether another host has said not long ago that it runs it: its lock may not be seen here."""
+        if self.facts().get("host", os.uname().nodename) == os.uname().nodename:
+            return False
+        with suppress(FileNotFoundError):
+            return time.time() - os.stat(self.file("lock")).st_mtime < BELIEVED
+        return False
+
+    def is_new(self) -> bool:
+        """Whether another host may run it, or be about to: its locks may not be seen here."""
+        if self.is_elsewhere():
+            return True
+        with suppress(FileNotFoundError):
+            made_here = "host" in self.facts()
+            return not made_here and time.time() - os.stat(self.path).st_mtime < YOUNG
+        return False
+
+    def remove(self) -> None:
+        """Remove the directory, but not those who have come since it was looked at (see `_present`)."""
+        aside = f"{self.path}.{secrets.token_hex(4)}"
+        try:
+            os.rename(self.path, aside)
+        except FileNotFoundError:
+            return
+        askers = os.path.join(aside, "askers")
+        with suppress(FileNotFoundError):
+            for name in os.listdir(askers):
+                if is_dead(name.rpartition(".")[0]):
+                    continue
+                self._present(partial(os.rename, os.path.join(askers, name), self._file(name)))
+        remove(aside)
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self._askers)
+        except FileNotFoundError:
+            return []
+
+    # -------------------------------------------------- who waits for it
+
+    def register(self, asker: Asker) -> str:
+        """Add one who waits (under the guard), and return its name."""
+        name = f"{os.uname().nodename}-{os.getpid()}-{birth(os.getpid())}-{time.monotonic_ns()}"
+        if not asker.detached:
+            self._present(lambda: make_bell(self._file(f"{name}.fifo")))
+        self._present(lambda: write_atomic(self._file(f"{name}.json"), asker.to_json(), 0o600))
+        return name
+
+    def unregister(self, name: str) -> None:
+        """Forget one who waited (under the guard)."""
+        for kind in ("json", "done", "fifo"):
+            with suppress(FileNotFoundError):
+                os.unlink(self._file(f"{name}.{kind}"))
+
+    def waiting(self) -> list[str]:
+        """Return the names of those who wait and have no outcome yet."""
+        names = set(self._names())
+        return sorted(
+            name[:-5] for name in names if name.endswith(".json") and f"{name[:-5]}.done" not in names
+        )
+
+    def forget_dead(self) -> None:
+        """Forget those who died waiting (under the guard): they are no reason to go on.
+
+        What runs is not stopped by the death of those who asked, but it is once somebody stops it who is
+        the last one alive. One who never meant to wait counts as before.
+        """
+        for name in self.waiting():
+            asker = self.asker(name)
+            if asker is not None and not asker.detached and is_dead(name):
+                self.unregister(name)
+
+    def asker(self, name: str) -> Asker | None:
+        """Return what one has said; None when it has gone in the meantime."""
+        try:
+            with open(self._file(f"{name}.json"), "rb") as file:
+                return Asker.from_json(file.read())
+        except FileNotFoundError:
+            return None
+
+    def deliver(self, name: str, outcome: Outcome) -> None:
+        """Tell one how it ended."""
+        with suppress(FileNotFoundError):  # it has gone, with the directory
+            write_atomic(self._file(f"{name}.done"), json.dumps(outcome).encode(), 0o600)
+        with suppress(OSError):  # nobody reads: it is dead, or has just looked
+            fifo = os.open(self._file(f"{name}.fifo"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                os.write(fifo, b".")
+            finally:
+                os.close(fifo)
+
+    def outcome(self, name: str) -> Outcome | None:
+        """Return how it ended for one who waits; None as long as it has not."""
+        try:
+            with open(self._file(f"{name}.done"), "rb") as file:
+                outcome: Outcome = json.load(file)
+                return outcome
+        except FileNotFoundError:
+            return None
+
+    def bell(self, name: str) -> Bell:
+        """Return what rings when there is an outcome for `name`."""
+        return Bell(self._file(f"{name}.fifo"))
+
+    # -------------------------------------------------- what has become of it
+
+    def running(self) -> bool:
+        """Whether somebody runs it (not under the guard: it takes that)."""
+        if not os.path.exists(self.path):
+            return False
+        with self.guard():
+            return self.held()
+
+    def cancelled(self) -> bool:
+        """Whether `seamless-cancel` was called."""
+        return os.path.exists(self.file("cancel"))
+
+    def mind_loss(self, how: str) -> None:
+        """Note that a runner was lost (under the guard, by one who has just got the lock).
+
+        It was if there are some who still wait. What is started again is not started for the dead.
+        """
+        if not self.waiting():
+            return
+        facts = self.facts()
+        line = f"process {facts.get('pid', '?')} on {facts.get('host', '?')} "
+        if not any(known.startswith(line) for known in self.losses()):
+            text = line + how.replace("\n", " ") + "\n"
+            self._present(lambda: append(self.file("losses"), text))
+        self.forget_dead()
+
+    def losses(self) -> list[str]:
+        """Return a line for every runner that was lost."""
+        try:
+            with open(self.file("losses"), encoding="utf-8") as file:
+                return file.read().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def describe(self, process: int, label: str | None) -> None:
+        """Write down who runs it, for people (the lock file's content means nothing else)."""
+        from ...model.records import timestamp
+
+        facts = {"pid": process, "host": os.uname().nodename, "started": timestamp(), "label": label}
+        with suppress(FileNotFoundError), open(self.file("lock"), "r+b") as file:
+            file.truncate()
+            file.write(json.dumps(facts).encode())
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `describe` wrote."""
+        try:
+            with open(self.file("lock"), "rb") as file:
+                facts = json.load(file)
+                return facts if isinstance(facts, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self._askers, name)
+
+
+def all_jobs(cache: str) -> list[JobDirectory]:
+    """Return all computations of a cache that have a directory."""
+    from hashserver.checksum import Checksum
+    from hashserver.errors import InvalidChecksum
+
+    found = []
+    with suppress(FileNotFoundError):
+        for name in sorted(os.listdir(os.path.join(cache, "jobs"))):
+            with suppress(InvalidChecksum):
+                found.append(JobDirectory(cache, Checksum(name)))
+    return found
+
+
+def waits_for(job: JobDirectory, process: int) -> bool:
+    """Say whether who runs a job waits for a process of this host, directly or not (under the guard)."""
+    waited_for: dict[int, int] = {}
+    for other in all_jobs(job.cache):
+        if (holder := other.holder()) is not None:
+            askers = {int(name.rsplit("-", 3)[1]) for name in other.waiting()}
+            waited_for |= dict.fromkeys(askers - {holder}, holder)
+    holder = job.holder()
+    for _ in waited_for:
+        if holder is None or holder == process:
+            break
+        holder = waited_for.get(holder)
+    return holder == process
+
+
+class Bell:
+    """The reading end of an asker's FIFO."""
+
+    def __init__(self, path: str) -> None:
+        self._fd: int | None = None
+        with suppress(FileNotFoundError):  # this file system has none, or it was removed
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def wait(self, seconds: float) -> None:
+        """Return when it rings, or after some time."""
+        if self._fd is None:
+            time.sleep(seconds)
+        elif select.select([self._fd], [], [], seconds)[0] and not os.read(self._fd, 64):
+            time.sleep(min(seconds, 0.005))  # the writer has closed and the outcome is about to be read
+
+    def close(self) -> None:
+        """Take it down."""
+        if self._fd is not None:
+            os.close(self._fd)
+
+
+def make_bell(path: str) -> None:
+    """Make a FIFO; where the file system has none whoever waits looks a few times a second."""
+    try:
+        os.mkfifo(path, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_FIFO:
+            raise
+
+
+def append(path: str, text: str) -> None:
+    """Add to the end of a file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def is_dead(name: str) -> bool:
+    """Whether an asker's process is known to be dead: it was on this host and is no more."""
+    host, process, born, _ = name.rsplit("-", 3)
+    return host == os.uname().nodename and birth(int(process)) != int(born)
+
+
+def remove(path: str) -> None:
+    """Remove a directory and all in it, as far as that can be done."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,114 @@
+"""The process that runs one computation for all who ask for it.
+
+It is started as ``python -m seamless_dask.executors.local.process CACHE KEY``, by `.jobs`, with the job's
+lock as descriptor 3, in a session of its own. It hears neither the terminal's signals nor of the death of
+those who asked; that somebody withdraws it sees in the job's directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from hashserver.checksum import Checksum
+from hashserver.system_text import each, to_system
+
+from ...config import Config
+from ...context import Context
+from ...errors import Cancelled, ComputationFailed
+from ...graph import collection, task
+from ...model.options import Options
+from . import jobs, request
+from .job_directory import Asker, JobDirectory
+from .supervisor import JobSupervisor, hold, join
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...execution.supervisor import Supervisor
+    from ...model.transformation import Value
+
+
+class LocalWorker:
+    """What tasks have in this process.
+
+    Parameters
+    ----------
+    context : Context
+        Store and database.
+    supervisor : JobSupervisor
+        That of the computation which was asked for.
+    """
+
+    def __init__(self, context: Context, supervisor: JobSupervisor) -> None:
+        self.context, self._supervisor = context, supervisor
+        self.asked: Checksum | None = supervisor.job.key
+
+    def share(
+        self,
+        checksum: Checksum,
+        key: Checksum,
+        action: Callable[[Supervisor], Value],
+        known: Callable[[], Value | None],
+        options: Options,
+    ) -> Value:
+        """Run it under its own lock, which other computations that need it see too."""
+        del options  # those of the askers are in the job's directory
+        own = self._supervisor
+        if stop := own.abandoned():
+            raise Cancelled(str(stop))
+        if checksum == own.job.key:
+            return action(own)
+        job = JobDirectory(own.job.cache, checksum)
+        return join(job, own, key == own.job.key, lambda supervisor: known() or action(supervisor))
+
+    def is_unknown(self, checksum: Checksum) -> bool:
+        """Look everything up when it is needed."""
+        return False
+
+    def excuse(self, error: ComputationFailed) -> None:
+        """Take a failure for what it is: nobody else may take this process for lost."""
+
+    def tell(self, value: Value, hit: bool) -> None:
+        """Tell nobody: who asked is told when all is done."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run one computation; how it ended is told to those who asked."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.set_inheritable(request.RUNNERS_LOCK, False)  # or a stray child of the command would hold it
+    os.chdir("/")
+    cache, key = arguments
+    job = JobDirectory(cache, Checksum(key))
+    with open(job.file("request.json"), "rb") as file:
+        asked = json.load(file)
+    asker = Asker.from_json(asked["asker"].encode())
+    supervisor = JobSupervisor(job, job.file("stderr"))
+    with Context(config_of(asked["config"])) as context:
+        jobs.clean(context)
+        worker = LocalWorker(context, supervisor)
+        task.equip(worker)
+        hold(request.RUNNERS_LOCK, supervisor, lambda _: _compute(worker, asker, supervisor))
+    return 0
+
+
+def config_of(document: dict[str, object]) -> Config:
+    """Return the configuration that came as JSON, which knows no tuples."""
+    return Config.from_json(each(document, to_system))
+
+
+def _compute(worker: LocalWorker, asker: Asker, supervisor: JobSupervisor) -> Value:
+    from ...graph.fingertip import ensure
+
+    value = collection.compute(worker.context, supervisor.job.key, asker.options, fresh=asker.fresh)
+    if supervisor.needs_bytes():
+        ensure(worker, [value])
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,280 @@
+"""Running a computation for all who ask for it: the runner's side of a job directory."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hashserver.errors import BufferMissing
+
+from ...errors import Cancelled, LimitExceeded
+from ...execution.supervisor import Stop
+from ...model import outcomes
+from ...model.options import Options
+from ...model.transformation import Value
+from .job_directory import SERVING, Asker, waits_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...execution.supervisor import Usage
+    from .job_directory import JobDirectory
+
+    Action = Callable[["JobSupervisor"], Value]
+
+NOBODY = Stop("nobody waits for it any more")
+CANCELLED = Stop("it was cancelled")
+
+
+class JobSupervisor:
+    """Watches a command for those who wait for it.
+
+    Each asker's limits hold for that asker: who wants no more than a minute is told so after a minute, and
+    the command goes on for the others.
+
+    Parameters
+    ----------
+    job : JobDirectory
+        Where they are registered.
+    stderr : str
+        Where the command's standard error is shown to them.
+    parent : JobSupervisor, optional
+        The one of the computation for which this one is only a step.
+    name : str
+        The name under which that computation is itself registered here.
+    final : bool
+        This step is what the parent's askers asked for: their limits and wishes hold for it.
+    """
+
+    def __init__(
+        self,
+        job: JobDirectory,
+        stderr: str | None,
+        parent: JobSupervisor | None = None,
+        name: str = "",
+        final: bool = False,
+    ) -> None:
+        self.job, self.stderr = job, stderr
+        self._parent, self._name, self._final = parent, name, final
+        self._askers: dict[str, Asker] = {}
+        self._bytes_seen_to = False
+        self._scratched = False
+
+    def poll(self, usage: Usage) -> Stop | None:
+        """Say whether everybody has gone, or every one's limits are exceeded."""
+        if self._parent and self._final and (stop := self._parent.poll(usage)):
+            return self._without_parent(self._parent, stop)
+        if stop := self.abandoned():
+            return stop
+        askers = self.askers()
+        over = {name: reason for name, asker in askers.items() if (reason := exceeded(asker.options, usage))}
+        if over and len(over) == len(askers):
+            return Stop(next(iter(over.values())), limit=True)
+        for name, reason in over.items():
+            self.fail(name, reason)
+        return None
+
+    def begin(self) -> None:
+        """Begin at once."""
+
+    def gateway(self, control: str, inner: str) -> dict[str, str]:
+        """Offer nothing: without a daskserver a command that asks for computations runs them itself."""
+        del control, inner
+        return {}
+
+    def _without_parent(self, parent: JobSupervisor, stop: Stop) -> Stop | None:
+        """Go on for the others when the parent's askers are not waiting any more."""
+        if not self._leave(parent):
+            return stop
+        for name in parent.askers() if stop.limit else ():
+            parent.fail(name, str(stop))
+        return None
+
+    def abandoned(self) -> Stop | None:
+        """Say whether nobody wants the result any more."""
+        if self.job.cancelled():
+            return CANCELLED
+        if self._parent and self._parent.abandoned():
+            with self.job.guard():
+                self.job.forget_dead()
+            self._leave(self._parent)
+        return None if self.job.waiting() else NOBODY
+
+    def _leave(self, parent: JobSupervisor) -> bool:
+        """Ask no more on behalf of `parent`; returns whether the command goes on for others."""
+        with self.job.guard():
+            self.job.unregister(self._name)
+            others = bool(self.job.waiting())
+        if others:
+            with open(parent.job.file(SERVING), "wb"):
+                return True
+        return False
+
+    def scratch(self) -> bool:
+        """Say whether all who ask agree that the bytes need not be kept."""
+        askers = self.askers()
+        if self._parent and self._final and askers.pop(self._name, None) and not self._parent.scratch():
+            return False
+        self._scratched = all(asker.options.scratch and not asker.need_bytes for asker in askers.values())
+        return self._scratched
+
+    def as_asker(self, final: bool) -> Asker:
+        """Return what is wanted of a step: what all who wait agree on, if it is the last one."""
+        askers = list(self.askers().values()) if final else []
+        times, memories = (
+            [getattr(asker.options, name) for asker in askers] for name in ("time_limit", "memory")
+        )
+        options = Options(
+            time_limit=None if not times or None in times else max(times),
+            memory=None if not memories or None in memories else max(memories),
+            scratch=bool(askers) and all(asker.options.scratch for asker in askers),
+        )
+        return Asker(options)
+
+    def needs_bytes(self) -> bool:
+        """Say whether somebody needs the bytes of the result; that they are there is then seen to."""
+        self._bytes_seen_to = any(asker.need_bytes for asker in self.askers().values())
+        return self._bytes_seen_to
+
+    def unserved(self, asker: Asker, outcome: outcomes.Outcome) -> bool:
+        """Say whether this one came too late to be asked about the bytes, which it wants."""
+        if "error" in outcome:
+            return False
+        dropped = self._scratched and not asker.options.scratch
+        return dropped or (asker.need_bytes and not self._bytes_seen_to)
+
+    def askers(self) -> dict[str, Asker]:
+        """Return those who wait now."""
+        found: dict[str, Asker] = {}
+        for name in self.job.waiting():
+            asker = self._askers.get(name) or self.job.asker(name)
+            if asker is not None:
+                found[name] = asker
+        self._askers = found
+        return dict(found)
+
+    def fail(self, name: str, reason: str) -> None:
+        """Tell one that its limit is exceeded, while the command goes on for others."""
+        with self.job.guard():
+            if self.job.asker(name) is None:
+                return
+            self.job.deliver(name, outcomes.failure(LimitExceeded(f"{reason}, which only you had set", 1)))
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.4g} MiB"
+
+
+def exceeded(options: Options, usage: Usage) -> str | None:
+    """Return a line that names the limit of one asker that is exceeded."""
+    if options.time_limit is not None and usage.wall > options.time_limit:
+        return f"the command ran longer than its time limit of {options.time_limit:g} s"
+    if options.memory is not None and usage.memory > options.memory:
+        return f"the command used {_mib(usage.memory)}, more than its limit of {_mib(options.memory)}"
+    return None
+
+
+def hold(lock: int, supervisor: JobSupervisor, action: Action, own: str = "") -> Value:
+    """Run `action` as the one who holds a job's lock; tell everybody how it ended, and let go.
+
+    Parameters
+    ----------
+    own : str, optional
+        The asker that is this process itself, and need not be told.
+    """
+    while True:
+        try:
+            value = action(supervisor)
+        except BaseException as error:
+            if not _finish(supervisor, lock, own, outcomes.failure(error)):
+                continue
+            raise
+        _finish(supervisor, lock, own, outcomes.success(value))
+        return value
+
+
+def _finish(supervisor: JobSupervisor, lock: int, own: str, outcome: outcomes.Outcome) -> bool:
+    """Tell everybody and let go; false: somebody came while it was being stopped for want of askers."""
+    job = supervisor.job
+    with job.guard():
+        askers = supervisor.askers()
+        if outcome.get("error") == Cancelled.__name__ and askers and not job.cancelled():
+            return False
+        for name, asker in askers.items():
+            if name == own or asker.detached:
+                job.unregister(name)
+            else:
+                job.deliver(name, outcomes.AGAIN if supervisor.unserved(asker, outcome) else outcome)
+        if own:
+            job.unregister(own)
+        os.close(lock)
+        job.remove_if_over()
+    return True
+
+
+def join(job: JobDirectory, parent: JobSupervisor, final: bool, action: Action) -> Value:
+    """Run a step of a computation, or wait for another process that runs it already.
+
+    Parameters
+    ----------
+    job
+        The step's own job.
+    parent
+        The supervisor of the computation.
+    final
+        The step is what the computation's askers asked for.
+    action
+        Runs the step.
+    """
+    while True:
+        ended = _join_once(job, parent, final, action)
+        if isinstance(ended, Value):
+            return ended
+        if ended != outcomes.AGAIN:
+            return outcomes.result(ended)
+
+
+def _join_once(
+    job: JobDirectory, parent: JobSupervisor, final: bool, action: Action
+) -> Value | outcomes.Outcome:
+    with job.guard():
+        lock = _lock(job)
+        name = job.register(parent.as_asker(final))
+        bell = job.bell(name)
+    tries = 0
+    try:
+        while lock is None:
+            if stop := parent.abandoned():
+                with job.guard():
+                    job.forget_dead()
+                raise Cancelled(str(stop))
+            with job.guard():
+                if outcome := job.outcome(name):
+                    return outcome
+                lock = _lock(job)
+                tries += 1
+                if lock is None and not tries % 10 and waits_for(job, os.getpid()):
+                    raise _circle(job)
+            if lock is None:
+                bell.wait(0.05)
+        return hold(lock, JobSupervisor(job, parent.stderr, parent, name, final), action, name)
+    finally:
+        bell.close()
+        with job.guard():
+            job.unregister(name)
+            job.remove_if_over()
+
+
+def _circle(job: JobDirectory) -> BufferMissing:
+    """Return the error for two processes each of which needs lost bytes that the other one is to make."""
+    return BufferMissing(
+        job.key, f"what transformation {job.key} gave is gone, and needs itself to be made again"
+    )
+
+
+def _lock(job: JobDirectory) -> int | None:
+    lock = job.try_lock()
+    if lock is not None:
+        job.mind_loss("ended without a word")
+        job.describe(os.getpid(), None)
+    return lock

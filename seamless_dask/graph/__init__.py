@@ -1,0 +1,1 @@
+"""What Dask sees of a computation: tasks, collections, and the handles of values."""

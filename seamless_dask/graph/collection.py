@@ -1,0 +1,193 @@
+"""From documents to a Dask graph: one task for each transformation that has to be looked at.
+
+A transformation that refers to others (`Deferred`) becomes a task with theirs as dependencies. Others whose
+result is known are no tasks: their values stand in the graph.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hashserver.errors import BufferMissing
+
+from ..model.options import Options
+from ..model.requirements import CPUS, GPU, MEMORY, NODE, QUEUE
+from ..model.transformation import Description, Value
+from . import task
+from .handles import of as handle_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hashserver.checksum import Checksum
+
+    from ..context import Context
+    from .handles import Handle
+
+LABEL = "bash"
+_KEY = re.compile(r"-tf-([0-9a-f]{64})")
+
+
+class Graph(NamedTuple):
+    """A Dask graph, and the key in it whose result is asked for."""
+
+    tasks: dict[str, Any]
+    key: str
+
+
+def build(
+    context: Context, key: Checksum, options: Options | None = None, *, fresh: bool = False
+) -> Value | Graph:
+    """Return the graph of a stored transformation, or its result if that is known.
+
+    Parameters
+    ----------
+    key
+        Of the transformation; its document and those it refers to are in the store.
+    options
+        For this transformation; those it refers to are run as `Options.of_upstream` says.
+    fresh
+        It is to run whatever is known.
+    """
+    options = options or Options()
+    fresh = fresh or options.fresh
+    known: dict[Checksum, Value] = {}
+    documents: dict[Checksum, Description] = {}
+    layer = [key]
+    while layer:
+        found = context.database.lookup_many([name for name in layer if not fresh or name != key])
+        known |= {name: Value(result.format, result.checksum) for name, (_, result) in found.items()}
+        documents |= task.load_many(context, [name for name in layer if name not in known])
+        upstream = {
+            reference.of: None
+            for name in layer
+            if name in documents
+            for reference in documents[name].references
+        }
+        layer = [name for name in upstream if name not in known and name not in documents]
+    if key in known:
+        return known[key]
+    names = _names(context, documents, key if fresh else None)
+    tasks = {
+        names[name]: task_of(
+            name,
+            document,
+            options._replace(fresh=fresh) if name == key else options.of_upstream(name),
+            {of: known.get(of) or names[of] for of in upstream_of(document)},
+            names[name],
+        )
+        for name, document in documents.items()
+    }
+    return Graph(tasks, names[key])
+
+
+def compute(context: Context, key: Checksum, options: Options | None = None, *, fresh: bool = False) -> Value:
+    """Compute a stored transformation in this process, which must be equipped for tasks.
+
+    Parameters are those of `build`.
+    """
+    graph = build(context, key, options, fresh=fresh)
+    if isinstance(graph, Value):
+        return graph
+    from dask.local import get_sync
+
+    handle: Handle = get_sync(graph.tasks, graph.key)
+    return handle.value
+
+
+def dask_key(key: Checksum, label: str = LABEL) -> str:
+    """Return the name of a transformation's task; Dask groups tasks by what stands before ``-tf-``."""
+    return f"{label}-tf-{key}"
+
+
+def fresh_key(key: Checksum, label: str = LABEL) -> str:
+    """Return a new name for a task that runs whatever is known: another one each time."""
+    return f"{dask_key(key, label)}-fresh-{secrets.token_hex(8)}"
+
+
+def key_in(name: object) -> str | None:
+    """Return the key of the transformation that the task of this name is about; None: it is none of ours."""
+    found = _KEY.search(str(name))
+    return found[1] if found else None
+
+
+def label_in(name: str) -> str:
+    """Return what people call the task of this name."""
+    return name.rpartition("-tf-")[0] or name.partition("-")[0]
+
+
+def label_of(code: str) -> str:
+    """Return a label for a command: its first word, as far as Dask can show it.
+
+    It follows from the code alone, so that equal transformations have equal keys.
+    """
+    word = re.match(r"\s*(?:\w+=\S*\s+)*([^\s;|&<>()]+)", code)
+    name = re.sub(r"[^A-Za-z0-9_.]", "", word[1].rpartition("/")[2]) if word else ""
+    return name[:24] or LABEL
+
+
+def upstream_of(document: Description) -> list[Checksum]:
+    """Return the keys of the transformations that a document refers to, each once."""
+    return list(dict.fromkeys(reference.of for reference in document.references))
+
+
+def task_of(
+    key: Checksum,
+    document: Description,
+    options: Options,
+    upstream: Mapping[Checksum, Value | str],
+    name: str,
+) -> Any:
+    """Return the task of one transformation.
+
+    Parameters
+    ----------
+    upstream
+        The result of each transformation that it refers to, or the name of its task.
+    name
+        Of the task itself.
+    """
+    from dask._task_spec import Task, TaskRef
+
+    handles = [
+        TaskRef(found) if isinstance(found, str) else handle_of(*found)
+        for found in (upstream[of] for of in upstream_of(document))
+    ]
+    return Task(
+        name,
+        task.run,
+        task.PROTOCOL,
+        str(key),
+        options.to_json(),
+        tuple(map(str, upstream_of(document))),
+        *handles,
+    )
+
+
+def annotations_of(options: Options) -> dict[str, Any]:
+    """Return what Dask is told about a task: resources that a worker must have, and priority."""
+    resources: dict[str, float] = {CPUS: options.cpus} if options.cpus else {}
+    resources |= {MEMORY: options.memory} if options.memory else {}
+    resources |= {GPU: options.gpus} if options.gpus else {}
+    resources |= options.resources
+    resources |= {f"{QUEUE}{options.queue}": 1} if options.queue else {}
+    resources |= {f"{NODE}{options.node}": 1} if options.node else {}
+    found: dict[str, Any] = {"resources": resources} if resources else {}
+    return found | ({"priority": options.priority} if options.priority else {})
+
+
+def _names(
+    context: Context, documents: Mapping[Checksum, Description], fresh: Checksum | None
+) -> dict[Checksum, str]:
+    """Return the names of the tasks, labelled after their code."""
+    labels: dict[Checksum, str] = {}
+    with suppress(BufferMissing):  # the worker says so, or has it made again
+        for code, data in context.store.get_many({document.code for document in documents.values()}):
+            labels[code] = label_of(data.decode("utf-8", "surrogateescape"))
+    return {
+        key: (fresh_key if key == fresh else dask_key)(key, labels.get(document.code, LABEL))
+        for key, document in documents.items()
+    }

@@ -1,0 +1,317 @@
+"""What a computation hands over, and what travels between tasks: the name of a value, and a way to its bytes.
+
+A handle is small: format and checksum are all that is pickled. The bytes are fetched when somebody asks for
+them, in the thread of whoever asks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
+from weakref import ref
+
+from hashserver.checksum import Checksum
+
+from ..errors import SeamlessError, UsageError
+from ..model.transformation import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from weakref import ReferenceType
+
+    from ..context import Context
+    from .local_inputs import Source
+
+    Path = str | os.PathLike[str]
+
+_UNKNOWN = "0" * 64
+_contexts: list[ReferenceType[Context]] = []
+
+
+class Handle:
+    """A value of which only the name is here.
+
+    Parameters
+    ----------
+    format : str
+        Of the value.
+    checksum : str
+        Of its bytes.
+    """
+
+    __slots__ = ("_checksum", "_context", "_format")
+
+    def __init__(self, format: str, checksum: str) -> None:  # noqa: A002 - the field's word
+        self._format, self._checksum = format, Checksum(checksum)
+        self._context: Context | None = None
+
+    @property
+    def format(self) -> str:
+        """How the bytes are to be read."""
+        return self._format
+
+    @property
+    def checksum(self) -> Checksum:
+        """Identity of the bytes."""
+        return self._checksum
+
+    @property
+    def value(self) -> Value:
+        """Format and checksum as one."""
+        return Value(self.format, self.checksum)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return of, (self.format, str(self.checksum))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Handle) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.checksum[:12]}…)"
+
+    def __dask_tokenize__(self) -> tuple[str, str, str]:
+        return "seamless", *self.value
+
+    def _with_context(self, read: Callable[[Context], Any]) -> Any:
+        """Call `read` with each context that may know the bytes, until one does."""
+        from hashserver.errors import BufferMissing, ServiceUnavailable
+
+        failures: list[Exception] = []
+        for context in [self._context] if self._context else contexts_of_process():
+            try:
+                return read(context)
+            except (BufferMissing, ServiceUnavailable) as error:
+                failures.append(error)
+        raise failures[0]
+
+    def _child(self, value: Value) -> Handle:
+        child = of(*value)
+        child._context = self._context
+        return child
+
+    def _bytes(self) -> bytes:
+        data: bytes = self._with_context(lambda context: context.store.get(self.checksum))
+        return data
+
+
+class Located(Handle):
+    """A value that may stand for a local path whose bytes are not in the store yet.
+
+    Parameters
+    ----------
+    path : path
+        A local file or directory; its sidecar counts as it does for ``seamless-run``, the bytes need not be
+        there then. Its checksum is found when it is first needed.
+    checksum : str
+        Instead of a path.
+    """
+
+    __slots__ = ("_source",)
+    kind = "file"
+
+    def __init__(self, path: Path | None = None, *, checksum: str | None = None) -> None:
+        if (path is None) == (checksum is None):
+            raise UsageError(f"{type(self).__name__} takes either a path or a checksum")
+        super().__init__(self.kind, _UNKNOWN if checksum is None else checksum)
+        self._source: Source | None = None
+        if path is not None:
+            from .local_inputs import Source
+
+            self._source = Source(os.fspath(path), self.kind)
+
+    @property
+    def checksum(self) -> Checksum:
+        """Identity of the bytes."""
+        if self._source is not None:
+            return self._source.identify(contexts_of_process()[0])
+        return self._checksum
+
+    @property
+    def source(self) -> Source | None:
+        """The local path."""
+        return self._source
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._keep()  # whoever unpickles it has another file system
+        return super().__reduce__()
+
+    def _with_context(self, read: Callable[[Context], Any]) -> Any:
+        from hashserver.errors import BufferMissing
+
+        try:
+            return super()._with_context(read)
+        except BufferMissing as error:
+            if self._source is None:
+                raise
+            message = (
+                f"{self._source.path} is not here, and no store has its bytes ({error.checksum}):"
+                " seamless-fingertip makes them again where that is possible, else seamless-upload the file"
+            )
+            raise BufferMissing(error.checksum, message) from None
+
+    def _keep(self) -> None:
+        """See to it that the bytes of a local path are in the store."""
+        if self._source is not None:
+            self._source.keep(contexts_of_process()[0])
+
+
+class File(Located):
+    """A file; see `Located`."""
+
+    __slots__ = ()
+
+    def read_bytes(self) -> bytes:
+        """Return the bytes.
+
+        Raises
+        ------
+        BufferMissing
+            When no store has them: ``seamless-fingertip`` makes them again.
+        """
+        self._keep()
+        return self._bytes()
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Return the bytes as text."""
+        return self.read_bytes().decode(encoding)
+
+    def open(self) -> BinaryIO:
+        """Return a stream of the bytes, to be closed by whoever asked."""
+        self._keep()
+        stream: BinaryIO = self._with_context(lambda context: context.store.open(self.checksum))
+        return stream
+
+    def save(self, path: Path) -> None:
+        """Write a file, verified; it is replaced at once or not at all."""
+        self._keep()
+        target = os.fspath(path)
+        os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
+        self._with_context(lambda context: context.store.get_file(self.checksum, target))
+
+
+class Directory(Located):
+    """A directory; see `Located`."""
+
+    __slots__ = ()
+    kind = "directory"
+
+    def index(self) -> dict[str, File]:
+        """Return the files by their relative paths."""
+        from hashserver.workspace.index import parse_index
+
+        self._keep()
+        found: dict[str, File] = {}
+        for name, checksum in parse_index(self._bytes()).items():
+            file = self._child(Value("file", checksum))
+            assert isinstance(file, File)
+            found[name] = file
+        return found
+
+    def __getitem__(self, path: str) -> File:
+        """Return one of the files."""
+        return self.index()[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.index())
+
+    def __len__(self) -> int:
+        return len(self.index())
+
+    def save(self, path: Path) -> None:
+        """Write all files below a directory; what else is there stays."""
+        from hashserver.workspace.index import safe_join
+
+        root = os.fspath(path)
+        os.makedirs(root, exist_ok=True)
+        for name, file in self.index().items():
+            file.save(safe_join(root, name))
+
+
+class Results(Handle, Mapping[str, Handle]):
+    """Several results of one run, by the names they were declared under; standard output is ``stdout``."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, checksum: str) -> None:
+        super().__init__("results", checksum)
+        self._parts: dict[str, Handle] | None = None
+
+    __hash__ = Handle.__hash__
+    __eq__ = Handle.__eq__
+
+    def parts(self) -> dict[str, Handle]:
+        """Return all of them."""
+        if self._parts is None:
+            from ..model.values import parse_results
+
+            found = parse_results(self._bytes())
+            named = found.globs | found.paths
+            if found.stdout is not None:
+                named = {"stdout": found.stdout} | named
+            self._parts = {name: self._child(value) for name, value in named.items()}
+        return self._parts
+
+    def __getitem__(self, name: str) -> Handle:
+        return self.parts()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parts())
+
+    def __len__(self) -> int:
+        return len(self.parts())
+
+
+def of(format: str, checksum: str) -> Handle:  # noqa: A002 - the field's word
+    """Return the handle of a value."""
+    if format == "directory":
+        return Directory(checksum=checksum)
+    if format == "results":
+        return Results(checksum)
+    handle = File(checksum=checksum)
+    handle._format = format
+    return handle
+
+
+def use(context: Context) -> None:
+    """Look for the bytes of handles in this context too, before any that was named earlier."""
+    others = [known for known in _contexts if known() not in (None, context)]
+    _contexts[:] = [ref(context), *others]
+
+
+def contexts_of_process() -> list[Context]:
+    """Return where the bytes of handles are looked for: at least one place."""
+    from . import task
+
+    worker = task.equipped()
+    if worker is not None:
+        return [worker.context]
+    named = [context for known in _contexts if (context := known()) is not None]
+    try:
+        return [*named, default_context()]
+    except SeamlessError:
+        if named:
+            return named
+        raise
+
+
+def default_context() -> Context:
+    """Return the context of this process's configuration, opened once for each that there has been.
+
+    Where that names neither store nor database the scheduler is asked which this process has a client of.
+    """
+    from ..config import load
+    from ..context import Context
+    from ..services.discovery import of_client, with_places
+
+    config = of_client(with_places(load()))
+    context = _defaults.get(config)
+    if context is None:
+        context = _defaults[config] = Context(config)
+    return context
+
+
+_defaults: dict[Any, Context] = {}

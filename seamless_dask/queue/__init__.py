@@ -1,0 +1,1 @@
+"""What ``seamless-run --qsubmit`` has submitted."""

@@ -1,0 +1,178 @@
+"""Where a scheduler that was named by its address keeps buffers and results: it is asked once in a while."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from hashserver.errors import ServiceUnavailable
+
+from ..config import embedded, is_address
+from ..errors import UsageError
+from ..origins import Credential
+from ..private import private_directory
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+VALID_SECONDS = 600.0
+"""How long an answer is believed: asking takes longer than finding a result."""
+
+
+AGAIN_SECONDS = 5.0
+"""After how long a scheduler that has none may have got some."""
+
+_told: WeakKeyDictionary[Any, tuple[float, dict[str, Any] | None]] = WeakKeyDictionary()
+
+
+def with_places(config: Config) -> Config:
+    """Return `config` with the store and database of its scheduler, unless it names its own.
+
+    Raises
+    ------
+    UsageError
+        When the scheduler has none that can be reached from here.
+    ServiceUnavailable
+        When it cannot be reached.
+    """
+    server = config.daskserver
+    if server is None or not is_address(server) or not _is_unplaced(config):
+        return config
+    path = _file(config, server)
+    told = _remembered(path, server)
+    if told is None:
+        from ..executors.dask import ask_places
+
+        told = ask_places(server)
+        remember(config, server, told)
+    return placed(config, server, told)
+
+
+def of_client(config: Config) -> Config:
+    """Return `config` with the store and database of the scheduler that this process has a client of.
+
+    Nothing changes where it names its own, where there is no such client, or its scheduler has none of ours.
+
+    Raises
+    ------
+    UsageError
+        When they cannot be reached from here.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is None or config.daskserver is not None or not _is_unplaced(config):
+        return config
+    client = _client_of(distributed)
+    if client is None:
+        return config
+    asked, told = _told.get(client, (0.0, None))
+    if told is None and time.monotonic() - asked > AGAIN_SECONDS:
+        with suppress(OSError):  # it has no connection at the moment
+            told = client.sync(client.scheduler.seamless_places)
+        _told[client] = time.monotonic(), told
+    server = client.scheduler.address
+    return config if told is None else placed(config, server, checked(told, server))
+
+
+def _client_of(distributed: Any) -> Any:
+    """Return the client that Dask would take, if it can be asked from this thread."""
+    # another thread may be importing it at the moment: then there is no client either
+    with suppress(ValueError, AttributeError):
+        client = distributed.Client.current()
+        if client.status == "running" and not client.asynchronous:
+            return client
+    return None
+
+
+def placed(config: Config, server: str, told: dict[str, Any]) -> Config:
+    """Return `config` with the places that a scheduler has told of."""
+    here = told.get("host") in (None, os.uname().nodename)
+    stores = tuple(store for store in told["stores"] if here or "://" in store)
+    database = told["database"]
+    if not stores or not (here or "://" in database):
+        raise UsageError(
+            f"the store of {server} cannot be reached from here: name a hashserver, or store and database"
+        )
+    url = next((place for place in (database, *stores) if place.startswith("http")), None)
+    config = config._replace(stores=stores, database=database, hashserver=url)
+    if url is None:
+        return config
+    found = _of_the_scheduler(config, server, url)
+    others = tuple(one for one in config.credentials if one.origin != found.origin)
+    return config._replace(credentials=(*others, found), token_file=found.token_file, ca_file=found.ca_file)
+
+
+def _of_the_scheduler(config: Config, server: str, url: str) -> Credential:
+    """Return what opens a hashserver that a scheduler has told of.
+
+    A token that was named beside the scheduler's address goes there only if the scheduler is known to be the
+    right one: without TLS anybody may answer in its place, and name a server of his own.
+    """
+    found = config.credential(url)
+    beside = next((one for one in config.credentials if one.origin == server), Credential(None))
+    token_file = beside.token_file if server.startswith("tls://") else None
+    return found._replace(token_file=found.token_file or token_file, ca_file=found.ca_file or beside.ca_file)
+
+
+def checked(told: object, server: str) -> dict[str, Any]:
+    """Return what a scheduler has told of its places, if it is that.
+
+    Raises
+    ------
+    ServiceUnavailable
+        It is something else.
+    """
+    if isinstance(told, dict):
+        stores, database, host = told.get("stores"), told.get("database"), told.get("host")
+        listed = stores if isinstance(stores, (list, tuple)) else [None]
+        if all(map(_is_place, (*listed, database))) and isinstance(host, str | None):
+            return {"stores": list(listed), "database": database, "host": host}
+    raise ServiceUnavailable(f"the scheduler at {server} does not tell where its buffers and results are")
+
+
+def _is_place(text: object) -> bool:
+    return isinstance(text, str) and text.isprintable() and (os.path.isabs(text) or "://" in text)
+
+
+def without_secrets(place: str) -> str:
+    """Return a place that others may be told of: passwords in URLs are for those who were given them."""
+    if "://" not in place or not {"@", "?"} & set(place):
+        return place
+    from hashserver.storage.remotefs import shown
+
+    return shown(place)
+
+
+def remember(config: Config, server: str, told: dict[str, Any]) -> None:
+    """Keep what a scheduler has told for the next command."""
+    from hashserver.atomic import write_atomic
+
+    path = _file(config, server)
+    private_directory(config.cache)
+    private_directory(os.path.dirname(path))
+    write_atomic(path, json.dumps({"server": server, "told": told}).encode(), 0o600)
+
+
+def _is_unplaced(config: Config) -> bool:
+    default = embedded(config)
+    return config.stores == default.stores and config.database == default.database
+
+
+def _file(config: Config, server: str) -> str:
+    from hashserver.checksum import hash_bytes
+
+    return os.path.join(config.cache, "places", f"{hash_bytes(server.encode())[:32]}.json")
+
+
+def _remembered(path: str, server: str) -> dict[str, Any] | None:
+    wrong = OSError, ValueError, KeyError, TypeError, RecursionError, ServiceUnavailable
+    with suppress(*wrong), open(path, "rb") as file:
+        if abs(time.time() - os.fstat(file.fileno()).st_mtime) < VALID_SECONDS:
+            document = json.load(file)
+            if document["server"] == server:
+                return checked(document["told"], server)
+    return None

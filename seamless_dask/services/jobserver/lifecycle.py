@@ -1,0 +1,162 @@
+"""From a job that was posted to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from distributed import CancelledError
+
+from hashserver.errors import AuthenticationFailed, ServiceUnavailable
+
+from ...errors import LimitExceeded, WorkerLost
+from ...graph import collection
+from ...model import outcomes
+from ...model.transformation import Value
+from ...model.values import missing
+from . import submission
+from .ownclient import OwnClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from distributed import Scheduler
+
+    from ...context import Context
+    from ...graph.collection import Graph
+    from .registry import Board, Job
+    from .stderr import Streams
+
+    T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+LIMIT = outcomes.failure(LimitExceeded(""))["error"]
+THREADS = 4
+"""How many jobs are looked up at once."""
+PATIENCE = 120.0
+"""Seconds for which a store or database may be away before a job fails for it."""
+SUBMISSIONS = 5
+"""How often a job is given to the scheduler again that Dask has dropped without a reason of ours."""
+
+
+class Driver:
+    """Gives jobs to the scheduler and sees them to their end.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+        Of Dask.
+    context : Context
+        Where documents and results are.
+    board : Board
+        Is told what becomes of them.
+    streams : Streams
+        What they write to their standard error.
+    """
+
+    def __init__(self, scheduler: Scheduler, context: Context, board: Board, streams: Streams) -> None:
+        self._context, self._board, self._streams = context, board, streams
+        self._client = OwnClient(scheduler)
+        self._threads = ThreadPoolExecutor(THREADS, "seamless-jobserver")
+
+    async def close(self) -> None:
+        """Let go of the scheduler."""
+        await self._client.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def drive(self, job: Job) -> None:
+        """See a job to its end, which is not that of those who come too late for it."""
+        while True:
+            try:
+                outcome = outcomes.success(value := await self._result(job))
+            except Exception as error:
+                value, outcome = None, self._failure(job, error)
+            await self._streams.finish(job, outcome)
+            ends = {} if value is None else await self._bytes(job, value)
+            # nobody can come between this and the end
+            late = _unlimited(job) if outcome.get("error") == LIMIT else set()
+            if not late:
+                break
+            for asker in job.waiting.keys() - late:
+                self._board.end_for(job, asker, outcome)
+            job.started = None
+            self._streams.again(job)
+        self._board.end(job, ends, outcome)
+
+    async def _result(self, job: Job) -> Value:
+        job.options = job.agreed()
+        built = await self._patiently(lambda: collection.build(self._context, job.key, job.options))
+        if isinstance(built, Value):
+            return built
+        return await self._compute(job, built)
+
+    async def _compute(self, job: Job, graph: Graph) -> Value:
+        """Have a graph computed, again if Dask drops it."""
+        for attempt in range(SUBMISSIONS):
+            future = submission.send(await self._client.connected(), [graph])[graph.key]
+            self._board.name(job, graph.key, future)
+            try:
+                value: Value = (await future).value
+                return value
+            except CancelledError as error:
+                logger.warning("Dask dropped %s (%s)", graph.key, error)
+                job.losses += 1
+                await asyncio.sleep(0.2 * 2**attempt)
+            finally:
+                self._board.name(job, None, None)
+                future.release()
+        raise WorkerLost(f"{job.key} was given up: Dask has dropped it {SUBMISSIONS} times")
+
+    async def _bytes(self, job: Job, value: Value) -> dict[str, outcomes.Outcome]:
+        """See to the bytes for those who want them; returns how it ended for whom it did not go well."""
+        ends: dict[str, outcomes.Outcome] = {}
+        seen: set[str] = set()
+        while new := _wanting(job) - seen:
+            seen |= new
+            try:
+                if await self._patiently(lambda: missing(self._context.store, [value])):
+                    await self._compute(job, submission.restoring(value))
+            except Exception as error:
+                ends |= dict.fromkeys(seen, self._failure(job, error))
+        return ends
+
+    def _failure(self, job: Job, error: Exception) -> outcomes.Outcome:
+        outcome = outcomes.failure(error)
+        return outcome | {"worker": job.worker, "node": job.node} if job.worker else outcome
+
+    async def _patiently(self, action: Callable[[], T]) -> T:
+        """Call `action` in a thread; while a service does not answer it is tried again."""
+        loop, pause = asyncio.get_running_loop(), 0.1
+        end = loop.time() + PATIENCE
+        while True:
+            try:
+                return await loop.run_in_executor(self._threads, action)
+            except AuthenticationFailed:
+                raise
+            except ServiceUnavailable:
+                if loop.time() > end:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+
+def _unlimited(job: Job) -> set[str]:
+    """Return those who set no limit: they came when the command had been stopped for those of others."""
+    return {
+        name
+        for name, asked in job.waiting.items()
+        if asked.options.time_limit is None and asked.options.memory is None
+    }
+
+
+def _wanting(job: Job) -> set[str]:
+    """Return those who want bytes that may not have been kept."""
+    return {
+        name
+        for name, asked in job.waiting.items()
+        if asked.need_bytes or (job.options.scratch and not asked.options.scratch)
+    }

@@ -1,0 +1,222 @@
+"""What can be asked of the jobserver, whichever way the question comes.
+
+::
+
+    POST   /jobs                    {"protocol": 1, "jobs": [{"key", "asker", "options", ...}]}
+    GET    /jobs                    all that is under way, and what has ended last
+    GET    /jobs/KEY?asker&wait&after     state of a job, once it is another one than `after`
+    GET    /jobs/KEY/stderr?start&wait    what it writes to its standard error, from a place on
+    DELETE /jobs/KEY?asker          one asks no more; without a name: nobody does
+
+Who may ask is seen to by those who pass the questions on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs
+
+from hashserver.checksum import Checksum
+from hashserver.errors import InvalidChecksum
+
+from ...errors import UsageError
+from ...model.options import Options
+from ..protocol import JSON_TYPE, NEXT, OVER, PROTOCOL
+from .journal import Asked
+from .nested import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .jobserver import Jobserver
+    from .registry import Job
+
+MOST_JOBS = 10_000
+MOST_BYTES = 32 << 20
+LONGEST_WAIT = 60.0
+
+_PATH = re.compile(r"/jobs(?:/([^/]+)(/stderr)?)?")
+_ASKER = re.compile(r"[\w.:+-]{1,200}")
+
+
+class Answer(NamedTuple):
+    """Status as in HTTP, body and its type, further headers."""
+
+    status: int
+    body: bytes
+    kind: str = JSON_TYPE
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+
+async def answer(jobserver: Jobserver, method: str, path: str, query: str, body: bytes) -> Answer:
+    """Answer one request.
+
+    Parameters
+    ----------
+    method, path, query
+        As in HTTP, the query without its question mark.
+    body
+        Of a post.
+    """
+    try:
+        return await _Request(jobserver, query).answer(method, path, body)
+    except Refused as error:
+        return _json({"error": str(error)}, error.status)
+
+
+class _Request:
+    """One request."""
+
+    def __init__(self, jobserver: Jobserver, query: str) -> None:
+        self._jobserver = jobserver
+        self._query = {name: values[-1] for name, values in parse_qs(query).items()}
+        self._asker = self._query.get("asker")
+
+    async def answer(self, method: str, path: str, body: bytes) -> Answer:
+        self._stay()
+        found = _PATH.fullmatch(path)
+        key, stderr = found.groups() if found else ("", None)
+        if method == "POST" and key is None:
+            return _json(self._post(body))
+        if method == "GET" and key is None:
+            return _json({"protocol": PROTOCOL, "jobs": self._jobserver.facts_of_all()})
+        if method == "GET" and key:
+            job = self._job(key)
+            return await self._stderr(job) if stderr else _json(await self._state(job))
+        if method == "DELETE" and key and not stderr:
+            return _json(self._delete(self._job(key)))
+        raise Refused(405, f"{method} {path} is nothing that a jobserver does")
+
+    def _stay(self) -> None:
+        """Send everybody away once the jobserver is being closed: they are to look for the next one."""
+        if self._jobserver.closing:
+            raise Refused(503, "the daskserver is being stopped")
+
+    async def _change(self, job: Job, end: float) -> None:
+        await job.changed(end - asyncio.get_running_loop().time())
+        self._stay()
+
+    def _post(self, body: bytes) -> dict[str, Any]:
+        """Take jobs on."""
+        if len(body) > MOST_BYTES:
+            raise Refused(413, f"more than {MOST_BYTES} bytes at once: send fewer jobs")
+        asked = _asked_in(body)
+        if len(asked) > MOST_JOBS:
+            raise Refused(413, f"more than {MOST_JOBS} jobs at once: send fewer")
+        try:
+            placed = self._jobserver.post(asked)
+        except UsageError as error:
+            raise Refused(400, str(error)) from None
+        facts = []
+        for job, one in zip(placed, asked, strict=True):
+            self._tell(job, one.asker)
+            facts.append(self._jobserver.facts(job, one.asker, brief=True))
+        return {"protocol": PROTOCOL, "jobs": facts}
+
+    async def _state(self, job: Job) -> dict[str, Any]:
+        """Tell the state of a job, as soon as it is another one than the one that is known."""
+        end = asyncio.get_running_loop().time() + self._number("wait", LONGEST_WAIT)
+        after = self._query.get("after", "")
+        while self._jobserver.state(job, self._asker) == after and _is_before(end):
+            await self._change(job, end)
+        if self._asker is not None:
+            self._tell(job, self._asker)
+        return self._jobserver.facts(job, self._asker)
+
+    def _tell(self, job: Job, asker: str) -> None:
+        """Note that one is being told how it ended, if it has."""
+        if job.end(asker) is not None:
+            self._jobserver.board.told(asker)
+
+    def _delete(self, job: Job) -> dict[str, Any]:
+        """Let one ask no more, or everybody; the answer names those who are left."""
+        if self._asker is None:
+            return {"cancelled": self._jobserver.cancel(job), "askers": []}
+        self._jobserver.withdraw(job, self._asker)
+        left = [name for name, asked in job.waiting.items() if not asked.detached]
+        return {"cancelled": job.outcome is not None, "askers": left}
+
+    async def _stderr(self, job: Job) -> Answer:
+        """Send what a command has written from a place on, as soon as there is something."""
+        start = int(self._number("start", 1 << 62))
+        end = asyncio.get_running_loop().time() + self._number("wait", LONGEST_WAIT)
+        while not (found := written(job, start)) and not is_over(job) and _is_before(end):
+            await self._change(job, end)
+        size = job.stream.size if job.stream is not None else 0
+        headers = {OVER: "1" if is_over(job) else "0", NEXT: str(max(start, size))}
+        return Answer(200, found, "application/octet-stream", headers)
+
+    def _number(self, name: str, most: float) -> float:
+        """Return an argument that is a number from 0 on."""
+        try:
+            value = float(self._query.get(name, "0"))
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < float("inf"):
+            raise Refused(400, f"{name} must be a number")
+        return min(value, most)
+
+    def _job(self, text: str) -> Job:
+        try:
+            key = Checksum(text)
+        except InvalidChecksum as error:
+            raise Refused(400, str(error)) from None
+        job = self._jobserver.board.find(key, self._asker)
+        if job is None:
+            raise Refused(404, f"nobody has asked for {key} here")
+        return job
+
+
+def _json(document: Mapping[str, Any], status: int = 200) -> Answer:
+    return Answer(status, json.dumps(document).encode())
+
+
+def _is_before(end: float) -> bool:
+    return asyncio.get_running_loop().time() < end
+
+
+def written(job: Job, start: int) -> bytes:
+    """Return what a job has written to its standard error from a place on."""
+    return job.stream.read(start) if job.stream is not None else b""
+
+
+def is_over(job: Job) -> bool:
+    """Say whether it writes nothing more."""
+    return job.outcome is not None or (job.stream is not None and job.stream.over)
+
+
+def _asked_in(body: bytes) -> list[Asked]:
+    """Read the body of a post."""
+    try:
+        document = json.loads(body)
+        jobs = document["jobs"]
+        _require_protocol(document.get("protocol"))
+        return [asked_of(one) for one in jobs]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Refused(400, f"not a request of the jobserver: {error!r}") from None
+    except (UsageError, InvalidChecksum) as error:
+        raise Refused(400, str(error)) from None
+
+
+def _require_protocol(protocol: object) -> None:
+    if protocol != PROTOCOL:
+        number = protocol if isinstance(protocol, int) else 0
+        raise Refused(
+            409,
+            f"the client speaks protocol {number} of the jobserver, this daskserver {PROTOCOL}:"
+            " install the same version of seamless-dask on both",
+        )
+
+
+def asked_of(one: Any) -> Asked:
+    """Read one job of a post."""
+    wishes = {name: one.get(name, False) for name in ("need_bytes", "fresh", "detached")}
+    if not all(isinstance(value, bool) for value in wishes.values()):
+        raise TypeError("need_bytes, fresh and detached are true or false")
+    if not isinstance(one["asker"], str) or not _ASKER.fullmatch(one["asker"]):
+        raise TypeError("a name of an asker has up to 200 letters, digits and .:+-_")
+    options = Options.from_json(json.dumps(one.get("options", {})))
+    return Asked(one["asker"], Checksum(one["key"]), options, **wishes)

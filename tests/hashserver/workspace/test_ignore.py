@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hashserver.checksum import hash_bytes
+from hashserver.statcache import NullStatCache
+from hashserver.workspace.ignore import BY_PRODUCTS, IGNORE_FILE, LeaveOut, ignore_files
+from hashserver.workspace.index import index_bytes
+from hashserver.workspace.survey import slim_index
+from hashserver.workspace.tree import build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = [
+    "a",
+    "b",
+    "c.log",
+    "d.pyc",
+    "__pycache__",
+    "foo",
+    "bar.txt",
+    ".DS_Store",
+    "x y",
+    ".ipynb_checkpoints",
+]
+PATTERNS = [
+    "a", "b/", "*.log", "*.pyc", "foo/", "/foo", "a/b", "a/*", "a/**", "**/b", "a/**/b", "*", "*/", "/*",
+    "**", "**/", "foo/**", "!*.log", "!foo/", "!a/b", "!/a", "!*.pyc", "!__pycache__/", "!*/", "!foo/*",
+    "!!foo", "!#c", "\\!x", "#c", "", "/", "//", "x y", "x y ", "[ab]", "[", "?", "!?", "a/b/", "!**/b/",
+    "!.DS_Store",
+]  # fmt: skip
+
+
+def trees() -> st.SearchStrategy[dict[str, bytes]]:
+    """Relative path → content; a third of the files are rules."""
+    rules = st.lists(st.sampled_from(PATTERNS), max_size=6).map(lambda lines: "\n".join(lines).encode())
+    folders = st.lists(st.sampled_from(NAMES), max_size=3).map("/".join)
+    name = st.one_of(
+        st.tuples(folders, st.sampled_from(NAMES), st.just(b"x")),
+        st.tuples(folders, st.just(IGNORE_FILE), rules),
+    )
+    return st.lists(name, min_size=1, max_size=14).map(_without_clashes)
+
+
+def _without_clashes(found: list[tuple[str, str, bytes]]) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    for folder, name, data in found:
+        path = f"{folder}/{name}" if folder else name
+        above = [path[:end] for end, letter in enumerate(path) if letter == "/"]
+        if not any(one in files for one in above) and not any(one.startswith(path + "/") for one in files):
+            files[path] = data
+    return files
+
+
+def write(root: Path, files: dict[str, bytes], ignore: str = IGNORE_FILE) -> None:
+    for path, data in files.items():
+        target = root / path.replace(IGNORE_FILE, ignore)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def kept(files: dict[str, bytes], by_products: bool = True) -> set[str]:
+    judge = LeaveOut(ignore_files(files), files.__getitem__, by_products)
+    return set(files) - judge.of(files)
+
+
+several = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@several
+@given(files=trees())
+def test_the_grammar_is_gits(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("git")
+    git = ["git", "-C", str(root), "-c", "core.excludesFile=/dev/null"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (root / ".git" / "info").mkdir(exist_ok=True)
+    (root / ".git" / "info" / "exclude").write_text("\n".join(BY_PRODUCTS))  # what all others go before
+    write(root, files, ".gitignore")
+    done = subprocess.run(
+        [*git, "ls-files", "--others", "--exclude-standard", "-z"], check=True, capture_output=True, text=True
+    )
+    data = {path for path in files if not path.endswith(IGNORE_FILE)}
+    assert kept(files) & data == set(done.stdout.split("\0")) & data
+
+
+@several
+@given(files=trees(), by_products=st.booleans())
+def test_a_directory_and_its_index_keep_the_same(
+    files: dict[str, bytes], by_products: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("set")
+    write(root, files)
+    uploaded = build(root, NullStatCache())  # leaves out what the rules name
+    scanned = build(root, NullStatCache(), by_products=not by_products)
+    store = {hash_bytes(data): data for data in files.values()}
+    gone = str(root / "deleted")
+    slim = slim_index(gone, uploaded.data, uploaded.checksum, store.__getitem__, by_products)
+    assert slim.checksum == scanned.checksum
+    assert slim_index(gone, slim.data, slim.checksum, store.__getitem__, by_products).left_out == 0
+    whole = index_bytes({path: hash_bytes(data) for path, data in files.items()})
+    assert (
+        slim_index(gone, whole, hash_bytes(whole), store.__getitem__, by_products).checksum == slim.checksum
+    )
+
+
+@pytest.mark.parametrize("by_products", [False, True])
+def test_without_rules_only_by_products_go(by_products: bool) -> None:
+    names = [
+        "a.py",
+        "a.pyc",
+        "__pycache__/a.cpython.pyc",
+        "sub/.git/HEAD",
+        ".gitignore",
+        "sub/.DS_Store",
+        "git/x",
+    ]
+    plain = ["a.py", ".gitignore", "git/x"]
+    assert kept(dict.fromkeys(names, b""), by_products) == set(plain if by_products else names)
+
+
+def test_rules_take_by_products_back_in() -> None:
+    files = {"a.pyc": b"", "__pycache__/b.pyc": b"", IGNORE_FILE: b"!*.pyc\n"}
+    assert kept(files) == {"a.pyc", IGNORE_FILE}
+
+
+def test_the_rules_themselves_always_count() -> None:
+    files = {"a": b"", "sub/b": b"", IGNORE_FILE: b"*\n!/sub/\n", f"sub/{IGNORE_FILE}": b"!b\n"}
+    assert kept(files) == {IGNORE_FILE, f"sub/{IGNORE_FILE}", "sub/b"}

@@ -1,0 +1,101 @@
+"""Documents become one task each, unless their results are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hashserver.errors import BufferMissing
+from seamless_dask.graph import collection
+from seamless_dask.model.options import Options
+from seamless_dask.model.transformation import Deferred, Value
+
+PLAIN = Options(isolation="none", scratch=False, retries=2)
+
+
+def chain(lab: Any, length: int) -> list[Any]:
+    keys = [lab.store(f"{lab.counted('0')}; echo 0")]
+    for number in range(1, length):
+        code = f"{lab.counted(str(number))}; cat x; echo {number}"
+        keys.append(lab.store(code, inputs={"x": Deferred(keys[-1])}))
+    return keys
+
+
+def test_a_chain_is_one_task_each(lab: Any, worker: Any) -> None:
+    keys = chain(lab, 3)
+    graph = collection.build(lab.context, keys[-1], PLAIN)
+    assert isinstance(graph, collection.Graph)
+    assert set(graph.tasks) == {collection.dask_key(key, "echo") for key in keys}
+    assert graph.tasks[graph.key].dependencies == {collection.dask_key(keys[1], "echo")}
+
+
+def test_a_chain_is_computed_and_then_found_in_one_look_up(lab: Any, worker: Any) -> None:
+    keys = chain(lab, 3)
+    value = collection.compute(lab.context, keys[-1], PLAIN)
+    assert lab.bytes(value) == b"0\n1\n2\n"
+    assert collection.build(lab.context, keys[-1], PLAIN) == value
+    assert lab.ran() == ["0", "1", "2"]
+
+
+def test_what_is_known_is_no_task(lab: Any, worker: Any) -> None:
+    keys = chain(lab, 3)
+    collection.compute(lab.context, keys[1], PLAIN)
+    graph = collection.build(lab.context, keys[2], PLAIN)
+    assert isinstance(graph, collection.Graph)
+    assert list(graph.tasks) == [collection.dask_key(keys[2], "echo")]
+    assert lab.bytes(collection.compute(lab.context, keys[2], PLAIN)) == b"0\n1\n2\n"
+    assert lab.ran() == ["0", "1", "2"]
+
+
+def test_a_diamond_runs_its_top_once(lab: Any, worker: Any) -> None:
+    top = lab.store(f"{lab.counted('top')}; echo top")
+    sides = [lab.store(f"cat x; echo {side}", inputs={"x": Deferred(top)}) for side in "ab"]
+    inputs = {f"{number}": Deferred(side) for number, side in enumerate(sides)}
+    bottom = lab.store("cat 0 1", inputs=inputs)
+    assert lab.bytes(collection.compute(lab.context, bottom, PLAIN)) == b"top\na\ntop\nb\n"
+    assert lab.ran() == ["top"]
+
+
+def test_fresh_runs_the_last_one_only(lab: Any, worker: Any) -> None:
+    keys = chain(lab, 2)
+    first = collection.compute(lab.context, keys[1], PLAIN)
+    assert collection.compute(lab.context, keys[1], PLAIN, fresh=True) == first
+    assert lab.ran() == ["0", "1", "1"]
+
+
+def test_a_reference_to_what_is_not_stored_is_an_error(lab: Any, worker: Any) -> None:
+    unstored = lab.transformation("echo 1").key
+    key = lab.store("cat x", inputs={"x": Deferred(unstored)})
+    with pytest.raises(BufferMissing, match=unstored):
+        collection.build(lab.context, key, PLAIN)
+
+
+def test_a_result_that_is_known_needs_no_document(lab: Any, worker: Any) -> None:
+    value = lab.file(b"x\n")
+    unstored = lab.transformation("echo x").key
+    lab.context.database.put(unstored, *value)
+    key = lab.store("cat x", inputs={"x": Deferred(unstored)})
+    assert collection.build(lab.context, unstored) == Value(*value)
+    with pytest.raises(BufferMissing, match="submit it again"):  # which result is meant stands in it
+        collection.compute(lab.context, key, PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [
+        ("sort -u x", "sort"),
+        ("LANG=C /usr/bin/awk '{}'", "awk"),
+        ("", "bash"),
+        ("  ( a )", "bash"),
+        ("é", "bash"),
+    ],
+)
+def test_a_label_follows_from_the_code(code: str, label: str) -> None:
+    assert collection.label_of(code) == label
+
+
+def test_dask_groups_tasks_by_their_label() -> None:
+    from dask.utils import key_split
+
+    assert key_split(collection.dask_key("0" * 64, "sort")) == "sort-tf"

@@ -1,0 +1,189 @@
+"""Bytes that are gone are made again, to any depth."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hashserver.checksum import hash_bytes
+from hashserver.errors import BufferMissing, Irreproducible
+from hashserver.results.database import Database
+from seamless_dask.context import Context
+from seamless_dask.errors import ComputationFailed
+from seamless_dask.executors.local.job_directory import Asker
+from seamless_dask.executors.local.supervisor import JobSupervisor, join
+from seamless_dask.graph import collection
+from seamless_dask.graph.fingertip import fingertip, fingertip_value
+from seamless_dask.model.options import Options
+from seamless_dask.model.transformation import ResultSpec, Value
+
+PLAIN = Options(isolation="none")
+SCRATCH = Options(isolation="none", scratch=True)
+
+
+def test_what_is_there_is_not_made_again(lab: Any) -> None:
+    fingertip(lab.context, lab.file(b"x").checksum)
+    assert lab.leftovers() == []
+
+
+def test_a_scratch_result_is_made_again(lab: Any) -> None:
+    value = lab.run(lab.store(f"{lab.counted()}; echo 1"), SCRATCH)
+    assert lab.context.store.has([value.checksum]) == [-1]
+    fingertip(lab.context, value.checksum)
+    assert lab.bytes(value) == b"1\n"
+    assert lab.ran() == ["ran", "ran"]
+
+
+def test_it_goes_to_any_depth(lab: Any) -> None:
+    value = lab.run(lab.store(f"{lab.counted('0')}; echo 0"), SCRATCH)
+    values = [value]
+    for number in range(1, 4):
+        code = f"{lab.counted(str(number))}; cat x; echo {number}"
+        values.append(value := lab.run(lab.store(code, inputs={"x": value}), PLAIN))
+    for known in values:
+        lab.context.store.delete(known.checksum)
+    fingertip(lab.context, value.checksum)
+    assert lab.bytes(value) == b"0\n1\n2\n3\n"
+    assert lab.ran()[-4:] == ["0", "1", "2", "3"]
+
+
+def test_a_consumer_has_its_input_made_again(lab: Any, worker: Any) -> None:
+    value = lab.run(lab.store("echo 1"), SCRATCH)
+    result = collection.compute(lab.context, lab.store("cat x; echo 2", inputs={"x": value}), PLAIN)
+    assert lab.bytes(result) == b"1\n2\n"
+
+
+def test_a_file_of_a_directory_result_is_traced_back(lab: Any) -> None:
+    key = lab.store("mkdir d; echo a > d/a; echo b > d/b", result=ResultSpec(paths=("d",)))
+    value = lab.run(key, SCRATCH)
+    fingertip(lab.context, hash_bytes(b"a\n"))
+    assert lab.context.store.get(hash_bytes(b"a\n")) == b"a\n"
+    lab.context.store.delete(hash_bytes(b"b\n"))
+    fingertip_value(lab.context, value)
+    assert lab.context.store.get(hash_bytes(b"b\n")) == b"b\n"
+
+
+def test_one_of_several_results_is_traced_back(lab: Any) -> None:
+    key = lab.store("mkdir d; echo a > d/a; echo b > b", result=ResultSpec(True, ("d", "b")))
+    value = lab.run(key, SCRATCH)
+    fingertip(lab.context, hash_bytes(b"b\n"))
+    lab.context.store.delete(hash_bytes(b"a\n"))
+    fingertip_value(lab.context, value)
+    assert lab.context.store.get(hash_bytes(b"a\n")) == b"a\n"
+
+
+def test_the_bytes_of_an_input_directory_are_made_again(lab: Any, worker: Any) -> None:
+    value = lab.run(lab.store("mkdir d; echo a > d/a", result=ResultSpec(paths=("d",))), SCRATCH)
+    result = collection.compute(lab.context, lab.store("cat d/a", inputs={"d": value}), PLAIN)
+    assert lab.bytes(result) == b"a\n"
+
+
+def test_a_corrupt_buffer_is_made_again(lab: Any, worker: Any) -> None:
+    value = lab.run(lab.store("echo good"), PLAIN)
+    path = lab.context.store.local_path(value.checksum)
+    os.chmod(path, 0o600)
+    with open(path, "wb") as file:
+        file.write(b"evil\n")
+    result = collection.compute(lab.context, lab.store("cat x; echo", inputs={"x": value}), PLAIN)
+    assert lab.bytes(result) == b"good\n\n"
+
+
+def test_other_bytes_are_an_error(lab: Any) -> None:
+    value = lab.run(lab.store("date +%s%N"), SCRATCH)
+    with pytest.raises(Irreproducible, match="not reproducible"):
+        fingertip(lab.context, value.checksum)
+
+
+def test_what_nobody_made_is_told(lab: Any) -> None:
+    with pytest.raises(BufferMissing, match="no transformation is known that made it"):
+        fingertip(lab.context, hash_bytes(b"nobody"))
+
+
+def test_an_input_that_nobody_made_is_told(lab: Any) -> None:
+    key = lab.store("cat x", inputs={"x": Value("file", hash_bytes(b"nobody"))})
+    with pytest.raises(BufferMissing, match="upload it again"):
+        lab.run(key)
+
+
+def test_a_producer_that_fails_now_is_told(lab: Any) -> None:
+    flag = lab.directory / "flag"
+    flag.write_text("x")
+    value = lab.run(lab.store(f"cat {flag}"), SCRATCH)
+    flag.unlink()
+    with pytest.raises(ComputationFailed, match=f"{value.checksum} is gone, and transformation"):
+        fingertip(lab.context, value.checksum)
+
+
+def test_a_circle_ends(lab: Any) -> None:
+    x, y = Value("file", hash_bytes(b"x")), Value("file", hash_bytes(b"y"))
+    for one, other in ((x, y), (y, x)):
+        lab.context.database.put(lab.store("cat i", inputs={"i": one}), *other)
+    with pytest.raises(BufferMissing):
+        fingertip(lab.context, x.checksum)
+
+
+def test_two_processes_that_need_each_others_lost_bytes(lab: Any) -> None:
+    """One waits for what we run, while we wait for what it runs."""
+    data = lab.file(b"S\n")
+    there = lab.store("sed s/S/R/ x", inputs={"x": data})
+    other = lab.run(there)
+    back = lab.store("sed s/R/S/ x", inputs={"x": other})
+    assert lab.run(back).checksum == data.checksum
+    lab.context.store.delete(data.checksum)
+    lab.context.store.delete(other.checksum)
+    job = lab.job(there)
+    with job.guard():
+        lock = job.try_lock()
+        job.describe(os.getpid(), None)
+        job.register(Asker())
+    supervisor = JobSupervisor(job, None)
+    asker = lab.asker(lab.store("cat x", inputs={"x": data}))  # holds `back`, for which it needs `there`
+    lab.wait_until(lambda: lab.job(back).running() and len(job.waiting()) == 2)
+
+    def gave_way(_: object) -> Value:
+        raise BufferMissing(data.checksum, "the other one noticed first that this needs itself")
+
+    with pytest.raises(BufferMissing, match="needs itself"):
+        join(lab.job(back), supervisor, False, gave_way)
+    os.close(lock)
+    assert asker.stdout is not None
+    answer = json.loads(asker.stdout.read())
+    assert (answer["error"], "needs itself" in answer["message"]) == ("hashserver.BufferMissing", True)
+
+
+def scratch_result_with(lab: Any, reached: str, database: Database) -> Value:
+    """A result whose bytes are gone, with a record of how to make it that somebody has thought up."""
+    transformation = lab.transformation("echo 1")
+    key = lab.context.store.put(transformation.canonical())
+    record = {"isolation": "none", "environment": {"prologue": [f"touch {reached}"]}}
+    database.put(key, "file", hash_bytes(b"1\n"), record)
+    return Value("file", hash_bytes(b"1\n"))
+
+
+def test_what_a_record_says_leads_out_of_no_sandbox(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write to a result database, of a hashserver that many share, is not who runs things here."""
+    monkeypatch.setenv("SEAMLESS_ISOLATION", "bubblewrap")
+    context, reached = Context(), tmp_path / "reached"
+    value = scratch_result_with(lab, f"{reached} || true", context.database)
+    fingertip(context, value.checksum)
+    assert context.store.get(value.checksum) == b"1\n"
+    assert not reached.exists()
+
+
+def test_a_colleagues_record_says_nothing_of_how_to_run(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, theirs = tmp_path / "reached", tmp_path / "theirs.db"
+    with Database(theirs) as database:
+        value = scratch_result_with(lab, str(reached), database)
+    monkeypatch.setenv("SEAMLESS_DATABASES", str(theirs))
+    context = Context()
+    fingertip(context, value.checksum)
+    assert context.store.get(value.checksum) == b"1\n"
+    assert not reached.exists()

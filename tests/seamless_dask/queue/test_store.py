@@ -1,0 +1,125 @@
+"""The files of the queue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from seamless_dask.queue.entries import Entry
+from seamless_dask.queue.store import CANCELLED, STRANGE, NoQueue, Spool
+
+ENTRY = Entry("0" * 64, "true", "/", "{}", 0, [["a", "a.txt"]], [True], False, {}, {"A": "1"}, ["1" * 64])
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def taken(spool: Spool) -> Iterator[Spool]:
+    """One that has a queue: this process."""
+    lock = spool.take(2)
+    assert lock is not None
+    yield spool
+    os.close(lock)
+
+
+def test_nothing_is_made_by_looking(spool: Spool) -> None:
+    assert spool.queue() is None
+    assert spool.facts() is None
+    assert spool.cancel("0" * 64) == []
+    assert not os.path.exists(spool.path)
+
+
+def test_an_entry_comes_back_as_it_was(taken: Spool) -> None:
+    name = taken.add(ENTRY)
+    assert taken.read(name) == ENTRY._replace(id=name)
+    assert os.stat(os.path.join(taken.path, "entries", f"{name}.json")).st_mode & 0o777 == 0o600
+
+
+def test_entries_keep_their_order(taken: Spool) -> None:
+    names = [taken.add(ENTRY) for _ in range(20)]
+    assert taken.ids() == names
+
+
+def test_many_at_a_time(taken: Spool) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        names = list(threads.map(lambda _: taken.add(ENTRY), range(64)))
+    assert sorted(names) == taken.ids()
+
+
+def test_one_queue_at_a_time(taken: Spool) -> None:
+    assert taken.take(1) is None
+    assert (taken.queue() or {})["pid"] == os.getpid()
+
+
+def test_no_entry_comes_in_behind_the_queue(spool: Spool) -> None:
+    lock = spool.take(1)
+    assert lock is not None
+    name = spool.add(ENTRY)
+    assert not spool.release(lock)
+    spool.remove(name)
+    assert spool.release(lock)
+    with pytest.raises(NoQueue, match="seamless-queue"):
+        spool.add(ENTRY)
+    assert spool.ids() == []
+
+
+def test_the_bell_rings(taken: Spool) -> None:
+    bell = taken.open_bell()
+    taken.add(ENTRY)
+    assert os.read(bell, 64) == b"."
+    os.close(bell)
+
+
+def test_a_failure_takes_the_place_of_its_entry(taken: Spool) -> None:
+    name = taken.add(ENTRY)
+    failure = taken.fail(ENTRY._replace(id=name), "it failed", 3)
+    assert taken.ids() == []
+    assert taken.failures() == [failure]
+    assert taken.failure(name) == failure
+    assert taken.facts() == {"running": taken.queue(), "entries": 0, "failed": 1}
+    taken.forget(name)
+    assert taken.failures() == []
+
+
+def test_a_failure_of_another_version_is_still_one(taken: Spool) -> None:
+    taken.fail(ENTRY._replace(id="1"), "it failed")
+    Path(taken.path, "failed", "1.json").write_text('{"not": "ours"}')
+    assert [failure.message for failure in taken.failures()] == [STRANGE]
+    taken.forget("1")
+    assert taken.failures() == []
+
+
+def test_cancelled_are_those_of_the_key(taken: Spool) -> None:
+    other = taken.add(ENTRY._replace(key="2" * 64))
+    name = taken.add(ENTRY)
+    assert [entry.id for entry in taken.cancel(ENTRY.key)] == [name]
+    assert taken.ids() == [other]
+    assert [failure.message for failure in taken.failures()] == [CANCELLED]
+
+
+def test_logs_are_kept_as_long_as_they_tell_something(spool: Spool) -> None:
+    lock = spool.take(1)
+    assert lock is not None
+    names = [spool.add(ENTRY) for _ in range(3)]
+    for name in names:
+        Path(spool.log(name)).write_text("said")
+    spool.fail(ENTRY._replace(id=names[0]), "it failed")
+    spool.remove(names[1])
+    os.close(lock)
+    assert spool.take(1) is not None
+    assert [os.path.exists(spool.log(name)) for name in names] == [True, False, True]
+
+
+def test_a_spool_that_is_removed_is_gone(spool: Spool) -> None:
+    lock = spool.take(1)
+    assert lock is not None
+    assert not spool.is_gone(lock)
+    os.rename(spool.path, f"{spool.path}-away")
+    assert spool.is_gone(lock)
