@@ -15,6 +15,7 @@ from typing import Any
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.results.database import Database, Put
 from seamless_dask.graph import collection
+from seamless_dask.graph.names import dask_key
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, Description, ResultSpec
 
@@ -102,7 +103,7 @@ def transformations(keys: list[Checksum], upstream: Callable[[int], list[int]] =
     """Transformations with keys of one's choice; ``upstream(i)`` says which ones the i-th waits for."""
     code = hash_bytes(b"true")
     graph: Graph = {}
-    names = [collection.dask_key(key, "true") for key in keys]
+    names = [dask_key(key, "true") for key in keys]
     for index, (key, name) in enumerate(zip(keys, names, strict=True)):
         others = upstream(index)
         inputs = {f"{other}": Deferred(keys[other], None) for other in others}
@@ -208,7 +209,7 @@ def sinks(bench: Bench) -> None:
             with Database(directory / "seamless.db") as database:
                 database.put_many([Put(keys[sink], "file", keys[sink])])
             graph = transformations(keys, upstream)
-            name = collection.dask_key(keys[sink], "true")
+            name = dask_key(keys[sink], "true")
             bench.ratio(
                 f"{shape} of {TASKS:,}, sink known",
                 lambda graph=graph, name=name: gathered(client, graph, [name]),  # type: ignore[misc]

@@ -8,7 +8,7 @@ import statistics
 from .measure import BIN, PYTHON, Bench, run
 
 _number = itertools.count()
-RUNNER = "import dask._task_spec, dask.local, seamless_dask.executors.local.process, seamless_dask.execution"
+RUNNER = "import dask._task_spec, dask.local, seamless_dask.worker.local, seamless_dask.execution"
 
 
 def main(bench: Bench) -> None:

@@ -24,6 +24,8 @@ from seamless_dask.errors import (
     UsageError,
 )
 
+from .text import CLEAR
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 STDERR_LINES = 20
-CLEAR = "\r\x1b[K"
 
 
 class CommandError(SeamlessError):
@@ -119,21 +120,6 @@ class Console:
         clear = CLEAR if self._spinner is not None and self._spinner.drawn else ""
         with suppress(OSError):  # nobody listens: no reason to fail
             sys.stderr.write(clear + one_line(text) + "\n")
-
-
-def size_text(size: int) -> str:
-    """`size` in bytes as a person reads it: ``"3.1 MB"``."""
-    number = float(size)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{size} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
-
-
-def count_text(count: int, noun: str) -> str:
-    """`count` things in words: ``"1 file"``, ``"2,000 files"``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _for_stdout(text: str) -> str:
@@ -250,8 +236,6 @@ def start(
     if argv is None:
         ensure_utf8()
     if "_ARGCOMPLETE" in os.environ:
-        from .commands.completion import complete
-
         complete(parser)
     arguments = parser.parse_args(argv)
     verbosity = arguments.verbose - arguments.quiet
@@ -329,3 +313,10 @@ def error_text(error: Exception) -> str:
     if isinstance(error, OSError):
         return os_error_text(error)
     return f"internal error: {type(error).__name__}: {error} (-vv shows where)"
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks for completions, and end the process."""
+    import argcomplete
+
+    argcomplete.autocomplete(parser, always_complete_options=False)

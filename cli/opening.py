@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from seamless_dask.config import Config
     from seamless_dask.context import Context
-    from seamless_dask.executors.opening import Executor
+    from seamless_dask.errors import Untrusted
+    from seamless_dask.executors.base import Executor
 
     from .console import Console
 
@@ -55,10 +56,28 @@ def with_trust(load: Callable[[], Config]) -> Config:
     except Untrusted as error:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise
-        from .commands.trust import ask
-
-        ask(error)
+        _ask(error)
         return load()
+
+
+def _ask(error: Untrusted) -> None:
+    """Ask on the terminal whether a project's file is to be trusted as it was read, and record that.
+
+    Raises
+    ------
+    Untrusted
+        No: then it is not, and nothing is done.
+    """
+    from hashserver.printable import one_line
+    from seamless_dask.trust import accept, wishes
+
+    from .console import Console
+
+    for line in (f"seamless: {error}", "it sets:", *(f"  {line}" for line in wishes(error.project))):
+        sys.stderr.write(one_line(line) + "\n")
+    if not Console().confirm("trust it, until it changes?"):
+        raise error
+    accept(error.project)
 
 
 def current_directory() -> str:
@@ -79,7 +98,7 @@ def open_context(arguments: argparse.Namespace, tell: Callable[[str], None] | No
     config = load_config(arguments, tell)
     if config.daskserver is None or not is_address(config.daskserver):
         return Context(config, tell)
-    from seamless_dask.services.discovery import with_places
+    from seamless_dask.protocol.discovery import with_places
 
     return Context(config, tell, complete=with_places)
 

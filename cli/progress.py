@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from hashserver.printable import one_line
 
-from .console import CLEAR, size_text
+from .text import CLEAR, size_text
 
 SPINNER = "|/-\\"
 

@@ -199,9 +199,9 @@ def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socke
 def _service(options: argparse.Namespace, token_file: str) -> Service:
     from hashserver.auth import read_token_file
     from hashserver.checksum import Checksum
+    from hashserver.opening import open_store
     from hashserver.results.database import Database
     from hashserver.server.service import Service
-    from hashserver.storage.store import open_store
 
     tokens = read_token_file(token_file)
     if options.store.startswith(("http://", "https://")):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .api import Transformation, bash
     from .graph.handles import Directory, File
 
-__version__ = "0.1.0"
-__all__ = ["Directory", "File", "Transformation", "bash"]
+__all__ = ["Directory", "File", "Transformation", "__version__", "bash"]
 
 
 def __getattr__(name: str) -> object:

@@ -26,6 +26,7 @@ from .errors import UsageError
 from .graph import collection, handles
 from .graph.handles import Directory, File, Handle, Located
 from .graph.local_inputs import Source, keep_all
+from .graph.names import dask_key, fresh_key, label_of
 from .model.options import Options
 from .model.transformation import Deferred, Description, ResultSpec, Value, parse
 
@@ -138,8 +139,8 @@ class Transformation(DaskMethodsMixin):
         self._kept: list[Context] = []
         self._document = description.canonical()
         self._key = hash_bytes(self._document)
-        label = collection.label_of(parts.buffers[0].decode("utf-8", "replace"))
-        name = collection.fresh_key if options.fresh else collection.dask_key
+        label = label_of(parts.buffers[0].decode("utf-8", "replace"))
+        name = fresh_key if options.fresh else dask_key
         self._name = name(self._key, label)
         self._graph: Any = None
         self._arrived = False

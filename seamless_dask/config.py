@@ -20,19 +20,26 @@ from .origins import Credential
 from .settings import FILE as FILE
 from .settings import ISOLATIONS as ISOLATIONS
 from .settings import KEYS as KEYS
-from .settings import checked, default_cache, from_environment, project_settings, shown, users_settings
+from .settings import (
+    NODE_CACHE_SIZE,
+    STORE_SECONDS,
+    checked,
+    default_cache,
+    from_environment,
+    project_settings,
+    shown,
+    users_settings,
+)
 from .settings import is_address as is_address
 from .settings import parse_size as parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from .services.connection import Connection
+    from .connection import Connection
     from .settings import Settings
 
 READY_FILE = "hashserver.json"
-NODE_CACHE_SIZE = 20 << 30
-STORE_SECONDS = 60.0
 _OF_SERVERS = ("store", "databases", "database", "hashserver", "daskserver", "token_file", "ca_file")
 
 
@@ -267,7 +274,7 @@ class _Assembly:
         naming = self._naming
         if naming is None or is_address(naming.values["daskserver"]):
             return {}
-        from .services.connection import read_when_started
+        from .connection import read_when_started
 
         path = naming.values["daskserver"]
         self._facts = facts = read_when_started(path, self._tell)

@@ -102,7 +102,7 @@ class Context:
             server = connect_database(url, found.token_file, found.ca_file, self._patient())
             if not self.config.databases:
                 return server
-            from hashserver.results.chain import ServerAndFiles
+            from hashserver.client.chain import ServerAndFiles
 
             return ServerAndFiles(server, self.config.databases)
         from hashserver.results.database import Database
@@ -195,7 +195,7 @@ class Context:
         self.close()
 
     def _open_store(self, url: str) -> Store:
-        from hashserver.storage.store import open_store
+        from hashserver.opening import open_store
 
         if "://" not in url:
             self._make_parent(url)
@@ -223,8 +223,8 @@ class Context:
 
 def _is_up(place: str) -> bool:
     """Say whether a daskserver may be there that starts its hashserver again."""
+    from . import connection
     from .errors import UsageError
-    from .services import connection
 
     try:
         return connection.read(place).is_here is False or connection.is_held(place)

@@ -23,6 +23,10 @@ _LISTS = ("store", "databases")
 _PLACES = ("cache", "database", "hashserver", "daskserver", "token_file", "ca_file", "node_cache")
 KEYS = (*_LISTS, *_PLACES, "isolation", "node_cache_size", "store_timeout")
 CREDENTIALS = "credentials"
+NODE_CACHE_SIZE = 20 << 30
+"""Bytes, where nothing else is said."""
+STORE_SECONDS = 60.0
+"""How long a store may show no progress, where nothing else is said."""
 _SCHEDULERS = ("tcp://", "tls://")
 _UNITS = {"": 1, "k": 10, "m": 20, "g": 30, "t": 40}
 _LONGEST = 60

@@ -18,7 +18,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import Untrusted, UsageError
 from .origins import lies_in
-from .settings import FILE, default_cache, find, is_address, read, read_bytes, shown, users_directory
+from .settings import (
+    FILE,
+    NODE_CACHE_SIZE,
+    STORE_SECONDS,
+    default_cache,
+    find,
+    is_address,
+    read,
+    read_bytes,
+    shown,
+    users_directory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -114,13 +125,9 @@ def _is_harmless(key: str, value: Any, below: Sequence[Mapping[str, Any]]) -> bo
         without = next((layer[key] for layer in below if key in layer), "auto")
         return _STRICTNESS.index(value) >= _STRICTNESS.index(without)
     if key == "node_cache_size":
-        from .config import NODE_CACHE_SIZE
-
         limit: int = next((layer[key] for layer in below if key in layer), NODE_CACHE_SIZE)
         return bool(value <= limit)
     if key == "store_timeout":
-        from .config import STORE_SECONDS
-
         longest: float = next((layer[key] for layer in below if key in layer), STORE_SECONDS)
         return bool(value <= longest)
     return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..console import OK, Console, add_common, new_parser, start
+from ..table import COMMANDS
 
 if TYPE_CHECKING:
     import argparse
@@ -37,16 +38,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
 
 def command_names() -> list[str]:
     """All names that a person types: the group and its commands."""
-    from ..main import COMMANDS
-
     return ["seamless", *(f"seamless-{name}" for name in COMMANDS if name != "completion")]
-
-
-def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks for completions, and end the process."""
-    import argcomplete
-
-    argcomplete.autocomplete(parser, always_complete_options=False)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless completion") -> int:

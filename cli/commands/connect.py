@@ -13,7 +13,7 @@ from seamless_dask.errors import UsageError
 from ..console import OK, CommandError, Console
 
 if TYPE_CHECKING:
-    from seamless_dask.services.connection import Connection
+    from seamless_dask.connection import Connection
     from seamless_dask.services.tunnel.target import Target
 
 
@@ -31,8 +31,8 @@ def add_options(table: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Connect, and stay connected in the background."""
+    from seamless_dask.connection import STARTING
     from seamless_dask.locks import locked
-    from seamless_dask.services.connection import STARTING
     from seamless_dask.services.daskserver import control
     from seamless_dask.services.tunnel import remote, tunnel
 

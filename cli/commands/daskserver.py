@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from seamless_dask.config import Config
-    from seamless_dask.services.connection import Connection
+    from seamless_dask.connection import Connection
     from seamless_dask.services.daskserver.settings import Settings
 
 _NOWHERE = "tcp://"
@@ -193,7 +193,7 @@ def _absolute(place: str | None) -> str | None:
 
 
 def _report(facts: Connection, told: Settings, fresh: bool, console: Console) -> None:
-    from seamless_dask.services.connection import FILE
+    from seamless_dask.connection import FILE
 
     from .daskserver_status import name_option
 

@@ -6,11 +6,12 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..console import ERROR, OK, Console, count_text
+from ..console import ERROR, OK, Console
+from ..text import count_text
 from . import connect
 
 if TYPE_CHECKING:
-    from seamless_dask.services.connection import Connection
+    from seamless_dask.connection import Connection
     from seamless_dask.services.daskserver.control import Found
 
 RECENT = 600.0

@@ -10,23 +10,13 @@ from hashserver.checksum import Checksum, is_checksum
 from hashserver.errors import BufferMissing, HashserverError, InvalidIndex, ServiceUnavailable
 from seamless_dask.errors import Cancelled, ComputationFailed, SeamlessError
 
-from ..console import (
-    ERROR,
-    OK,
-    CommandError,
-    Console,
-    add_common,
-    count_text,
-    error_text,
-    new_parser,
-    show_tail,
-    start,
-)
+from ..console import ERROR, OK, CommandError, Console, add_common, error_text, new_parser, show_tail, start
 from ..data.deliver import deliver_directory, deliver_file, load_index, print_buffer
 from ..data.identify import Identity, identify_sidecar, no_such_path
 from ..data.missing import named
 from ..data.pending import settle_future
 from ..opening import open_context
+from ..text import count_text
 
 if TYPE_CHECKING:
     import argparse

@@ -11,8 +11,9 @@ from hashserver.errors import HashserverError
 from hashserver.printable import one_line
 from seamless_dask.errors import SeamlessError
 
-from ..console import ERROR, OK, Console, add_common, count_text, error_text, new_parser, start
+from ..console import ERROR, OK, Console, add_common, error_text, new_parser, start
 from ..opening import open_context, open_executor
+from ..text import count_text
 
 if TYPE_CHECKING:
     import argparse
@@ -66,7 +67,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
 
 def configuration(context: Context) -> Facts:
     """Return the settings in force; none of them is a secret."""
-    from seamless_dask.services.discovery import without_secrets
+    from seamless_dask.protocol.discovery import without_secrets
 
     config = context.config._asdict() | {"stores": tuple(map(without_secrets, context.config.stores))}
     return {

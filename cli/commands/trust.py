@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from hashserver.printable import one_line
@@ -12,8 +11,6 @@ from ..console import ERROR, OK, Console, new_parser, start
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-
-    from seamless_dask.errors import Untrusted
 
 
 def parser(prog: str = "seamless-trust") -> argparse.ArgumentParser:
@@ -70,23 +67,6 @@ def _list(console: Console) -> int:
     facts = [{"path": record.path, "state": state, "trusted": record.trusted} for record, state in found]
     console.facts(facts, [f"{state:8} {one_line(record.path)}" for record, state in found])
     return OK
-
-
-def ask(error: Untrusted) -> None:
-    """Ask on the terminal whether a project's file is to be trusted as it was read, and record that.
-
-    Raises
-    ------
-    Untrusted
-        No: then it is not, and nothing is done.
-    """
-    from seamless_dask.trust import accept, wishes
-
-    for line in (f"seamless: {error}", "it sets:", *(f"  {line}" for line in wishes(error.project))):
-        sys.stderr.write(one_line(line) + "\n")
-    if not Console().confirm("trust it, until it changes?"):
-        raise error
-    accept(error.project)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-trust") -> int:

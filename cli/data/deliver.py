@@ -11,7 +11,8 @@ from hashserver.errors import BufferMissing, HashserverError
 from hashserver.statcache import checksum_of
 from hashserver.workspace.sidecar import find_sidecar, write_atomic, write_directory_sidecars
 
-from ..console import CommandError, Console, count_text, write_stdout
+from ..console import CommandError, Console, write_stdout
+from ..text import count_text
 from .identify import stat_path
 
 if TYPE_CHECKING:

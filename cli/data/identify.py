@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.statcache import checksum_of
 from hashserver.workspace.sidecar import find_sidecar, read_future
 
-from ..console import CommandError, Console, count_text, os_error_text
+from ..console import CommandError, Console, os_error_text
+from ..text import count_text
 
 if TYPE_CHECKING:
     from hashserver.checksum import Checksum

@@ -191,7 +191,8 @@ def known_result(context: Context, future: Future) -> Value | None:
 
 def require_asker(context: Context, future: Future, request: Request | None) -> None:
     """Raise unless this user has asked for the job of a future, here or of a server that settings name."""
-    from seamless_dask.executors.opening import UNDER_WAY, executor
+    from seamless_dask.executors.base import UNDER_WAY
+    from seamless_dask.executors.opening import executor
 
     if request is not None:
         return
@@ -224,7 +225,8 @@ def is_elsewhere(context: Context, key: Checksum, request: Request | None) -> bo
 
 def _is_the_place(there: Context, context: Context, key: Checksum, request: Request) -> bool:
     """Say whether a job is to be asked for where it was submitted: it is known there, or only there."""
-    from seamless_dask.executors.opening import UNDER_WAY, executor
+    from seamless_dask.executors.base import UNDER_WAY
+    from seamless_dask.executors.opening import executor
 
     try:
         if there.database.lookup(key) is not None:
@@ -267,7 +269,7 @@ def other_context(context: Context, request: Request | None) -> Iterator[Context
 
 def _other_config(context: Context, request: Request) -> Config | None:
     from seamless_dask.config import embedded, load
-    from seamless_dask.services.discovery import with_places
+    from seamless_dask.protocol.discovery import with_places
 
     server, own = request.server, context.config
     if server == _server(context):

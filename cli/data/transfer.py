@@ -10,7 +10,8 @@ from hashserver.errors import HashserverError
 from hashserver.hashing import Hashed, hash_files, hash_stable, same_state
 from hashserver.workspace.sidecar import find_sidecar
 
-from ..console import CommandError, Console, count_text, size_text
+from ..console import CommandError, Console
+from ..text import count_text, size_text
 from .identify import File, Identity, directory_identity, stat_path
 
 if TYPE_CHECKING:

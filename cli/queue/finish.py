@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..console import ERROR, OK, CommandError, Console, add_common, count_text, new_parser, show_tail, start
+from ..console import ERROR, OK, CommandError, Console, add_common, new_parser, show_tail, start
+from ..text import count_text
 
 if TYPE_CHECKING:
     import argparse

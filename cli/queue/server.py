@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from hashserver.printable import visible
 from seamless_dask.model.options import Options
 
-from ..console import INTERRUPTED, OK, CommandError, Console, count_text
+from ..console import INTERRUPTED, OK, CommandError, Console
 from ..progress import draw, erase
 from ..run import compute  # noqa: F401 - so that children need not import it
+from ..text import count_text
 from .entry import DONE, FAILED, KEPT, perform
 
 if TYPE_CHECKING:

@@ -95,7 +95,7 @@ def _settle(context: Context, job: Job, arguments: argparse.Namespace, console: 
             except (BufferCorrupt, BufferMissing) as error:
                 console.detail(f"{error}: computing it again")
     if arguments.qsubmit:
-        from ..queue.submit import enqueue
+        from .submit import enqueue
 
         return enqueue(context, job, arguments, manner, console)
     from .compute import compute
@@ -238,7 +238,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "seamless-run") -> int:
     if argv is None:
         ensure_utf8()
     if "_ARGCOMPLETE" in os.environ:
-        from ..commands.completion import complete
+        from ..console import complete
 
         complete(parser(prog))
     console = Console(prog)

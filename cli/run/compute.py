@@ -10,10 +10,11 @@ from hashserver.errors import BufferMissing
 from hashserver.printable import Filter
 from seamless_dask.errors import ComputationFailed
 
-from ..console import CommandError, Console, count_text, show_tail, size_text
+from ..console import CommandError, Console, show_tail
 from ..data.missing import input_path, named
 from ..data.pending import announce, withdraw
 from ..data.transfer import COPY, EMBEDDED_INPUT, Uploader
+from ..text import count_text, size_text
 from .job import Job, names_environment, note_unserved, options_of
 from .results import Manner, check_targets, needs_bytes
 

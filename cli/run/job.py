@@ -11,8 +11,8 @@ from hashserver.statcache import checksum_of
 from seamless_dask.errors import UsageError
 from seamless_dask.model.transformation import Deferred, Description, Value
 
-from ..console import count_text
 from ..data.identify import File
+from ..text import count_text
 from .results import Wanted
 
 if TYPE_CHECKING:

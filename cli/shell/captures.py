@@ -16,9 +16,9 @@ from .word import is_glob
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .commandline import Commandline
     from .hints import Hints
     from .names import Names, System
+    from .syntax import Commandline
 
 
 class Capture(NamedTuple):

@@ -6,12 +6,13 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from .captures import Capture, Outputs, check, implied, lost, parse_capture, result_spec
-from .commandline import Commandline, parse, replace
+from .commandline import parse, replace
 from .hints import Hints
 from .input_set import Gather, Input, listed
 from .input_words import Reader
 from .names import Names, System
 from .path_lookup import Lookup
+from .syntax import Commandline
 
 if TYPE_CHECKING:
     import argparse

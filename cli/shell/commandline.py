@@ -7,20 +7,23 @@ pipelines, loops, conditions, functions, substitutions and here-documents.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from seamless_dask.errors import UsageError
 
 from . import grammar
+from .syntax import (
+    ARGUMENT,
+    COMMAND,
+    Commandline,
+    SimpleCommand,
+    Use,
+)
+from .syntax_walk import Walk
 from .word import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-COMMAND, ARGUMENT, READ, WRITE, ASSIGNMENT, LIST, TEST = (
-    "command", "argument", "read", "write", "assignment", "list", "test",
-)  # fmt: skip
-"""Roles of a word: what it is used for where it stands."""
 
 _RESERVED = frozenset(
     [
@@ -47,86 +50,6 @@ _SIMPLE_WORD = r"""(?:[A-Za-z0-9_@%+=:,./-]|'[^']*'|"'+")+"""
 _SIMPLE = re.compile(rf"{_SIMPLE_WORD}(?:[ \t]+{_SIMPLE_WORD})*")
 _SIMPLE_PARTS = re.compile(_SIMPLE_WORD)
 _QUOTES = re.compile(r"'([^']*)'|\"('+)\"")
-_STDOUT = (">", ">>", ">|", "&>", "&>>", ">&")
-
-
-class Redirection(NamedTuple):
-    """One redirection: operator, file descriptor where one is given, and target where it is a word."""
-
-    operator: str
-    descriptor: int | None
-    target: Word | None
-
-    @property
-    def writes(self) -> bool:
-        """Whether its target is written."""
-        return self.target is not None and self.operator in _STDOUT
-
-    @property
-    def stdout(self) -> bool:
-        """Whether standard output goes to its target."""
-        return self.writes and self.descriptor in (None, 1)
-
-
-class Assignment(NamedTuple):
-    """``NAME=VALUE``; an array, or nothing behind the sign, has no value."""
-
-    name: str
-    value: Word | None
-
-
-class SimpleCommand(NamedTuple):
-    """One simple command: its words without assignments and redirections, which stand beside them."""
-
-    words: tuple[Word, ...]
-    redirections: tuple[Redirection, ...] = ()
-    assignments: tuple[Assignment, ...] = ()
-
-
-class Use(NamedTuple):
-    """A word and its role."""
-
-    word: Word
-    role: str
-
-
-class Commandline(NamedTuple):
-    """A parsed shell text.
-
-    Attributes
-    ----------
-    text : str
-        What was parsed.
-    commands : tuple of SimpleCommand
-        Every simple command, in the order of the text.
-    uses : tuple of Use
-        Every word that could name a file, with its role, in the order of the text.
-    redirections : tuple of Redirection
-        All of them, those of loops and groups too.
-    loops : frozenset of str
-        Variables that a loop or an assignment in the text gives their values.
-    captured : Redirection or None
-        Where the last command's standard output goes, when it goes to a file.
-    moves : tuple of (int, int)
-        Where the text changes directory: from which byte to which this holds.
-    not_understood : tuple of (int, int)
-        Line and column of the first thing that bash accepts and the grammar does not; empty without.
-    """
-
-    text: str
-    commands: tuple[SimpleCommand, ...]
-    uses: tuple[Use, ...]
-    redirections: tuple[Redirection, ...] = ()
-    loops: frozenset[str] = frozenset()
-    captured: Redirection | None = None
-    moves: tuple[tuple[int, int], ...] = ()
-    not_understood: tuple[int, ...] = ()
-
-    @property
-    def targets(self) -> list[Word]:
-        """Words that are written to and whose value is known."""
-        found = [item.target for item in self.redirections if item.writes]
-        return [word for word in found if word is not None and word.value]
 
 
 def parse(text: str) -> Commandline:
@@ -199,8 +122,6 @@ def _parse_any(text: str) -> Commandline:
         _ask_bash(text, place)
     if all(child.type == "comment" for child in root.named_children):
         raise UsageError("the command is empty")
-    from .syntax_walk import Walk
-
     walk = Walk(source)
     walk.visit(root)
     return walk.result(text, root, place)

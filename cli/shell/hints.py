@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .commandline import Commandline
+    from .syntax import Commandline
 
 _SHOWN = 5
 MANY = 3000

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 from hashserver.workspace.sidecar import CHECKSUM, INDEX
 from seamless_dask.errors import UsageError
 
-from .commandline import ASSIGNMENT, COMMAND, READ, TEST, WRITE
 from .globbing import expand
 from .names import extension
+from .syntax import ASSIGNMENT, COMMAND, READ, TEST, WRITE
 from .word import is_glob, quote
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from .commandline import Commandline
     from .input_set import Gather
     from .names import System
     from .path_lookup import Found
+    from .syntax import Commandline
     from .word import Word
 
 _PATH_LIKE = re.compile(r"[\w./+@%~-]*[\w+@%~-]\.[A-Za-z][A-Za-z0-9]{0,7}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .commandline import (
+from .grammar import OPAQUE, descend, is_word
+from .syntax import (
     ARGUMENT,
     ASSIGNMENT,
     COMMAND,
@@ -19,7 +20,6 @@ from .commandline import (
     SimpleCommand,
     Use,
 )
-from .grammar import OPAQUE, descend, is_word
 from .word_reader import WordReader
 
 if TYPE_CHECKING:

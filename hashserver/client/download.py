@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hashserver.atomic import write_all
 from hashserver.checksum import PipelinedHasher
@@ -16,14 +16,21 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
     from hashserver.client.connection import Response
-    from hashserver.client.store import Client
     from hashserver.storage.store import Bytes, Path
+
+
+class Source(Protocol):
+    """Where bytes come from."""
+
+    def fetch(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Response:
+        """Ask for a buffer from a place on."""
+        ...
 
 
 class Reception:
     """A long download into a descriptor: received, hashed and written at the same time."""
 
-    def __init__(self, client: Client, checksum: Checksum, fd: int, path: Path) -> None:
+    def __init__(self, client: Source, checksum: Checksum, fd: int, path: Path) -> None:
         from queue import SimpleQueue
 
         self._client, self._checksum, self._fd, self._path = client, checksum, fd, path

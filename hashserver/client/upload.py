@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hashserver import protocol
 from hashserver.checksum import Checksum, PipelinedHasher, hash_bytes
@@ -14,9 +14,11 @@ from hashserver.protocol import BLOCK, PackWriter
 from hashserver.storage.store import SMALL, Writer, changed, file_changed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hashserver.client.connection import Sink, Upload
-    from hashserver.client.store import Client
-    from hashserver.storage.store import Path
+    from hashserver.client.transport import Transport
+    from hashserver.storage.store import Bytes, Path
 
 _PACK_MEMBERS = 1000
 _PACK_BYTES = 8 << 20
@@ -82,10 +84,25 @@ def _hash_range(fd: int, size: int) -> Checksum:
     return Checksum(sha.hexdigest())
 
 
+class Target(Protocol):
+    """Where bytes go."""
+
+    url: str
+    transport: Transport
+
+    def has(self, checksums: Sequence[Checksum]) -> list[int]:
+        """Return the length of each buffer, -1 for what is not there."""
+        ...
+
+    def put_named(self, checksum: Checksum, data: Bytes) -> None:
+        """Store a buffer under its checksum."""
+        ...
+
+
 class Packs:
     """Collects small buffers and sends them; a pack is on its way while the next one is filled."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Target) -> None:
         self._client = client
         self._members: dict[Checksum, bytes] = {}
         self._size = 0
@@ -149,7 +166,7 @@ class Packs:
 class RemoteWriter(Writer):
     """Sends a buffer while it is written; a small one only at the end, in one go."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Target) -> None:
         super().__init__()
         self._client = client
         self._early: list[bytes] = []

@@ -16,7 +16,7 @@ import stat
 import zlib
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hashserver.atomic import write_all
 from hashserver.checksum import Hasher
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from hashserver.checksum import Checksum
-    from hashserver.storage.directory import LocalStore
+    from hashserver.storage.store import Bytes
 
 ZSTD, GZIP = ".zst", ".gz"
 SUFFIXES = (ZSTD, GZIP)
@@ -45,6 +45,25 @@ class CorruptArchive(BufferMissing):
     """There is a compressed file, but not of these bytes."""
 
     corrupt = True
+
+
+class Directory(Protocol):
+    """The directory store that has compressed buffers."""
+
+    root: str
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether what is unpacked may be kept."""
+        ...
+
+    def put_stream(self, chunks: Iterable[Bytes], expected: Checksum | None = None) -> tuple[Checksum, int]:
+        """Store a buffer."""
+        ...
+
+    def descriptor(self, checksum: Checksum) -> tuple[int, os.stat_result]:
+        """Open a buffer."""
+        ...
 
 
 def find(root: str, checksum: str) -> str | None:
@@ -92,7 +111,7 @@ def said_length(path: str) -> int | None:
     return int(text) if text.strip().isdigit() else None
 
 
-def add_lengths(store: LocalStore, checksums: Sequence[Checksum], lengths: list[int]) -> None:
+def add_lengths(store: Directory, checksums: Sequence[Checksum], lengths: list[int]) -> None:
     """Put the lengths of buffers that are here compressed where `lengths` says -1."""
     absent = [checksum for checksum, length in zip(checksums, lengths, strict=True) if length < 0]
     found = find_many(store.root, absent)
@@ -103,7 +122,7 @@ def add_lengths(store: LocalStore, checksums: Sequence[Checksum], lengths: list[
                 lengths[number] = packed.get(checksum, -1)
 
 
-def _length(store: LocalStore, checksum: Checksum, path: str) -> int:
+def _length(store: Directory, checksum: Checksum, path: str) -> int:
     if path.endswith(ZSTD) and _zstd() is None:
         return -1
     if (said := said_length(path)) is not None:
@@ -116,7 +135,7 @@ def _length(store: LocalStore, checksum: Checksum, path: str) -> int:
     return state.st_size
 
 
-def unpacked(store: LocalStore, checksum: Checksum, path: str) -> tuple[int, os.stat_result]:
+def unpacked(store: Directory, checksum: Checksum, path: str) -> tuple[int, os.stat_result]:
     """Unpack a buffer to its place, or where that may not be written to a file without a name; open that.
 
     Raises

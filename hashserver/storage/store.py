@@ -23,12 +23,10 @@ from hashserver.workspace.index import is_executable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Any, BinaryIO, Self
+    from typing import BinaryIO, Self
 
     Bytes = bytes | bytearray | memoryview
     Path = str | os.PathLike[str]
-
-_OF_HASHSERVERS = ("token_file", "ca_file", "patience")
 
 SMALL = 1 << 20
 
@@ -405,33 +403,3 @@ def file_changed(path: Path, expected: Checksum | None) -> FileChanged:
     if expected is None:
         return FileChanged("", f"{os.fspath(path)} changed while it was read: upload it when it is finished")
     return FileChanged(expected, f"{os.fspath(path)} is not (or no longer) the file with checksum {expected}")
-
-
-def open_store(url: Path, **options: Any) -> Store:
-    """Return the store at `url`.
-
-    Parameters
-    ----------
-    url
-        A path or ``file://`` URL, an ``http(s)://`` or ``unix://`` URL of a hashserver, or any URL that
-        fsspec knows.
-    **options
-        For a hashserver ``token_file``, ``ca_file`` and ``patience``, as of
-        `hashserver.client.store.connect`; for others the storage options of fsspec. A store on this host
-        takes none and ignores those of a hashserver.
-    """
-    text = os.fspath(url)
-    scheme, separator, rest = text.partition("://")
-    if not text or (scheme == "file" and separator and not rest.startswith("/")):
-        raise UsageError(f"a store is a directory, file:///DIRECTORY or another URL, not {text!r}")
-    if not separator or scheme == "file":
-        from hashserver.storage.directory import LocalStore
-
-        return LocalStore(rest if separator else text)
-    if scheme in ("http", "https", "unix"):
-        from hashserver.client.store import connect
-
-        return connect(text, **options)
-    from hashserver.storage.fsspec import FsspecStore
-
-    return FsspecStore(text, **{k: v for k, v in options.items() if k not in _OF_HASHSERVERS})

@@ -6,18 +6,17 @@ import json
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hashserver.auth import read_token_file
-from hashserver.errors import AuthenticationFailed, ReadOnly, ServiceUnavailable
+from hashserver.errors import ServiceUnavailable
 
-from ..errors import SeamlessError, UsageError
+from ..errors import SeamlessError
 from ..locks import birth
 from ..model.options import Options
-from ..services import connection
-from ..services.protocol import JOBS, PROTOCOL
-from .opening import UNDER_WAY, JobInfo
-from .transports import Http, Reply, Way
+from ..protocol.jobs import JOBS
+from .base import UNDER_WAY, JobInfo
+from .client import JobserverClient, Unknown
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +24,8 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
 
-    from ..context import Context
     from ..model.transformation import Value
-
-    Facts = dict[str, Any]
+    from .client import Facts
 
 WITHDRAWAL = 5.0
 """Seconds that Ctrl-C takes at most when the jobserver does not answer."""
@@ -36,28 +33,8 @@ SOON = 1.0
 """Seconds after which whoever waits for that is told what for."""
 
 
-class Unknown(SeamlessError):
-    """The jobserver does not know what it was asked about."""
-
-
-class JobserverExecutor:
-    """Runs computations through the jobserver that a connection file names; see `Executor`.
-
-    Parameters
-    ----------
-    context : Context
-        Its places follow when the daskserver comes back elsewhere.
-    place : str
-        The connection file.
-    notify : callable
-        Gets what a person who waits should know.
-    """
-
-    def __init__(self, context: Context, place: str, notify: Callable[[str], None] | None = None) -> None:
-        self._context, self._place = context, place
-        self.notify = notify or (lambda _: None)
-        self._facts: connection.Connection | None = None
-        self._way: Way | None = None
+class JobserverExecutor(JobserverClient):
+    """Runs computations through the jobserver that a connection file names; see `Executor`."""
 
     def run(
         self,
@@ -72,8 +49,6 @@ class JobserverExecutor:
         """Start or join it, and wait."""
         options = (options or Options())._replace(direct_print=on_stderr is not None)
         request = _request(key, options, need_bytes=need_bytes, fresh=fresh, detached=False)
-        from .waiting import Waiting
-
         waiting = Waiting(self, request, on_stderr, tick or (lambda _: None))
         try:
             return waiting.end()
@@ -107,67 +82,6 @@ class JobserverExecutor:
         with suppress(Unknown):
             return str(self.ask("GET", f"{JOBS}/{key}")["state"])
         return None
-
-    def close(self) -> None:
-        """Let go of connections."""
-        way, self._way = self._way, None
-        if way is not None:
-            way.close()
-
-    # ------------------------------------------------------------------ requests
-
-    def post(self, request: Facts) -> Facts:
-        """Send one job; returns what is known of it."""
-        body = json.dumps({"protocol": PROTOCOL, "jobs": [request]}).encode()
-        facts: Facts = self.ask("POST", JOBS, body)["jobs"][0]
-        return facts
-
-    def ask(self, method: str, path: str, body: bytes = b"") -> Facts:
-        """Send a request and return the JSON of its answer.
-
-        Raises
-        ------
-        Unknown
-            When the jobserver does not know the job.
-        ServiceUnavailable
-            When there is no answer, or none of a jobserver.
-        UsageError
-            When it does not accept the request.
-        """
-        with self.send(method, path, body) as response:
-            try:
-                found: Facts = json.loads(response.read())
-            except (ValueError, RecursionError):
-                raise ServiceUnavailable(f"{self._url} does not answer as a jobserver does") from None
-            return found
-
-    def send(self, method: str, path: str, body: bytes = b"") -> Reply:
-        """Send a request and return its answer, which is a good one."""
-        if self._way is None:
-            self._way = self._open()
-        response = self._way.ask(method, path, body)
-        if response.status < 300:
-            return response
-        with response:
-            raise _meaning(response, self._url)
-
-    def reconnect(self) -> None:
-        """Connect anew: the daskserver may have come back elsewhere, which its connection file says."""
-        with suppress(UsageError, AuthenticationFailed, ServiceUnavailable):
-            way, self._way = self._way, self._open()
-            if way is not None:
-                way.close()
-
-    def _open(self) -> Way:
-        before, self._facts = self._facts, connection.read(self._place)
-        token = read_token_file(self._facts.token_file)[0].secret
-        if before is not None and before.hashserver != self._facts.hashserver:
-            self._context.move(before.hashserver, self._facts.hashserver)
-        return Http(self._facts.jobserver, token, self._facts.ca_file)
-
-    @property
-    def _url(self) -> str:
-        return self._way.url if self._way else self._place
 
     # ------------------------------------------------------------------ withdrawing
 
@@ -217,23 +131,3 @@ def _is_dead(asker: str) -> bool:
     with suppress(ValueError):  # not a name that we give
         return is_dead(asker)
     return False
-
-
-def _meaning(response: Reply, url: str) -> Exception:
-    try:
-        message = str(json.loads(response.read())["error"])
-    except (ValueError, KeyError, TypeError):
-        message = ""
-    if response.status == 404:
-        if message.startswith("nobody has asked"):
-            return Unknown(message)
-        return ServiceUnavailable(f"{url} has no jobserver (yet): seamless-daskserver status looks at it")
-    said = f"{message or f'status {response.status}'} ({url})"
-    if response.status < 400 or (response.status == 400 and not message):
-        advice = "" if url.startswith("https:") else "; if it speaks TLS its address is https://…"
-        return ServiceUnavailable(f"no connection to {url}: it does not answer as a jobserver does{advice}")
-    if response.status == 401:
-        return AuthenticationFailed(said)
-    if response.status == 403:
-        return ReadOnly(said)
-    return UsageError(said) if response.status < 500 else ServiceUnavailable(said)

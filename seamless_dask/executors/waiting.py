@@ -13,15 +13,15 @@ from hashserver.errors import AuthenticationFailed, ReadOnly, ServiceUnavailable
 
 from ..errors import ComputationFailed, WorkerLost
 from ..model import outcomes
-from ..services.protocol import JOBS, NEXT, OVER
-from .http import Unknown
-from .transports import WAIT
+from ..protocol.jobs import JOBS, NEXT, OVER
+from ..protocol.transports import WAIT
+from .client import Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..model.transformation import Value
-    from .http import Facts, JobserverExecutor
+    from .client import Facts, JobserverClient
 
 STDERR_WAIT = 1.0
 SILENT = 3.0
@@ -44,7 +44,7 @@ class Waiting:
 
     def __init__(
         self,
-        executor: JobserverExecutor,
+        executor: JobserverClient,
         request: Facts,
         on_stderr: Callable[[bytes], None] | None,
         tick: Callable[[str], None],

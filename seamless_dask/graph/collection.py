@@ -6,8 +6,6 @@ result is known are no tasks: their values stand in the graph.
 
 from __future__ import annotations
 
-import re
-import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +16,8 @@ from ..model.requirements import CPUS, GPU, MEMORY, NODE, QUEUE
 from ..model.transformation import Description, Value
 from . import task
 from .handles import of as handle_of
+from .names import LABEL, dask_key, fresh_key, label_of
+from .perform import load_many
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from ..context import Context
     from .handles import Handle
-
-LABEL = "bash"
-_KEY = re.compile(r"-tf-([0-9a-f]{64})")
 
 
 class Graph(NamedTuple):
@@ -60,7 +57,7 @@ def build(
     while layer:
         found = context.database.lookup_many([name for name in layer if not fresh or name != key])
         known |= {name: Value(result.format, result.checksum) for name, (_, result) in found.items()}
-        documents |= task.load_many(context, [name for name in layer if name not in known])
+        documents |= load_many(context, [name for name in layer if name not in known])
         upstream = {
             reference.of: None
             for name in layer
@@ -96,37 +93,6 @@ def compute(context: Context, key: Checksum, options: Options | None = None, *, 
 
     handle: Handle = get_sync(graph.tasks, graph.key)
     return handle.value
-
-
-def dask_key(key: Checksum, label: str = LABEL) -> str:
-    """Return the name of a transformation's task; Dask groups tasks by what stands before ``-tf-``."""
-    return f"{label}-tf-{key}"
-
-
-def fresh_key(key: Checksum, label: str = LABEL) -> str:
-    """Return a new name for a task that runs whatever is known: another one each time."""
-    return f"{dask_key(key, label)}-fresh-{secrets.token_hex(8)}"
-
-
-def key_in(name: object) -> str | None:
-    """Return the key of the transformation that the task of this name is about; None: it is none of ours."""
-    found = _KEY.search(str(name))
-    return found[1] if found else None
-
-
-def label_in(name: str) -> str:
-    """Return what people call the task of this name."""
-    return name.rpartition("-tf-")[0] or name.partition("-")[0]
-
-
-def label_of(code: str) -> str:
-    """Return a label for a command: its first word, as far as Dask can show it.
-
-    It follows from the code alone, so that equal transformations have equal keys.
-    """
-    word = re.match(r"\s*(?:\w+=\S*\s+)*([^\s;|&<>()]+)", code)
-    name = re.sub(r"[^A-Za-z0-9_.]", "", word[1].rpartition("/")[2]) if word else ""
-    return name[:24] or LABEL
 
 
 def upstream_of(document: Description) -> list[Checksum]:

@@ -284,9 +284,9 @@ def use(context: Context) -> None:
 
 def contexts_of_process() -> list[Context]:
     """Return where the bytes of handles are looked for: at least one place."""
-    from . import task
+    from .current_worker import equipped
 
-    worker = task.equipped()
+    worker = equipped()
     if worker is not None:
         return [worker.context]
     named = [context for known in _contexts if (context := known()) is not None]
@@ -305,7 +305,7 @@ def default_context() -> Context:
     """
     from ..config import load
     from ..context import Context
-    from ..services.discovery import of_client, with_places
+    from ..protocol.discovery import of_client, with_places
 
     config = of_client(with_places(load()))
     context = _defaults.get(config)

@@ -60,7 +60,7 @@ def timestamp(seconds: float | None = None) -> str:
 
 def complete(record: Mapping[str, Any], options: Options) -> Record:
     """Return `record` with what is known without measuring; what was measured stays."""
-    from .. import __version__
+    from ..version import __version__
 
     known: Record = {
         "started": timestamp(),

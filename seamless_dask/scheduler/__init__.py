@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-    from .plugin import SeamlessScheduler
+    from ..services.plugin import SeamlessScheduler
 
 __all__ = ["SeamlessScheduler", "dask_setup"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "SeamlessScheduler":
-        from .plugin import SeamlessScheduler
+        from ..services.plugin import SeamlessScheduler
 
         return SeamlessScheduler
     raise AttributeError(name)
@@ -22,6 +22,6 @@ def __getattr__(name: str) -> Any:
 
 def dask_setup(scheduler: Scheduler) -> None:
     """Add the plugin to a scheduler that preloads this package, and that starts its plugins afterwards."""
-    from .plugin import SeamlessScheduler
+    from ..services.plugin import SeamlessScheduler
 
     scheduler.add_plugin(SeamlessScheduler(), idempotent=True)

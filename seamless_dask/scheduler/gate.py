@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
 
-    from .plugin import SeamlessScheduler
+    from .parts import Parts
+    from .statistics import Statistics
 
 PIN = "seamless-gate"
 """The client that wants what must not go away while a graph passes."""
@@ -47,8 +48,8 @@ class Plan(NamedTuple):
 class Gate:
     """One for a scheduler; its methods run in the scheduler's event loop."""
 
-    def __init__(self, plugin: SeamlessScheduler) -> None:
-        self._plugin = plugin
+    def __init__(self, plugin: Parts, statistics: Statistics) -> None:
+        self._plugin, self._statistics = plugin, statistics
         self.order = Order(plugin.scheduler)
         self._passing = asyncio.Lock()
         self._update_graph: Callable[..., Any]
@@ -114,7 +115,7 @@ class Gate:
         if not asked:
             return {}
         found = await self._plugin.lookups.find(asked.values())
-        self._plugin.statistics.asked(len(asked), len(found))
+        self._statistics.asked(len(asked), len(found))
         return {key: handles.of(*found[name][1]) for key, name in asked.items() if name in found}
 
     def _is_in_memory(self, key: Any) -> bool:
@@ -160,9 +161,9 @@ class Gate:
         if late:
             scheduler.client_desires_keys(keys=late, client=PIN)
             self._plugin.holder.complete(late)
-            self._plugin.statistics.late_hits += len(late)
+            self._statistics.late_hits += len(late)
             scheduler.client_releases_keys(keys=list(late), client=PIN)
-        self._plugin.statistics.passed(len(hits) - len(late), 0)
+        self._statistics.passed(len(hits) - len(late), 0)
 
     def _rest(self, keys: set[Any], plan: Plan) -> tuple[dict[Any, Any], list[Any]]:
         """Return what Dask is given of a graph, and those of the scheduler's tasks that it counts on.
@@ -194,7 +195,7 @@ class Gate:
             seen.update(new)
             stack += new
         if hits:
-            self._plugin.statistics.passed(0, len(ours(graph) - hits.keys() - rest.keys() - tasks.keys()))
+            self._statistics.passed(0, len(ours(graph) - hits.keys() - rest.keys() - tasks.keys()))
         return rest, pins
 
     def _rerun_failed(self, keys: Iterable[Any]) -> None:

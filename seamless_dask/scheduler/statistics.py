@@ -6,11 +6,11 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..graph.collection import label_in
+from ..graph.names import label_in
 from .retries import TOPIC, is_ours
 
 if TYPE_CHECKING:
-    from .plugin import SeamlessScheduler
+    from .parts import Parts
 
 KEPT = 100
 """Failures, and transformations that ended, of which the particulars are kept."""
@@ -34,7 +34,7 @@ class Statistics:
         Transformations that workers have run.
     """
 
-    def __init__(self, plugin: SeamlessScheduler) -> None:
+    def __init__(self, plugin: Parts) -> None:
         self._plugin = plugin
         self.hits = self.misses = self.late_hits = self.pruned = self.done = self.failed = 0
         self.started = time.time()
@@ -150,3 +150,9 @@ class Statistics:
                 if len(found) == KEPT:
                     break
         return found
+
+
+def counts(snapshot: dict[str, Any]) -> dict[str, int]:
+    """Return the plugin's counters."""
+    names = ("hits", "misses", "late_hits", "cut", "pruned", "done", "failed")
+    return {name: int(snapshot.get(name, 0)) for name in names}

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from hashserver.system_text import interpreter
 
+from .. import connection
+from ..connection import LOCK
 from ..errors import SeamlessError, UsageError
 from ..locks import is_locked, try_lock
-from . import connection, logfile
-from .connection import LOCK
+from . import logfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .connection import Connection
+    from ..connection import Connection
     from .daskserver.settings import Settings
 
 LOG = "logs/daskserver.log"

@@ -12,8 +12,8 @@ from typing import Any
 def arrive(places: dict[str, Any], version: str, protocol: int) -> Any:
     """Return the plugin, or one that says why there is none."""
     try:
-        from seamless_dask import __version__
         from seamless_dask.graph.task import PROTOCOL
+        from seamless_dask.version import __version__
         from seamless_dask.worker.data_locations import Places
         from seamless_dask.worker.plugin import Equipment
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from distributed import WorkerPlugin
 
 from hashserver.checksum import Checksum
-from seamless_dask import __version__
 from seamless_dask.context import Context
 from seamless_dask.execution.workdir import dismiss_caretaker, employ_caretaker, sweep, temporary_directory
-from seamless_dask.graph.collection import key_in
-from seamless_dask.graph.task import EXTENSION, PROTOCOL
+from seamless_dask.graph.current_worker import EXTENSION
+from seamless_dask.graph.names import key_in
+from seamless_dask.graph.task import PROTOCOL
 from seamless_dask.model.requirements import CPUS, MEMORY, NODE, QUEUE
+from seamless_dask.version import __version__
 
-from . import bootstrap, claim, internals
+from . import claim, internals
 from .metered_store import CountedStore
 from .metrics import Metrics
 from .services import DaskWorker
@@ -60,7 +61,7 @@ class Equipment(WorkerPlugin):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # by value: a worker without this package must be able to say so
-        source = Path(bootstrap.__file__).read_text(encoding="utf-8")
+        source = Path(__file__).with_name("bootstrap.py").read_text(encoding="utf-8")
         arguments = (self.places.to_json(), __version__, PROTOCOL)
         return eval, (_ARRIVE, {"source": source, "arguments": arguments})
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hashserver.results.chain import ServerAndFiles
+from hashserver.client.chain import ServerAndFiles
 from seamless_dask.model.transformation import parse
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ _FROM_OUTSIDE = {
 
 
 class DaskWorker:
-    """`seamless_dask.graph.task.Worker` for a worker of Dask; its methods are called by the threads of tasks.
+    """The `seamless_dask.graph.current_worker.Worker` of a worker of Dask; threads of tasks call its methods.
 
     Parameters
     ----------

@@ -23,7 +23,8 @@ from typing import NamedTuple
 import fsspec
 import pytest
 
-from hashserver.storage.store import Store, open_store
+from hashserver.opening import open_store
+from hashserver.storage.store import Store
 
 SSHD = "/usr/sbin/sshd"
 KINDS = ["local", "memory", "s3", "sftp", "http"]

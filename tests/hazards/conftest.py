@@ -23,8 +23,8 @@ AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-group
 
 HASTY = """
 import seamless_dask.execution.capture
-import seamless_dask.graph.task
-seamless_dask.graph.task.FIRST_PAUSE = 0.01
+import seamless_dask.graph.perform
+seamless_dask.graph.perform.FIRST_PAUSE = 0.01
 seamless_dask.execution.capture.PAUSES = (0.01,) * len(seamless_dask.execution.capture.PAUSES)
 """
 """Have what fails by the system's fault tried again sooner, not less often."""

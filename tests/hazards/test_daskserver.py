@@ -74,8 +74,8 @@ NO_PACKAGE = "import sys\nsys.modules['seamless_dask'] = sys.modules['hashserver
 OTHER_VERSION = """
 import sys
 if sys.argv[0].endswith("seamless-run"):
-    import seamless_dask.services.protocol
-    seamless_dask.services.protocol.PROTOCOL = 7
+    import seamless_dask.protocol.jobs
+    seamless_dask.protocol.jobs.PROTOCOL = 7
 """
 IMPATIENT = "import hashserver.client.transport\nhashserver.client.transport.CONNECT_SECONDS = 2.0\n"
 SLOW = "echo begun >> {mark}; while ! test -e {go}; do sleep 0.02; done; echo done"

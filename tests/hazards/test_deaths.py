@@ -153,7 +153,7 @@ def runners(world: World) -> list[int]:
     found = []
     for pid in world.processes():
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        found += [pid] if b"seamless_dask.executors.local.process" in words else []
+        found += [pid] if b"seamless_dask.worker.local" in words else []
     return found
 
 

@@ -20,7 +20,7 @@ from seamless_dask.errors import ComputationFailed
 from seamless_dask.execution.supervisor import NoSupervisor, Supervisor
 from seamless_dask.executors.local import jobs
 from seamless_dask.executors.local.job_directory import JobDirectory
-from seamless_dask.graph import task
+from seamless_dask.graph import current_worker
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Description, ResultSpec, Value
 
@@ -28,7 +28,7 @@ ASKER = """
 import json, sys
 from hashserver.checksum import Checksum
 from seamless_dask.executors.local import jobs
-from seamless_dask.graph import task
+from seamless_dask.graph import current_worker
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.model.options import Options
@@ -186,9 +186,9 @@ class DirectWorker:
 @pytest.fixture
 def worker(lab: Lab) -> Iterator[DirectWorker]:
     equipped = DirectWorker(lab.context)
-    task.equip(equipped)
+    current_worker.equip(equipped)
     yield equipped
-    task.equip(None)
+    current_worker.equip(None)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from seamless_dask import Directory, File, Transformation, bash
 from seamless_dask.errors import ComputationFailed, UsageError
-from seamless_dask.graph import collection
+from seamless_dask.graph import names as task_names
 from seamless_dask.model.transformation import Deferred, Description, ResultSpec
 
 SCHEDULERS = ["synchronous", "threads"]
@@ -54,8 +54,8 @@ def test_a_graph_has_one_task_for_each_transformation(lab: Any) -> None:
     middle = [bash(f"cat x; echo {n}", {"x": first}, context=lab.context) for n in range(2)]
     last = bash("cat a b", {"a": middle[0], "b": middle[1]}, context=lab.context)
     graph = dict(last.__dask_graph__())
-    names = {collection.dask_key(tf.key, label) for tf, label in [(first, "echo"), (last, "cat")]}
-    names |= {collection.dask_key(tf.key, "cat") for tf in middle}
+    names = {task_names.dask_key(tf.key, label) for tf, label in [(first, "echo"), (last, "cat")]}
+    names |= {task_names.dask_key(tf.key, "cat") for tf in middle}
     assert set(graph) == names
     assert len(dask.base.collections_to_expr([last]).optimize().__dask_graph__()) == 4
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from seamless_dask.config import embedded, load, parse_size
+from seamless_dask.connection import Connection, write
 from seamless_dask.errors import UsageError
 from seamless_dask.private import private_directory
-from seamless_dask.services.connection import Connection, write
 from seamless_dask.trust import trust
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from hashserver.checksum import hash_bytes
 from hashserver.errors import HashserverError
+from seamless_dask import connection
 from seamless_dask.errors import SeamlessError
 from seamless_dask.model import transformation, values
 from seamless_dask.model.options import Options
-from seamless_dask.services import connection
+from seamless_dask.protocol.jobs import PROTOCOL
 from seamless_dask.services.jobserver import requests
-from seamless_dask.services.protocol import PROTOCOL
 
 SUM = str(hash_bytes(b"data"))
 CONNECTION = connection.Connection(

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from seamless_dask.config import Config, load
+from seamless_dask.connection import Connection, write
 from seamless_dask.context import Context
 from seamless_dask.errors import UsageError
 from seamless_dask.origins import origin
-from seamless_dask.services import discovery
-from seamless_dask.services.connection import Connection, write
+from seamless_dask.protocol import discovery
 from seamless_dask.trust import trust
 
 A, B = "https://a.example:8443", "https://b.example:8443"

@@ -16,10 +16,10 @@ import pytest
 from hashserver.checksum import hash_bytes
 from hashserver.errors import DatabaseError
 from hashserver.results.database import Database
+from seamless_dask import connection
 from seamless_dask.config import load
 from seamless_dask.errors import UsageError
 from seamless_dask.private import private_directory
-from seamless_dask.services import connection
 
 ONE = hash_bytes(b"one")
 

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from distributed import Client, Security
 
+from seamless_dask.connection import STARTING
 from seamless_dask.locks import is_locked
-from seamless_dask.services.connection import STARTING
 
 BIN = Path(sys.executable).parent
 KILLS = 2

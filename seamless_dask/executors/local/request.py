@@ -308,7 +308,7 @@ def start_runner(context: Context, job: JobDirectory, asker: Asker, lock: int) -
     quiet = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     child = os.posix_spawn(
         sys.executable,
-        [*interpreter(), "-P", "-m", "seamless_dask.executors.local.process", job.cache, job.key],
+        [*interpreter(), "-P", "-m", "seamless_dask.worker.local", job.cache, job.key],
         os.environ,
         file_actions=[
             (os.POSIX_SPAWN_DUP2, lock, RUNNERS_LOCK),

@@ -19,8 +19,9 @@ from hashserver.errors import HashserverError
 from hashserver.printable import tell
 from hashserver.system_text import ensure_utf8
 
+from ... import connection
 from ...errors import SeamlessError
-from .. import connection, logfile, process
+from .. import logfile, process
 from . import settings
 
 if TYPE_CHECKING:

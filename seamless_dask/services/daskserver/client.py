@@ -11,7 +11,7 @@ from hashserver.client.transport import Transport
 if TYPE_CHECKING:
     from hashserver.client.connection import Connection as HttpConnection
 
-    from ..connection import Connection
+    from ...connection import Connection
 
 PATH = "/seamless/daskserver.json"
 """GET tells how a daskserver is, DELETE ends it."""

@@ -9,11 +9,12 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from ... import connection
+from ...connection import LOCK, STARTING, Connection
 from ...errors import UsageError
 from ...locks import is_locked, locked
 from ...private import private_directory
-from .. import connection, process
-from ..connection import LOCK, STARTING, Connection
+from .. import process
 from ..process import DaskserverFailed
 from . import in_job, settings
 from .hashserver_process import READY as HASHSERVER_READY

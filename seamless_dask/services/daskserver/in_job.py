@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.atomic import write_atomic
 from hashserver.errors import ServiceUnavailable
 
+from ... import connection
 from ...errors import SeamlessError, UsageError
-from .. import connection, logfile
+from .. import logfile
 from ..process import LOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ...connection import Connection
     from ..cluster.batch import State
-    from ..connection import Connection
 
 RECORD = "job.json"
 START_LIMIT, STOP_LIMIT = 90.0, 60.0

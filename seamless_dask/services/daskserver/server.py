@@ -10,11 +10,11 @@ import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ... import connection
 from ...config import load
 from ...context import Context
 from ...errors import UsageError
 from ...worker.data_locations import Places
-from .. import connection
 from . import credentials, settings
 from .hashserver_process import HashserverChild
 from .settings import Ports, Settings
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from hashserver.client.transport import Transport
 
     from ...config import Config
-    from ...scheduler import SeamlessScheduler
     from ..cluster.autoscaler import Fleet
     from ..cluster.jobscript import Files
     from ..cluster.opening import Workers
     from ..jobserver.jobserver import Jobserver
+    from ..plugin import SeamlessScheduler
     from .health import Losses
 
 logger = logging.getLogger(__name__)
@@ -106,9 +106,9 @@ class Daskserver:
         self.place = Place(self.own.url, self.credentials.token_file, self.credentials.ca_file)
 
     async def _open_scheduler(self, stack: AsyncExitStack, ports: Ports) -> None:
-        from ...scheduler import SeamlessScheduler
         from ...scheduler.internals import NotAsAssumed
-        from ..jobserver import jobserver
+        from ..jobserver import opening
+        from ..plugin import SeamlessScheduler
         from ..web import guard, page, redirect
         from ..web.direct import DirectHits
         from . import health
@@ -130,7 +130,7 @@ class Daskserver:
         except NotAsAssumed as error:
             logger.warning("no page beside Dask's own: %s", error)
         await self.scheduler
-        self.jobserver = await jobserver.install(self.scheduler, self.plugin, self.settings.directory)
+        self.jobserver = await opening.install(self.scheduler, self.plugin, self.settings.directory)
         stack.push_async_callback(self.jobserver.close)
 
     @property

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import resource
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Cancelled, LimitExceeded
 from ...model import outcomes
-from . import routes, states
-from .journal import FILE, Asked, Journal
+from . import states
+from .journal import Asked, Journal, is_nested
 from .lifecycle import Driver
-from .nested import Nested, is_nested
 from .registry import Board, Job, state_of
 from .stderr import Streams
-from .watch import Watch
 from .worker_updates import Messenger
 
 if TYPE_CHECKING:
@@ -34,58 +30,6 @@ if TYPE_CHECKING:
     from ...context import Context
 
 logger = logging.getLogger(__name__)
-
-CONNECTIONS = 1 << 16
-"""How many files and connections a daskserver may have open, if the system lets it."""
-
-
-async def install(scheduler: Scheduler, plugin: Any, directory: str | None) -> Jobserver:
-    """Start the jobserver of a running scheduler, on its HTTP server too; whoever asked before is remembered.
-
-    Parameters
-    ----------
-    plugin
-        Our scheduler plugin; its `context` is where documents and results are.
-    directory
-        Where the journal lies; None keeps it in memory.
-    """
-    await remove(scheduler)  # the one that came with the plugin
-    journal = Journal(None if directory is None else os.path.join(directory, FILE))
-    jobserver = _add(scheduler, plugin, journal)
-    routes.offer_http(scheduler, jobserver)
-    jobserver.resume()
-    return jobserver
-
-
-def _allow_connections() -> None:
-    """Let this process have as many connections as it may: each who waits has one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, CONNECTIONS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def offer(scheduler: Scheduler, plugin: Any) -> None:
-    """Have a jobserver for those who speak to a scheduler in Dask's own protocol; it keeps no journal."""
-    if Watch.name not in scheduler.plugins:
-        _add(scheduler, plugin, Journal(None))
-
-
-async def remove(scheduler: Scheduler) -> None:
-    """Take a jobserver back."""
-    watch = scheduler.plugins.pop(Watch.name, None)
-    if isinstance(watch, Watch):
-        routes.withdraw_dask(scheduler)
-        Nested.remove(scheduler)
-        await watch.before_close()
-
-
-def _add(scheduler: Scheduler, plugin: Any, journal: Journal) -> Jobserver:
-    jobserver = Jobserver(scheduler, plugin.context, journal)
-    scheduler.add_plugin(Watch(jobserver), idempotent=True, name=Watch.name)
-    routes.offer_dask(scheduler, jobserver)
-    jobserver.nested.install(scheduler)
-    return jobserver
 
 
 class Jobserver:
@@ -106,7 +50,6 @@ class Jobserver:
         self.board = Board(journal)
         self.messenger = Messenger(scheduler)
         self.streams = Streams(scheduler)
-        self.nested = Nested(self)
         self._driver = Driver(scheduler, context, self.board, self.streams)
         self.closing = False
         self.why: Callable[[TaskState], str | None] = lambda task: None

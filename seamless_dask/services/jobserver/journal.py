@@ -37,6 +37,10 @@ CREATE TABLE IF NOT EXISTS askers (
 """
 
 
+NESTED = "nested."
+"""Names of those who ask from within a command begin so: none of a process that others could look for."""
+
+
 class Asked(NamedTuple):
     """What one asker has asked for.
 
@@ -62,6 +66,11 @@ class Asked(NamedTuple):
     need_bytes: bool = False
     fresh: bool = False
     detached: bool = False
+
+
+def is_nested(asker: str) -> bool:
+    """Say whether a command has asked under this name."""
+    return asker.startswith(NESTED)
 
 
 class Journal:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
-from ...errors import SeamlessError, UsageError
-from ...graph.collection import key_in
+from ...errors import UsageError
+from ...graph.names import key_in
 from ...model import requirements
 from ...model.options import Options
-from ..protocol import PROTOCOL
+from ...protocol.jobs import NESTED_OPERATION, PROTOCOL
+from .journal import NESTED
+from .requests import MOST_JOBS, Refused, asked_of, is_over, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,22 +30,10 @@ if TYPE_CHECKING:
     from .journal import Asked
     from .registry import Job
 
-OPERATION = "seamless_nested"
-"""The request of workers; metadata of the scheduler of this name tell that it is understood."""
-PREFIX = "nested."
-"""Names of such askers begin so: none of a process that others could look for."""
 LONGEST_WAIT = 60.0
 _NO_REQUEST = (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError, InvalidChecksum)
 AGAIN = 3.0
 """Seconds after which it is looked again whether a job has come to wait for whoever asks for it."""
-
-
-class Refused(SeamlessError):
-    """What a command asked for cannot be; as HTTP tells it."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class Outer(NamedTuple):
@@ -77,14 +67,14 @@ class Nested:
 
     def install(self, scheduler: Scheduler) -> None:
         """Answer workers."""
-        scheduler.handlers[OPERATION] = self.request
-        scheduler.set_metadata([OPERATION], True)
+        scheduler.handlers[NESTED_OPERATION] = self.request
+        scheduler.set_metadata([NESTED_OPERATION], True)
 
     @staticmethod
     def remove(scheduler: Scheduler) -> None:
         """Answer no more."""
-        scheduler.handlers.pop(OPERATION, None)
-        scheduler.set_metadata([OPERATION], False)
+        scheduler.handlers.pop(NESTED_OPERATION, None)
+        scheduler.set_metadata([NESTED_OPERATION], False)
 
     async def request(
         self,
@@ -129,7 +119,7 @@ class Nested:
                 bounds = Options.from_json(given) if sandboxed else None
                 answer = {"body": self._post(task, outer, run, facts["body"], bounds)}
             else:
-                asker = f"{PREFIX}{run}.{facts['asker']}"
+                asker = f"{NESTED}{run}.{facts['asker']}"
                 answer = await self._about(outer, method, Checksum(key), asker, facts)
         except Refused as error:
             answer = {"status": error.status, "body": {"error": str(error)}}
@@ -162,8 +152,6 @@ class Nested:
         return found._replace(own=found.own | {_name(task), checksum})
 
     def _post(self, task: str, outer: Outer, run: str, body: bytes, bounds: Options | None) -> dict[str, Any]:
-        from .requests import MOST_JOBS, asked_of
-
         document = json.loads(body)
         if document.get("protocol") != PROTOCOL:
             raise Refused(409, "the command has another version of seamless-dask than the daskserver")
@@ -219,8 +207,6 @@ class Nested:
         return facts
 
     async def _stderr(self, job: Job, start: int, wait: float) -> dict[str, Any]:
-        from .requests import is_over, written
-
         end = asyncio.get_running_loop().time() + wait
         while not (found := written(job, start)) and not is_over(job):
             if (left := end - asyncio.get_running_loop().time()) <= 0:
@@ -314,11 +300,6 @@ class Nested:
         )
 
 
-def is_nested(asker: str) -> bool:
-    """Say whether a command has asked under this name."""
-    return asker.startswith(PREFIX)
-
-
 def _tamed(asked: Asked, run: str, priority: int, bounds: Options | None) -> Asked:
     """Return what is asked under a name of this run.
 
@@ -326,7 +307,7 @@ def _tamed(asked: Asked, run: str, priority: int, bounds: Options | None) -> Ask
     """
     options = confined(asked.options, bounds)
     options = options._replace(priority=options.priority + priority + 1)
-    return asked._replace(asker=f"{PREFIX}{run}.{asked.asker}", options=options)
+    return asked._replace(asker=f"{NESTED}{run}.{asked.asker}", options=options)
 
 
 def confined(options: Options, bounds: Options | None) -> Options:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Cancelled, UsageError
-from ...graph.collection import label_in
+from ...graph.names import label_in
 from ...model import outcomes
 from ...model.options import Options
 from ...model.records import timestamp
@@ -20,10 +20,39 @@ if TYPE_CHECKING:
 
     from ...model.outcomes import Outcome
     from .journal import Asked, Journal
-    from .stderr import Stream
 
+LIMIT = 4 << 20
+"""Bytes that are kept of one job for those who come later."""
 ENDED = 1000
 """How many jobs that are over are remembered for those who still ask, besides in the journal."""
+
+
+class Stream:
+    """The last part of what one job has written, and how much there has been before."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._dropped = 0
+        self.seen = 0
+        """Bytes that came from the worker that has it now."""
+        self.over = False
+
+    @property
+    def size(self) -> int:
+        """Bytes altogether."""
+        return self._dropped + len(self._data)
+
+    def add(self, data: bytes) -> None:
+        """Append what has come."""
+        self._data += data
+        self.seen += len(data)
+        surplus = max(0, len(self._data) - LIMIT)
+        self._dropped += surplus
+        del self._data[:surplus]
+
+    def read(self, start: int) -> bytes:
+        """Return what there is from `start` on; it ends at `size`, and what came first may be gone."""
+        return bytes(self._data[max(0, start - self._dropped) :])
 
 
 class Job:

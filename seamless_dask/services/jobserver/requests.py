@@ -22,11 +22,10 @@ from urllib.parse import parse_qs
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
-from ...errors import UsageError
+from ...errors import SeamlessError, UsageError
 from ...model.options import Options
-from ..protocol import JSON_TYPE, NEXT, OVER, PROTOCOL
+from ...protocol.jobs import JSON_TYPE, NEXT, OVER, PROTOCOL
 from .journal import Asked
-from .nested import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +39,14 @@ LONGEST_WAIT = 60.0
 
 _PATH = re.compile(r"/jobs(?:/([^/]+)(/stderr)?)?")
 _ASKER = re.compile(r"[\w.:+-]{1,200}")
+
+
+class Refused(SeamlessError):
+    """What a command asked for cannot be; as HTTP tells it."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Answer(NamedTuple):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado import web
 
-from ..protocol import JSON_TYPE, OPERATION
+from ...protocol.jobs import JSON_TYPE, OPERATION
 from . import requests
 
 if TYPE_CHECKING:

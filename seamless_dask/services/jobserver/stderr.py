@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from .registry import Stream
+
 if TYPE_CHECKING:
     from distributed import Scheduler
 
@@ -14,38 +16,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LIMIT = 4 << 20
-"""Bytes that are kept of one job for those who come later."""
 PAUSE = 0.1
 """Seconds between two questions to a worker."""
-
-
-class Stream:
-    """The last part of what one job has written, and how much there has been before."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._dropped = 0
-        self.seen = 0
-        """Bytes that came from the worker that has it now."""
-        self.over = False
-
-    @property
-    def size(self) -> int:
-        """Bytes altogether."""
-        return self._dropped + len(self._data)
-
-    def add(self, data: bytes) -> None:
-        """Append what has come."""
-        self._data += data
-        self.seen += len(data)
-        surplus = max(0, len(self._data) - LIMIT)
-        self._dropped += surplus
-        del self._data[:surplus]
-
-    def read(self, start: int) -> bytes:
-        """Return what there is from `start` on; it ends at `size`, and what came first may be gone."""
-        return bytes(self._data[max(0, start - self._dropped) :])
 
 
 class Streams:

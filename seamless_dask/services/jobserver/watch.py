@@ -8,6 +8,7 @@ from distributed import SchedulerPlugin
 
 if TYPE_CHECKING:
     from .jobserver import Jobserver
+    from .nested import Nested
 
 
 class Watch(SchedulerPlugin):
@@ -16,13 +17,13 @@ class Watch(SchedulerPlugin):
     name = "seamless-jobserver"
     idempotent = True
 
-    def __init__(self, jobserver: Jobserver) -> None:
-        self._jobserver = jobserver
+    def __init__(self, jobserver: Jobserver, nested: Nested) -> None:
+        self._jobserver, self._nested = jobserver, nested
 
     def transition(self, key: Any, start: str, finish: str, *_: Any, **__: Any) -> None:
         """Pass on what happens to a task of ours."""
         if start == "processing":
-            self._jobserver.nested.left(key)
+            self._nested.left(key)
         job = self._jobserver.board.by_name.get(key)
         if job is not None:
             self._jobserver.moved(job, start, finish)

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from hashserver.atomic import write_atomic
 
+from ... import connection
+from ...connection import Connection
 from ...errors import UsageError
-from .. import connection
-from ..connection import Connection
 from .ssh import Ssh
 from .target import Target
 

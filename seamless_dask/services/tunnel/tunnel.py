@@ -28,9 +28,9 @@ from hashserver.errors import ServiceUnavailable
 from hashserver.printable import tell
 from hashserver.system_text import interpreter
 
+from ... import connection
+from ...connection import LOCK, Connection
 from ...errors import SeamlessError, UsageError
-from .. import connection
-from ..connection import LOCK, Connection
 from ..logfile import begin, last_line
 from ..process import LOG, held
 from . import remote

@@ -8,7 +8,7 @@ import json
 import time
 from base64 import b64encode
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from tornado import web
@@ -18,13 +18,34 @@ from .assets import text
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
 
-    from .guard import Guard
+    from hashserver.auth import Token
 
 LOGIN = "/seamless/login"
 COOKIE_SECONDS = 24 * 3600
 BODY_SECONDS = 20.0
 MOST_BYTES = 4096
 """Of a login form."""
+
+
+class Cookies(Protocol):
+    """What stands for a token in a browser."""
+
+    name: str
+
+    def make(self, token: Token) -> str:
+        """Return the value of a cookie."""
+        ...
+
+
+class Guard(Protocol):
+    """Who knows the tokens."""
+
+    prefix: str
+    cookies: Cookies
+
+    def token(self, secret: str) -> Token | None:
+        """Return the token with this secret."""
+        ...
 
 
 def is_websocket(request: HTTPServerRequest) -> bool:

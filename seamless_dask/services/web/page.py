@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from tornado import web
 
-from ...graph.collection import label_in
+from ...graph.names import label_in
 from ...model import requirements
 from ...scheduler import internals
 from ...scheduler.retries import is_ours
+from ...scheduler.statistics import counts
 from . import prometheus, traffic
 from .assets import text
 
@@ -129,12 +130,6 @@ class Gathering:
             "nodes": nodes(self.scheduler),
             "unequipped": _unequipped(snapshot.get("unequipped", {}), names),
         }
-
-
-def counts(snapshot: dict[str, Any]) -> dict[str, int]:
-    """Return the plugin's counters."""
-    names = ("hits", "misses", "late_hits", "cut", "pruned", "done", "failed")
-    return {name: int(snapshot.get(name, 0)) for name in names}
 
 
 def unmet(scheduler: Scheduler, told: Iterable[dict[str, Any]]) -> Iterator[dict[str, str]]:

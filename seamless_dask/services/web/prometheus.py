@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...scheduler import internals
+from ...scheduler.statistics import counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,14 +68,12 @@ class _Collector:
         """Return the figures; none before the plugin has started."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        from . import page
-
         snapshot = self._gathering.snapshot()
         if snapshot is None:
             return
-        counts = page.counts(snapshot)
+        numbers = counts(snapshot)
         for name, meaning in _COUNTERS.items():
-            yield CounterMetricFamily(f"seamless_{name}", meaning, value=counts[name])
+            yield CounterMetricFamily(f"seamless_{name}", meaning, value=numbers[name])
         for name, value in self._gathering.moved.total()._asdict().items():
             yield CounterMetricFamily(
                 f"seamless_{name}_bytes", f"Bytes of buffers that workers have {name}.", value=value

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from hashserver import protocol
-from seamless_dask.services.protocol import JOBS, JSON_TYPE, OVER
+from seamless_dask.protocol.jobs import JOBS, JSON_TYPE, OVER
 
 if TYPE_CHECKING:
     import ssl

@@ -24,10 +24,10 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.client.store import find_token
+from seamless_dask.connection import VERSION, Connection
 from seamless_dask.execution.layout import GATEWAY
 from seamless_dask.model.options import Options
-from seamless_dask.services.connection import VERSION, Connection
-from seamless_dask.services.jobserver.nested import OPERATION
+from seamless_dask.protocol.jobs import NESTED_OPERATION
 
 from .. import internals
 from ..scheduler_rpc import Unanswered, ask
@@ -139,7 +139,7 @@ class Gateways:
                 self._offered = False
             else:
                 with suppress(Unanswered):
-                    arguments = {"keys": [OPERATION], "default": False}
+                    arguments = {"keys": [NESTED_OPERATION], "default": False}
                     self._offered = bool(ask(self._worker, "get_metadata", arguments))
         return bool(self._offered)
 
@@ -327,7 +327,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _called(worker: Worker, arguments: dict[str, Any]) -> Any:
-    return await internals.call_scheduler(worker, OPERATION, arguments)
+    return await internals.call_scheduler(worker, NESTED_OPERATION, arguments)
 
 
 def _listen(sock: socket.socket, directory: str, name: str) -> None:

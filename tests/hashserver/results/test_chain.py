@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hashserver.checksum import hash_bytes
-from hashserver.results.chain import ServerAndFiles
+from hashserver.client.chain import ServerAndFiles
 from hashserver.results.database import Database
 from seamless_dask.config import load
 from seamless_dask.context import Context

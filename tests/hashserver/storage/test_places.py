@@ -15,9 +15,9 @@ from hashserver.errors import (
     ReadOnly,
     ServiceUnavailable,
 )
+from hashserver.opening import open_store
 from hashserver.storage.chain import Places
 from hashserver.storage.directory import LocalStore
-from hashserver.storage.store import open_store
 
 ABSENT = hash_bytes(b"absent")
 

@@ -20,7 +20,8 @@ from hashserver.errors import (
     ServiceUnavailable,
     UsageError,
 )
-from hashserver.storage.store import Store, open_store
+from hashserver.opening import open_store
+from hashserver.storage.store import Store
 
 HELLO = b"hello\n"
 LARGE = hashlib.shake_128(b"large").digest(3 << 20) + b"end"

@@ -13,14 +13,15 @@ from hashserver.errors import ServiceUnavailable
 from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed, LimitExceeded, UsageError
-from seamless_dask.executors import dask
 from seamless_dask.executors.dask import DaskExecutor
 from seamless_dask.executors.http import JobserverExecutor
-from seamless_dask.executors.opening import Embedded, executor
+from seamless_dask.executors.local.executor import Embedded
+from seamless_dask.executors.opening import executor
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, Value
+from seamless_dask.protocol import scheduler as protocol
+from seamless_dask.protocol.discovery import ask_places, with_places
 from seamless_dask.scheduler import SeamlessScheduler
-from seamless_dask.services.discovery import with_places
 from seamless_dask.worker.data_locations import Places
 
 PLAIN = Options(isolation="none")
@@ -260,7 +261,7 @@ class TestDask:
         assert lab.ran() == ["ran", "ran"]
 
     def test_a_scheduler_that_does_not_answer(self, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dask, "CONNECT_SECONDS", 0.3)
+        monkeypatch.setattr(protocol, "CONNECT_SECONDS", 0.3)
         own = DaskExecutor(lab.context, "tcp://127.0.0.1:9")
         with pytest.raises(ServiceUnavailable) as caught:
             own.run(lab.store("echo hi"), PLAIN)
@@ -300,7 +301,7 @@ class TestPlaces:
             with cluster.get_client() as client:
                 config = lab.context.config._replace(stores=(store, *lab.context.config.stores))
                 client.register_plugin(SeamlessScheduler(lab.context.config, Places.of(config)))
-            told = dask.ask_places(cluster.scheduler_address)
+            told = ask_places(cluster.scheduler_address)
         assert list(told["stores"]) == ["sftp://me@elsewhere/store", *lab.context.config.stores]
 
     def test_what_is_configured_counts(self, tmp_path: Any) -> None:
@@ -308,14 +309,14 @@ class TestPlaces:
         assert with_places(own) == own
 
     def test_paths_of_another_host_are_of_no_use(self, lab: Any, tmp_path: Any) -> None:
-        from seamless_dask.services.discovery import placed
+        from seamless_dask.protocol.discovery import placed
 
         told = {"stores": ["/s"], "database": "/d", "host": "elsewhere"}
         with pytest.raises(UsageError, match="cannot be reached from here: name a hashserver"):
             placed(lab.context.config, "tcp://elsewhere:1", told)
 
     def test_servers_of_another_host_are(self, lab: Any) -> None:
-        from seamless_dask.services.discovery import placed
+        from seamless_dask.protocol.discovery import placed
 
         url = "https://elsewhere:1"
         told = {"stores": ["/s", url], "database": url, "host": "elsewhere"}

@@ -8,6 +8,7 @@ import pytest
 
 from hashserver.errors import BufferMissing
 from seamless_dask.graph import collection
+from seamless_dask.graph import names as task_names
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, Value
 
@@ -26,8 +27,8 @@ def test_a_chain_is_one_task_each(lab: Any, worker: Any) -> None:
     keys = chain(lab, 3)
     graph = collection.build(lab.context, keys[-1], PLAIN)
     assert isinstance(graph, collection.Graph)
-    assert set(graph.tasks) == {collection.dask_key(key, "echo") for key in keys}
-    assert graph.tasks[graph.key].dependencies == {collection.dask_key(keys[1], "echo")}
+    assert set(graph.tasks) == {task_names.dask_key(key, "echo") for key in keys}
+    assert graph.tasks[graph.key].dependencies == {task_names.dask_key(keys[1], "echo")}
 
 
 def test_a_chain_is_computed_and_then_found_in_one_look_up(lab: Any, worker: Any) -> None:
@@ -43,7 +44,7 @@ def test_what_is_known_is_no_task(lab: Any, worker: Any) -> None:
     collection.compute(lab.context, keys[1], PLAIN)
     graph = collection.build(lab.context, keys[2], PLAIN)
     assert isinstance(graph, collection.Graph)
-    assert list(graph.tasks) == [collection.dask_key(keys[2], "echo")]
+    assert list(graph.tasks) == [task_names.dask_key(keys[2], "echo")]
     assert lab.bytes(collection.compute(lab.context, keys[2], PLAIN)) == b"0\n1\n2\n"
     assert lab.ran() == ["0", "1", "2"]
 
@@ -92,10 +93,10 @@ def test_a_result_that_is_known_needs_no_document(lab: Any, worker: Any) -> None
     ],
 )
 def test_a_label_follows_from_the_code(code: str, label: str) -> None:
-    assert collection.label_of(code) == label
+    assert task_names.label_of(code) == label
 
 
 def test_dask_groups_tasks_by_their_label() -> None:
     from dask.utils import key_split
 
-    assert key_split(collection.dask_key("0" * 64, "sort")) == "sort-tf"
+    assert key_split(task_names.dask_key("0" * 64, "sort")) == "sort-tf"

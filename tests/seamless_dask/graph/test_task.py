@@ -12,6 +12,7 @@ from hashserver.checksum import Checksum
 from hashserver.errors import AuthenticationFailed, BufferMissing, Irreproducible, ServiceUnavailable
 from seamless_dask import execution
 from seamless_dask.errors import ComputationFailed, SeamlessError, UsageError, WorkerLost
+from seamless_dask.graph import perform as performing
 from seamless_dask.graph import task
 from seamless_dask.graph.handles import of
 from seamless_dask.model.options import Options
@@ -133,7 +134,7 @@ def unreliable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
         return run_bash(*arguments)
 
     monkeypatch.setattr(execution, "run_bash", run)
-    monkeypatch.setattr(task, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(performing, "FIRST_PAUSE", 0.0)
     return errors
 
 

@@ -9,7 +9,7 @@ import pytest
 from distributed import wait
 
 from seamless_dask.errors import ComputationFailed
-from seamless_dask.graph.collection import label_in
+from seamless_dask.graph.names import label_in
 from seamless_dask.scheduler.statistics import KEPT
 
 

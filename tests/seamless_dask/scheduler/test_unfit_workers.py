@@ -29,12 +29,12 @@ def options(retries: int) -> Options:
 def break_disk(dask_worker: Any) -> None:
     """From now on nothing runs on this worker, as on a full disk."""
     from seamless_dask import execution
-    from seamless_dask.graph import task as tasks
+    from seamless_dask.graph import perform
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    tasks.FIRST_PAUSE = 0.0
+    perform.FIRST_PAUSE = 0.0
     execution.run_bash = full  # type: ignore[assignment]
 
 

@@ -22,9 +22,9 @@ import pytest
 
 from hashserver.auth import read_token_file
 from hashserver.client.transport import Transport
+from seamless_dask import connection
+from seamless_dask.connection import Connection
 from seamless_dask.errors import UsageError
-from seamless_dask.services import connection
-from seamless_dask.services.connection import Connection
 from seamless_dask.services.daskserver import control, credentials
 
 COMMAND = str(Path(sys.executable).parent / "seamless")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from seamless_dask import connection
+from seamless_dask.connection import Connection
 from seamless_dask.errors import UsageError
-from seamless_dask.services import connection
-from seamless_dask.services.connection import Connection
 
 FACTS = Connection(
     name="default",
@@ -97,7 +97,7 @@ def modules(script: str) -> set[str]:
 
 def test_reading_it_imports_next_to_nothing(path: Path) -> None:
     connection.write(str(path), FACTS)
-    read = f"from seamless_dask.services.connection import read\nread({str(path)!r})"
+    read = f"from seamless_dask.connection import read\nread({str(path)!r})"
     assert modules(read) - modules("from __future__ import annotations\nimport errno, json, os, typing") == {
         "hashserver",
         "hashserver.regular_file",
@@ -105,5 +105,5 @@ def test_reading_it_imports_next_to_nothing(path: Path) -> None:
         "seamless_dask",
         "seamless_dask.errors",
         "seamless_dask.services",
-        "seamless_dask.services.connection",
+        "seamless_dask.connection",
     }

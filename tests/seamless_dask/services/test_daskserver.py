@@ -241,7 +241,7 @@ def test_one_that_cannot_start_says_why_in_one_line(
 
 
 def test_a_daskserver_of_another_host_is_told(daskserver: Daskserver) -> None:
-    from seamless_dask.services import connection
+    from seamless_dask import connection
 
     directory = control.private_place(str(daskserver.cache), "default")
     facts = connection.Connection(

@@ -19,14 +19,15 @@ from hashserver.auth import create_token_file
 from hashserver.checksum import Checksum
 from hashserver.client.transport import Transport
 from hashserver.errors import BufferMissing, ServiceUnavailable
+from seamless_dask import connection
 from seamless_dask.context import Context
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
 from seamless_dask.executors import waiting
 from seamless_dask.executors.http import JobserverExecutor
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, Value
-from seamless_dask.services import connection
-from seamless_dask.services.jobserver import jobserver, ownclient, registry, requests, stderr
+from seamless_dask.services.jobserver import opening, ownclient, registry, requests
+from seamless_dask.services.jobserver.jobserver import Jobserver
 from seamless_dask.worker.data_locations import Places
 from seamless_dask.worker.plugin import Equipment
 
@@ -64,9 +65,9 @@ class Server:
             ),
         )  # fmt: skip
 
-    async def _install(self) -> jobserver.Jobserver:
+    async def _install(self) -> Jobserver:
         plugin = SimpleNamespace(context=self.context)
-        return await jobserver.install(self.scheduler, plugin, str(self.directory))
+        return await opening.install(self.scheduler, plugin, str(self.directory))
 
     def workers(self, number: int) -> None:
         self.cluster.scale(number)
@@ -517,7 +518,7 @@ def test_who_comes_back_after_a_thousand_other_jobs_hears_how_it_ended(
 def test_of_much_standard_error_the_first_part_is_left_out(
     server: Server, lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stderr, "LIMIT", 1000)
+    monkeypatch.setattr(registry, "LIMIT", 1000)
     server.workers(1)
     gate = lab.gate()
     key = lab.store(f"yes 1234567 2>/dev/null | head -c 800000 >&2; {gate.command}; echo the end >&2")

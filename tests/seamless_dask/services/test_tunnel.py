@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from seamless_dask import connection
+from seamless_dask.connection import Connection
 from seamless_dask.errors import UsageError
-from seamless_dask.services import connection
-from seamless_dask.services.connection import Connection
 from seamless_dask.services.tunnel import remote, ssh
 from seamless_dask.services.tunnel import target as targets
 from seamless_dask.services.tunnel.target import Target

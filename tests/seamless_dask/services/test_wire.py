@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from hashserver.errors import ServiceUnavailable
 from seamless_dask.config import load
 from seamless_dask.context import Context
-from seamless_dask.executors.dask import Scheduler, ask_places
 from seamless_dask.executors.opening import executor
-from seamless_dask.services import discovery
-from seamless_dask.services.wire import NotUnderstood, Wire
+from seamless_dask.protocol import discovery
+from seamless_dask.protocol.discovery import ask_places
+from seamless_dask.protocol.scheduler import Scheduler
+from seamless_dask.protocol.wire import NotUnderstood, Wire
 
 
 def test_dasks_own_client_opens_what_this_one_sends(tmp_path: Path) -> None:

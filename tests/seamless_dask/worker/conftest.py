@@ -19,7 +19,7 @@ from seamless_dask import api
 from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.model.transformation import Value
-from seamless_dask.scheduler.plugin import SeamlessScheduler
+from seamless_dask.services.plugin import SeamlessScheduler
 from seamless_dask.worker.data_locations import Places
 from seamless_dask.worker.plugin import Equipment
 

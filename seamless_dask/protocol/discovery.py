@@ -20,6 +20,7 @@ from ..private import private_directory
 if TYPE_CHECKING:
     from ..config import Config
 
+PLACES = "seamless_places"
 VALID_SECONDS = 600.0
 """How long an answer is believed: asking takes longer than finding a result."""
 
@@ -46,11 +47,26 @@ def with_places(config: Config) -> Config:
     path = _file(config, server)
     told = _remembered(path, server)
     if told is None:
-        from ..executors.dask import ask_places
-
         told = ask_places(server)
         remember(config, server, told)
     return placed(config, server, told)
+
+
+def ask_places(address: str) -> dict[str, Any]:
+    """Ask a scheduler where its buffers and results are.
+
+    Raises
+    ------
+    ServiceUnavailable
+        When it does not answer, or has no plugin of ours.
+    """
+    from .scheduler import Scheduler
+
+    scheduler = Scheduler(address)
+    try:
+        return checked(scheduler.call(PLACES), address)
+    finally:
+        scheduler.close()
 
 
 def of_client(config: Config) -> Config:

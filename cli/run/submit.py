@@ -12,9 +12,9 @@ from seamless_dask.queue.store import Spool
 from ..console import OK, Console
 from ..data.pending import announce, withdraw
 from ..opening import SETTINGS
-from ..run.compute import store_inputs
-from ..run.job import Job, names_environment, note_unserved, options_of
-from ..run.results import Manner, check_targets, needs_bytes
+from .compute import store_inputs
+from .job import Job, names_environment, note_unserved, options_of
+from .results import Manner, check_targets, needs_bytes
 
 if TYPE_CHECKING:
     import argparse

@@ -1,6 +1,6 @@
 """The process that runs one computation for all who ask for it.
 
-It is started as ``python -m seamless_dask.executors.local.process CACHE KEY``, by `.jobs`, with the job's
+It is started as ``python -m seamless_dask.worker.local CACHE KEY``, by `.jobs`, with the job's
 lock as descriptor 3, in a session of its own. It hears neither the terminal's signals nor of the death of
 those who asked; that somebody withdraws it sees in the job's directory.
 """
@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING
 from hashserver.checksum import Checksum
 from hashserver.system_text import each, to_system
 
-from ...config import Config
-from ...context import Context
-from ...errors import Cancelled, ComputationFailed
-from ...graph import collection, task
-from ...model.options import Options
-from . import jobs, request
-from .job_directory import Asker, JobDirectory
-from .supervisor import JobSupervisor, hold, join
+from ..config import Config
+from ..context import Context
+from ..errors import Cancelled, ComputationFailed
+from ..executors.local import jobs, request
+from ..executors.local.job_directory import Asker, JobDirectory
+from ..executors.local.supervisor import JobSupervisor, hold, join
+from ..graph import collection, current_worker
+from ..model.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...execution.supervisor import Supervisor
-    from ...model.transformation import Value
+    from ..execution.supervisor import Supervisor
+    from ..model.transformation import Value
 
 
 class LocalWorker:
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
     with Context(config_of(asked["config"])) as context:
         jobs.clean(context)
         worker = LocalWorker(context, supervisor)
-        task.equip(worker)
+        current_worker.equip(worker)
         hold(request.RUNNERS_LOCK, supervisor, lambda _: _compute(worker, asker, supervisor))
     return 0
 
@@ -102,7 +102,7 @@ def config_of(document: dict[str, object]) -> Config:
 
 
 def _compute(worker: LocalWorker, asker: Asker, supervisor: JobSupervisor) -> Value:
-    from ...graph.fingertip import ensure
+    from ..graph.perform import ensure
 
     value = collection.compute(worker.context, supervisor.job.key, asker.options, fresh=asker.fresh)
     if supervisor.needs_bytes():

@@ -10,7 +10,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
 from ..context import RESTART_SECONDS
-from .retries import is_ours
+from ..scheduler.retries import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,14 +58,14 @@ class SeamlessScheduler(SchedulerPlugin):
 
     async def start(self, scheduler: Scheduler) -> None:
         """Take up work; what cannot be relied on is left to the workers."""
-        from ..services.jobserver import jobserver
-        from . import internals
-        from .cutoff import Cutoff
-        from .gate import Gate
-        from .hit_store import Holder
-        from .lookups import Lookups
-        from .retries import Recovery
-        from .statistics import Statistics
+        from ..scheduler import internals
+        from ..scheduler.cutoff import Cutoff
+        from ..scheduler.gate import Gate
+        from ..scheduler.hit_store import Holder
+        from ..scheduler.lookups import Lookups
+        from ..scheduler.retries import Recovery
+        from ..scheduler.statistics import Statistics
+        from .jobserver import opening
 
         self.scheduler = scheduler
         self.context = self._open()
@@ -76,7 +76,7 @@ class SeamlessScheduler(SchedulerPlugin):
             scheduler, self.context, self.lookups.find, self.holder, self.recovery, self._timeout
         )
         self.statistics = Statistics(self)
-        self.gate = Gate(self)
+        self.gate = Gate(self, self.statistics)
         try:
             internals.self_test(scheduler)
         except internals.NotAsAssumed as error:
@@ -85,7 +85,7 @@ class SeamlessScheduler(SchedulerPlugin):
             self._take_part()
         self._in_use = True
         scheduler.handlers["seamless_places"] = self._tell_places
-        jobserver.offer(scheduler, self)
+        opening.offer(scheduler, self)
         self._show()
         await scheduler.register_worker_plugin(None, dumps(self._equipment()), "seamless", idempotent=False)
         # workers may have answered already, and nobody hears before this has returned
@@ -103,8 +103,8 @@ class SeamlessScheduler(SchedulerPlugin):
 
     def _show(self) -> None:
         """Add the page and the figures; whatever is wrong with these, the rest goes on."""
-        from ..services.web import page
-        from . import internals
+        from ..scheduler import internals
+        from .web import page
 
         try:
             page.install(self.scheduler, self)
@@ -112,9 +112,9 @@ class SeamlessScheduler(SchedulerPlugin):
             log.warning("there is no page /seamless: %s", error)
 
     async def _end_jobs(self) -> None:
-        from ..services.jobserver import jobserver
+        from .jobserver import opening
 
-        await jobserver.remove(self.scheduler)
+        await opening.remove(self.scheduler)
 
     def _open(self) -> Any:
         from ..config import Config, load
@@ -137,7 +137,7 @@ class SeamlessScheduler(SchedulerPlugin):
 
     async def _tell_places(self) -> dict[str, Any]:
         """Answer a client that knows nothing but the scheduler's address; there are no credentials in it."""
-        from ..services.discovery import without_secrets
+        from ..protocol.discovery import without_secrets
 
         found: dict[str, Any] = self.places.to_json()
         return found | {"stores": [without_secrets(place) for place in found["stores"]]}
@@ -157,7 +157,7 @@ class SeamlessScheduler(SchedulerPlugin):
         self.cutoff.start()
 
     def _leave(self) -> None:
-        from . import internals
+        from ..scheduler import internals
 
         self.scheduler.handlers.pop("seamless_places", None)
         if self.stepped_aside is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from hashserver.client.connection import Connection
 from hashserver.client.transport import Transport
 
-from ..services.protocol import JSON_TYPE
+from .jobs import JSON_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.regular_file import open_regular
 from hashserver.system_text import each, to_system
 
-from ..errors import UsageError
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +119,7 @@ def read_when_started(path: str, tell: Callable[[str], None] | None = None) -> C
 
 def is_held(path: str) -> bool:
     """Say whether on this host the daskserver of a connection file runs, or somebody is starting it."""
-    from ..locks import is_locked
+    from .locks import is_locked
 
     directory = os.path.dirname(path)
     return any(is_locked(os.path.join(directory, name)) for name in (STARTING, LOCK))

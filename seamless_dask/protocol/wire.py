@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from ..executors.transports import mind_cuts
+from .transports import mind_cuts
 
 if TYPE_CHECKING:
     import ssl

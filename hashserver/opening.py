@@ -1,0 +1,45 @@
+"""The store that a URL names."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hashserver.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hashserver.storage.store import Path, Store
+
+_OF_HASHSERVERS = ("token_file", "ca_file", "patience")
+
+
+def open_store(url: Path, **options: Any) -> Store:
+    """Return the store at `url`.
+
+    Parameters
+    ----------
+    url
+        A path or ``file://`` URL, an ``http(s)://`` or ``unix://`` URL of a hashserver, or any URL that
+        fsspec knows.
+    **options
+        For a hashserver ``token_file``, ``ca_file`` and ``patience``, as of
+        `hashserver.client.store.connect`; for others the storage options of fsspec. A store on this host
+        takes none and ignores those of a hashserver.
+    """
+    text = os.fspath(url)
+    scheme, separator, rest = text.partition("://")
+    if not text or (scheme == "file" and separator and not rest.startswith("/")):
+        raise UsageError(f"a store is a directory, file:///DIRECTORY or another URL, not {text!r}")
+    if not separator or scheme == "file":
+        from hashserver.storage.directory import LocalStore
+
+        return LocalStore(rest if separator else text)
+    if scheme in ("http", "https", "unix"):
+        from hashserver.client.store import connect
+
+        return connect(text, **options)
+    from hashserver.storage.fsspec import FsspecStore
+
+    return FsspecStore(text, **{k: v for k, v in options.items() if k not in _OF_HASHSERVERS})

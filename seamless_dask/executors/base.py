@@ -1,0 +1,108 @@
+"""What runs computations, as those who ask see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashserver.checksum import Checksum
+
+    from ..model.options import Options
+    from ..model.transformation import Value
+
+UNDER_WAY = ("looking up", "queued", "waiting", "running", "retrying", "lost")
+"""States of a computation that has not ended."""
+
+
+class JobInfo(NamedTuple):
+    """A computation that somebody asked for.
+
+    Attributes
+    ----------
+    key : str
+        Key of the transformation.
+    state : str
+        One of `UNDER_WAY`, or how it ended: ``done``, ``failed``, ``cancelled``.
+    label : str or None
+        What people call it.
+    worker, node : str or None
+        Who runs it, and on which host.
+    started : str or None
+        When it began there, ISO 8601, UTC.
+    askers : int
+        How many have asked for it.
+    pid : int or None
+        The process that runs it, where that is one of this host.
+    position : int or None
+        How soon its turn comes, where it waits for room: 1 is next.
+    stderr_size : int or None
+        Bytes that it has written to its standard error, as far as that is known.
+    """
+
+    key: str
+    state: str
+    label: str | None
+    worker: str | None
+    node: str | None
+    started: str | None
+    askers: int
+    pid: int | None = None
+    position: int | None = None
+    stderr_size: int | None = None
+
+
+class Executor(Protocol):
+    """Runs stored transformations; errors are those in which a computation can end."""
+
+    def run(
+        self,
+        key: Checksum,
+        options: Options | None = None,
+        *,
+        on_stderr: Callable[[bytes], None] | None = None,
+        tick: Callable[[str], None] | None = None,
+        need_bytes: bool = False,
+        fresh: bool = False,
+    ) -> Value:
+        """Start or join a computation and wait for it; being interrupted (Ctrl-C) withdraws.
+
+        Parameters
+        ----------
+        key
+            Its document, and those it refers to, are in the store.
+        options
+            How it is to be run.
+        on_stderr
+            Gets what the command writes to its standard error, as it comes.
+        tick
+            Gets the state of the computation when it has changed, or more often.
+        need_bytes
+            A result is not enough if its bytes are gone: they are then made again.
+        fresh
+            A result on record is not enough.
+        """
+        ...
+
+    def submit(
+        self, key: Checksum, options: Options | None = None, *, need_bytes: bool = False, fresh: bool = False
+    ) -> None:
+        """Start or join a computation, and do not wait for it; parameters as for `run`."""
+        ...
+
+    def cancel(self, key: Checksum) -> bool:
+        """Withdraw everybody from a computation; returns whether it was under way."""
+        ...
+
+    def jobs(self) -> list[JobInfo]:
+        """Return what is under way."""
+        ...
+
+    def state(self, key: Checksum) -> str | None:
+        """Return the state of a computation; None when nothing is known of it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; what was started goes on."""
+        ...

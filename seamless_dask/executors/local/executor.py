@@ -1,0 +1,80 @@
+"""Running computations on this host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..base import JobInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashserver.checksum import Checksum
+
+    from ...context import Context
+    from ...model.options import Options
+    from ...model.transformation import Value
+
+
+class Embedded:
+    """Runs computations on this host, each in a process of its own; see `.jobs`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def run(
+        self,
+        key: Checksum,
+        options: Options | None = None,
+        *,
+        on_stderr: Callable[[bytes], None] | None = None,
+        tick: Callable[[str], None] | None = None,
+        need_bytes: bool = False,
+        fresh: bool = False,
+    ) -> Value:
+        """Start or join it, and wait."""
+        from . import jobs
+
+        if tick:
+            tick("running")
+        return jobs.run(self._context, key, options, on_stderr=on_stderr, need_bytes=need_bytes, fresh=fresh)
+
+    def submit(
+        self, key: Checksum, options: Options | None = None, *, need_bytes: bool = False, fresh: bool = False
+    ) -> None:
+        """Start or join it."""
+        from . import jobs
+
+        jobs.submit(self._context, key, options, need_bytes=need_bytes, fresh=fresh, detached=True)
+
+    def cancel(self, key: Checksum) -> bool:
+        """Stop it."""
+        from . import jobs
+
+        return jobs.cancel(self._context, key)
+
+    def jobs(self) -> list[JobInfo]:
+        """Return what runs in this cache, and what has lost its process while somebody waits."""
+        from . import jobs
+
+        return [
+            JobInfo(
+                job.key,
+                job.state,
+                job.label,
+                None if job.pid is None else f"process {job.pid}",
+                job.host,
+                job.started,
+                job.askers,
+                job.pid,
+            )
+            for job in jobs.jobs(self._context)
+            if job.state != "over"
+        ]
+
+    def state(self, key: Checksum) -> str | None:
+        """Return ``running`` or ``lost``."""
+        return next((job.state for job in self.jobs() if job.key == key), None)
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""

@@ -1,0 +1,98 @@
+"""What the process that tasks run in offers to them."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashserver.checksum import Checksum
+
+    from ..context import Context
+    from ..errors import ComputationFailed
+    from ..execution.supervisor import Supervisor
+    from ..model.options import Options
+    from ..model.transformation import Value
+
+
+class Worker(Protocol):
+    """The process that tasks run in.
+
+    Attributes
+    ----------
+    context : Context
+        Store and database.
+    asked : Checksum or None
+        The one key that its askers have named: a failure of another one is told with the name of the step.
+    """
+
+    context: Context
+    asked: Checksum | None
+
+    def share(
+        self,
+        checksum: Checksum,
+        key: Checksum,
+        action: Callable[[Supervisor], Value],
+        known: Callable[[], Value | None],
+        options: Options,
+    ) -> Value:
+        """Call `action`, or wait for another process that runs the same transformation.
+
+        Parameters
+        ----------
+        checksum
+            Of the transformation.
+        key
+            Under which it was asked for; the same if it was not deferred.
+        known
+            Tells, after a wait, whether nothing is left to do.
+        options
+            How it was asked for.
+        """
+        ...
+
+    def is_unknown(self, checksum: Checksum) -> bool:
+        """Say whether it was looked up a moment ago, in vain."""
+        ...
+
+    def excuse(self, error: ComputationFailed) -> None:
+        """Raise something else if a failure was not the command's own doing and is not to be told."""
+        ...
+
+    def tell(self, value: Value, hit: bool) -> None:
+        """Let others know what a task gave, and whether it was found instead of computed."""
+        ...
+
+
+EXTENSION = "seamless"
+"""Name of the `Worker` among the extensions of a Dask worker."""
+
+_equipment: list[Worker] = []
+
+
+def equip(worker: Worker | None) -> None:
+    """Say what this process offers to tasks; None takes it back."""
+    _equipment[:] = [] if worker is None else [worker]
+
+
+def equipped() -> Worker | None:
+    """Return what this thread's Dask worker, or else this process, offers to tasks."""
+    worker = dask_worker()
+    if worker is not None:
+        found: Worker | None = worker.extensions.get(EXTENSION)
+        return found
+    return _equipment[0] if _equipment else None
+
+
+def dask_worker() -> Any:
+    """Return the Dask worker whose task runs in this thread; several of them may live in one process."""
+    module = sys.modules.get("distributed.worker")
+    if module is not None:
+        # another thread may be importing it at the moment: then this one runs no task
+        with suppress(ValueError, AttributeError):
+            return module.get_worker()
+    return None

@@ -1,0 +1,44 @@
+"""Names of tasks: what people call a computation, and its key."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hashserver.checksum import Checksum
+
+LABEL = "bash"
+_KEY = re.compile(r"-tf-([0-9a-f]{64})")
+
+
+def dask_key(key: Checksum, label: str = LABEL) -> str:
+    """Return the name of a transformation's task; Dask groups tasks by what stands before ``-tf-``."""
+    return f"{label}-tf-{key}"
+
+
+def fresh_key(key: Checksum, label: str = LABEL) -> str:
+    """Return a new name for a task that runs whatever is known: another one each time."""
+    return f"{dask_key(key, label)}-fresh-{secrets.token_hex(8)}"
+
+
+def key_in(name: object) -> str | None:
+    """Return the key of the transformation that the task of this name is about; None: it is none of ours."""
+    found = _KEY.search(str(name))
+    return found[1] if found else None
+
+
+def label_in(name: str) -> str:
+    """Return what people call the task of this name."""
+    return name.rpartition("-tf-")[0] or name.partition("-")[0]
+
+
+def label_of(code: str) -> str:
+    """Return a label for a command: its first word, as far as Dask can show it.
+
+    It follows from the code alone, so that equal transformations have equal keys.
+    """
+    word = re.match(r"\s*(?:\w+=\S*\s+)*([^\s;|&<>()]+)", code)
+    name = re.sub(r"[^A-Za-z0-9_.]", "", word[1].rpartition("/")[2]) if word else ""
+    return name[:24] or LABEL

@@ -1,0 +1,366 @@
+"""Running a transformation where tasks run: resolved, found or executed, recorded; lost inputs made again.
+
+A result on record names bytes; it does not say that they are still there. They may never have been kept
+(scratch), or have been evicted or quarantined since. Whoever needs them has the producer run again, to any
+depth.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from hashserver.checksum import Checksum
+from hashserver.errors import (
+    AuthenticationFailed,
+    BufferCorrupt,
+    BufferMissing,
+    NoSpace,
+    ReadOnly,
+    ServiceUnavailable,
+)
+
+from ..errors import ComputationFailed, NoRoomThere, WorkerLost
+from ..model import records
+from ..model.options import Options
+from ..model.records import environment_of
+from ..model.transformation import Description, Value, parse
+from ..model.values import missing, select
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hashserver.results.result import Result
+
+    from ..context import Context
+    from ..execution.supervisor import Supervisor
+    from .current_worker import Worker
+
+FIRST_PAUSE = 0.2
+"""Seconds before what failed by the system's fault is tried again; doubled each time."""
+RECORDING = 8
+"""How often it is tried again to record a result: the work has been done, and is worth a wait of a minute."""
+
+T = TypeVar("T")
+
+_threads = threading.local()
+
+
+def load(context: Context, key: Checksum) -> Description:
+    """Return the transformation that is stored under a key."""
+    try:
+        return parse(context.store.get(key))
+    except BufferMissing:
+        raise BufferMissing(key, f"transformation {key} is not in the store: submit it again") from None
+
+
+def load_many(context: Context, keys: Sequence[Checksum]) -> dict[Checksum, Description]:
+    """Return the transformations that are stored under some keys, asked for in one go."""
+    if len(keys) < 2:
+        return {key: load(context, key) for key in keys}
+    try:
+        return {key: parse(data) for key, data in context.store.get_many(keys)}
+    except BufferMissing as error:
+        return {Checksum(error.checksum): load(context, Checksum(error.checksum))}  # which says what to do
+
+
+def resolve(
+    worker: Worker, key: Checksum, upstream: Mapping[Checksum, Value], options: Options
+) -> tuple[Checksum, Description]:
+    """Put the results of others in the place of references, and record that.
+
+    A task whose result was known when its graph was made has come without what it needs. Where it is to run
+    all the same (`Client.retry`, after its result was contested), what is not known of that is computed here.
+
+    Returns
+    -------
+    Checksum and Description
+        Without references any more; the document is stored.
+    """
+    context, document = worker.context, load(worker.context, key)
+    if not document.deferred:
+        return key, document
+    upstream = {
+        of: upstream[of] if of in upstream else _compute(worker, of, options.of_upstream(of))
+        for of in dict.fromkeys(reference.of for reference in document.references)
+    }
+    known = {
+        reference: select(
+            load(context, reference.of).result,
+            upstream[reference.of],
+            reference.path,
+            lambda checksum: fetch(worker, checksum),
+            context.store.put,
+        )
+        for reference in document.references
+    }
+    resolved = document.resolve(known)
+    checksum = context.store.put(resolved.canonical())
+    context.database.put_deferred(key, checksum, [(name, *value) for name, value in upstream.items()])
+    return checksum, resolved
+
+
+def _compute(worker: Worker, key: Checksum, options: Options) -> Value:
+    """Compute what a transformation refers to, however deep, and then itself."""
+    values: dict[Checksum, Value] = {}
+    pending = [key]
+    while pending:  # not recursive: a chain may have any length
+        of = pending[-1]
+        found = None if of in values else worker.context.database.lookup(of)
+        if found is not None:
+            values[of] = Value(found[1].format, found[1].checksum)
+        if of in values:
+            pending.pop()
+            continue
+        references = load(worker.context, of).references
+        upstream = dict.fromkeys(one.of for one in references if one.of not in values)
+        if upstream:
+            pending += upstream
+            continue
+        wishes = options if of == key else options.of_upstream(of)
+        checksum, transformation = resolve(worker, of, values, wishes)
+        values[of] = perform(worker, of, checksum, transformation, wishes)
+    return values[key]
+
+
+def perform(
+    worker: Worker, key: Checksum, checksum: Checksum, transformation: Description, options: Options
+) -> Value:
+    """Return the result of a transformation, from the database or by running it."""
+
+    def known() -> Value | None:
+        return None if options.fresh else known_result(worker, checksum)
+
+    value = None if worker.is_unknown(checksum) else patiently(checksum, options.retries, known)
+    hit = value is not None
+    if value is None:
+        value = worker.share(
+            checksum,
+            key,
+            lambda supervisor: execute(worker, checksum, transformation, options, supervisor),
+            known,
+            options,
+        )
+    worker.tell(value, hit)
+    return value
+
+
+def known_result(worker: Worker, checksum: Checksum) -> Value | None:
+    """Return what the database knows."""
+    found = worker.context.database.get(checksum)
+    return None if found is None else Value(found.format, found.checksum)
+
+
+def execute(
+    worker: Worker,
+    checksum: Checksum,
+    transformation: Description,
+    options: Options,
+    supervisor: Supervisor,
+) -> Value:
+    """Run a transformation and record what comes of it, a result or a failure."""
+    context = worker.context
+    try:
+        outcome = _computed(worker, checksum, transformation, options, supervisor)
+    except ComputationFailed as error:
+        worker.excuse(error)
+        failure = records.failure(error, options)
+        with suppress(WorkerLost):  # that it failed must be told all the same
+            patiently(checksum, options.retries, lambda: context.database.put_failure(checksum, failure))
+        raise
+    record, value = records.complete(outcome.record, options), outcome.value
+    patiently(
+        checksum,
+        max(options.retries, RECORDING),
+        lambda: context.record(checksum, value, record, outcome.members, outcome.buffers),
+    )
+    return value
+
+
+def _computed(
+    worker: Worker,
+    checksum: Checksum,
+    transformation: Description,
+    options: Options,
+    supervisor: Supervisor,
+) -> records.Outcome:
+    """Run a transformation; make again what its inputs have lost, which only the attempt shows."""
+    from ..execution import run_bash
+
+    if options.isolation == "auto":
+        options = options._replace(isolation=worker.context.config.isolation)
+    remade: set[str] = set()
+    while True:
+        try:
+            return patiently(
+                checksum,
+                options.retries,
+                lambda: _with_room(lambda: run_bash(transformation, worker.context, options, supervisor)),
+            )
+        except (BufferMissing, BufferCorrupt) as error:
+            if error.checksum in remade:
+                raise
+            remade.add(error.checksum)
+            if isinstance(error, BufferCorrupt):
+                with suppress(BufferMissing):  # who read it may have put it aside already
+                    worker.context.store.verify(Checksum(error.checksum))
+            remake(worker, Checksum(error.checksum))
+            ensure(worker, needs(transformation))
+
+
+def needs(transformation: Description) -> list[Value]:
+    """Return all values whose bytes a run needs, the code among them."""
+    return [Value("text", transformation.code), *transformation.values]
+
+
+def ensure(worker: Worker, values: Sequence[Value]) -> None:
+    """Make again what of some values is gone (in a process that runs tasks)."""
+    tried: set[Checksum] = set()
+    while gone := [checksum for checksum in missing(worker.context.store, values) if checksum not in tried]:
+        tried.add(gone[0])
+        remake(worker, gone[0])
+
+
+def fetch(worker: Worker, checksum: Checksum) -> bytes:
+    """Return the bytes of a checksum, made again if need be (in a process that runs tasks)."""
+    try:
+        return worker.context.store.get(checksum)
+    except (BufferMissing, BufferCorrupt):
+        remake(worker, checksum)
+        return worker.context.store.get(checksum)
+
+
+def remake(worker: Worker, checksum: Checksum) -> None:
+    """Run a producer of a checksum again (in a process that runs tasks)."""
+
+    def there(producer: Checksum) -> Value | None:
+        return known_result(worker, producer) if worker.context.store.has([checksum])[0] >= 0 else None
+
+    def again(producer: Checksum, options: Options) -> None:
+        transformation = load(worker.context, producer)
+        worker.share(
+            producer,
+            producer,
+            lambda supervisor: execute(worker, producer, transformation, options, supervisor),
+            lambda: there(producer),
+            options,
+        )
+
+    remake_by(worker.context, checksum, again)
+
+
+def remake_by(context: Context, checksum: Checksum, again: Callable[[Checksum, Options], None]) -> None:
+    """Have a producer of a checksum run again, by a function that does so.
+
+    Raises
+    ------
+    BufferMissing
+        When they are gone and no computation is known that made them.
+    """
+    in_progress: list[str] = _threads.__dict__.setdefault("in_progress", [])
+    if checksum in in_progress:
+        raise BufferMissing(checksum, f"buffer {checksum} is gone, and needs itself to be made again")
+    producers = context.database.producers(checksum)
+    unknown = []
+    in_progress.append(checksum)
+    try:
+        for producer in producers:
+            if context.store.has([producer])[0] < 0:
+                unknown.append(producer)
+                continue
+            _again(context, checksum, producer, again)
+            if context.store.has([checksum])[0] >= 0:
+                return
+    finally:
+        in_progress.pop()
+    with suppress(BufferMissing):
+        context.store.read(checksum)  # `OriginalChanged`, where that is why it is gone
+    raise _gone(checksum, producers, unknown)
+
+
+def _again(
+    context: Context, checksum: Checksum, producer: Checksum, again: Callable[[Checksum, Options], None]
+) -> None:
+    known = context.database.get(producer)
+    options = _as_it_was(known) if known else Options()
+    try:
+        again(producer, options)
+    except ComputationFailed as error:
+        message = (
+            f"buffer {checksum} is gone, and transformation {producer}, which made it, failed now: {error}"
+        )
+        raise ComputationFailed(message, error.exit_status, error.stderr) from error
+
+
+def _as_it_was(known: Result) -> Options:
+    """Return how a result is to be made again.
+
+    A record was written by whoever may write to its database. It names the environment, but does not lead out
+    of the sandbox; from a database that is not ours not even the environment is taken.
+    """
+    if known.source is not None:
+        return Options()
+    environment = environment_of(known.record)
+    return Options(
+        prologue=tuple(environment.get("prologue", ())),
+        modules=tuple(environment.get("modules", ())),
+        conda=environment.get("conda"),
+        image=environment.get("image"),
+    )
+
+
+def _gone(checksum: Checksum, producers: Sequence[Checksum], unknown: Sequence[Checksum]) -> BufferMissing:
+    message = f"buffer {checksum} is in none of the stores, and "
+    if not producers:
+        message += "no transformation is known that made it: upload it again"
+    elif unknown:
+        message += f"the transformation that made it is gone too: {unknown[0]}"
+    else:
+        message += f"transformation {producers[0]} did not bring it back"
+    return BufferMissing(checksum, message)
+
+
+def _with_room(action: Callable[[], T]) -> T:
+    """Do what needs room for temporary files; where there is none it is not tried again."""
+    try:
+        return action()
+    except NoSpace as error:
+        raise NoRoomThere(str(error)) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoRoomThere(str(error)) from error
+
+
+def patiently(checksum: Checksum, retries: int, action: Callable[[], T]) -> T:
+    """Try again what fails by the system's fault.
+
+    Raises
+    ------
+    WorkerLost
+        When it has failed more often than `retries`.
+    """
+    pause, losses = FIRST_PAUSE, []
+    while True:
+        try:
+            return action()
+        except (AuthenticationFailed, ReadOnly):
+            raise
+        except (ServiceUnavailable, OSError) as error:
+            losses.append(str(error))
+            if len(losses) > retries:
+                raise WorkerLost(f"{checksum} was given up after {_told(losses)}") from error
+            time.sleep(pause)
+            pause *= 2
+
+
+def _told(losses: list[str]) -> str:
+    """Say how often it was tried, where, and how it ended; what happened several times is told once."""
+    numbers = {how: losses.count(how) for how in losses}
+    ends = [how if number == 1 else f"{how} ({number} times)" for how, number in numbers.items()]
+    attempts = "one attempt" if len(losses) == 1 else f"{len(losses)} attempts"
+    return f"{attempts} on {os.uname().nodename}: {'; '.join(ends)}"

@@ -1,0 +1,1 @@
+"""How a daskserver is asked: its protocol, the ways to it, and where it keeps things."""

@@ -1,0 +1,40 @@
+"""What the parts of the scheduler plugin have of each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distributed import Scheduler
+
+    from .cutoff import Cutoff
+    from .hit_store import Holder
+    from .lookups import Lookups
+    from .retries import Recovery
+
+
+class Parts(Protocol):
+    """The plugin, as `Gate` and `Statistics` see it.
+
+    Attributes
+    ----------
+    scheduler : Scheduler
+        Of Dask.
+    lookups, holder, recovery, cutoff
+        The other parts.
+    stepped_aside : str or None
+        Why the scheduler looks nothing up.
+    """
+
+    scheduler: Scheduler
+    lookups: Lookups
+    holder: Holder
+    recovery: Recovery
+    cutoff: Cutoff
+    stepped_aside: str | None
+
+    def graph_arrived(self, graph: Mapping[Any, Any]) -> None:
+        """Hear that a graph's tasks are there."""
+        ...

@@ -1,0 +1,69 @@
+"""Putting a jobserver on a scheduler, and taking it back."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING, Any
+
+from . import routes
+from .jobserver import Jobserver
+from .journal import FILE, Journal
+from .nested import Nested
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
+
+CONNECTIONS = 1 << 16
+"""How many files and connections a daskserver may have open, if the system lets it."""
+
+
+async def install(scheduler: Scheduler, plugin: Any, directory: str | None) -> Jobserver:
+    """Start the jobserver of a running scheduler, on its HTTP server too; whoever asked before is remembered.
+
+    Parameters
+    ----------
+    plugin
+        Our scheduler plugin; its `context` is where documents and results are.
+    directory
+        Where the journal lies; None keeps it in memory.
+    """
+    await remove(scheduler)  # the one that came with the plugin
+    journal = Journal(None if directory is None else os.path.join(directory, FILE))
+    jobserver = _add(scheduler, plugin, journal)
+    routes.offer_http(scheduler, jobserver)
+    jobserver.resume()
+    return jobserver
+
+
+def _allow_connections() -> None:
+    """Let this process have as many connections as it may: each who waits has one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, CONNECTIONS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def offer(scheduler: Scheduler, plugin: Any) -> None:
+    """Have a jobserver for those who speak to a scheduler in Dask's own protocol; it keeps no journal."""
+    if Watch.name not in scheduler.plugins:
+        _add(scheduler, plugin, Journal(None))
+
+
+async def remove(scheduler: Scheduler) -> None:
+    """Take a jobserver back."""
+    watch = scheduler.plugins.pop(Watch.name, None)
+    if isinstance(watch, Watch):
+        routes.withdraw_dask(scheduler)
+        Nested.remove(scheduler)
+        await watch.before_close()
+
+
+def _add(scheduler: Scheduler, plugin: Any, journal: Journal) -> Jobserver:
+    jobserver = Jobserver(scheduler, plugin.context, journal)
+    nested = Nested(jobserver)
+    scheduler.add_plugin(Watch(jobserver, nested), idempotent=True, name=Watch.name)
+    routes.offer_dask(scheduler, jobserver)
+    nested.install(scheduler)
+    return jobserver
