@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from hashserver.atomic import write_atomic
-from hashserver.errors import HashserverError, UsageError
+from hashserver.errors import HashserverError, InvalidRequest
 from hashserver.printable import one_line, tell
 from hashserver.system_text import ensure_utf8
 
@@ -28,7 +28,7 @@ SHUTDOWN_SECONDS = 3.0
 """What is on its way when the server is told to stop gets so long to finish."""
 
 
-class _Parser(argparse.ArgumentParser):
+class _ServerParser(argparse.ArgumentParser):
     """A parser whose complaint moves no cursor."""
 
     def error(self, message: str) -> NoReturn:
@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's options."""
-    result = _Parser(
+    result = _ServerParser(
         prog="hashserver",
         description="Keep buffers under their checksums, and results of transformations; serve both by HTTP.",
         epilog="Every request but GET /healthcheck needs a token of the token file. SIGTERM ends the server.",
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(options)
     except HashserverError as error:
         tell(f"hashserver: {error}")
-        return 2 if isinstance(error, UsageError) else 1
+        return 2 if isinstance(error, InvalidRequest) else 1
     except OSError as error:
         tell(f"hashserver: {error}")
         return 1
@@ -116,7 +116,7 @@ def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
-        raise UsageError("--tls-cert and --tls-key belong together")
+        raise InvalidRequest("--tls-cert and --tls-key belong together")
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -127,7 +127,9 @@ def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
         )  # a key behind a password is refused, not asked for
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"cannot use the certificate {certificate} with the key {key}: {reason}") from None
+        raise InvalidRequest(
+            f"cannot use the certificate {certificate} with the key {key}: {reason}"
+        ) from None
     return context
 
 
@@ -135,10 +137,10 @@ def _ports(text: str) -> range:
     first, _, last = text.partition("-")
     last = last or first
     if not (first.isascii() and last.isascii() and first.isdecimal() and last.isdecimal()):
-        raise UsageError(f"--port is a number or a range such as 8000-8100, not {text!r}")
+        raise InvalidRequest(f"--port is a number or a range such as 8000-8100, not {text!r}")
     ports = range(int(first), int(last) + 1)
     if not ports or ports[-1] > 65535:
-        raise UsageError(f"--port {text}: there are no such ports")
+        raise InvalidRequest(f"--port {text}: there are no such ports")
     return ports
 
 
@@ -152,7 +154,7 @@ def _token_file(options: argparse.Namespace) -> str:
     except FileExistsError:
         pass
     except OSError as error:
-        raise UsageError(f"cannot make the token file {path}: {error.strerror}") from None
+        raise InvalidRequest(f"cannot make the token file {path}: {error.strerror}") from None
     else:
         tell(f"hashserver: new tokens in {path}")
     return path
@@ -164,17 +166,17 @@ def _listen(host: str, ports: range, tls: bool) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"--host {host!r}: {getattr(error, 'strerror', 'not a host name')}") from None
+        raise InvalidRequest(f"--host {host!r}: {getattr(error, 'strerror', 'not a host name')}") from None
     if not tls and not _is_loopback(str(address[0])):
-        raise UsageError(f"--host {host} is open to the network: give --tls-cert and --tls-key")
+        raise InvalidRequest(f"--host {host} is open to the network: give --tls-cert and --tls-key")
     for port in ports:
         try:
             return _bind(family, str(address[0]), port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+                raise InvalidRequest(f"cannot listen on {host}:{port}: {error.strerror}") from None
     shown = f"port {ports[0]} is" if len(ports) == 1 else f"all ports {ports[0]}-{ports[-1]} are"
-    raise UsageError(f"{shown} in use: give another --port")
+    raise InvalidRequest(f"{shown} in use: give another --port")
 
 
 def _is_loopback(address: str) -> bool:
@@ -205,7 +207,7 @@ def _service(options: argparse.Namespace, token_file: str) -> Service:
 
     tokens = read_token_file(token_file)
     if options.store.startswith(("http://", "https://")):
-        raise UsageError("--store is where the buffers lie; another hashserver cannot be one")
+        raise InvalidRequest("--store is where the buffers lie; another hashserver cannot be one")
     store = open_store(options.store, **_store_options(options))
     store.has([Checksum("0" * 64)])  # a store that cannot be reached shall be known now
     if not options.read_only:
@@ -225,16 +227,16 @@ async def _serve(
     token_file: str,
 ) -> int:
     from hashserver.server.accepting import Acceptor, raise_limit
-    from hashserver.server.application import Server
+    from hashserver.server.application import HashserverApplication
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    protocols = Server(service).protocol_factory()
+    protocols = HashserverApplication(service).protocol_factory()
     accepting = loop.create_task(Acceptor(listener, protocols, tls, raise_limit()).run())
     url = _url(options.host, listener, tls is not None)
-    ready = _Ready(options.ready_file, url, token_file, getattr(service.store, "root", None))
+    ready = _ReadyFile(options.ready_file, url, token_file, getattr(service.store, "root", None))
     tell(f"hashserver: listening on {url}")
     try:
         await stop.wait()
@@ -253,7 +255,7 @@ def _url(host: str, listener: socket.socket, tls: bool) -> str:
     return f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
 
 
-class _Ready:
+class _ReadyFile:
     """The file that tells others where the server is, while it is there.
 
     Processes of the same host may go to the directory of a local store by themselves.
@@ -273,7 +275,7 @@ class _Ready:
         try:
             write_atomic(path, json.dumps(document).encode(), 0o600)
         except OSError as error:
-            raise UsageError(f"cannot write the ready file {path}: {error.strerror}") from None
+            raise InvalidRequest(f"cannot write the ready file {path}: {error.strerror}") from None
 
     def remove(self) -> None:
         """Remove the file, unless another server has replaced it."""

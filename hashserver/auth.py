@@ -90,7 +90,7 @@ def create_token_file(path: str) -> None:
         os.unlink(temporary)
 
 
-class Gate:
+class Authorization:
     """Tells what the ``Authorization`` header of a request opens.
 
     Parameters

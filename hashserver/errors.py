@@ -34,11 +34,11 @@ class HashserverError(Exception):
     """Root of all errors of this package; ``str(error)`` is one line that says what to do."""
 
 
-class UsageError(HashserverError):
+class InvalidRequest(HashserverError):
     """The caller's input is at fault."""
 
 
-class InvalidChecksum(UsageError):
+class InvalidChecksum(InvalidRequest):
     """Text that is not 64 lower-case hex digits."""
 
     def __init__(self, text: object) -> None:
@@ -46,19 +46,19 @@ class InvalidChecksum(UsageError):
         super().__init__(f"not a checksum (64 lower-case hex digits): {shown[:80]}")
 
 
-class InvalidIndex(UsageError):
+class InvalidIndex(InvalidRequest):
     """Bytes that are not a directory index, or an index whose paths are unsafe."""
 
 
-class InvalidPack(UsageError):
+class InvalidPack(InvalidRequest):
     """A pack that is cut short or malformed."""
 
 
-class SidecarError(UsageError):
+class SidecarError(InvalidRequest):
     """A sidecar that is empty, not hex, or at odds with another one or with its file."""
 
 
-class TreeError(UsageError):
+class TreeError(InvalidRequest):
     """A directory that has no identity: broken links, special files, undecodable names."""
 
 
@@ -73,11 +73,11 @@ class MemberPending(TreeError):
         return type(self), (self.paths,)
 
 
-class LinkRefused(UsageError):
+class LinkRefused(InvalidRequest):
     """A file cannot be hard-linked into the store; the message says why and what else there is."""
 
 
-class TooLarge(UsageError):
+class TooLarge(InvalidRequest):
     """A buffer over the size limit of a server."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from hashserver.errors import UsageError
+from hashserver.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from typing import Any
@@ -31,7 +31,7 @@ def open_store(url: Path, **options: Any) -> Store:
     text = os.fspath(url)
     scheme, separator, rest = text.partition("://")
     if not text or (scheme == "file" and separator and not rest.startswith("/")):
-        raise UsageError(f"a store is a directory, file:///DIRECTORY or another URL, not {text!r}")
+        raise InvalidRequest(f"a store is a directory, file:///DIRECTORY or another URL, not {text!r}")
     if not separator or scheme == "file":
         from hashserver.storage.directory import LocalStore
 

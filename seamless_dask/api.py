@@ -25,7 +25,7 @@ from .config import parse_size
 from .errors import UsageError
 from .graph import collection, handles
 from .graph.handles import Directory, File, Handle, Located
-from .graph.local_inputs import Source, keep_all
+from .graph.local_inputs import LocalInput, keep_all
 from .graph.names import dask_key, fresh_key, label_of
 from .model.options import Options
 from .model.transformation import Deferred, Description, ResultSpec, Value, parse
@@ -305,7 +305,7 @@ class _Parts:
     def __init__(self, context: Context | None, code: bytes) -> None:
         self._context = context
         self.buffers = [code]
-        self.sources: list[Source] = []
+        self.sources: list[LocalInput] = []
         self.upstream: dict[Checksum, Transformation] = {}
 
     def value(self, name: str, item: Any) -> Value | Deferred:

@@ -36,7 +36,7 @@ from .settings import parse_size as parse_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from .connection import Connection
+    from .connection import ConnectionFile
     from .settings import Settings
 
 READY_FILE = "hashserver.json"
@@ -287,7 +287,7 @@ class _Assembly:
             "database": facts.hashserver,
         }
 
-    def _refuse_foreign_secrets(self, path: str, facts: Connection) -> None:
+    def _refuse_foreign_secrets(self, path: str, facts: ConnectionFile) -> None:
         """Refuse a connection file of a project that has secrets of others sent to its servers."""
         if origins.lies_in(path, os.path.join(self._own_cache, "daskserver")):
             return  # our own commands wrote it

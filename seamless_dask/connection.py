@@ -27,7 +27,7 @@ SILENT = 3.0
 """Seconds of that before a person is told."""
 
 
-class Connection(NamedTuple):
+class ConnectionFile(NamedTuple):
     """What a connection file says; all paths are absolute."""
 
     name: str
@@ -63,7 +63,7 @@ def directory_of(cache: str, name: str) -> str:
     return os.path.join(cache, "daskserver", name)
 
 
-def read(path: str) -> Connection:
+def read(path: str) -> ConnectionFile:
     """Read a connection file.
 
     Raises
@@ -86,7 +86,7 @@ def read(path: str) -> Connection:
     return parse(path, data)
 
 
-def read_when_started(path: str, tell: Callable[[str], None] | None = None) -> Connection:
+def read_when_started(path: str, tell: Callable[[str], None] | None = None) -> ConnectionFile:
     """Read a connection file; one whose daskserver is being started is waited for.
 
     Parameters
@@ -125,7 +125,7 @@ def is_held(path: str) -> bool:
     return any(is_locked(os.path.join(directory, name)) for name in (STARTING, LOCK))
 
 
-def write(path: str, connection: Connection) -> None:
+def write(path: str, connection: ConnectionFile) -> None:
     """Write a connection file, for nobody else to read."""
     import json
 
@@ -142,7 +142,7 @@ def _refuse_readable(path: str, status: os.stat_result) -> None:
         raise UsageError(f"others may read the connection file {path}: chmod 600 {path}")
 
 
-def parse(path: str, data: bytes) -> Connection:
+def parse(path: str, data: bytes) -> ConnectionFile:
     """Return what the content of a connection file says.
 
     Parameters
@@ -169,19 +169,19 @@ def parse(path: str, data: bytes) -> Connection:
             f"{path} is of version {version}, this seamless-dask reads {VERSION}:"
             " install the same on both sides"
         )
-    missing = [name for name in Connection._fields if not _fits(name, document.get(name))]
+    missing = [name for name in ConnectionFile._fields if not _fits(name, document.get(name))]
     if missing:
         raise UsageError(f"{path} says nothing usable about {missing[0]!r}: start the daskserver again")
-    return Connection(**{name: document.get(name, _default(name)) for name in Connection._fields})
+    return ConnectionFile(**{name: document.get(name, _default(name)) for name in ConnectionFile._fields})
 
 
 def _default(name: str) -> Any:
-    return Connection._field_defaults.get(name)
+    return ConnectionFile._field_defaults.get(name)
 
 
 def _fits(name: str, value: object) -> bool:
     if value is None:
-        return name in Connection._field_defaults
+        return name in ConnectionFile._field_defaults
     if name == "insecure":
         return isinstance(value, bool)
     if name in ("pid", "started"):

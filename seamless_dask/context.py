@@ -87,9 +87,9 @@ class Context:
         stores = [self._open_store(url) for url in self.config.stores]
         if len(stores) == 1:
             return stores[0]
-        from hashserver.storage.chain import Places
+        from hashserver.storage.chain import StoreChain
 
-        return Places(stores)
+        return StoreChain(stores)
 
     @cached_property
     def database(self) -> Database | DatabaseClient:
@@ -102,9 +102,9 @@ class Context:
             server = connect_database(url, found.token_file, found.ca_file, self._patient())
             if not self.config.databases:
                 return server
-            from hashserver.client.chain import ServerAndFiles
+            from hashserver.client.chain import DatabaseChain
 
-            return ServerAndFiles(server, self.config.databases)
+            return DatabaseChain(server, self.config.databases)
         from hashserver.results.database import Database
 
         self._make_parent(self.config.database)

@@ -32,11 +32,11 @@ def origin(url: str) -> str | None:
     if not separator or scheme.lower() not in ("http", "https"):
         return None
     from hashserver.client.transport import split
-    from hashserver.errors import UsageError
+    from hashserver.errors import InvalidRequest
 
     try:
         tls, host, port, _ = split(f"{scheme.lower()}://{rest}")
-    except UsageError:
+    except InvalidRequest:
         return None
     return f"http{'s' if tls else ''}://{_host(host)}:{port}"
 

@@ -97,11 +97,13 @@ def meant(text: str) -> tuple[Checksum, Future | None]:
 
 def _cancel(context: Context, key: Checksum, future: Future | None, console: Console) -> bool:
     from seamless_dask.executors import request_log
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.store import QueueStore
 
     from ..data.pending import other_context, withdraw
 
-    queued = Spool(context.config.cache).cancel(key)  # before what runs, or the queue would start it again
+    queued = QueueStore(context.config.cache).cancel(
+        key
+    )  # before what runs, or the queue would start it again
     for entry in queued:
         paths = (os.path.join(entry.directory, local) for _, local in entry.wanted if local)
         withdraw(context.config.cache, paths, key)

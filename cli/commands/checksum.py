@@ -9,7 +9,7 @@ from hashserver.errors import BufferMissing, SidecarError
 from hashserver.workspace.sidecar import find_sidecar, write_directory_sidecars, write_file_sidecar
 
 from ..console import OK, Console, add_common, new_parser, start
-from ..data.identify import Identity, identify_local, identify_sidecar, no_such_path
+from ..data.identify import PathIdentity, identify_local, identify_sidecar, no_such_path
 from ..opening import open_context
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def add_replace(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def identify(path: str, context: Context, console: Console) -> Identity:
+def identify(path: str, context: Context, console: Console) -> PathIdentity:
     """Return what `path` is; what is not here is what its sidecar says."""
     found = identify_local(path, context, console) or identify_sidecar(path)
     if found is None:
@@ -60,7 +60,7 @@ def identify(path: str, context: Context, console: Console) -> Identity:
     return found
 
 
-def write_all(found: Sequence[Identity], context: Context, command: str, replace: bool) -> None:
+def write_all(found: Sequence[PathIdentity], context: Context, command: str, replace: bool) -> None:
     """Write the sidecars of all paths, or of none, when some of them would lose track of files."""
     if not replace:
         for identity in found:
@@ -69,7 +69,7 @@ def write_all(found: Sequence[Identity], context: Context, command: str, replace
         write_sidecars(identity)
 
 
-def check_loss(identity: Identity, store: Store, command: str) -> None:
+def check_loss(identity: PathIdentity, store: Store, command: str) -> None:
     """Raise `SidecarError` when the sidecars to be replaced name files that the new ones do not."""
     if not identity.here or _are_right(identity):
         return
@@ -89,7 +89,7 @@ def check_loss(identity: Identity, store: Store, command: str) -> None:
         refuse_loss(identity.path, identity.tree.index, fetch, command)
 
 
-def write_sidecars(identity: Identity, durable: bool = False) -> None:
+def write_sidecars(identity: PathIdentity, durable: bool = False) -> None:
     """Write the sidecars of a path that is here, unless they are right already."""
     if not identity.here or _are_right(identity):
         return
@@ -99,7 +99,7 @@ def write_sidecars(identity: Identity, durable: bool = False) -> None:
         write_directory_sidecars(identity.path, identity.checksum, identity.tree.data, durable)
 
 
-def _are_right(identity: Identity) -> bool:
+def _are_right(identity: PathIdentity) -> bool:
     """Say whether the sidecars stand as they would be written."""
     try:
         sidecar = find_sidecar(identity.path)
@@ -110,7 +110,7 @@ def _are_right(identity: Identity) -> bool:
     return identity.tree is None or (sidecar.index_path or "").endswith("/.INDEX")
 
 
-def report(found: Sequence[Identity], console: Console) -> None:
+def report(found: Sequence[PathIdentity], console: Console) -> None:
     """Print checksums and paths."""
     facts = [
         {"path": item.path, "kind": item.kind, "checksum": item.checksum, "size": item.size} for item in found
@@ -118,7 +118,7 @@ def report(found: Sequence[Identity], console: Console) -> None:
     console.facts(facts, [_line(item) for item in found])
 
 
-def _line(item: Identity) -> str:
+def _line(item: PathIdentity) -> str:
     """One line as sha256sum writes it: a name with a newline or a backslash is escaped, and marked so."""
     if "\n" not in item.path and "\\" not in item.path:
         return f"{item.checksum}  {item.path}"

@@ -13,8 +13,8 @@ from seamless_dask.errors import UsageError
 from ..console import OK, CommandError, Console
 
 if TYPE_CHECKING:
-    from seamless_dask.connection import Connection
-    from seamless_dask.services.tunnel.target import Target
+    from seamless_dask.connection import ConnectionFile
+    from seamless_dask.services.tunnel.target import TunnelTarget
 
 
 def add_options(table: argparse.ArgumentParser) -> None:
@@ -55,10 +55,10 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _target(arguments: argparse.Namespace) -> Target:
+def _target(arguments: argparse.Namespace) -> TunnelTarget:
     from seamless_dask.config import load
     from seamless_dask.services.daskserver.control import private_place
-    from seamless_dask.services.tunnel.target import Target
+    from seamless_dask.services.tunnel.target import TunnelTarget
 
     from ..opening import with_trust
 
@@ -66,7 +66,7 @@ def _target(arguments: argparse.Namespace) -> Target:
         if not host or host.startswith("-"):
             raise UsageError(f"{host!r} is no host")
     config = with_trust(lambda: load({"profile": arguments.profile}, remote=False))
-    return Target(
+    return TunnelTarget(
         private_place(config.cache, arguments.name),
         arguments.name,
         arguments.destination,
@@ -76,7 +76,7 @@ def _target(arguments: argparse.Namespace) -> Target:
     )
 
 
-def _before(directory: str) -> Target | None:
+def _before(directory: str) -> TunnelTarget | None:
     """Return what this name was connected to the last time."""
     from seamless_dask.services.tunnel.target import read
 
@@ -86,7 +86,7 @@ def _before(directory: str) -> Target | None:
         return None
 
 
-def _connect(target: Target) -> Connection:
+def _connect(target: TunnelTarget) -> ConnectionFile:
     from seamless_dask.services.tunnel import tunnel
     from seamless_dask.services.tunnel.ssh import NotAllowed
     from seamless_dask.services.tunnel.target import write
@@ -101,14 +101,14 @@ def _connect(target: Target) -> Connection:
     return tunnel.until_connected(target, tunnel.start(target))
 
 
-def _log_in(target: Target) -> None:
+def _log_in(target: TunnelTarget) -> None:
     from seamless_dask.services.tunnel.ssh import login_command
 
     if subprocess.run(login_command(target), check=False).returncode:
         raise CommandError(f"ssh to {target.destination} failed")
 
 
-def _report(target: Target, facts: Connection, fresh: bool, console: Console) -> None:
+def _report(target: TunnelTarget, facts: ConnectionFile, fresh: bool, console: Console) -> None:
     path = target.file("connection.json")
     state = "connected" if fresh else "connected already"
     console.note(f"{state} to the daskserver {target.remote_name!r} by way of {target.destination}:")

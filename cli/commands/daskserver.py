@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from seamless_dask.config import Config
-    from seamless_dask.connection import Connection
-    from seamless_dask.services.daskserver.settings import Settings
+    from seamless_dask.connection import ConnectionFile
+    from seamless_dask.services.daskserver.settings import DaskserverSettings
 
 _NOWHERE = "tcp://"
 """Takes the place of a daskserver in the configuration; with it no other server is looked for either."""
@@ -108,14 +108,14 @@ def _start(arguments: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _settings(arguments: argparse.Namespace, config: Config) -> Settings:
+def _settings(arguments: argparse.Namespace, config: Config) -> DaskserverSettings:
     from seamless_dask.services.daskserver.control import private_place
-    from seamless_dask.services.daskserver.settings import Settings
+    from seamless_dask.services.daskserver.settings import DaskserverSettings
 
     directory = private_place(config.cache, arguments.name)
     store, database, hashserver = _places(config)
     least, most = arguments.workers
-    return Settings(
+    return DaskserverSettings(
         directory=directory,
         name=arguments.name,
         cache=config.cache,
@@ -144,7 +144,7 @@ def _settings(arguments: argparse.Namespace, config: Config) -> Settings:
     )
 
 
-def _in_job(told: Settings) -> Settings:
+def _in_job(told: DaskserverSettings) -> DaskserverSettings:
     """Return what it is started with when it runs elsewhere: nodes may lack links that lead there here."""
     from seamless_dask.services.daskserver.settings import own_dask, to_share
 
@@ -192,7 +192,7 @@ def _absolute(place: str | None) -> str | None:
     return place if place is None or "://" in place else os.path.abspath(place)
 
 
-def _report(facts: Connection, told: Settings, fresh: bool, console: Console) -> None:
+def _report(facts: ConnectionFile, told: DaskserverSettings, fresh: bool, console: Console) -> None:
     from seamless_dask.connection import FILE
 
     from .daskserver_status import name_option

@@ -11,8 +11,8 @@ from ..text import count_text
 from . import connect
 
 if TYPE_CHECKING:
-    from seamless_dask.connection import Connection
-    from seamless_dask.services.daskserver.control import Found
+    from seamless_dask.connection import ConnectionFile
+    from seamless_dask.services.daskserver.control import DaskserverState
 
 RECENT = 600.0
 """Seconds for which a part that died and was started again is a problem, and not history."""
@@ -44,7 +44,7 @@ def show(directory: str, name: str, console: Console) -> int:
     return ERROR if problems else OK
 
 
-def _missing(found: Found, directory: str, command: str) -> str:
+def _missing(found: DaskserverState, directory: str, command: str) -> str:
     """Say why there is nothing to be asked, and what to do."""
     from seamless_dask.services.process import LOG
 
@@ -58,7 +58,7 @@ def _missing(found: Found, directory: str, command: str) -> str:
     return f"no daskserver is running: {command}"
 
 
-def _ask(connection: Connection, problems: list[str]) -> dict[str, Any]:
+def _ask(connection: ConnectionFile, problems: list[str]) -> dict[str, Any]:
     """Return what the daskserver says of itself."""
     import json
 
@@ -82,7 +82,7 @@ def _ask(connection: Connection, problems: list[str]) -> dict[str, Any]:
     return facts
 
 
-def _try_hashserver(connection: Connection, own: bool, problems: list[str]) -> None:
+def _try_hashserver(connection: ConnectionFile, own: bool, problems: list[str]) -> None:
     """Say so when the hashserver does not answer although it runs."""
     from hashserver.errors import HashserverError
     from seamless_dask.services.daskserver.client import ask

@@ -12,7 +12,7 @@ from seamless_dask.errors import Cancelled, ComputationFailed, SeamlessError
 
 from ..console import ERROR, OK, CommandError, Console, add_common, error_text, new_parser, show_tail, start
 from ..data.deliver import deliver_directory, deliver_file, load_index, print_buffer
-from ..data.identify import Identity, identify_sidecar, no_such_path
+from ..data.identify import PathIdentity, identify_sidecar, no_such_path
 from ..data.missing import named
 from ..data.pending import settle_future
 from ..opening import open_context
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Downloaded(NamedTuple):
     """What became of one path."""
 
-    identity: Identity
+    identity: PathIdentity
     target: str
     written: int
 
@@ -128,7 +128,7 @@ def _download(
         raise named(context, error, path) from error
 
 
-def _by_checksum(context: Context, text: str, arguments: argparse.Namespace) -> Identity | None:
+def _by_checksum(context: Context, text: str, arguments: argparse.Namespace) -> PathIdentity | None:
     """Return what a bare checksum identifies: a directory, if its bytes are an index as we write it."""
     if not is_checksum(text) or os.path.lexists(text) or identify_sidecar(text) is not None:
         return None
@@ -144,11 +144,11 @@ def _by_checksum(context: Context, text: str, arguments: argparse.Namespace) -> 
         with suppress(InvalidIndex):
             data = context.store.get(checksum)
             kind = "directory" if index_bytes(parse_index(data)) == data else "file"
-    return Identity(text, kind, checksum, here=False)
+    return PathIdentity(text, kind, checksum, here=False)
 
 
 def _fetch(
-    context: Context, path: str, identity: Identity, arguments: argparse.Namespace, console: Console
+    context: Context, path: str, identity: PathIdentity, arguments: argparse.Namespace, console: Console
 ) -> list[Downloaded]:
     if arguments.stdout:
         if identity.kind == "directory":
@@ -176,7 +176,7 @@ def _keep_record(context: Context, target: str, checksum: Checksum, path: str) -
     refuse_loss(target, index, context.store.get, "--overwrite")
 
 
-def identify_member(context: Context, path: str) -> Identity | None:
+def identify_member(context: Context, path: str) -> PathIdentity | None:
     """Return what the index of a directory above says of `path`, None when none knows it."""
     from hashserver.workspace.tree import index_bytes
 
@@ -190,9 +190,9 @@ def identify_member(context: Context, path: str) -> Identity | None:
                 key[len(name) + 1 :]: value for key, value in index.items() if key.startswith(name + "/")
             }
             if name in index:
-                return Identity(path, "file", index[name], here=False)
+                return PathIdentity(path, "file", index[name], here=False)
             if inner:
-                return Identity(path, "directory", context.store.put(index_bytes(inner)), here=False)
+                return PathIdentity(path, "directory", context.store.put(index_bytes(inner)), here=False)
         folder, _, parent = folder.rpartition("/")
         name = f"{parent}/{name}"
     return None

@@ -29,7 +29,7 @@ START_LIMIT, STOP_LIMIT = 30.0, 20.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class Server(NamedTuple):
+class StartedServer(NamedTuple):
     """What the ready file says of a server."""
 
     url: str
@@ -38,7 +38,7 @@ class Server(NamedTuple):
     token_file: str
 
 
-class Settings(NamedTuple):
+class InitSettings(NamedTuple):
     """What a server is started with; all paths are absolute."""
 
     cache: str
@@ -90,7 +90,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def _settings(arguments: argparse.Namespace) -> InitSettings:
     """Return what a server is started with; a server that runs already is no answer to that."""
     if arguments.hashserver:
         raise CommandError(
@@ -105,7 +105,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         store = os.path.join(config.cache, "buffers")
     if database.startswith(("http://", "https://")):
         database = os.path.join(config.cache, "seamless.db")
-    return Settings(
+    return InitSettings(
         config.cache,
         store,
         database,
@@ -133,7 +133,7 @@ def _more(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 @contextmanager
-def _lock(settings: Settings) -> Iterator[None]:
+def _lock(settings: InitSettings) -> Iterator[None]:
     import fcntl
 
     fd = os.open(settings.file(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -144,19 +144,19 @@ def _lock(settings: Settings) -> Iterator[None]:
         os.close(fd)
 
 
-def read_ready(cache: str) -> Server | None:
+def read_ready(cache: str) -> StartedServer | None:
     """Return what the ready file in `cache` says, None when there is none that makes sense."""
     import json
 
     try:
         with open(os.path.join(cache, READY), encoding="utf-8") as file:
             said: dict[str, Any] = json.load(file)
-        return Server(str(said["url"]), int(said["pid"]), str(said["host"]), str(said["token_file"]))
+        return StartedServer(str(said["url"]), int(said["pid"]), str(said["host"]), str(said["token_file"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def running_server(cache: str) -> Server | None:
+def running_server(cache: str) -> StartedServer | None:
     """Return the server of `cache` if it lives; the ready file of a dead one is removed.
 
     Raises
@@ -178,7 +178,7 @@ def running_server(cache: str) -> Server | None:
     return None
 
 
-def _start(settings: Settings) -> Server:
+def _start(settings: InitSettings) -> StartedServer:
     _make_token(settings.token_file)
     pid = _spawn(settings)
     limit = time.monotonic() + START_LIMIT
@@ -200,7 +200,7 @@ def _make_token(path: str) -> None:
         create_token_file(path)
 
 
-def _spawn(settings: Settings) -> int:
+def _spawn(settings: InitSettings) -> int:
     """Start the server detached: own session, root directory, output to the log."""
     words = [
         *(*interpreter(), "-P", "-m", "hashserver"),
@@ -232,7 +232,7 @@ def _last_words(log: str) -> str:
     return lines[-1] if lines else f"it said nothing in {log}"
 
 
-def _stop(server: Server | None, settings: Settings, console: Console) -> int:
+def _stop(server: StartedServer | None, settings: InitSettings, console: Console) -> int:
     import select
     import signal
 
@@ -256,7 +256,7 @@ def _stop(server: Server | None, settings: Settings, console: Console) -> int:
     return OK
 
 
-def _report(server: Server, settings: Settings, fresh: bool, console: Console) -> None:
+def _report(server: StartedServer, settings: InitSettings, fresh: bool, console: Console) -> None:
     state = "started" if fresh else "is running already"
     console.note(f"the hashserver {state}; commands of this account on this host use it")
     lines = [

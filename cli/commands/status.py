@@ -140,10 +140,10 @@ def job_facts(context: Context, console: Console, problems: list[str]) -> list[F
 
 def queue_facts(context: Context) -> Facts | None:
     """Return what there is to say of the queue of this cache, if there is one."""
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.store import QueueStore
 
     try:
-        return Spool(context.config.cache).facts()
+        return QueueStore(context.config.cache).facts()
     except PermissionError:  # another user's cache: what can be told of the rest is told
         return None
 

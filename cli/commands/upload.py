@@ -10,7 +10,7 @@ from hashserver.errors import HashserverError, ServiceUnavailable
 from hashserver.workspace.sidecar import sync_sidecars
 
 from ..console import ERROR, OK, CommandError, Console, add_common, error_text, new_parser, start
-from ..data.identify import Identity, identify_sidecar, literal_sidecar_warning, no_such_path, stat_path
+from ..data.identify import PathIdentity, identify_sidecar, literal_sidecar_warning, no_such_path, stat_path
 from ..data.transfer import COPY, HARDLINK, IN_PLACE, Sent, Uploader
 from ..opening import open_context
 from .checksum import add_replace, check_loss, write_sidecars
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Uploaded(NamedTuple):
     """What became of one path."""
 
-    identity: Identity
+    identity: PathIdentity
     sent: Sent
 
 
@@ -123,7 +123,7 @@ def _already_uploaded(store: Store, path: str, console: Console) -> Uploaded:
     return Uploaded(identity, Sent())
 
 
-def _remove(identity: Identity, store: Store, fresh: bool) -> None:
+def _remove(identity: PathIdentity, store: Store, fresh: bool) -> None:
     """Delete the local files of an upload; what was no part of it stays, and so do sidecars of members.
 
     Parameters
@@ -155,7 +155,7 @@ def _remove_file(path: str, status: os.stat_result | None) -> None:
     os.unlink(path)
 
 
-def _verify(store: Store, identity: Identity) -> None:
+def _verify(store: Store, identity: PathIdentity) -> None:
     tree = identity.tree
     names: dict[Checksum, str] = {identity.checksum: identity.path}
     if tree is not None:

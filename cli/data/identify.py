@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seamless_dask.context import Context
 
 
-class File(NamedTuple):
+class LocalFile(NamedTuple):
     """A local file whose checksum is known, in the state in which it had that checksum."""
 
     path: str
@@ -27,7 +27,7 @@ class File(NamedTuple):
     status: os.stat_result
 
 
-class Identity(NamedTuple):
+class PathIdentity(NamedTuple):
     """What a local path is.
 
     ``here`` is false when only a sidecar stands for the path; then there is no status and no tree.
@@ -65,7 +65,7 @@ def stat_path(path: str) -> os.stat_result | None:
     return status
 
 
-def identify_local(path: str, context: Context, console: Console) -> Identity | None:
+def identify_local(path: str, context: Context, console: Console) -> PathIdentity | None:
     """Return what the bytes at `path` are, without a look at its sidecar.
 
     Returns
@@ -79,10 +79,10 @@ def identify_local(path: str, context: Context, console: Console) -> Identity | 
     if stat.S_ISDIR(status.st_mode):
         return identify_directory(path, context, console)
     checksum, status = checksum_of(path, context.stat_cache)
-    return Identity(path, "file", checksum, status.st_size, status)
+    return PathIdentity(path, "file", checksum, status.st_size, status)
 
 
-def identify_directory(path: str, context: Context, console: Console) -> Identity | None:
+def identify_directory(path: str, context: Context, console: Console) -> PathIdentity | None:
     """`identify_local` for a directory."""
     from hashserver.workspace.tree import build, state_after_upload
 
@@ -92,19 +92,19 @@ def identify_directory(path: str, context: Context, console: Console) -> Identit
     return directory_identity(path, tree, console)
 
 
-def directory_identity(path: str, tree: Tree, console: Console) -> Identity:
+def directory_identity(path: str, tree: Tree, console: Console) -> PathIdentity:
     """Return the identity of a directory whose tree is built; tells what is odd about it."""
     for warning in tree.scan.warnings:
         console.warn(f"{path}: {warning}")
     if tree.left_out:
         console.note(f"{path}: {count_text(tree.left_out, 'file')} left out, as .seamlessignore says")
-    return Identity(path, "directory", tree.checksum, sum(tree.sizes.values()), tree=tree)
+    return PathIdentity(path, "directory", tree.checksum, sum(tree.sizes.values()), tree=tree)
 
 
-def identify_sidecar(path: str) -> Identity | None:
+def identify_sidecar(path: str) -> PathIdentity | None:
     """Return what the sidecar of `path` says it is, None without one."""
     sidecar: Sidecar | None = find_sidecar(path)
-    return None if sidecar is None else Identity(path, sidecar.kind, sidecar.checksum, here=False)
+    return None if sidecar is None else PathIdentity(path, sidecar.kind, sidecar.checksum, here=False)
 
 
 def no_such_path(path: str) -> CommandError:

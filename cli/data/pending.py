@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
     from seamless_dask.config import Config
     from seamless_dask.context import Context
-    from seamless_dask.executors.request_log import Request
+    from seamless_dask.executors.request_log import LoggedRequest
     from seamless_dask.model.options import Options
     from seamless_dask.model.transformation import Description
 
@@ -189,7 +189,7 @@ def known_result(context: Context, future: Future) -> Value | None:
     return None if known is None else pick(context, future, Value(known[1].format, known[1].checksum))
 
 
-def require_asker(context: Context, future: Future, request: Request | None) -> None:
+def require_asker(context: Context, future: Future, request: LoggedRequest | None) -> None:
     """Raise unless this user has asked for the job of a future, here or of a server that settings name."""
     from seamless_dask.executors.base import UNDER_WAY
     from seamless_dask.executors.opening import executor
@@ -206,7 +206,7 @@ def require_asker(context: Context, future: Future, request: Request | None) -> 
     )
 
 
-def _run(context: Context, future: Future, request: Request | None, console: Console) -> Value:
+def _run(context: Context, future: Future, request: LoggedRequest | None, console: Console) -> Value:
     """Have a job run, or wait for it, and return the result that a future stands for."""
     from seamless_dask.model.options import Options
 
@@ -217,13 +217,13 @@ def _run(context: Context, future: Future, request: Request | None, console: Con
         return pick(context, future, own.run(future.key, options, tick=spinner.state))
 
 
-def is_elsewhere(context: Context, key: Checksum, request: Request | None) -> bool:
+def is_elsewhere(context: Context, key: Checksum, request: LoggedRequest | None) -> bool:
     """Say whether a job is none that can be waited for where `context` computes."""
     with other_context(context, request) as there:
         return request is not None and there is not None and _is_the_place(there, context, key, request)
 
 
-def _is_the_place(there: Context, context: Context, key: Checksum, request: Request) -> bool:
+def _is_the_place(there: Context, context: Context, key: Checksum, request: LoggedRequest) -> bool:
     """Say whether a job is to be asked for where it was submitted: it is known there, or only there."""
     from seamless_dask.executors.base import UNDER_WAY
     from seamless_dask.executors.opening import executor
@@ -255,7 +255,7 @@ def _bring(context: Context, there: Context, value: Value) -> None:
 
 
 @contextmanager
-def other_context(context: Context, request: Request | None) -> Iterator[Context | None]:
+def other_context(context: Context, request: LoggedRequest | None) -> Iterator[Context | None]:
     """Offer the context of the service that this user has asked; None: that of `context`, or unknown."""
     config = None if request is None else _other_config(context, request)
     if config is None:
@@ -267,7 +267,7 @@ def other_context(context: Context, request: Request | None) -> Iterator[Context
         yield there
 
 
-def _other_config(context: Context, request: Request) -> Config | None:
+def _other_config(context: Context, request: LoggedRequest) -> Config | None:
     from seamless_dask.config import embedded, load
     from seamless_dask.protocol.discovery import with_places
 

@@ -12,7 +12,7 @@ from hashserver.workspace.sidecar import find_sidecar
 
 from ..console import CommandError, Console
 from ..text import count_text, size_text
-from .identify import File, Identity, directory_identity, stat_path
+from .identify import LocalFile, PathIdentity, directory_identity, stat_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +44,7 @@ class Sent(NamedTuple):
         return f"{count_text(self.files, 'file')}, {size_text(self.size)}"
 
 
-class Manner(NamedTuple):
+class TransferMode(NamedTuple):
     """How files get into the store."""
 
     name: str
@@ -52,8 +52,8 @@ class Manner(NamedTuple):
     """Files of at least this size are recorded where they are."""
 
 
-COPY, HARDLINK, IN_PLACE = Manner("copy"), Manner("hardlink"), Manner("in-place", 0)
-EMBEDDED_INPUT = Manner("copy", BY_REFERENCE)
+COPY, HARDLINK, IN_PLACE = TransferMode("copy"), TransferMode("hardlink"), TransferMode("in-place", 0)
+EMBEDDED_INPUT = TransferMode("copy", BY_REFERENCE)
 
 
 class Uploader:
@@ -65,16 +65,16 @@ class Uploader:
         Store and stat cache.
     console : Console
         Hears of warnings and progress.
-    manner : Manner
+    manner : TransferMode
         How; all but `COPY` need a store on this host.
     """
 
-    def __init__(self, context: Context, console: Console, manner: Manner = COPY) -> None:
+    def __init__(self, context: Context, console: Console, manner: TransferMode = COPY) -> None:
         self._console, self._manner = console, manner
         self.stat_cache: NullStatCache = context.stat_cache
         self.store: Store = context.store if manner == COPY else local_store(context, manner)
 
-    def upload(self, path: str) -> tuple[Identity, Sent]:
+    def upload(self, path: str) -> tuple[PathIdentity, Sent]:
         """Store what is at `path`.
 
         Returns
@@ -92,16 +92,16 @@ class Uploader:
             raise CommandError(f"{path}: no such file or directory")
         return self._directory(path) if os.path.isdir(path) else self._file(path, status)
 
-    def _file(self, path: str, status: os.stat_result) -> tuple[Identity, Sent]:
+    def _file(self, path: str, status: os.stat_result) -> tuple[PathIdentity, Sent]:
         if self._send_while_hashing(path, status):
             with self._console.progress(path, status.st_size):
                 hashed = send_new(self.store, path)
             self.stat_cache.put(path, *_entry(hashed))
             size = hashed.status.st_size
-            return Identity(path, "file", hashed.checksum, size, hashed.status), Sent(1, size)
+            return PathIdentity(path, "file", hashed.checksum, size, hashed.status), Sent(1, size)
         checksum, status = self._checksum_of(path, status)
-        identity = Identity(path, "file", checksum, status.st_size, status)
-        return identity, self.send([File(path, checksum, status)], label=path)
+        identity = PathIdentity(path, "file", checksum, status.st_size, status)
+        return identity, self.send([LocalFile(path, checksum, status)], label=path)
 
     def _checksum_of(self, path: str, status: os.stat_result) -> tuple[Checksum, os.stat_result]:
         known = self.stat_cache.get(path, status)
@@ -126,7 +126,7 @@ class Uploader:
             sidecar = None  # it is about to be written anew
         return sidecar is None or self.store.has([sidecar.checksum])[0] != status.st_size
 
-    def _directory(self, path: str) -> tuple[Identity, Sent]:
+    def _directory(self, path: str) -> tuple[PathIdentity, Sent]:
         from hashserver.workspace.tree import build
 
         early: list[Sent] = []
@@ -141,7 +141,7 @@ class Uploader:
         identity = directory_identity(path, tree, self._console)
         self._check_stand_ins(path, tree.scan.stand_ins)
         members = [
-            File(os.path.join(path, name), tree.index[name], status) for name, status in tree.scan.files
+            LocalFile(os.path.join(path, name), tree.index[name], status) for name, status in tree.scan.files
         ]
         sent = self.send(members, path)
         for more in early:
@@ -175,7 +175,7 @@ class Uploader:
                     f"{shown} is not here, and the store does not have it: only its checksum counts"
                 )
 
-    def send(self, files: Sequence[File], label: str) -> Sent:
+    def send(self, files: Sequence[LocalFile], label: str) -> Sent:
         """Store those of `files` that the store does not have."""
         missing = self.missing(files)
         with self._console.progress(label, sum(file.status.st_size for file in missing)) as progress:
@@ -184,15 +184,15 @@ class Uploader:
                 progress.add(sum(file.status.st_size for file in batch))
         return Sent(len(missing), sum(file.status.st_size for file in missing))
 
-    def missing(self, files: Sequence[File]) -> list[File]:
+    def missing(self, files: Sequence[LocalFile]) -> list[LocalFile]:
         """Return one file for each buffer that is not in the store."""
         unique = {file.checksum: file for file in files}
         lengths = self.store.has(list(unique)) if unique else []
         return [file for file, length in zip(unique.values(), lengths, strict=True) if length < 0]
 
-    def _batches(self, files: Iterable[File]) -> Iterator[list[File]]:
+    def _batches(self, files: Iterable[LocalFile]) -> Iterator[list[LocalFile]]:
         """Cut `files` into batches of small ones; a large one is a batch of its own."""
-        batch: list[File] = []
+        batch: list[LocalFile] = []
         room = BATCH_BYTES
         for file in files:
             if self._alone(file):
@@ -206,14 +206,14 @@ class Uploader:
         if batch:
             yield batch
 
-    def _alone(self, file: File) -> bool:
+    def _alone(self, file: LocalFile) -> bool:
         return self._manner == HARDLINK or self._by_reference(file) or file.status.st_size >= LARGE_FILE
 
-    def _by_reference(self, file: File) -> bool:
+    def _by_reference(self, file: LocalFile) -> bool:
         limit = self._manner.reference_from
         return limit is not None and file.status.st_size >= limit
 
-    def _send_batch(self, batch: list[File]) -> None:
+    def _send_batch(self, batch: list[LocalFile]) -> None:
         first = batch[0]
         if self._manner == HARDLINK:
             self.store.link_file(first.path, first.checksum, first.status)
@@ -240,7 +240,7 @@ def _entry(hashed: Hashed) -> tuple[os.stat_result, Checksum, int]:
     return hashed.status, hashed.checksum, hashed.began
 
 
-def local_store(context: Context, manner: Manner) -> LocalStore:
+def local_store(context: Context, manner: TransferMode) -> LocalStore:
     """Return the configured store that is a directory of this host.
 
     Raises

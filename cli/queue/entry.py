@@ -19,22 +19,22 @@ from ..data.pending import stored_transformation, withdraw
 from ..opening import SETTINGS, open_context, open_executor
 from ..run.command import Known, deliver
 from ..run.compute import stderr_shower
-from ..run.job import Job
-from ..run.results import Manner, Wanted
+from ..run.job import CommandJob
+from ..run.results import DeliveryOptions, OutputTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seamless_dask.context import Context
     from seamless_dask.model.transformation import Value
-    from seamless_dask.queue.entries import Entry
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.entries import QueueEntry
+    from seamless_dask.queue.store import QueueStore
 
 DONE, FAILED, KEPT = 0, 1, 75
 """Exit status of the process; what is kept stays in the queue."""
 
 
-def perform(spool: Spool, entry: Entry, failed: Mapping[str, str]) -> int:
+def perform(spool: QueueStore, entry: QueueEntry, failed: Mapping[str, str]) -> int:
     """Run an entry and deliver its results; returns the exit status of this process.
 
     Parameters
@@ -54,7 +54,7 @@ def perform(spool: Spool, entry: Entry, failed: Mapping[str, str]) -> int:
     return DONE
 
 
-def _perform(entry: Entry, failed: Mapping[str, str]) -> None:
+def _perform(entry: QueueEntry, failed: Mapping[str, str]) -> None:
     try:
         os.chdir(entry.directory)
     except OSError as error:
@@ -67,24 +67,24 @@ def _perform(entry: Entry, failed: Mapping[str, str]) -> None:
         job = _job(context, entry)
         value = _value(context, job, entry)
         known = Known(job.key, value, None)
-        deliver(context, job, known, Manner(*entry.manner), Console("seamless-run"), cached=False)
+        deliver(context, job, known, DeliveryOptions(*entry.manner), Console("seamless-run"), cached=False)
 
 
-def _refuse_failed_upstream(context: Context, entry: Entry, failed: Mapping[str, str]) -> None:
+def _refuse_failed_upstream(context: Context, entry: QueueEntry, failed: Mapping[str, str]) -> None:
     """Raise when what it needs has failed, unless somebody has made it by other means since."""
     for key in entry.upstream:
         if key in failed and context.database.lookup(Checksum(key)) is None:
             raise SeamlessError(f"it needs the result of {failed[key]}")
 
 
-def _job(context: Context, entry: Entry) -> Job:
+def _job(context: Context, entry: QueueEntry) -> CommandJob:
     key = Checksum(entry.key)
     transformation = stored_transformation(context, key)
-    wanted = tuple(Wanted(name, local) for name, local in entry.wanted)
-    return Job(transformation, b"", key, entry.text, (), (), (), wanted, ())
+    wanted = tuple(OutputTarget(name, local) for name, local in entry.wanted)
+    return CommandJob(transformation, b"", key, entry.text, (), (), (), wanted, ())
 
 
-def _value(context: Context, job: Job, entry: Entry) -> Value:
+def _value(context: Context, job: CommandJob, entry: QueueEntry) -> Value:
     options = Options.from_json(entry.options)
     on_stderr = stderr_shower() if options.direct_print else None
     with open_executor(context, Console("seamless-run")) as executor:
@@ -93,7 +93,7 @@ def _value(context: Context, job: Job, entry: Entry) -> Value:
         )
 
 
-def _fail(spool: Spool, entry: Entry, error: Exception) -> None:
+def _fail(spool: QueueStore, entry: QueueEntry, error: Exception) -> None:
     """Keep what is to be told of it, and take its futures away."""
     message, status = error_text(error), None
     if isinstance(error, ComputationFailed):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seamless_dask.queue.entries import Failure
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.store import QueueStore
 
 PAUSE = 0.05
 TAIL = 64 << 10
@@ -34,11 +34,11 @@ def parser(prog: str = "seamless-queue-finish") -> argparse.ArgumentParser:
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Wait, and report."""
     from seamless_dask.private import private_directory
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.store import QueueStore
 
     from ..opening import load_config
 
-    spool = Spool(private_directory(load_config(arguments).cache))
+    spool = QueueStore(private_directory(load_config(arguments).cache))
     running = spool.queue() is not None
     if running:
         _wait(spool, console)
@@ -54,7 +54,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     return ERROR if failures else OK
 
 
-def _wait(spool: Spool, console: Console) -> None:
+def _wait(spool: QueueStore, console: Console) -> None:
     """Ask the queue to end, and wait until it has, whatever the reason."""
     from .server import ProgressLine
 
@@ -71,7 +71,7 @@ def _wait(spool: Spool, console: Console) -> None:
         line.clear()
 
 
-def _report(spool: Spool, failures: list[Failure], console: Console) -> None:
+def _report(spool: QueueStore, failures: list[Failure], console: Console) -> None:
     """Tell what failed; it has then been told."""
     for failure in failures:
         console.error(f"failed: {failure.text}: {failure.message} (log: {failure.log})")

@@ -26,8 +26,8 @@ from ..text import count_text
 from .entry import DONE, FAILED, KEPT, perform
 
 if TYPE_CHECKING:
-    from seamless_dask.queue.entries import Entry, Failure
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.entries import Failure, QueueEntry
+    from seamless_dask.queue.store import QueueStore
 
 LOOK = 1.0
 """Seconds after which the queue looks for entries unasked: those of other hosts cannot ring its bell."""
@@ -36,12 +36,12 @@ PATIENCE = 10.0
 _PR_SET_PDEATHSIG = 1
 
 
-class Server:
+class QueueServer:
     """The queue.
 
     Parameters
     ----------
-    spool : Spool
+    spool : QueueStore
         Its files.
     workers : int
         How many entries run at a time.
@@ -51,10 +51,10 @@ class Server:
         Descriptor of the lock that makes this process the queue.
     """
 
-    def __init__(self, spool: Spool, workers: int, console: Console, lock: int) -> None:
+    def __init__(self, spool: QueueStore, workers: int, console: Console, lock: int) -> None:
         self._spool, self._workers, self._console, self._lock = spool, workers, console, lock
-        self._waiting: dict[str, Entry] = {}
-        self._running: dict[int, Entry] = {}
+        self._waiting: dict[str, QueueEntry] = {}
+        self._running: dict[int, QueueEntry] = {}
         self._lost: Counter[str] = Counter()
         self._failed = {failure.key: failure for failure in spool.failures()}
         self._done = 0
@@ -133,7 +133,7 @@ class Server:
                 del self._waiting[entry.id]
                 self._running[self._fork(entry)] = entry
 
-    def _fork(self, entry: Entry) -> int:
+    def _fork(self, entry: QueueEntry) -> int:
         parent = os.getpid()
         sys.stderr.flush()
         if child := os.fork():
@@ -150,7 +150,7 @@ class Server:
             sys.stderr.flush()
             os._exit(status)
 
-    def _become_child(self, entry: Entry, parent: int) -> None:
+    def _become_child(self, entry: QueueEntry, parent: int) -> None:
         """Be a process that ends with the queue, whatever ends that, and writes to the entry's log."""
         self._libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
         if os.getppid() != parent:
@@ -172,7 +172,7 @@ class Server:
             if found:
                 self._ended(self._running.pop(pid), os.waitstatus_to_exitcode(status))
 
-    def _ended(self, entry: Entry, status: int) -> None:
+    def _ended(self, entry: QueueEntry, status: int) -> None:
         if status == DONE:
             self._succeeded(entry)
         elif status == FAILED and (failure := self._spool.failure(entry.id)):
@@ -182,7 +182,7 @@ class Server:
         else:
             self._died(entry, status)
 
-    def _succeeded(self, entry: Entry) -> None:
+    def _succeeded(self, entry: QueueEntry) -> None:
         self._done += 1
         self._console.detail(f"done: {entry.text}")
         self._spool.forget(entry.id)  # it was cancelled when it was as good as done
@@ -199,7 +199,7 @@ class Server:
         self._line.clear()
         self._console.error(f"failed: {failure.text}: {failure.message}")
 
-    def _died(self, entry: Entry, status: int) -> None:
+    def _died(self, entry: QueueEntry, status: int) -> None:
         """Try again what ended by no fault of its own, as often as lost workers are replaced."""
         self._lost[entry.id] += 1
         if self._lost[entry.id] <= Options.from_json(entry.options).retries:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.store import QueueStore
 
 
 def parser(prog: str = "seamless-queue") -> argparse.ArgumentParser:
@@ -38,18 +38,18 @@ def parser(prog: str = "seamless-queue") -> argparse.ArgumentParser:
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Be the queue, or start it."""
     from seamless_dask.private import private_directory
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.store import QueueStore
 
     from ..opening import load_config
 
-    spool = Spool(private_directory(load_config(arguments).cache))
+    spool = QueueStore(private_directory(load_config(arguments).cache))
     workers = arguments.workers or len(os.sched_getaffinity(0))
     if arguments.detach:
         return _detach(spool, workers, console)
     return _serve(spool, workers, console, take(spool, workers))
 
 
-def take(spool: Spool, workers: int) -> int:
+def take(spool: QueueStore, workers: int) -> int:
     """Become the queue and return the descriptor of its lock; raises `CommandError` if there is one."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to end
     lock = spool.take(workers)
@@ -60,16 +60,16 @@ def take(spool: Spool, workers: int) -> int:
     return lock
 
 
-def _serve(spool: Spool, workers: int, console: Console, lock: int) -> int:
-    from .server import Server
+def _serve(spool: QueueStore, workers: int, console: Console, lock: int) -> int:
+    from .server import QueueServer
 
     left = len(spool.ids())
     if left:
         console.note(f"{left} submitted before are carried on")
-    return Server(spool, workers, console, lock).serve()
+    return QueueServer(spool, workers, console, lock).serve()
 
 
-def _detach(spool: Spool, workers: int, console: Console) -> int:
+def _detach(spool: QueueStore, workers: int, console: Console) -> int:
     """Start the queue in a session of its own; returns when it has become the one."""
     ready, ready_end = os.pipe()
     if child := os.fork():
@@ -87,7 +87,7 @@ def _detach(spool: Spool, workers: int, console: Console) -> int:
     os._exit(_detached(spool, workers, console, ready_end))
 
 
-def _detached(spool: Spool, workers: int, console: Console, ready: int) -> int:
+def _detached(spool: QueueStore, workers: int, console: Console, ready: int) -> int:
     """Be the queue that was started; what it says goes to a file of the spool."""
     os.setsid()
     try:

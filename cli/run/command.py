@@ -19,10 +19,10 @@ from hashserver.workspace.pending import remove_future
 from ..console import OK, CommandError, Console, guarded
 from ..opening import open_context
 from ..shell.collect import collect
-from .job import Job, build, names_environment, options_of
+from .job import CommandJob, build, names_environment, options_of
 from .option_table import parser
 from .options import parse
-from .results import Manner, deliver_results, needs_bytes, refuse_printing, result_values
+from .results import DeliveryOptions, deliver_results, needs_bytes, refuse_printing, result_values
 
 if TYPE_CHECKING:
     import argparse
@@ -72,14 +72,14 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
         return _settle(context, job, arguments, console)
 
 
-def _settle(context: Context, job: Job, arguments: argparse.Namespace, console: Console) -> int:
+def _settle(context: Context, job: CommandJob, arguments: argparse.Namespace, console: Console) -> int:
     if arguments.undo:
         return _undo(context, job, console)
     if arguments.write_job:
         from .write_job import write_job
 
         return write_job(context, job, arguments, console)
-    manner = Manner(not arguments.no_download, arguments.scratch, arguments.overwrite)
+    manner = DeliveryOptions(not arguments.no_download, arguments.scratch, arguments.overwrite)
     if arguments.qsubmit:
         refuse_printing(job.wanted, manner)
     known = look_up(context, job.key)
@@ -125,7 +125,7 @@ def look_up(context: Context, key: Checksum) -> Known | None:
 
 
 def _serves(
-    context: Context, known: Known, job: Job, arguments: argparse.Namespace, console: Console
+    context: Context, known: Known, job: CommandJob, arguments: argparse.Namespace, console: Console
 ) -> bool:
     """Say whether a known result is good enough for the environment that was named."""
     if not names_environment(arguments):
@@ -142,7 +142,9 @@ def _serves(
     return True
 
 
-def _with_bytes(context: Context, known: Known, job: Job, manner: Manner, all_bytes: bool) -> Known | None:
+def _with_bytes(
+    context: Context, known: Known, job: CommandJob, manner: DeliveryOptions, all_bytes: bool
+) -> Known | None:
     """Return `known` if the store has the bytes that delivery takes; None when they must be made again."""
     spec = job.transformation.result
     if spec.number == 1 and known.value.format == "file" and not all_bytes:
@@ -152,7 +154,9 @@ def _with_bytes(context: Context, known: Known, job: Job, manner: Manner, all_by
     return None if missing(context.store, [known.value]) else known
 
 
-def deliver(context: Context, job: Job, known: Known, manner: Manner, console: Console, cached: bool) -> int:
+def deliver(
+    context: Context, job: CommandJob, known: Known, manner: DeliveryOptions, console: Console, cached: bool
+) -> int:
     """Deliver the results and say what they are."""
     values = result_values(context, job.transformation.result, known.value, known.data)
     only = known.data if len(values) == 1 and known.value.format == "file" else None
@@ -174,7 +178,7 @@ def deliver(context: Context, job: Job, known: Known, manner: Manner, console: C
     return OK
 
 
-def _facts(job: Job, known: Known, values: dict[str | None, Value], cached: bool) -> dict[str, object]:
+def _facts(job: CommandJob, known: Known, values: dict[str | None, Value], cached: bool) -> dict[str, object]:
     results = [
         {"name": item.name, "local": item.local, "format": values[item.name].format}
         | {"checksum": values[item.name].checksum}
@@ -183,7 +187,7 @@ def _facts(job: Job, known: Known, values: dict[str | None, Value], cached: bool
     return {"key": job.key, "transformation": known.transformation, "cached": cached, "results": results}
 
 
-def _detached(job: Job, console: Console) -> int:
+def _detached(job: CommandJob, console: Console) -> int:
     """Say what runs on without us."""
     names = [item.local for item in job.wanted if item.local is not None]
     then = f"seamless-download {' '.join(names)} waits" if names else "the same command without -d waits"
@@ -193,7 +197,7 @@ def _detached(job: Job, console: Console) -> int:
     return OK
 
 
-def _undo(context: Context, job: Job, console: Console) -> int:
+def _undo(context: Context, job: CommandJob, console: Console) -> int:
     """Contest the known result."""
     known = context.database.lookup(job.key)
     contested = None if known is None else context.database.contest(known[0])
@@ -205,7 +209,7 @@ def _undo(context: Context, job: Job, console: Console) -> int:
     return OK
 
 
-def _dry_run(job: Job, known: Known | None, console: Console) -> int:
+def _dry_run(job: CommandJob, known: Known | None, console: Console) -> int:
     """Show what would be run."""
     transformation = job.transformation
     lines = [f"command         {job.text}", f"transformation  {job.key}"]

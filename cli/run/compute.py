@@ -15,8 +15,8 @@ from ..data.missing import input_path, named
 from ..data.pending import announce, withdraw
 from ..data.transfer import COPY, EMBEDDED_INPUT, Uploader
 from ..text import count_text, size_text
-from .job import Job, names_environment, note_unserved, options_of
-from .results import Manner, check_targets, needs_bytes
+from .job import CommandJob, names_environment, note_unserved, options_of
+from .results import DeliveryOptions, check_targets, needs_bytes
 
 if TYPE_CHECKING:
     import argparse
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from seamless_dask.context import Context
     from seamless_dask.model.transformation import Value
 
-    from ..data.identify import File
+    from ..data.identify import LocalFile
 
 ASK_FILES, ASK_BYTES = 1000, 10**9
 
 
 def compute(
     context: Context,
-    job: Job,
+    job: CommandJob,
     arguments: argparse.Namespace,
-    manner: Manner,
+    manner: DeliveryOptions,
     console: Console,
     known: bool = False,
 ) -> Value | None:
@@ -82,12 +82,12 @@ def compute(
         raise
 
 
-def _input_of(context: Context, job: Job, error: BufferMissing) -> str | None:
+def _input_of(context: Context, job: CommandJob, error: BufferMissing) -> str | None:
     stdin = {} if job.transformation.stdin is None else {"standard input": job.transformation.stdin}
     return input_path(context.store, job.transformation.inputs | stdin, error.checksum)
 
 
-def store_inputs(context: Context, job: Job, arguments: argparse.Namespace, console: Console) -> None:
+def store_inputs(context: Context, job: CommandJob, arguments: argparse.Namespace, console: Console) -> None:
     """Store what the command reads, its text and its document."""
     by_reference = context.embedded and not arguments.copy_inputs and _is_local(context)
     uploader = Uploader(context, console, EMBEDDED_INPUT if by_reference else COPY)
@@ -107,7 +107,7 @@ def _is_local(context: Context) -> bool:
     return isinstance(context.store, LocalStore)
 
 
-def ask_for(files: Sequence[File], console: Console) -> None:
+def ask_for(files: Sequence[LocalFile], console: Console) -> None:
     """Ask before much is stored that nobody has named; without a terminal that takes ``-y``."""
     size = sum(file.status.st_size for file in files)
     if len(files) <= ASK_FILES and size <= ASK_BYTES:

@@ -11,9 +11,9 @@ from hashserver.statcache import checksum_of
 from seamless_dask.errors import UsageError
 from seamless_dask.model.transformation import Deferred, Description, Value
 
-from ..data.identify import File
+from ..data.identify import LocalFile
 from ..text import count_text
-from .results import Wanted
+from .results import OutputTarget
 
 if TYPE_CHECKING:
     import argparse
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from hashserver.workspace.tree import Identity
     from seamless_dask.config import Config
     from seamless_dask.context import Context
-    from seamless_dask.executors.request_log import Request
+    from seamless_dask.executors.request_log import LoggedRequest
     from seamless_dask.model.options import Options
 
     from ..console import Console
     from ..shell.collect import Input, Inputs
 
 
-class Job(NamedTuple):
+class CommandJob(NamedTuple):
     """What is to be computed, and what is known here about it.
 
     Attributes
@@ -61,10 +61,10 @@ class Job(NamedTuple):
     document: bytes
     key: Checksum
     text: str
-    named: tuple[File, ...]
-    unnamed: tuple[File, ...]
+    named: tuple[LocalFile, ...]
+    unnamed: tuple[LocalFile, ...]
     indices: tuple[bytes, ...]
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[OutputTarget, ...]
     writable: tuple[str, ...]
     upstream: dict[str, str] = {}  # noqa: RUF012 - never changed
     executables: tuple[str, ...] = ()
@@ -72,12 +72,12 @@ class Job(NamedTuple):
 
 class _Identified(NamedTuple):
     value: Value | Deferred
-    files: tuple[File, ...] = ()
+    files: tuple[LocalFile, ...] = ()
     index_data: bytes | None = None
     upstream: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
-def build(context: Context, meant: Inputs, arguments: argparse.Namespace, console: Console) -> Job:
+def build(context: Context, meant: Inputs, arguments: argparse.Namespace, console: Console) -> CommandJob:
     """Identify all inputs and put the transformation together.
 
     Raises
@@ -87,8 +87,8 @@ def build(context: Context, meant: Inputs, arguments: argparse.Namespace, consol
     """
     values: dict[str, Value | Deferred] = {}
     stdin: Value | Deferred | None = None
-    named: list[File] = []
-    unnamed: list[File] = []
+    named: list[LocalFile] = []
+    unnamed: list[LocalFile] = []
     indices: list[bytes] = []
     upstream: dict[str, str] = {}
     identified = [(item, identify_input(context, item, console)) for item in meant.all]
@@ -110,7 +110,7 @@ def build(context: Context, meant: Inputs, arguments: argparse.Namespace, consol
         shell_flags=arguments.shell_flags,
     )
     document = transformation.canonical()
-    return Job(
+    return CommandJob(
         transformation, document, hash_bytes(document), meant.text,
         tuple(named), tuple(unnamed), tuple(indices), wanted(meant), meant.writable, upstream,
         meant.executables,
@@ -139,11 +139,11 @@ def _holds(folder: Input, found: _Identified, item: Input) -> bool:
     return relative in index or any(path.startswith(relative + "/") for path in index)
 
 
-def wanted(meant: Inputs) -> tuple[Wanted, ...]:
+def wanted(meant: Inputs) -> tuple[OutputTarget, ...]:
     """Return where each result goes; with nothing captured, standard output is printed."""
     if not meant.captures:
-        return (Wanted(None, None),)
-    return tuple(Wanted(capture.path or None, capture.local) for capture in meant.captures)
+        return (OutputTarget(None, None),)
+    return tuple(OutputTarget(capture.path or None, capture.local) for capture in meant.captures)
 
 
 def identify_input(context: Context, item: Input, console: Console) -> _Identified:
@@ -168,7 +168,7 @@ def identify_input(context: Context, item: Input, console: Console) -> _Identifi
         raise SidecarError(
             f"{item.shown} has changed since its sidecar was written: seamless-upload {item.shown} to use it"
         )
-    return _Identified(Value("file", checksum), (File(item.path, checksum, status),))
+    return _Identified(Value("file", checksum), (LocalFile(item.path, checksum, status),))
 
 
 def _identify_directory(context: Context, item: Input, console: Console) -> _Identified:
@@ -204,7 +204,7 @@ def _told(item: Input, found: Identity, console: Console) -> _Identified:
     for warning in tree.scan.warnings:
         console.warn(f"{item.shown}: {warning}")
     files = (
-        File(os.path.join(item.path, name), tree.index[name], status) for name, status in tree.scan.files
+        LocalFile(os.path.join(item.path, name), tree.index[name], status) for name, status in tree.scan.files
     )
     return _Identified(value, tuple(files), found.data)
 
@@ -228,7 +228,7 @@ def _identify_pending(context: Context, item: Input, future: Future, console: Co
     return _Identified(result_of(context, future, console))
 
 
-def _options_upstream(key: Checksum, request: Request | None) -> dict[str, str]:
+def _options_upstream(key: Checksum, request: LoggedRequest | None) -> dict[str, str]:
     """Return how a pending job was asked for, and those that it waits for itself, by key."""
     if request is None:
         return {}
@@ -237,7 +237,7 @@ def _options_upstream(key: Checksum, request: Request | None) -> dict[str, str]:
     return options.upstream | ({} if own == "{}" else {key: own})
 
 
-def options_of(arguments: argparse.Namespace, job: Job, isolation: str) -> Options:
+def options_of(arguments: argparse.Namespace, job: CommandJob, isolation: str) -> Options:
     """Return how the job is to be run."""
     from seamless_dask.model.options import Options
 

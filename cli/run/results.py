@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seamless_dask.model.transformation import ResultSpec, Value
 
 
-class Wanted(NamedTuple):
+class OutputTarget(NamedTuple):
     """A declared result and where it is to go.
 
     ``name`` is None for standard output; ``local`` is None for what is printed.
@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
     local: str | None
 
 
-class Manner(NamedTuple):
+class DeliveryOptions(NamedTuple):
     """How results are delivered."""
 
     download: bool = True
@@ -58,7 +58,7 @@ def result_values(
     return found
 
 
-def check_targets(context: Context, wanted: Sequence[Wanted], manner: Manner) -> None:
+def check_targets(context: Context, wanted: Sequence[OutputTarget], manner: DeliveryOptions) -> None:
     """Raise `CommandError` when a result that is not known yet could not be delivered."""
     for item in wanted:
         if item.local is None:
@@ -76,7 +76,7 @@ def check_targets(context: Context, wanted: Sequence[Wanted], manner: Manner) ->
             raise CommandError(f"{parent} cannot be written: there is no place for {item.local}")
 
 
-def refuse_printing(wanted: Sequence[Wanted], manner: Manner) -> None:
+def refuse_printing(wanted: Sequence[OutputTarget], manner: DeliveryOptions) -> None:
     """Raise `UsageError` when a result is to be printed: with ``--qsubmit`` nobody is there to read it."""
     if manner.download and not manner.scratch and any(item.local is None for item in wanted):
         raise UsageError(
@@ -85,7 +85,7 @@ def refuse_printing(wanted: Sequence[Wanted], manner: Manner) -> None:
         )
 
 
-def needs_bytes(wanted: Sequence[Wanted], manner: Manner) -> bool:
+def needs_bytes(wanted: Sequence[OutputTarget], manner: DeliveryOptions) -> bool:
     """Say whether delivery takes more than checksums."""
     outdated = any(item.local is not None and os.path.lexists(item.local) for item in wanted)
     return not manner.scratch and (manner.download or outdated)
@@ -93,9 +93,9 @@ def needs_bytes(wanted: Sequence[Wanted], manner: Manner) -> bool:
 
 def deliver_results(
     context: Context,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[OutputTarget],
     values: dict[str | None, Value],
-    manner: Manner,
+    manner: DeliveryOptions,
     console: Console,
     data: bytes | None = None,
 ) -> None:
@@ -115,7 +115,9 @@ def deliver_results(
                 _deliver(context, item.local, value, manner, console, data)
 
 
-def _print(context: Context, value: Value, manner: Manner, console: Console, data: bytes | None) -> None:
+def _print(
+    context: Context, value: Value, manner: DeliveryOptions, console: Console, data: bytes | None
+) -> None:
     if manner.scratch or not manner.download:
         console.note(f"standard output is not printed: {value.checksum}")
     elif data is not None:
@@ -125,7 +127,7 @@ def _print(context: Context, value: Value, manner: Manner, console: Console, dat
 
 
 def _deliver(
-    context: Context, path: str, value: Value, manner: Manner, console: Console, data: bytes | None
+    context: Context, path: str, value: Value, manner: DeliveryOptions, console: Console, data: bytes | None
 ) -> None:
     # Bytes before sidecar: a kill in between leaves a file that the next run finds to be right.
     if value.format == "directory":
@@ -140,13 +142,15 @@ def _deliver(
     console.detail(f"{path}: {value.checksum}")
 
 
-def _clear_file(context: Context, path: str, value: Value, manner: Manner) -> None:
+def _clear_file(context: Context, path: str, value: Value, manner: DeliveryOptions) -> None:
     """Remove a local copy of an older result, whose place only a checksum takes now."""
     if os.path.lexists(path) and may_write_file(path, value.checksum, context.stat_cache, manner.overwrite):
         os.unlink(path)
 
 
-def _deliver_directory(context: Context, path: str, value: Value, manner: Manner, console: Console) -> None:
+def _deliver_directory(
+    context: Context, path: str, value: Value, manner: DeliveryOptions, console: Console
+) -> None:
     from hashserver.workspace.tree import directory_state
 
     absent = not os.path.lexists(path) or (os.path.isdir(path) and directory_state(path) == "absent")

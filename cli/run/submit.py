@@ -6,15 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 from seamless_dask.model.variables import of_submission
-from seamless_dask.queue.entries import Entry
-from seamless_dask.queue.store import Spool
+from seamless_dask.queue.entries import QueueEntry
+from seamless_dask.queue.store import QueueStore
 
 from ..console import OK, Console
 from ..data.pending import announce, withdraw
 from ..opening import SETTINGS
 from .compute import store_inputs
-from .job import Job, names_environment, note_unserved, options_of
-from .results import Manner, check_targets, needs_bytes
+from .job import CommandJob, names_environment, note_unserved, options_of
+from .results import DeliveryOptions, check_targets, needs_bytes
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 def enqueue(
-    context: Context, job: Job, arguments: argparse.Namespace, manner: Manner, console: Console
+    context: Context,
+    job: CommandJob,
+    arguments: argparse.Namespace,
+    manner: DeliveryOptions,
+    console: Console,
 ) -> int:
     """Store what the command needs, and submit it.
 
@@ -35,7 +39,7 @@ def enqueue(
     CommandError
         Its results could not be delivered.
     """
-    spool = Spool(context.cache)
+    spool = QueueStore(context.cache)
     spool.require_queue()
     check_targets(context, job.wanted, manner)
     options = options_of(arguments, job, context.config.isolation)
@@ -58,9 +62,11 @@ def enqueue(
     return OK
 
 
-def _entry(job: Job, arguments: argparse.Namespace, manner: Manner, options: Options) -> Entry:
+def _entry(
+    job: CommandJob, arguments: argparse.Namespace, manner: DeliveryOptions, options: Options
+) -> QueueEntry:
     settings = {name: value for name in (*SETTINGS, "local") if (value := getattr(arguments, name, None))}
-    return Entry(
+    return QueueEntry(
         key=job.key,
         text=job.text,
         directory=os.getcwd(),

@@ -20,7 +20,7 @@ from seamless_dask.model.transformation import Deferred, Value
 from ..console import OK, CommandError, Console
 from ..data.deliver import fetch, make_parent
 from ..shell.word import quote
-from .job import Job, options_of
+from .job import CommandJob, options_of
 
 if TYPE_CHECKING:
     import argparse
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SHELL_FLAGS = "-eo pipefail"
 
 
-def write_job(context: Context, job: Job, arguments: argparse.Namespace, console: Console) -> int:
+def write_job(context: Context, job: CommandJob, arguments: argparse.Namespace, console: Console) -> int:
     """Write the job to a new directory."""
     root = arguments.write_job
     if os.path.lexists(root):
@@ -70,7 +70,7 @@ def write_job(context: Context, job: Job, arguments: argparse.Namespace, console
     return OK
 
 
-def place_of_work(job: Job) -> str:
+def place_of_work(job: CommandJob) -> str:
     """Return the working directory below the job's, as many levels deep as ``../`` in the inputs takes."""
     depth = max((_climbs(name) for name in job.transformation.inputs), default=0)
     return "/".join(["work", *(str(level) for level in range(1, depth + 1))])
@@ -92,7 +92,7 @@ def _place(context: Context, root: str, name: str, value: Value | Deferred, cons
         context.store.get_file(value.checksum, path)
 
 
-def run_script(job: Job, folder: str, options: Options) -> str:
+def run_script(job: CommandJob, folder: str, options: Options) -> str:
     """Return a script that runs the command in its directory."""
     transformation = job.transformation
     lines = [

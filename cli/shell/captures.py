@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .syntax import Commandline
 
 
-class Capture(NamedTuple):
+class CapturePattern(NamedTuple):
     """One declared result.
 
     Attributes
@@ -42,7 +42,7 @@ class Capture(NamedTuple):
     implied: bool = False
 
 
-def parse_capture(text: str, base: str) -> Capture:
+def parse_capture(text: str, base: str) -> CapturePattern:
     r"""Parse ``PATH[:LOCAL]``; a colon in a name is written ``\:``.
 
     Parameters
@@ -57,13 +57,13 @@ def parse_capture(text: str, base: str) -> Capture:
     if (not path.strip("/") and not local) or (colon and not local):
         raise UsageError(f"--capture takes PATH, PATH:LOCAL or :LOCAL, not {text!r}")
     if not path:
-        return Capture("", local)
+        return CapturePattern("", local)
     glob = is_glob(path) and not os.path.lexists(path)
     if glob and not local:
         local = _literal_directory(path)
         if not local:
             raise UsageError(f"--capture {path!r}: say where its matches go: --capture '{text}:DIRECTORY'")
-    return Capture(result_name(path, base), local or path.rstrip("/"), glob)
+    return CapturePattern(result_name(path, base), local or path.rstrip("/"), glob)
 
 
 def _literal_directory(path: str) -> str:
@@ -108,7 +108,7 @@ class Outputs:
     """
 
     def __init__(
-        self, captures: Iterable[Capture], targets: Iterable[str], base: str, cwd: str | None = None
+        self, captures: Iterable[CapturePattern], targets: Iterable[str], base: str, cwd: str | None = None
     ) -> None:
         self._base, self._cwd = base.rstrip("/") + "/", cwd or base
         captures = list(captures)
@@ -144,8 +144,8 @@ class Outputs:
 
 
 def implied(
-    line: Commandline, captures: list[Capture], names: Names, system: System, hints: Hints
-) -> Capture | None:
+    line: Commandline, captures: list[CapturePattern], names: Names, system: System, hints: Hints
+) -> CapturePattern | None:
     """Return the result that the last command's redirection declares."""
     redirection = line.captured
     target = None if redirection is None else redirection.target
@@ -164,10 +164,12 @@ def implied(
         return None
     if redirection.operator in (">>", "&>>"):
         hints.note(f"{value} is captured; >> adds to an empty file there, not to the local one")
-    return Capture(result_name(value, names.base), value, implied=True)
+    return CapturePattern(result_name(value, names.base), value, implied=True)
 
 
-def lost(line: Commandline, captures: Iterable[Capture], names: Names, system: System) -> Iterator[str]:
+def lost(
+    line: Commandline, captures: Iterable[CapturePattern], names: Names, system: System
+) -> Iterator[str]:
     """Walk the targets of redirections that are not captured."""
     outputs = Outputs(captures, (), names.base)
     for redirection in line.redirections:
@@ -179,7 +181,7 @@ def lost(line: Commandline, captures: Iterable[Capture], names: Names, system: S
             yield value
 
 
-def check(captures: list[Capture]) -> None:
+def check(captures: list[CapturePattern]) -> None:
     """Raise `UsageError` for results that get in each other's way, or whose sidecars could have no name."""
     for capture in captures:
         local = capture.local.rstrip("/")
@@ -194,7 +196,7 @@ def check(captures: list[Capture]) -> None:
             seen.add(value)
 
 
-def result_spec(captures: Iterable[Capture]) -> ResultSpec:
+def result_spec(captures: Iterable[CapturePattern]) -> ResultSpec:
     """Return what the transformation declares; without captures, standard output."""
     captures = list(captures)
     return ResultSpec(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from .captures import Capture, Outputs, check, implied, lost, parse_capture, result_spec
+from .captures import CapturePattern, Outputs, check, implied, lost, parse_capture, result_spec
 from .commandline import parse, replace
 from .hints import Hints
 from .input_set import Gather, Input, listed
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from seamless_dask.model.transformation import ResultSpec
 
-__all__ = ["Capture", "Count", "Input", "Inputs", "collect", "count"]
+__all__ = ["CapturePattern", "Count", "Input", "Inputs", "collect", "count"]
 
 
 class Count(NamedTuple):
@@ -54,7 +54,7 @@ class Inputs(NamedTuple):
     text: str
     inputs: dict[str, Input]
     stdin: Input | None
-    captures: tuple[Capture, ...]
+    captures: tuple[CapturePattern, ...]
     writable: tuple[str, ...]
     executables: tuple[str, ...]
     notes: tuple[str, ...]
@@ -129,7 +129,7 @@ def collect(
 
 def _captures(
     line: Commandline, options: argparse.Namespace, names: Names, system: System, hints: Hints
-) -> list[Capture]:
+) -> list[CapturePattern]:
     captures = list(dict.fromkeys(parse_capture(text, names.base) for text in options.capture))
     more = implied(line, captures, names, system, hints)
     captures += [] if more is None else [more]

@@ -19,7 +19,7 @@ from .syntax import (
     SimpleCommand,
     Use,
 )
-from .syntax_walk import Walk
+from .syntax_walk import SyntaxWalk
 from .word import Word
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _parse_any(text: str) -> Commandline:
         _ask_bash(text, place)
     if all(child.type == "comment" for child in root.named_children):
         raise UsageError("the command is empty")
-    walk = Walk(source)
+    walk = SyntaxWalk(source)
     walk.visit(root)
     return walk.result(text, root, place)
 

@@ -16,7 +16,7 @@ _CLASSES = {
 }  # fmt: skip
 
 
-class Tree(Protocol):
+class GlobTree(Protocol):
     """What patterns are matched against."""
 
     def names(self, directory: str) -> list[str]:
@@ -77,7 +77,7 @@ def _closed_ends(inside: str) -> str:
     return inside[:-1] + "\\-" if inside.endswith("-") and not inside.endswith("\\-") else inside
 
 
-def expand(value: str, quoted: frozenset[int], tree: Tree) -> list[str]:
+def expand(value: str, quoted: frozenset[int], tree: GlobTree) -> list[str]:
     """Return what the shell would put in place of a pattern, sorted; empty without matches."""
     paths, position = [""], 0
     pieces = value.split("/")
@@ -92,7 +92,7 @@ def expand(value: str, quoted: frozenset[int], tree: Tree) -> list[str]:
     return sorted(path for path in paths if path.endswith("/") or tree.is_there(path))
 
 
-def _step(paths: Iterable[str], piece: str, quoted: frozenset[int], tree: Tree) -> list[str]:
+def _step(paths: Iterable[str], piece: str, quoted: frozenset[int], tree: GlobTree) -> list[str]:
     if not is_glob(piece, quoted):
         return [path + piece for path in paths]
     try:

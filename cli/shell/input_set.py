@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .captures import Outputs
     from .hints import Hints
     from .names import Names
-    from .path_lookup import Found, Lookup
+    from .path_lookup import Lookup, PathLookup
 
 
 _MADE_WHEN_READ = ("/proc/", "/sys/")
@@ -83,12 +83,12 @@ class Gather:
         self.inputs: dict[str, Input] = {}
         self.executables: dict[str, None] = {}
 
-    def find(self, path: str) -> tuple[Found | None, bool]:
+    def find(self, path: str) -> tuple[PathLookup | None, bool]:
         """Return what an absolute path stands for, and whether it is a sidecar that is taken literally."""
         literal = path.endswith((CHECKSUM, INDEX))
         return (self.lookup.literal(path) if literal else self.lookup.find(path)), literal
 
-    def take(self, value: str, path: str, found: Found, literal: bool = False) -> str:
+    def take(self, value: str, path: str, found: PathLookup, literal: bool = False) -> str:
         """Add an input; returns its name."""
         if found.inside and found.sidecar is None and found.members is None:
             return self._take_enclosing(value, path, found)
@@ -114,7 +114,7 @@ class Gather:
             )
         return name
 
-    def _take_enclosing(self, value: str, path: str, found: Found) -> str:
+    def _take_enclosing(self, value: str, path: str, found: PathLookup) -> str:
         """Take the whole directory, since only that has a checksum."""
         whole = self.lookup.find(found.inside)
         if whole is None or self.names.mapping:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .input_set import Gather
     from .names import System
-    from .path_lookup import Found
+    from .path_lookup import PathLookup
     from .syntax import Commandline
     from .word import Word
 
@@ -184,14 +184,14 @@ class Reader:
             self._mention(value, path, found)
         return self._spelled(value, name, role, found)
 
-    def _mention(self, value: str, path: str, found: Found) -> None:
+    def _mention(self, value: str, path: str, found: PathLookup) -> None:
         """Tell of a word that may not have been meant as an input."""
         if found.kind == "directory" and found.exists and "/" not in value:
             self.hints.bare_directory(value, path, self.names.cwd)
         if not extension(path) and not value.endswith("/"):
             self.hints.extensionless[value] = None
 
-    def _spelled(self, value: str, name: str, role: str, found: Found) -> str:
+    def _spelled(self, value: str, name: str, role: str, found: PathLookup) -> str:
         """Return how the text is to call an input."""
         if self.names.keeps(value, name):
             return value

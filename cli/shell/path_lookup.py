@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 255
 
 
-class Found(NamedTuple):
+class PathLookup(NamedTuple):
     """What is known of a path, without reading its bytes.
 
     Attributes
@@ -66,10 +66,10 @@ class Lookup:
 
     def __init__(self, cwd: str) -> None:
         self._cwd = cwd
-        self._known: dict[str, Found | None] = {}
+        self._known: dict[str, PathLookup | None] = {}
         self._indices: dict[str, tuple[Sidecar, Index] | None] = {}
 
-    def find(self, path: str) -> Found | None:
+    def find(self, path: str) -> PathLookup | None:
         """Return what `path` stands for, None for nothing.
 
         Raises
@@ -84,39 +84,39 @@ class Lookup:
             self._known[full] = self._find(full)
         return self._known[full]
 
-    def literal(self, path: str) -> Found | None:
+    def literal(self, path: str) -> PathLookup | None:
         """Return the file at `path` and nothing that stands for it."""
         status = _status(os.path.join(self._cwd, path))
-        return None if status is None or not stat.S_ISREG(status.st_mode) else Found("file", True)
+        return None if status is None or not stat.S_ISREG(status.st_mode) else PathLookup("file", True)
 
-    def _find(self, full: str) -> Found | None:
+    def _find(self, full: str) -> PathLookup | None:
         if not _possible(full):
             return None
         status = _status(full)
         kind = "directory" if status is not None and stat.S_ISDIR(status.st_mode) else "file"
         sidecar, future = find_sidecar(full), read_future(full)
         if status is not None:
-            return Found(kind, True, sidecar, future) if _is_data(status) else None
+            return PathLookup(kind, True, sidecar, future) if _is_data(status) else None
         if sidecar is not None or future is not None:
-            return Found(kind if sidecar is None else sidecar.kind, False, sidecar, future)
+            return PathLookup(kind if sidecar is None else sidecar.kind, False, sidecar, future)
         return self._member(full)
 
-    def _member(self, full: str) -> Found | None:
+    def _member(self, full: str) -> PathLookup | None:
         """Look for a path that is not there in the index of a directory above it, or in a pending one."""
         folder, _, name = full.rpartition("/")
         while folder and (folder == self._cwd or not self._cwd.startswith(folder + "/")):
             if read_future(folder) is not None:
-                return Found("file", False, None, None, folder)
+                return PathLookup("file", False, None, None, folder)
             known = self._index(folder)
             if known is not None:
                 sidecar, index = known
                 if name in index:
-                    return Found("file", False, Sidecar("file", index[name], sidecar.path), None, folder)
+                    return PathLookup("file", False, Sidecar("file", index[name], sidecar.path), None, folder)
                 below = {
                     path[len(name) + 1 :]: says for path, says in index.items() if path.startswith(name + "/")
                 }
                 if below:
-                    return Found("directory", False, None, None, folder, below)
+                    return PathLookup("directory", False, None, None, folder, below)
             folder, _, parent = folder.rpartition("/")
             name = f"{parent}/{name}"
         return None

@@ -39,7 +39,7 @@ _SEQUENCES = frozenset(
 """Nodes whose last command is the last one within them."""
 
 
-class Walk:
+class SyntaxWalk:
     """One walk over the tree of a text, which collects what `Commandline` holds."""
 
     def __init__(self, source: bytes) -> None:

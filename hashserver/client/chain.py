@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hashserver.client.database import DatabaseClient, Found
+from hashserver.client.database import DatabaseClient, Lookup
 from hashserver.results.database import Database
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hashserver.results.database import Result
 
 
-class ServerAndFiles(DatabaseClient):
+class DatabaseChain(DatabaseClient):
     """As its base class, with look-ups that go on in files.
 
     What was contested at the server is not looked up elsewhere.
@@ -49,11 +49,11 @@ class ServerAndFiles(DatabaseClient):
         """Return transformation and current result of a key."""
         return super().lookup(key) or self._elsewhere(key)
 
-    def get_inline(self, key: Checksum, limit: int) -> Found | None:
+    def get_inline(self, key: Checksum, limit: int) -> Lookup | None:
         """Return the same with the bytes, if the server has them."""
         found = super().get_inline(key, limit)
         if found is None and (pair := self._elsewhere(key)):
-            return Found(*pair, present=False, data=None)
+            return Lookup(*pair, present=False, data=None)
         return found
 
     def get_many(self, tfs: Iterable[Checksum]) -> dict[Checksum, Result]:

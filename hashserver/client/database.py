@@ -11,7 +11,7 @@ from hashserver.checksum import Checksum, hash_bytes
 from hashserver.client.errors import json_of, raise_for
 from hashserver.client.store import find_token
 from hashserver.client.transport import Transport
-from hashserver.errors import BufferCorrupt, Irreproducible, UsageError
+from hashserver.errors import BufferCorrupt, InvalidRequest, Irreproducible
 from hashserver.results.database import Result
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _ASKED_AT_ONCE = protocol.MOST_ASKED
 _JSON = {"Content-Type": protocol.JSON_TYPE}
 
 
-class Found(NamedTuple):
+class Lookup(NamedTuple):
     """What one look-up tells: the result, whether its bytes are there, and these if they are few."""
 
     transformation: Checksum
@@ -69,7 +69,7 @@ class DatabaseClient:
 
     # ------------------------------------------------------------------ what is known
 
-    def get_inline(self, key: Checksum, limit: int) -> Found | None:
+    def get_inline(self, key: Checksum, limit: int) -> Lookup | None:
         """Return what is known of a key, with the bytes of its result if they are at most `limit`.
 
         Raises
@@ -90,7 +90,7 @@ class DatabaseClient:
                 raise BufferCorrupt(
                     result.checksum, f"{self.url} sent other bytes than those of {result.checksum}"
                 )
-        return Found(Checksum(document["transformation"]), result, document["present"], data)
+        return Lookup(Checksum(document["transformation"]), result, document["present"], data)
 
     def get(self, tf: Checksum) -> Result | None:
         """Return the current result of a transformation, with its record."""
@@ -110,10 +110,10 @@ class DatabaseClient:
         """Return the same for those of many keys that have a current result, without records."""
         return {key: (tf, Result(kind, found)) for key, tf, kind, found, _ in self._many(keys)}
 
-    def find_many(self, keys: Iterable[Checksum]) -> dict[Checksum, Found]:
+    def find_many(self, keys: Iterable[Checksum]) -> dict[Checksum, Lookup]:
         """Return what is known of many keys, and whether the bytes are there; never the bytes."""
         return {
-            key: Found(tf, Result(kind, found), present, None)
+            key: Lookup(tf, Result(kind, found), present, None)
             for key, tf, kind, found, present in self._many(keys)
         }
 
@@ -234,10 +234,10 @@ class DatabaseClient:
         headers = _JSON if data else None
         return self._transport.request(method, path, data, headers=headers, replay=replay, whole=True)
 
-    def _ask(self, method: str, path: str, body: object = None, absent: object = UsageError) -> Any:
+    def _ask(self, method: str, path: str, body: object = None, absent: object = InvalidRequest) -> Any:
         """Send a request and return the JSON of its answer; `absent` stands for one that is not known."""
         with self._send(method, path, body) as response:
-            if response.status == 404 and absent is not UsageError:
+            if response.status == 404 and absent is not InvalidRequest:
                 response.read()
                 return absent
             raise_for(response, "", self.url)

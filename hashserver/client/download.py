@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hashserver.storage.store import Bytes, Path
 
 
-class Source(Protocol):
+class BufferSource(Protocol):
     """Where bytes come from."""
 
     def fetch(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Response:
@@ -30,7 +30,7 @@ class Source(Protocol):
 class Reception:
     """A long download into a descriptor: received, hashed and written at the same time."""
 
-    def __init__(self, client: Source, checksum: Checksum, fd: int, path: Path) -> None:
+    def __init__(self, client: BufferSource, checksum: Checksum, fd: int, path: Path) -> None:
         from queue import SimpleQueue
 
         self._client, self._checksum, self._fd, self._path = client, checksum, fd, path

@@ -10,12 +10,12 @@ from hashserver.errors import (
     BufferCorrupt,
     BufferMissing,
     HashserverError,
+    InvalidRequest,
     NoSpace,
     OriginalChanged,
     ReadOnly,
     ServiceUnavailable,
     TooLarge,
-    UsageError,
 )
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def _meaning(status: int, message: str, checksum: str, url: str) -> HashserverEr
     kinds: dict[int, Callable[[str], HashserverError]] = {
         401: AuthenticationFailed,
         403: ReadOnly,
-        404: UsageError,
+        404: InvalidRequest,
         413: TooLarge,
         507: NoSpace,
     }
-    kind = kinds.get(status, UsageError if status < 500 and status != 408 else ServiceUnavailable)
+    kind = kinds.get(status, InvalidRequest if status < 500 and status != 408 else ServiceUnavailable)
     return kind(f"{message} ({url})" if url not in message else message)

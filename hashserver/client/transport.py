@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.client.connection import IDLE_SECONDS, Connection, LostError, Response, Sink, Upload, is_loss
-from hashserver.errors import ServiceUnavailable, UsageError
+from hashserver.errors import InvalidRequest, ServiceUnavailable
 from hashserver.regular_file import open_regular
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ class Transport:
             if self._tls:
                 sock = self._wrap(sock)
             elif self._has_token and not _is_loopback(sock.getpeername()[0]):
-                raise UsageError(f"{self.url}: a token is sent to another host only by https")
+                raise InvalidRequest(f"{self.url}: a token is sent to another host only by https")
             sock.settimeout(IDLE_SECONDS)
         except BaseException:
             sock.close()
@@ -292,7 +292,9 @@ class Transport:
                 os.close(open_regular(self._ca_file)[0])  # OpenSSL would wait for the writer of a pipe
             context = ssl.create_default_context(cafile=self._ca_file)
         except OSError as error:
-            raise UsageError(f"cannot read the certificates in {self._ca_file}: {error.strerror}") from None
+            raise InvalidRequest(
+                f"cannot read the certificates in {self._ca_file}: {error.strerror}"
+            ) from None
         return context.wrap_socket(sock, server_hostname=self._host)
 
     def close(self) -> None:
@@ -345,7 +347,7 @@ def split(url: str) -> tuple[bool, str, int, str]:
     if not colon or authority.endswith("]"):
         host, port = authority, "443" if scheme == "https" else "80"
     if scheme not in ("http", "https") or not host or not port.isdecimal() or "@" in host:
-        raise UsageError("a server's address is http://HOST:PORT or https://HOST:PORT")
+        raise InvalidRequest("a server's address is http://HOST:PORT or https://HOST:PORT")
     return scheme == "https", host.strip("[]"), int(port), slash + base
 
 

@@ -84,7 +84,7 @@ def _hash_range(fd: int, size: int) -> Checksum:
     return Checksum(sha.hexdigest())
 
 
-class Target(Protocol):
+class BufferTarget(Protocol):
     """Where bytes go."""
 
     url: str
@@ -102,7 +102,7 @@ class Target(Protocol):
 class Packs:
     """Collects small buffers and sends them; a pack is on its way while the next one is filled."""
 
-    def __init__(self, client: Target) -> None:
+    def __init__(self, client: BufferTarget) -> None:
         self._client = client
         self._members: dict[Checksum, bytes] = {}
         self._size = 0
@@ -166,7 +166,7 @@ class Packs:
 class RemoteWriter(Writer):
     """Sends a buffer while it is written; a small one only at the end, in one go."""
 
-    def __init__(self, client: Target) -> None:
+    def __init__(self, client: BufferTarget) -> None:
         super().__init__()
         self._client = client
         self._early: list[bytes] = []

@@ -27,9 +27,9 @@ from hashserver.checksum import Checksum
 from hashserver.errors import DatabaseError, HashserverError, ReadOnly
 from hashserver.results import queries
 from hashserver.results import result as results
-from hashserver.results.files import OwnFile
+from hashserver.results.files import WritableDatabase
 from hashserver.results.result import Put, Record, Result
-from hashserver.results.sources import Source
+from hashserver.results.sources import ReadOnlyDatabase
 
 if TYPE_CHECKING:
     import sqlite3
@@ -79,9 +79,11 @@ class Database:
         self.warnings: list[str] = []
         self.read_only = read_only
         self.path = _absolute(path)
-        self._own: OwnFile | Source = Source(self.path) if read_only else OwnFile(self.path, self.warnings)
+        self._own: WritableDatabase | ReadOnlyDatabase = (
+            ReadOnlyDatabase(self.path) if read_only else WritableDatabase(self.path, self.warnings)
+        )
         paths = dict.fromkeys(_absolute(other) for other in others)
-        self._others = [Source(other) for other in paths if not _same(other, self.path)]
+        self._others = [ReadOnlyDatabase(other) for other in paths if not _same(other, self.path)]
         self._left_out: set[str] = set()
 
     def __enter__(self) -> Database:
@@ -271,11 +273,11 @@ class Database:
     # How
 
     def _write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        if not isinstance(self._own, OwnFile):
+        if not isinstance(self._own, WritableDatabase):
             raise ReadOnly(f"{self.path} is open for reading only")
         return self._own.write(operation)
 
-    def _ask(self, source: Source, operation: Callable[[sqlite3.Connection], T]) -> T | None:
+    def _ask(self, source: ReadOnlyDatabase, operation: Callable[[sqlite3.Connection], T]) -> T | None:
         """Ask a further database; one that cannot answer is left out from then on."""
         if source.path in self._left_out:
             return None
@@ -286,7 +288,7 @@ class Database:
             self.warnings.append(f"left out: {error}")
             return None
 
-    def _others_for(self, tf: bytes) -> list[Source]:
+    def _others_for(self, tf: bytes) -> list[ReadOnlyDatabase]:
         """Return the further databases that may be asked for a transformation."""
         if not self._others:
             return []

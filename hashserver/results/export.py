@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from hashserver.errors import DatabaseError
-from hashserver.results.sources import Source
+from hashserver.results.sources import ReadOnlyDatabase
 from hashserver.results.sqlitefile import patiently, translate_os
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def export(source: str, target: str | os.PathLike[str]) -> None:
         raise DatabaseError(f"{path} is the database itself: name another file to export to")
     _remove_dead(path)
     part = f"{path}.{os.getpid()}.part"
-    file = Source(source)  # a connection of its own: look-ups go on
+    file = ReadOnlyDatabase(source)  # a connection of its own: look-ups go on
     try:
         file.read(lambda connection: patiently(lambda: _copy(connection, part), path))
         _settle(part)

@@ -18,14 +18,14 @@ from hashserver.results.sqlitefile import connect, is_beside, make_file, patient
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hashserver.results.sources import Source
+    from hashserver.results.sources import ReadOnlyDatabase
 
     _Operation = Callable[[sqlite3.Connection], Any]
 
 T = TypeVar("T")
 
 
-class OwnFile:
+class WritableDatabase:
     """A database file that processes and threads read and write at once.
 
     One connection reads and another one writes, each behind a lock of its own, so that look-ups never wait
@@ -50,7 +50,7 @@ class OwnFile:
         self._read_lock, self._write_lock = threading.Lock(), threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
-        self._unwritable: Source | None = None
+        self._unwritable: ReadOnlyDatabase | None = None
         self._writes: Together[_Operation, tuple[Any, Exception | None]] = Together(self._write_all)
 
     def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
@@ -123,9 +123,9 @@ class OwnFile:
             if not is_beside(error):
                 raise
             # A write-ahead log cannot be made in a directory that is not writable, or on a full disk.
-            from hashserver.results.sources import Source
+            from hashserver.results.sources import ReadOnlyDatabase
 
-            self._unwritable = Source(self.path)
+            self._unwritable = ReadOnlyDatabase(self.path)
             return None
         except BaseException:
             connection.close()

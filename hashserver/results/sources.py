@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Source:
+class ReadOnlyDatabase:
     """A database file that is only read, and beside which no file is ever made.
 
     Safe in threads: one connection behind a lock.

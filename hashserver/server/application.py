@@ -21,13 +21,13 @@ from hashserver.errors import (
     BufferCorrupt,
     BufferMissing,
     HashserverError,
+    InvalidRequest,
     Irreproducible,
     NoSpace,
     OriginalChanged,
     ReadOnly,
     ServiceUnavailable,
     TooLarge,
-    UsageError,
 )
 from hashserver.printable import visible
 from hashserver.server import buffer_routes as buffers
@@ -100,7 +100,7 @@ _BUFFER_ROUTES = _ROUTES[_BUFFER]
 _LONGEST_PATH = 200
 
 
-class Server:
+class HashserverApplication:
     """Answers requests for one service.
 
     Parameters
@@ -171,7 +171,7 @@ class Server:
         )
 
 
-class Connection(web.RequestHandler):
+class IdleConnection(web.RequestHandler):
     """A connection that must begin with a request soon, and tells when it has none.
 
     It answers what is no request at all in our own words: aiohttp's quote it, perhaps with a token.
@@ -181,7 +181,7 @@ class Connection(web.RequestHandler):
 
     has_asked: bool
 
-    def when_lost(self, call: Callable[[Connection], None]) -> None:
+    def when_lost(self, call: Callable[[IdleConnection], None]) -> None:
         """Have `call` called when the connection is over."""
         self._when_lost, self.has_asked = call, False
 
@@ -232,9 +232,9 @@ class Connection(web.RequestHandler):
 class Protocols(web.Server):
     """Makes the protocol of each connection."""
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> IdleConnection:
         """Return a new one."""
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return IdleConnection(self, loop=self._loop, **self._kwargs)
 
 
 def _find(path: str) -> tuple[dict[str, Route], str | None]:
@@ -259,7 +259,7 @@ def _no_route(request: web.BaseRequest, routes: dict[str, Route]) -> Answer:
 
 _STATUS: tuple[tuple[type[HashserverError], int], ...] = (
     (TooLarge, 413),
-    (UsageError, 400),
+    (InvalidRequest, 400),
     (BufferMissing, 404),
     (OriginalChanged, 410),
     (BufferCorrupt, 404),

@@ -18,7 +18,7 @@ _HELP = {
 }
 
 
-class Metrics:
+class ServerMetrics:
     """Counters; all methods are for the thread of the event loop."""
 
     def __init__(self) -> None:

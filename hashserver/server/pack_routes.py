@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.errors import BufferMissing, OriginalChanged, TooLarge, UsageError
+from hashserver.errors import BufferMissing, InvalidRequest, OriginalChanged, TooLarge
 from hashserver.protocol import BLOCK, MAX_MEMBER, MOST_ASKED, PACK_TYPE, PackReader, PackWriter
 from hashserver.server.answers import Answer, StreamAnswer, content_type, json_answer
 from hashserver.server.uploads import read_body, receive
@@ -51,7 +51,7 @@ _TOO_MANY = f"a request may name {MOST_ASKED} checksums at most: send several"
 def _checksums(body: bytes) -> list[Checksum]:
     document = parse_json(body)
     if not isinstance(document, list):
-        raise UsageError("the body must be a JSON list of checksums")
+        raise InvalidRequest("the body must be a JSON list of checksums")
     if len(document) > MOST_ASKED:
         raise TooLarge(_TOO_MANY)
     return list(map(Checksum, document))
@@ -63,11 +63,11 @@ async def off_loop(service: Service, parse: Callable[[bytes], T], body: bytes) -
 
 
 def parse_json(body: bytes) -> Any:
-    """Return the document in `body`, or raise `UsageError`."""
+    """Return the document in `body`, or raise `InvalidRequest`."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise UsageError("the body is not JSON") from None
+        raise InvalidRequest("the body is not JSON") from None
 
 
 async def _lengths(service: Service, request: web.BaseRequest) -> list[int]:

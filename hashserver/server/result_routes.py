@@ -15,10 +15,10 @@ from hashserver.errors import (
     BufferCorrupt,
     BufferMissing,
     HashserverError,
+    InvalidRequest,
     Irreproducible,
     OriginalChanged,
     TooLarge,
-    UsageError,
 )
 from hashserver.protocol import BYTES_TYPE, MAX_INLINE
 from hashserver.results.result import Put
@@ -116,10 +116,10 @@ async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -
     value = (_text(document, "format"), Checksum(_text(document, "checksum")))
     members = document.get("members") or []
     if not isinstance(members, list):
-        raise UsageError("members must be a list of checksums")
+        raise InvalidRequest("members must be a list of checksums")
     record = document.get("record")
     if record is not None and not isinstance(record, dict):
-        raise UsageError("a record must be a JSON object")
+        raise InvalidRequest("a record must be a JSON object")
     put = Put(tf, *value, record, [Checksum(m) for m in members])
     try:
         service.metrics.received += await service.run(_record, service, put, _buffers(service, document))
@@ -135,10 +135,10 @@ def _buffers(service: Service, document: dict[str, Any]) -> list[bytes]:
     try:
         buffers = {Checksum(name): b64decode(text, validate=True) for name, text in named.items()}
     except (AttributeError, TypeError, ValueError):
-        raise UsageError("buffers must be a JSON object: checksum -> the bytes in base64") from None
+        raise InvalidRequest("buffers must be a JSON object: checksum -> the bytes in base64") from None
     for checksum, data in buffers.items():
         if hash_bytes(data) != checksum:
-            raise UsageError(f"nothing was recorded: the bytes sent as {checksum} are others")
+            raise InvalidRequest(f"nothing was recorded: the bytes sent as {checksum} are others")
         if service.max_size is not None and len(data) > service.max_size:
             raise TooLarge(f"this server takes at most {service.max_size} bytes at once")
     return list(buffers.values())
@@ -169,7 +169,7 @@ async def put_deferred(service: Service, request: web.BaseRequest, key: Checksum
     try:
         pairs = [(Checksum(up), str(kind), Checksum(found)) for up, kind, found in document["upstream"]]
     except (KeyError, TypeError, ValueError):
-        raise UsageError("upstream must be a list of [key, format, checksum]") from None
+        raise InvalidRequest("upstream must be a list of [key, format, checksum]") from None
     await service.run(service.database.put_deferred, key, tf, pairs)
     return json_answer(request, {"transformation": tf})
 
@@ -225,19 +225,19 @@ async def _document(service: Service, request: web.BaseRequest) -> dict[str, Any
 def _parse_document(body: bytes) -> dict[str, Any]:
     document = parse_json(body)
     if not isinstance(document, dict):
-        raise UsageError("the body must be a JSON object")
+        raise InvalidRequest("the body must be a JSON object")
     if b"\\ud" in body.lower():  # halves of characters, which UTF-8 and SQLite do not have
         try:
             json.dumps(document, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise UsageError("the body has a text that is not Unicode") from None
+            raise InvalidRequest("the body has a text that is not Unicode") from None
     return document
 
 
 def _text(document: dict[str, Any], name: str) -> str:
     text = document.get(name)
     if not isinstance(text, str):
-        raise UsageError(f"the body must have a text under {name!r}")
+        raise InvalidRequest(f"the body must have a text under {name!r}")
     return text
 
 
@@ -247,6 +247,6 @@ def _number(request: web.BaseRequest, name: str) -> int:
         key, _, value = pair.partition("=")
         if key == name:
             if not value.isascii() or not value.isdecimal() or len(value) > 18:
-                raise UsageError(f"{name} must be a number")
+                raise InvalidRequest(f"{name} must be a number")
             return int(value)
     return 0

@@ -6,9 +6,9 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from hashserver.auth import Gate
+from hashserver.auth import Authorization
 from hashserver.errors import ReadOnly
-from hashserver.server.metrics import Metrics
+from hashserver.server.metrics import ServerMetrics
 from hashserver.storage.directory import LocalStore
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ class Service:
         max_size: int | None = None,
     ) -> None:
         self.store, self.database = store, database
-        self.gate = Gate(list(tokens))
+        self.gate = Authorization(list(tokens))
         self.read_only, self.max_size = read_only, max_size
         if read_only and isinstance(store, LocalStore):
             store.unpacks = False
-        self.metrics = Metrics()
+        self.metrics = ServerMetrics()
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hashserver")
         self.uploads = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload")
 

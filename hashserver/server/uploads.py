@@ -8,7 +8,7 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
-from hashserver.errors import HashserverError, TooLarge, UsageError
+from hashserver.errors import HashserverError, InvalidRequest, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -29,7 +29,7 @@ _WORTH_WAKING = 1 << 20
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class TruncatedError(UsageError):
+class TruncatedError(InvalidRequest):
     """The client stopped in the middle of a body."""
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-class Places(Store):
+class StoreChain(Store):
     """An ordered list of stores.
 
     What one does not have, cannot give or has corrupt is sought in the next; the corrupt buffer is

@@ -47,7 +47,7 @@ class CorruptArchive(BufferMissing):
     corrupt = True
 
 
-class Directory(Protocol):
+class CompressedDirectory(Protocol):
     """The directory store that has compressed buffers."""
 
     root: str
@@ -111,7 +111,7 @@ def said_length(path: str) -> int | None:
     return int(text) if text.strip().isdigit() else None
 
 
-def add_lengths(store: Directory, checksums: Sequence[Checksum], lengths: list[int]) -> None:
+def add_lengths(store: CompressedDirectory, checksums: Sequence[Checksum], lengths: list[int]) -> None:
     """Put the lengths of buffers that are here compressed where `lengths` says -1."""
     absent = [checksum for checksum, length in zip(checksums, lengths, strict=True) if length < 0]
     found = find_many(store.root, absent)
@@ -122,7 +122,7 @@ def add_lengths(store: Directory, checksums: Sequence[Checksum], lengths: list[i
                 lengths[number] = packed.get(checksum, -1)
 
 
-def _length(store: Directory, checksum: Checksum, path: str) -> int:
+def _length(store: CompressedDirectory, checksum: Checksum, path: str) -> int:
     if path.endswith(ZSTD) and _zstd() is None:
         return -1
     if (said := said_length(path)) is not None:
@@ -135,7 +135,7 @@ def _length(store: Directory, checksum: Checksum, path: str) -> int:
     return state.st_size
 
 
-def unpacked(store: Directory, checksum: Checksum, path: str) -> tuple[int, os.stat_result]:
+def unpacked(store: CompressedDirectory, checksum: Checksum, path: str) -> tuple[int, os.stat_result]:
     """Unpack a buffer to its place, or where that may not be written to a file without a name; open that.
 
     Raises

@@ -27,9 +27,9 @@ from hashserver.errors import (
 )
 from hashserver.regular_file import READ_FLAGS, open_regular
 from hashserver.storage.files import (
+    DescriptorParts,
     Download,
     EarlyWriting,
-    Parts,
     clone,
     copy_hashed,
     read_all,
@@ -157,7 +157,7 @@ class LocalStore(Store):
     def read(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Return the bytes in parts, not verified."""
         fd, _ = self._open(checksum)
-        return Parts(fd, start, length)
+        return DescriptorParts(fd, start, length)
 
     def open(self, checksum: Checksum) -> BinaryIO:
         """Return an open file with the bytes, not verified."""

@@ -116,7 +116,7 @@ class EarlyWriting:
             self._begun = self._size
 
 
-class Parts:
+class DescriptorParts:
     """The bytes of a descriptor, which is closed at the end or when nobody wants the rest."""
 
     def __init__(self, fd: int, start: int, length: int | None) -> None:
@@ -124,7 +124,7 @@ class Parts:
         if start:
             os.lseek(fd, start, os.SEEK_SET)
 
-    def __iter__(self) -> Parts:
+    def __iter__(self) -> DescriptorParts:
         return self
 
     def __next__(self) -> bytes:

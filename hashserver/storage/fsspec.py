@@ -20,7 +20,7 @@ from hashserver.errors import (
     ReadOnly,
     ServiceUnavailable,
 )
-from hashserver.storage.files import Download, Parts, write_error
+from hashserver.storage.files import DescriptorParts, Download, write_error
 from hashserver.storage.patience import STORE_SECONDS
 from hashserver.storage.remotefs import check_url, open_files, shown, spool, translate
 from hashserver.storage.store import SMALL, Store, Writer, all_missing, local_error
@@ -144,7 +144,7 @@ class FsspecStore(Store):
     def read(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Return the bytes in parts, not verified."""
         if not self._files.reads_parts:
-            return Parts(self._spooled(checksum), start, length)
+            return DescriptorParts(self._spooled(checksum), start, length)
         size = self.has([checksum])[0]
         if size < 0:
             raise self._missing(checksum)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.atomic import NewFile, write_all
 from hashserver.checksum import hash_descriptor
 from hashserver.durability import sync_directories
-from hashserver.errors import LinkRefused, OriginalChanged, UsageError
+from hashserver.errors import InvalidRequest, LinkRefused, OriginalChanged
 from hashserver.regular_file import open_regular, read_regular
 from hashserver.storage.store import changed, file_changed
 
@@ -122,7 +122,7 @@ def state_with(original: str, checksum: Checksum, state: os.stat_result | None) 
             raise file_changed(original, checksum)
     now = os.stat(original)
     if not stat.S_ISREG(now.st_mode):
-        raise UsageError(f"{original} is not a regular file: only those can be stored in place")
+        raise InvalidRequest(f"{original} is not a regular file: only those can be stored in place")
     if changed(state, now):
         raise file_changed(original, checksum)
     return state

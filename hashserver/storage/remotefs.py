@@ -10,9 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 from hashserver.errors import (
     AuthenticationFailed,
     HashserverError,
+    InvalidRequest,
     ReadOnly,
     ServiceUnavailable,
-    UsageError,
 )
 from hashserver.storage.files import write_error
 from hashserver.storage.patience import Pulse, Silence, in_thread
@@ -51,12 +51,12 @@ _NO_STORE = frozenset(
 
 
 def check_url(url: str) -> None:
-    """Raise `UsageError` if there can be no store at `url`, whoever is asked."""
+    """Raise `InvalidRequest` if there can be no store at `url`, whoever is asked."""
     scheme = url.partition("://")[0]
     if "::" in url:
-        raise UsageError(f"{shown(url)} is no store: a chain of file systems (::) cannot be written to")
+        raise InvalidRequest(f"{shown(url)} is no store: a chain of file systems (::) cannot be written to")
     if scheme in _NO_STORE:
-        raise UsageError(
+        raise InvalidRequest(
             f"{scheme}:// is no store: buffers cannot be added to it; s3:// or sftp:// can be one"
         )
 
@@ -95,7 +95,7 @@ def open_files(url: str, options: dict[str, Any], seconds: float) -> tuple[Files
     except ValueError as error:
         raise ServiceUnavailable(f"{shown(url)} is not a store: {scrub(error, url)}") from error
     except TypeError as error:
-        raise UsageError(
+        raise InvalidRequest(
             f"{shown(url)} needs other options ({scrub(error, url)}): give them in the"
             " configuration of fsspec, ~/.config/fsspec/conf.json"
         ) from error

@@ -14,9 +14,9 @@ from hashserver.errors import (
     BufferMissing,
     FileChanged,
     HashserverError,
+    InvalidRequest,
     LinkRefused,
     NoSpace,
-    UsageError,
 )
 from hashserver.storage.files import Download, StreamHasher, write_error
 from hashserver.workspace.index import is_executable
@@ -246,7 +246,9 @@ class Store(ABC):
 
     def reference(self, path: Path, checksum: Checksum, state: os.stat_result | None = None) -> None:
         """Record a file where it is, as the bytes of `checksum`; parameters as `link_file`."""
-        raise UsageError(f"{self.url} cannot refer to files of this host: upload {path} without --in-place")
+        raise InvalidRequest(
+            f"{self.url} cannot refer to files of this host: upload {path} without --in-place"
+        )
 
     def in_place(self, checksum: Checksum) -> bool:
         """Say whether a buffer that was just verified is a user's file, recorded where it is."""

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     HashMany = Callable[[Sequence[str], Sequence[int]], Sequence[Hashed]]
 
 __all__ = [
+    "DirectoryPlan",
     "Identity",
     "Index",
-    "Plan",
     "Scan",
     "Tree",
     "assemble",
@@ -397,7 +397,7 @@ def _difference(path: str, tree: Tree, data: bytes | None) -> str:
     return f"{text} {path} to complete it, or seamless-upload --replace {path} to go on without"
 
 
-class Plan(NamedTuple):
+class DirectoryPlan(NamedTuple):
     """How a directory compares with an index; all paths are relative and sorted.
 
     Attributes
@@ -418,7 +418,9 @@ class Plan(NamedTuple):
     extra: list[str]
 
 
-def plan(directory: str | os.PathLike[str], index: Mapping[str, Checksum], cache: NullStatCache) -> Plan:
+def plan(
+    directory: str | os.PathLike[str], index: Mapping[str, Checksum], cache: NullStatCache
+) -> DirectoryPlan:
     """Compare a directory, which need not exist, with what it is to hold.
 
     Raises
@@ -430,7 +432,9 @@ def plan(directory: str | os.PathLike[str], index: Mapping[str, Checksum], cache
     """
     root = os.fspath(directory)
     there = _listing(root)
-    result = Plan([], [], [], sorted(path for path in there.files if path not in index and not _is_own(path)))
+    result = DirectoryPlan(
+        [], [], [], sorted(path for path in there.files if path not in index and not _is_own(path))
+    )
     regular: list[Member] = []
     for relative in sorted(index):
         check_path(relative)

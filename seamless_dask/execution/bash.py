@@ -302,7 +302,7 @@ class _Attempt:
             opened.append(self._open_stdin())
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             opened.append(os.open(self._outer.stdout, flags, 0o600))
-            command = process.Command(
+            command = process.CommandProcess(
                 words,
                 env,
                 cwd=self._outer.work,

@@ -13,7 +13,7 @@ from hashserver.system_text import from_system, to_system
 from hashserver.workspace.index import index_bytes
 from seamless_dask.errors import ComputationFailed, ResultMissing, ResultNotStored
 from seamless_dask.model.transformation import ResultSpec, Value
-from seamless_dask.model.values import RESULTS, Results
+from seamless_dask.model.values import RESULTS, NamedValues
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds before it is tried again to store a result."""
 
 
-class Found(NamedTuple):
+class CapturedResult(NamedTuple):
     """One declared result: a file, or the files of a directory by their paths in it."""
 
     file: str | None
@@ -98,10 +98,10 @@ class Capture:
         """
         found = [self._find(name) for name in spec.paths] + [self._find_all(glob) for glob in spec.globs]
         if spec.stdout:
-            found.insert(0, Found(stdout, {}))
+            found.insert(0, CapturedResult(stdout, {}))
         known = self._checksums(found)
         values = iter([self._value(item, known) for item in found])
-        results = Results(
+        results = NamedValues(
             next(values) if spec.stdout else None,
             {name: next(values) for name in spec.paths},
             {glob: next(values) for glob in spec.globs},
@@ -113,17 +113,17 @@ class Capture:
         value = Value(RESULTS, self._put(results.to_bytes()))
         return Captured(value, list(dict.fromkeys(members)), self._held)
 
-    def _find(self, name: str) -> Found:
+    def _find(self, name: str) -> CapturedResult:
         path = self._outer.path(name)
         if not os.path.lexists(path):
             raise ResultMissing(f"the command wrote no {name}, which is declared as a result")
         path = self._resolve(path, name)
         if os.path.isdir(path):
-            return Found(None, self._files(path, name))
+            return CapturedResult(None, self._files(path, name))
         self._check_regular(path, name)
-        return Found(path, {})
+        return CapturedResult(path, {})
 
-    def _find_all(self, pattern: str) -> Found:
+    def _find_all(self, pattern: str) -> CapturedResult:
         """Return the files that match, by their paths below the pattern's own directory."""
         from .matches import matches
 
@@ -138,7 +138,7 @@ class Capture:
             files |= {f"{inner}/{below}": path for below, path in found.files.items()}
         if not files:
             raise ResultMissing(f"the command wrote nothing that matches {pattern}, declared as a result")
-        return Found(None, files)
+        return CapturedResult(None, files)
 
     def _enters(self, name: str) -> bool:
         """Say whether matches are looked for in a directory; a link out of the work directory is refused."""
@@ -205,7 +205,7 @@ class Capture:
         if not regular:
             raise ComputationFailed(f"the result {name} is neither a file nor a directory")
 
-    def _checksums(self, found: Sequence[Found]) -> dict[str, Checksum]:
+    def _checksums(self, found: Sequence[CapturedResult]) -> dict[str, Checksum]:
         """Return the checksum of each file, stored all at once."""
         paths = [path for item in found for path in (item.file, *item.files.values()) if path is not None]
         known = {path: self._mounted[path] for path in paths if path in self._mounted}
@@ -227,7 +227,7 @@ class Capture:
 
         return [hashed.checksum for hashed in hash_files(paths)]
 
-    def _value(self, item: Found, known: Mapping[str, Checksum]) -> Value:
+    def _value(self, item: CapturedResult, known: Mapping[str, Checksum]) -> Value:
         if item.file is not None:
             return Value("file", known[item.file])
         index = index_bytes({name: known[path] for name, path in item.files.items()})

@@ -36,7 +36,7 @@ WORTH_CACHING = 64 << 10
 _BATCH = 32 << 20
 
 
-class State(NamedTuple):
+class FileState(NamedTuple):
     """What must not change of a file that is mounted, and that others could write to meanwhile."""
 
     inode: int
@@ -45,7 +45,7 @@ class State(NamedTuple):
     mode: int
 
     @classmethod
-    def of(cls, path: str) -> State:
+    def of(cls, path: str) -> FileState:
         """Return the present state."""
         status = os.stat(path)
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
@@ -56,10 +56,10 @@ class Shared(NamedTuple):
 
     checksum: Checksum
     path: str
-    state: State | None
+    state: FileState | None
 
 
-class Member(NamedTuple):
+class PlacedFile(NamedTuple):
     """One file to be placed; ``copy`` when the command is to have one of its own."""
 
     target: str
@@ -170,21 +170,21 @@ class Placement:
         self._copy(value.checksum, path)
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def _members(self, transformation: Description, writable: Sequence[str]) -> list[Member]:
-        found: dict[str, Member] = {}
+    def _members(self, transformation: Description, writable: Sequence[str]) -> list[PlacedFile]:
+        found: dict[str, PlacedFile] = {}
         # directories first: a file that is named on its own may lie in one of them
         for name, value in sorted(transformation.inputs.items(), key=_directories_first):
             assert isinstance(value, Value)
             target = self._layout.path(name)
             copied = self._copies or any(_related(name, other) for other in writable)
             if value.format != "directory":
-                found[target] = Member(target, value.checksum, copied)
+                found[target] = PlacedFile(target, value.checksum, copied)
                 continue
             self._make_folder(target)
             for inner, checksum in parse_index(self._context.store.get(value.checksum)).items():
                 path = f"{target}/{to_system(inner)}"
                 copied = self._copies or any(_related(f"{name}/{inner}", other) for other in writable)
-                found[path] = Member(path, checksum, copied)
+                found[path] = PlacedFile(path, checksum, copied)
         return list(found.values())
 
     def _make_folder(self, path: str) -> None:
@@ -192,7 +192,7 @@ class Placement:
             os.makedirs(path, exist_ok=True)
             self._folders.add(path)
 
-    def _place_small(self, members: list[Member], lengths: dict[Checksum, int]) -> None:
+    def _place_small(self, members: list[PlacedFile], lengths: dict[Checksum, int]) -> None:
         targets: dict[Checksum, list[str]] = {}
         for member in members:
             targets.setdefault(member.checksum, []).append(member.target)
@@ -202,7 +202,7 @@ class Placement:
                     _write(target, data)
         self._count("copy", len(members))
 
-    def _place_large(self, member: Member) -> None:
+    def _place_large(self, member: PlacedFile) -> None:
         path, cached = self._local(member.checksum)
         if self._reflink(path, member.target):
             self._count("reflink")
@@ -256,14 +256,14 @@ class Placement:
             os.unlink(target)
         return done
 
-    def _share(self, member: Member, path: str, cached: bool) -> None:
-        self._shared.append(Shared(member.checksum, path, None if cached else State.of(path)))
+    def _share(self, member: PlacedFile, path: str, cached: bool) -> None:
+        self._shared.append(Shared(member.checksum, path, None if cached else FileState.of(path)))
 
     def _unchanged(self, shared: Shared) -> bool:
         if shared.state is None:
             return self._context.node_cache.unchanged(shared.checksum)
         try:
-            return State.of(shared.path) == shared.state
+            return FileState.of(shared.path) == shared.state
         except FileNotFoundError:
             return True  # deleted from the store; what the command saw is still what it was
         except OSError:

@@ -49,7 +49,7 @@ class Ended(NamedTuple):
     alone: bool = False
 
 
-class Command(NamedTuple):
+class CommandProcess(NamedTuple):
     """What to start.
 
     ``name`` and ``directory`` are those of the run. A ``sandboxed`` command takes ``--json-status-fd``,
@@ -68,7 +68,7 @@ class Command(NamedTuple):
     show_stdout: bool = False
 
 
-def run(command: Command, supervisor: Supervisor) -> Ended:
+def run(command: CommandProcess, supervisor: Supervisor) -> Ended:
     """Run a command to its end, and end whatever it has left running."""
     if not command.sandboxed:
         supervisor.begin()
@@ -94,7 +94,7 @@ def kill_strays(name: str, directory: str, since: Birthdays | None = None) -> No
 
 
 class _Run:
-    def __init__(self, command: Command, supervisor: Supervisor) -> None:
+    def __init__(self, command: CommandProcess, supervisor: Supervisor) -> None:
         self._command, self._supervisor = command, supervisor
         self._stderr, write_end = os.pipe()
         status, status_end = os.pipe() if command.sandboxed else (-1, -1)

@@ -12,7 +12,7 @@ from hashserver.errors import AuthenticationFailed, ReadOnly, ServiceUnavailable
 from .. import connection
 from ..errors import SeamlessError, UsageError
 from ..protocol.jobs import JOBS, PROTOCOL
-from ..protocol.transports import Http, Reply, Way
+from ..protocol.transports import HttpTransport, JobTransport, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,8 @@ class JobserverClient:
     def __init__(self, context: Context, place: str, notify: Callable[[str], None] | None = None) -> None:
         self._context, self._place = context, place
         self.notify = notify or (lambda _: None)
-        self._facts: connection.Connection | None = None
-        self._way: Way | None = None
+        self._facts: connection.ConnectionFile | None = None
+        self._way: JobTransport | None = None
 
     def close(self) -> None:
         """Let go of connections."""
@@ -93,12 +93,12 @@ class JobserverClient:
             if way is not None:
                 way.close()
 
-    def _open(self) -> Way:
+    def _open(self) -> JobTransport:
         before, self._facts = self._facts, connection.read(self._place)
         token = read_token_file(self._facts.token_file)[0].secret
         if before is not None and before.hashserver != self._facts.hashserver:
             self._context.move(before.hashserver, self._facts.hashserver)
-        return Http(self._facts.jobserver, token, self._facts.ca_file)
+        return HttpTransport(self._facts.jobserver, token, self._facts.ca_file)
 
     @property
     def _url(self) -> str:

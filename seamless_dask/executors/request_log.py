@@ -33,7 +33,7 @@ MOST = 2000
 _LONGEST = 1 << 20
 
 
-class Request(NamedTuple):
+class LoggedRequest(NamedTuple):
     """What was asked for.
 
     Attributes
@@ -62,7 +62,7 @@ def note(cache: str, key: Checksum, server: str | None, options: Options) -> Non
         _remove(cache, old)
 
 
-def find(cache: str, key: Checksum) -> Request | None:
+def find(cache: str, key: Checksum) -> LoggedRequest | None:
     """Return how this user has asked for a job the last time; None: never, or that is done."""
     for name in sorted(_names(cache, key), reverse=True):
         found = _read(os.path.join(cache, FOLDER, name))
@@ -95,7 +95,7 @@ def _remove(cache: str, name: str) -> None:
         os.unlink(os.path.join(cache, FOLDER, name))
 
 
-def _read(path: str) -> Request | None:
+def _read(path: str) -> LoggedRequest | None:
     """Read a file of our own; None for what another account or version has written, or that has just gone."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -110,6 +110,6 @@ def _read(path: str) -> Request | None:
             server, host = document["server"], document["host"]
             if not isinstance(host, str) or not (server is None or isinstance(server, str)):
                 return None
-            return Request(server, host, Options.from_json(document["options"]))
+            return LoggedRequest(server, host, Options.from_json(document["options"]))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SeamlessError):
             return None

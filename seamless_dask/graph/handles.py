@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from weakref import ReferenceType
 
     from ..context import Context
-    from .local_inputs import Source
+    from .local_inputs import LocalInput
 
     Path = str | os.PathLike[str]
 
@@ -117,11 +117,11 @@ class Located(Handle):
         if (path is None) == (checksum is None):
             raise UsageError(f"{type(self).__name__} takes either a path or a checksum")
         super().__init__(self.kind, _UNKNOWN if checksum is None else checksum)
-        self._source: Source | None = None
+        self._source: LocalInput | None = None
         if path is not None:
-            from .local_inputs import Source
+            from .local_inputs import LocalInput
 
-            self._source = Source(os.fspath(path), self.kind)
+            self._source = LocalInput(os.fspath(path), self.kind)
 
     @property
     def checksum(self) -> Checksum:
@@ -131,7 +131,7 @@ class Located(Handle):
         return self._checksum
 
     @property
-    def source(self) -> Source | None:
+    def source(self) -> LocalInput | None:
         """The local path."""
         return self._source
 

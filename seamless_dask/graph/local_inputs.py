@@ -23,7 +23,7 @@ BY_REFERENCE = 64 << 20
 """What is larger is not copied into a store of this host: a local run must not triple a data set."""
 
 
-class Source:
+class LocalInput:
     """A local path: what it is, found out once, and whether its bytes have been stored.
 
     Parameters
@@ -87,7 +87,7 @@ class Source:
         return self._identity
 
 
-def keep_all(context: Context, sources: Iterable[Source], buffers: Iterable[bytes] = ()) -> None:
+def keep_all(context: Context, sources: Iterable[LocalInput], buffers: Iterable[bytes] = ()) -> None:
     """Store local paths and buffers, as far as the store has them not: it is asked once for all of them."""
     waiting = [source for source in dict.fromkeys(sources) if source.missing_from(context)]
     files: dict[Checksum, Any] = {}

@@ -47,7 +47,7 @@ _PLAIN: dict[str, type[Exception]] = {
         data.ReadOnly,
         data.ServiceUnavailable,
         data.TooLarge,
-        data.UsageError,
+        data.InvalidRequest,
     )
 }
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RESULTS = "results"
 
 
-class Results(NamedTuple):
+class NamedValues(NamedTuple):
     """The values of one run, by the names under which they were declared."""
 
     stdout: Value | None = None
@@ -59,12 +59,12 @@ class Results(NamedTuple):
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def parse_results(data: bytes) -> Results:
+def parse_results(data: bytes) -> NamedValues:
     """Read the buffer of a ``results`` value; raises `UsageError` for another one."""
     try:
         document = json.loads(data)
         stdout = document.get("stdout")
-        return Results(
+        return NamedValues(
             None if stdout is None else _value(stdout),
             {name: _value(value) for name, value in document.get("paths", {}).items()},
             {name: _value(value) for name, value in document.get("globs", {}).items()},

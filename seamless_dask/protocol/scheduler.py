@@ -35,7 +35,7 @@ _ADVICE = {
 """What to do, by a part of what went wrong."""
 
 
-class Answer(NamedTuple):
+class SchedulerAnswer(NamedTuple):
     """What a scheduler has answered; see `seamless_dask.protocol.transports.Reply`."""
 
     status: int
@@ -67,14 +67,14 @@ class Scheduler:
         self._idle: list[Wire] = []
         self._closed = False
 
-    def ask(self, method: str, path: str, body: bytes) -> Answer:
+    def ask(self, method: str, path: str, body: bytes) -> SchedulerAnswer:
         """Send a request to the jobserver."""
         path, _, query = path.partition("?")
         found = self.call(OPERATION, method=method, path=path, query=query, body=body)
         if not is_plain(found, {"status": int, "body": bytes, "headers": dict}):
             raise ServiceUnavailable(f"the scheduler at {self.url} does not answer as a jobserver does")
         headers = {str(name).lower(): str(value) for name, value in found["headers"].items()}
-        return Answer(found["status"], found["body"], headers)
+        return SchedulerAnswer(found["status"], found["body"], headers)
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Have the scheduler do something.

@@ -50,7 +50,7 @@ class Reply(Protocol):
         ...
 
 
-class Way(Protocol):
+class JobTransport(Protocol):
     """A way to a jobserver."""
 
     url: str
@@ -64,7 +64,7 @@ class Way(Protocol):
         ...
 
 
-class Http(Transport):
+class HttpTransport(Transport):
     """Plain HTTP; it is noticed when a link is cut: no answer takes longer than it was asked to."""
 
     def ask(self, method: str, path: str, body: bytes) -> Response:

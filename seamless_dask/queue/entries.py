@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 
-class Entry(NamedTuple):
+class QueueEntry(NamedTuple):
     """One submitted command.
 
     Attributes

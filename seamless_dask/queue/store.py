@@ -29,7 +29,7 @@ from ..errors import SeamlessError
 from ..executors.local.job_directory import make_bell
 from ..locks import is_locked, locked, try_lock
 from ..private import private_directory
-from .entries import Entry, Failure
+from .entries import Failure, QueueEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class NoQueue(SeamlessError):
     """Nobody would run what is submitted."""
 
 
-class Spool:
+class QueueStore:
     """The queue of one cache.
 
     Parameters
@@ -153,7 +153,7 @@ class Spool:
         if self.queue() is None:
             raise self._no_queue()
 
-    def add(self, entry: Entry) -> str:
+    def add(self, entry: QueueEntry) -> str:
         """Submit an entry and return its id; raises `NoQueue`."""
         with self.guard():
             if self._queue() is None:
@@ -172,15 +172,15 @@ class Spool:
         """Return the ids of all entries, those that came first in front."""
         return self._names("entries")
 
-    def read(self, name: str) -> Entry | None:
+    def read(self, name: str) -> QueueEntry | None:
         """Return an entry; None when it is gone."""
         try:
             with open(self._file("entries", name), "rb") as file:
-                return Entry(*json.load(file))
+                return QueueEntry(*json.load(file))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
-            self.fail(Entry("", f"entry {name}", "/", "{}", 0, [], [], False, {}, {}, [], name), STRANGE)
+            self.fail(QueueEntry("", f"entry {name}", "/", "{}", 0, [], [], False, {}, {}, [], name), STRANGE)
             return None
 
     def has(self, name: str) -> bool:
@@ -192,7 +192,7 @@ class Spool:
         with suppress(FileNotFoundError):
             os.unlink(self._file("entries", name))
 
-    def cancel(self, key: str) -> list[Entry]:
+    def cancel(self, key: str) -> list[QueueEntry]:
         """Let the entries of a transformation fail, and return them.
 
         One that runs already is for the caller to stop.
@@ -212,7 +212,7 @@ class Spool:
 
     # -------------------------------------------------- failures
 
-    def fail(self, entry: Entry, message: str, exit_status: int | None = None) -> Failure:
+    def fail(self, entry: QueueEntry, message: str, exit_status: int | None = None) -> Failure:
         """Put an entry among the failed ones."""
         failure = Failure(entry.id, entry.key, entry.text, message, exit_status, self.log(entry.id))
         write_atomic(self._file("failed", entry.id), json.dumps(failure).encode(), 0o600)

@@ -22,7 +22,7 @@ PATIENCE = 30.0
 """Seconds after which a claim that cannot be had yet is answered with ``wait``."""
 
 
-class Claim(NamedTuple):
+class ClaimRecord(NamedTuple):
     """What a worker runs under a name other than its task's."""
 
     checksum: str
@@ -63,7 +63,7 @@ class Claims:
         self._is_there, self._has_begun = is_there, has_begun
         self._withdraw, self._ended = withdraw, ended
         self._tasks: dict[str, str] = {}
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[str, ClaimRecord] = {}
         self._waiting: dict[str, list[asyncio.Future[Value | None]]] = {}
         self._wanted: dict[str, str] = {}
 
@@ -111,7 +111,7 @@ class Claims:
             ``status`` is ``yours``: run it, then release it. ``known``: another one has just ended, with
             ``value``. ``wait``: ask again.
         """
-        claim = Claim(checksum, key, worker, task)
+        claim = ClaimRecord(checksum, key, worker, task)
         if task is not None:
             self._wanted[task] = checksum
         try:
@@ -146,7 +146,7 @@ class Claims:
         if self._claims:
             self._take_back(lambda claim: claim.task == task)
 
-    def _take_back(self, concerns: Callable[[Claim], bool]) -> None:
+    def _take_back(self, concerns: Callable[[ClaimRecord], bool]) -> None:
         for checksum in [name for name, claim in self._claims.items() if concerns(claim)]:
             del self._claims[checksum]
             self._wake(checksum, None)
@@ -157,7 +157,7 @@ class Claims:
             for future in futures:
                 future.cancel()
 
-    def _take(self, checksum: str, claim: Claim) -> bool:
+    def _take(self, checksum: str, claim: ClaimRecord) -> bool:
         """Give a claim, unless another one runs the transformation."""
         task = self._tasks.get(checksum)
         if task is not None and not claim.is_of(task) and self._has_begun(task):

@@ -19,7 +19,7 @@ from hashserver.errors import HashserverError
 
 from . import internals
 from .claims import Claims
-from .pending_lookups import Steps, step_of
+from .pending_lookups import PendingLookups, step_of
 from .retries import concerns, is_ours
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from ..context import Context
     from ..model.transformation import Value
-    from .hit_store import Holder
+    from .hit_store import HitStore
     from .pending_lookups import Find, Known, Step
     from .resolution import Resolved
-    from .retries import Recovery
+    from .retries import Retries
 
 
 class Cutoff:
@@ -64,13 +64,13 @@ class Cutoff:
         scheduler: Any,
         context: Context,
         find: Find,
-        holder: Holder,
-        recovery: Recovery,
+        holder: HitStore,
+        recovery: Retries,
         timeout: float = 10.0,
     ) -> None:
         self.scheduler, self.recovery = scheduler, recovery
         self._holder = holder
-        self.lookups = Steps(scheduler, context, find, self._settle, timeout)
+        self.lookups = PendingLookups(scheduler, context, find, self._settle, timeout)
         self._found: dict[str, tuple[Step, Value]] = {}
         self._held: dict[str, str] = {}
         self._steps: dict[str, tuple[Step, Resolved | None]] = {}

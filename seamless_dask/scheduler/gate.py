@@ -15,7 +15,7 @@ from hashserver.checksum import make_checksum
 
 from ..graph import handles
 from . import internals
-from .message_queue import Message, Order
+from .message_queue import Message, MessageQueue
 from .retries import is_ours
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
 
-    from .parts import Parts
+    from .parts import PluginParts
     from .statistics import Statistics
 
 PIN = "seamless-gate"
@@ -36,7 +36,7 @@ LATE = frozenset(("waiting", "queued", "no-worker", "erred", "released"))
 log = logging.getLogger("distributed.scheduler.seamless")
 
 
-class Plan(NamedTuple):
+class GraphPlan(NamedTuple):
     """A graph, what is known of it, and what was not asked about because it was in memory."""
 
     graph: dict[Any, Any]
@@ -48,9 +48,9 @@ class Plan(NamedTuple):
 class Gate:
     """One for a scheduler; its methods run in the scheduler's event loop."""
 
-    def __init__(self, plugin: Parts, statistics: Statistics) -> None:
+    def __init__(self, plugin: PluginParts, statistics: Statistics) -> None:
         self._plugin, self._statistics = plugin, statistics
-        self.order = Order(plugin.scheduler)
+        self.order = MessageQueue(plugin.scheduler)
         self._passing = asyncio.Lock()
         self._update_graph: Callable[..., Any]
 
@@ -78,7 +78,7 @@ class Gate:
 
     async def _plan(
         self, client: str, expr_ser: Any, keys: Collection[Any], **_: Any
-    ) -> Plan | Exception | None:
+    ) -> GraphPlan | Exception | None:
         """Find out what is known; None: nothing that can be said is ours, an error: the graph is refused."""
         try:
             graph, annotations = await internals.materialize(expr_ser)
@@ -87,7 +87,7 @@ class Gate:
             refusal = self._plugin.recovery.refusal(graph.values())
             if refusal is not None:
                 return refusal
-            return Plan(graph, annotations, *await self._known(graph, keys))
+            return GraphPlan(graph, annotations, *await self._known(graph, keys))
         except Exception:
             log.debug("a graph of client %s goes on unseen", client, exc_info=True)
             return None
@@ -124,7 +124,9 @@ class Gate:
 
     # ------------------------------------------------------------------ passing on
 
-    async def _pass_on(self, client: str, found: Plan | Exception | None, arguments: dict[str, Any]) -> None:
+    async def _pass_on(
+        self, client: str, found: GraphPlan | Exception | None, arguments: dict[str, Any]
+    ) -> None:
         if isinstance(found, Exception):
             internals.report_error(self._plugin.scheduler, client, arguments["keys"], found)
         elif found is None:
@@ -132,13 +134,13 @@ class Gate:
         else:
             await self._pass_known(client, await self._renewed(found, arguments["keys"]), arguments)
 
-    async def _renewed(self, plan: Plan, keys: Collection[Any]) -> Plan:
+    async def _renewed(self, plan: GraphPlan, keys: Collection[Any]) -> GraphPlan:
         """Look up anew what has left memory since: an earlier message of the same client may release it."""
         while not all(map(self._is_in_memory, plan.there)):
-            plan = Plan(plan.graph, plan.annotations, *await self._known(plan.graph, keys))
+            plan = GraphPlan(plan.graph, plan.annotations, *await self._known(plan.graph, keys))
         return plan
 
-    async def _pass_known(self, client: str, plan: Plan, arguments: dict[str, Any]) -> None:
+    async def _pass_known(self, client: str, plan: GraphPlan, arguments: dict[str, Any]) -> None:
         """Give Dask a graph, and have what is known complete."""
         scheduler, holder = self._plugin.scheduler, self._plugin.holder
         self._complete_late(plan.hits)
@@ -165,7 +167,7 @@ class Gate:
             scheduler.client_releases_keys(keys=list(late), client=PIN)
         self._statistics.passed(len(hits) - len(late), 0)
 
-    def _rest(self, keys: set[Any], plan: Plan) -> tuple[dict[Any, Any], list[Any]]:
+    def _rest(self, keys: set[Any], plan: GraphPlan) -> tuple[dict[Any, Any], list[Any]]:
         """Return what Dask is given of a graph, and those of the scheduler's tasks that it counts on.
 
         What is not ours is what it was. Of ours the scheduler's tasks stay as they are there: an earlier

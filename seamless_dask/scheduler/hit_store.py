@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..model.transformation import Value
 
 
-class Holder:
+class HitStore:
     """One for a scheduler; its methods run in the scheduler's event loop.
 
     Attributes

@@ -127,10 +127,10 @@ def _check_graphs(scheduler: Scheduler) -> None:
     del scheduler
     node = Task("b", str, 1)
     graph, annotations = dask_scheduler._materialize_graph(
-        _Ready({"b": node}, {"priority": {"b": 1}}), validate=False
+        _ReadyGraph({"b": node}, {"priority": {"b": 1}}), validate=False
     )
     _must(graph["b"] is node and annotations["priority"] == {"b": 1}, "graphs are materialised otherwise")
-    marker = _Ready({}, {})
+    marker = _ReadyGraph({}, {})
     message = packed(marker)
     _must(deserialize(message.header, message.frames) is marker, "graphs are unpacked otherwise")
     inlined = substituted(Task("c", str, TaskRef("a")), {"a": 5})
@@ -230,7 +230,7 @@ class _Rehearsal:
 # ---------------------------------------------------------------------------- graphs
 
 
-class _Ready:
+class _ReadyGraph:
     """Stands for the expression that `Scheduler.update_graph` unpacks."""
 
     def __init__(self, graph: dict[Any, Any], annotations: Mapping[str, Mapping[Any, Any]]) -> None:
@@ -252,7 +252,7 @@ def _unpack(header: Mapping[str, Any], frames: object) -> object:
 register_serialization_family("seamless-ready", None, _unpack)
 
 
-def packed(ready: _Ready) -> Serialized:
+def packed(ready: _ReadyGraph) -> Serialized:
     """Return something that `update_graph` unpacks to `ready` itself."""
     return Serialized({"serializer": "seamless-ready", "object": ready}, [])
 
@@ -263,7 +263,7 @@ def graph_arguments(graph: dict[Any, Any], annotations: Mapping[str, Mapping[Any
         kind: {key: value for key, value in given.items() if key in graph}
         for kind, given in annotations.items()
     }
-    found: dict[str, Any] = {"expr_ser": packed(_Ready(graph, kept))}
+    found: dict[str, Any] = {"expr_ser": packed(_ReadyGraph(graph, kept))}
     if not any(node.dependencies for node in graph.values()):
         found["internal_priority"] = dict(zip(graph, range(len(graph)), strict=True))
     return found

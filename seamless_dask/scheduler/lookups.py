@@ -38,7 +38,7 @@ PROBE_SECONDS = 1.0
 log = logging.getLogger("distributed.scheduler.seamless")
 
 
-class Batch(NamedTuple):
+class LookupBatch(NamedTuple):
     """Keys that share a request, and what will be known of them."""
 
     keys: dict[Checksum, None]
@@ -66,7 +66,7 @@ class Lookups:
     def __init__(self, ask: Ask, timeout: float = 10.0) -> None:
         self._ask, self._timeout = ask, timeout
         self._thread = Thread("seamless-lookup")
-        self._gathering: Batch | None = None
+        self._gathering: LookupBatch | None = None
         self._sending: asyncio.Task[None] | None = None
         self._trying: asyncio.Future[Known] | None = None
         self._try_again = self._tried_since = 0.0
@@ -84,7 +84,7 @@ class Lookups:
         if self.trouble is not None and not await self._answers_again(list(asked)[:PROBE]):
             return {}
         if self._gathering is None:
-            self._gathering = Batch({}, asyncio.get_running_loop().create_future())
+            self._gathering = LookupBatch({}, asyncio.get_running_loop().create_future())
             if self._sending is None:
                 self._sending = asyncio.get_running_loop().create_task(self._send())
         batch = self._gathering

@@ -62,7 +62,7 @@ class Message:
         self.lasts, self.leaving, self.dropped = lasts, leaving, False
 
 
-class Order:
+class MessageQueue:
     """One for a scheduler; its methods run in the scheduler's event loop.
 
     Attributes

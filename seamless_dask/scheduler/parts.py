@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from .cutoff import Cutoff
-    from .hit_store import Holder
+    from .hit_store import HitStore
     from .lookups import Lookups
-    from .retries import Recovery
+    from .retries import Retries
 
 
-class Parts(Protocol):
+class PluginParts(Protocol):
     """The plugin, as `Gate` and `Statistics` see it.
 
     Attributes
@@ -30,8 +30,8 @@ class Parts(Protocol):
 
     scheduler: Scheduler
     lookups: Lookups
-    holder: Holder
-    recovery: Recovery
+    holder: HitStore
+    recovery: Retries
     cutoff: Cutoff
     stepped_aside: str | None
 

@@ -59,7 +59,7 @@ def step_of(ts: Any, value_of: Callable[[Any], Value | None]) -> Step | None:
         return None  # not what our collections make: the worker says what is wrong
 
 
-class Steps:
+class PendingLookups:
     """One for a scheduler; made and used in its event loop.
 
     Parameters

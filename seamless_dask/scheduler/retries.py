@@ -44,7 +44,7 @@ _HOW = {
 log = logging.getLogger("distributed.scheduler.seamless")
 
 
-class Loss(NamedTuple):
+class SpoiledAttempt(NamedTuple):
     """One attempt that the system spoiled."""
 
     worker: str
@@ -55,7 +55,7 @@ class Loss(NamedTuple):
         return f"{self.worker}: {self.how}"
 
 
-class Place(NamedTuple):
+class StartedOn(NamedTuple):
     """A worker that a task has begun on; not ``own``: with what it needs to be made again first."""
 
     address: str
@@ -66,7 +66,7 @@ class Place(NamedTuple):
         return self.address if self.name == self.address else f"{self.address} ({self.name})"
 
 
-class Recovery:
+class Retries:
     """One for a scheduler; its methods run in the scheduler's event loop.
 
     Attributes
@@ -81,8 +81,8 @@ class Recovery:
         self.scheduler = scheduler
         self.equipped: set[str] = set()
         self.unequipped: dict[str, str] = {}
-        self._begun: dict[str, Place] = {}
-        self._losses: dict[str, list[Loss]] = {}
+        self._begun: dict[str, StartedOn] = {}
+        self._losses: dict[str, list[SpoiledAttempt]] = {}
         self._avoid: dict[str, set[str]] = {}
         self._ends: dict[str, str] = {}
         self._awaited: dict[str, str] = {}
@@ -239,14 +239,14 @@ class Recovery:
         ts = self.scheduler.tasks.get(key)
         if ts is not None and ts.processing_on is not None and ts.processing_on.address == worker:
             own = event["action"] == "started" or self.has_begun(key)
-            self._begun[key] = Place(worker, str(ts.processing_on.name), own)
+            self._begun[key] = StartedOn(worker, str(ts.processing_on.name), own)
 
-    def _came_back(self, key: str, place: Place, stimulus_id: str) -> None:
+    def _came_back(self, key: str, place: StartedOn, stimulus_id: str) -> None:
         """Count what was lost; a task that was only withdrawn or cancelled was not."""
         cause = next((cause for cause in _HOW if stimulus_id.startswith(cause)), None)
         if self._is_lost(place.address) and not stimulus_id.startswith(_ON_PURPOSE):
             told = self._ends.get(place.address) or _HOW.get(cause or "", "lost")
-            self._lost(key, Loss(str(place), told))
+            self._lost(key, SpoiledAttempt(str(place), told))
             if self.is_told(place.name):
                 self._await_end(key, place.name)
 
@@ -254,11 +254,11 @@ class Recovery:
         ws = self.scheduler.workers.get(worker)
         return ws is None or ws.status.name in ("closing", "closed", "failed")
 
-    def _fault(self, key: str, place: Place, message: str, full: bool) -> None:
+    def _fault(self, key: str, place: StartedOn, message: str, full: bool) -> None:
         self._avoid.setdefault(key, set()).add(place.address)
-        self._lost(key, Loss(str(place), message, full))
+        self._lost(key, SpoiledAttempt(str(place), message, full))
 
-    def _lost(self, key: str, loss: Loss) -> None:
+    def _lost(self, key: str, loss: SpoiledAttempt) -> None:
         self._losses.setdefault(key, []).append(loss)
         log.warning("%s was lost on %s", key, loss)
         self.scheduler.log_event(
@@ -270,7 +270,7 @@ class Recovery:
         worker, text = details.get("worker"), details.get("exception_text") or ""
         if worker is None or not is_ours(ts.key) or not text.startswith(_FAULTS):
             return go()
-        place = Place(worker, str(ts.processing_on.name))
+        place = StartedOn(worker, str(ts.processing_on.name))
         kind, _, message = text.partition("(")
         self._fault(ts.key, place, message.rstrip(")").strip("'\""), kind == NoRoomThere.__name__)
         self._begun.pop(ts.key, None)  # counted

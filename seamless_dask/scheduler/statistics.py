@@ -10,7 +10,7 @@ from ..graph.names import label_in
 from .retries import TOPIC, is_ours
 
 if TYPE_CHECKING:
-    from .parts import Parts
+    from .parts import PluginParts
 
 KEPT = 100
 """Failures, and transformations that ended, of which the particulars are kept."""
@@ -34,7 +34,7 @@ class Statistics:
         Transformations that workers have run.
     """
 
-    def __init__(self, plugin: Parts) -> None:
+    def __init__(self, plugin: PluginParts) -> None:
         self._plugin = plugin
         self.hits = self.misses = self.late_hits = self.pruned = self.done = self.failed = 0
         self.started = time.time()

@@ -61,17 +61,17 @@ class SeamlessScheduler(SchedulerPlugin):
         from ..scheduler import internals
         from ..scheduler.cutoff import Cutoff
         from ..scheduler.gate import Gate
-        from ..scheduler.hit_store import Holder
+        from ..scheduler.hit_store import HitStore
         from ..scheduler.lookups import Lookups
-        from ..scheduler.retries import Recovery
+        from ..scheduler.retries import Retries
         from ..scheduler.statistics import Statistics
         from .jobserver import opening
 
         self.scheduler = scheduler
         self.context = self._open()
         self.lookups = Lookups(self.context.database.lookup_many, self._timeout)
-        self.holder = Holder(scheduler)
-        self.recovery = Recovery(scheduler)
+        self.holder = HitStore(scheduler)
+        self.recovery = Retries(scheduler)
         self.cutoff = Cutoff(
             scheduler, self.context, self.lookups.find, self.holder, self.recovery, self._timeout
         )
@@ -131,9 +131,9 @@ class SeamlessScheduler(SchedulerPlugin):
     @property
     def places(self) -> Any:
         """What workers are told of store and database."""
-        from ..worker.data_locations import Places
+        from ..worker.data_locations import DataLocations
 
-        return self._places or Places.of(self.context.config)
+        return self._places or DataLocations.of(self.context.config)
 
     async def _tell_places(self) -> dict[str, Any]:
         """Answer a client that knows nothing but the scheduler's address; there are no credentials in it."""

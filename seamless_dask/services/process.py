@@ -21,8 +21,8 @@ from . import logfile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..connection import Connection
-    from .daskserver.settings import Settings
+    from ..connection import ConnectionFile
+    from .daskserver.settings import DaskserverSettings
 
 LOG = "logs/daskserver.log"
 START_LIMIT, STOP_LIMIT, KILL_LIMIT = 90.0, 60.0, 10.0
@@ -97,12 +97,12 @@ def _is_of(pid: int, directory: str) -> bool:
         return False
 
 
-def command(told: Settings) -> list[str]:
+def command(told: DaskserverSettings) -> list[str]:
     """Return the command line of the process."""
     return [*interpreter(), "-P", "-m", "seamless_dask.services.daskserver", told.directory]
 
 
-def spawn(told: Settings) -> int:
+def spawn(told: DaskserverSettings) -> int:
     """Start the process: own session, root directory, output to the log; return its number."""
     import subprocess
 
@@ -122,7 +122,7 @@ def spawn(told: Settings) -> int:
     return process.pid
 
 
-def until_ready(told: Settings, child: int | None) -> Connection:
+def until_ready(told: DaskserverSettings, child: int | None) -> ConnectionFile:
     """Wait for the connection file of a process that this one has started, or another one has (None).
 
     Raises
@@ -145,7 +145,7 @@ def until_ready(told: Settings, child: int | None) -> Connection:
     raise DaskserverFailed(f"the daskserver was not ready within {START_LIMIT:.0f} s; see {told.file(LOG)}")
 
 
-def _ended(told: Settings, child: int | None) -> bool:
+def _ended(told: DaskserverSettings, child: int | None) -> bool:
     if child is None:
         return not is_locked(told.file(LOCK))
     return os.waitpid(child, os.WNOHANG)[0] == child

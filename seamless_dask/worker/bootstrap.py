@@ -14,11 +14,11 @@ def arrive(places: dict[str, Any], version: str, protocol: int) -> Any:
     try:
         from seamless_dask.graph.task import PROTOCOL
         from seamless_dask.version import __version__
-        from seamless_dask.worker.data_locations import Places
+        from seamless_dask.worker.data_locations import DataLocations
         from seamless_dask.worker.plugin import Equipment
 
         if protocol == PROTOCOL:
-            return Equipment(Places.from_json(places))
+            return Equipment(DataLocations.from_json(places))
     except Exception as error:  # whatever it is, the worker has other work to do
         return unequipped(
             f"it has no usable seamless-dask ({error}): install seamless-dask {version} there", version

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("distributed.worker")
 
 
-class Places(NamedTuple):
+class DataLocations(NamedTuple):
     """What a scheduler tells its workers.
 
     Attributes
@@ -47,7 +47,7 @@ class Places(NamedTuple):
     beacon: str | None = None
 
     @classmethod
-    def of(cls, config: Config) -> Places:
+    def of(cls, config: Config) -> DataLocations:
         """Return the places of a configuration of this host."""
         host = os.uname().nodename
         return cls(config.stores, config.database, config.isolation, config.node_cache_size, host)
@@ -57,7 +57,7 @@ class Places(NamedTuple):
         return {**self._asdict(), "stores": list(self.stores)}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Places:
+    def from_json(cls, document: Mapping[str, Any]) -> DataLocations:
         """Read what `to_json` gave."""
         return cls(**{**document, "stores": tuple(document["stores"])})
 
@@ -93,10 +93,10 @@ class Places(NamedTuple):
         stores = getattr(store, "stores", ())
         if self.beacon is None or len(stores) < 2:
             return store
-        from hashserver.storage.chain import Places as Stores
+        from hashserver.storage.chain import StoreChain
 
         seen = [place for place in stores if place.url.startswith("http") or self._is_seen(place)]
-        return Stores(seen) if seen else store
+        return StoreChain(seen) if seen else store
 
     def _is_seen(self, place: Store) -> bool:
         assert self.beacon is not None

@@ -20,7 +20,7 @@ from ..config import Config
 from ..context import Context
 from ..errors import Cancelled, ComputationFailed
 from ..executors.local import jobs, request
-from ..executors.local.job_directory import Asker, JobDirectory
+from ..executors.local.job_directory import JobDirectory, Waiter
 from ..executors.local.supervisor import JobSupervisor, hold, join
 from ..graph import collection, current_worker
 from ..model.options import Options
@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
     job = JobDirectory(cache, Checksum(key))
     with open(job.file("request.json"), "rb") as file:
         asked = json.load(file)
-    asker = Asker.from_json(asked["asker"].encode())
+    asker = Waiter.from_json(asked["asker"].encode())
     supervisor = JobSupervisor(job, job.file("stderr"))
     with Context(config_of(asked["config"])) as context:
         jobs.clean(context)
@@ -101,7 +101,7 @@ def config_of(document: dict[str, object]) -> Config:
     return Config.from_json(each(document, to_system))
 
 
-def _compute(worker: LocalWorker, asker: Asker, supervisor: JobSupervisor) -> Value:
+def _compute(worker: LocalWorker, asker: Waiter, supervisor: JobSupervisor) -> Value:
     from ..graph.perform import ensure
 
     value = collection.compute(worker.context, supervisor.job.key, asker.options, fresh=asker.fresh)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hashserver.storage.store import Bytes, Path, Writer
 
 
-class CountedStore(Store):
+class MeteredStore(Store):
     """Another store, with the bytes that were taken from it (`fetched`) and given to it (`stored`).
 
     Small buffers that were taken whole are kept in memory: documents, and code that tasks have in common.

@@ -17,7 +17,7 @@ EVERY = 5.0
 """Seconds after which the node cache is counted again."""
 
 
-class Metrics:
+class WorkerMetrics:
     """Called with the worker at each heartbeat, in its event loop."""
 
     def __init__(self, equipment: DaskWorker) -> None:

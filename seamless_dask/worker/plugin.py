@@ -20,8 +20,8 @@ from seamless_dask.model.requirements import CPUS, MEMORY, NODE, QUEUE
 from seamless_dask.version import __version__
 
 from . import claim, internals
-from .metered_store import CountedStore
-from .metrics import Metrics
+from .metered_store import MeteredStore
+from .metrics import WorkerMetrics
 from .services import DaskWorker
 from .supervisor import TOPIC
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from distributed import Worker
 
-    from .data_locations import Places
+    from .data_locations import DataLocations
 
 logger = logging.getLogger("distributed.worker")
 
@@ -48,13 +48,13 @@ class Equipment(WorkerPlugin):
 
     Parameters
     ----------
-    places : Places
+    places : DataLocations
         Where they are; what a worker's own environment and files say comes first.
     """
 
     name = "seamless"
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: DataLocations) -> None:
         self.places = places
         self._equipment: DaskWorker | None = None
         self._end: asyncio.Task[None] | None = None
@@ -75,7 +75,7 @@ class Equipment(WorkerPlugin):
         employ_caretaker()
         self._end = asyncio.create_task(internals.let_go_at_exit(worker))
         worker.extensions[EXTENSION] = equipment
-        worker.metrics[EXTENSION] = Metrics(equipment)
+        worker.metrics[EXTENSION] = WorkerMetrics(equipment)
         claim.begin(worker)
         internals.add_handlers(worker, handlers_of(equipment))
         await internals.announce(worker, resources(worker))
@@ -103,7 +103,7 @@ class Equipment(WorkerPlugin):
     def _equipped(self, worker: Worker) -> DaskWorker:
         sweep(temporary_directory())  # what a killed worker has left running
         context = Context(self.places.config(), patience=PATIENCE)
-        store = CountedStore(self.places.visible(context.store))
+        store = MeteredStore(self.places.visible(context.store))
         context.__dict__["store"] = store
         # opened here, by one thread
         _ = context.database, context.stat_cache, context.node_cache

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hashserver.client.chain import ServerAndFiles
+from hashserver.client.chain import DatabaseChain
 from seamless_dask.model.transformation import parse
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Prefetch:
     def _in_one_request(self, keys: Sequence[Checksum]) -> bool:
         """Ask for everything at once, if one server has it all."""
         server = self._context.server
-        if server is None or isinstance(server, ServerAndFiles):
+        if server is None or isinstance(server, DatabaseChain):
             return False
         asked = time.monotonic()
         known, buffers = server.lookup_with_documents(keys, LARGEST)

@@ -19,7 +19,7 @@ from seamless_dask.execution.workdir import sweep, temporary_directory
 _WAIT = 'read -r _ || exec "$0" -m seamless_dask.worker.reaper "$@"'
 
 
-class Aftermath:
+class Reaper:
     """Begins when this process ends, unless it is closed before."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ class Unanswered(SeamlessError):
     """The scheduler cannot be reached."""
 
 
-class Request:
+class SchedulerRequest:
     """A question to the scheduler that is under way.
 
     Parameters
@@ -75,8 +75,8 @@ class Request:
 def ask(
     worker: Worker, operation: str, arguments: dict[str, Any], wanted: Callable[[], bool] | None = None
 ) -> dict[str, Any]:
-    """Ask the scheduler and wait for its answer; see `Request`."""
-    return Request(worker, operation, arguments).wait(wanted)
+    """Ask the scheduler and wait for its answer; see `SchedulerRequest`."""
+    return SchedulerRequest(worker, operation, arguments).wait(wanted)
 
 
 async def _asked(worker: Worker, operation: str, arguments: dict[str, Any]) -> Any:

@@ -19,11 +19,11 @@ from seamless_dask.model.options import Options
 
 from . import internals
 from .claim import Claim
-from .metered_store import CountedStore
+from .metered_store import MeteredStore
 from .nested.sockets import Gateways
 from .prefetch import Prefetch, Small
-from .reaper import Aftermath
-from .supervisor import TOPIC, Watch
+from .reaper import Reaper
+from .supervisor import TOPIC, TaskSupervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,15 +77,15 @@ class DaskWorker:
         self.asked: Checksum | None = None
         self._worker = worker
         self._askers: dict[str, dict[str, Options]] = {}
-        self._running: dict[str, Watch] = {}
+        self._running: dict[str, TaskSupervisor] = {}
         self._ended: dict[str, str] = {}
         self._lock = threading.Lock()
         self._removed = self._tidied = False
-        self._aftermath = Aftermath()
+        self._aftermath = Reaper()
         self._gateways = Gateways(worker, context)
         self._directory = tempfile.mkdtemp(prefix="seamless-stderr-", dir=worker.local_directory)
         store = context.store
-        small = store.small if isinstance(store, CountedStore) else Small()
+        small = store.small if isinstance(store, MeteredStore) else Small()
         self._prefetch = Prefetch(context, small, partial(internals.is_waiting, worker))
 
     # -------------------------------------------------- for tasks
@@ -218,14 +218,14 @@ class DaskWorker:
                 raise Reschedule from None  # somebody may have asked for it again; else nobody hears of it
 
     @contextmanager
-    def _watched(self, name: str, checksum: Checksum, options: Options | None) -> Iterator[Watch]:
+    def _watched(self, name: str, checksum: Checksum, options: Options | None) -> Iterator[TaskSupervisor]:
         main = options is not None
         own = {} if options is None else {"": options}
         path = self._fresh_path(checksum) if main else None
         identity = name if main else f"{name} for {checksum}"
         if not internals.is_wanted(self._worker, name) or internals.is_closing(self._worker):
             raise Reschedule
-        watch = Watch(
+        watch = TaskSupervisor(
             self._worker,
             name,
             checksum,

@@ -14,7 +14,7 @@ from seamless_dask.executors.local.supervisor import exceeded
 from seamless_dask.model.options import Options
 
 from . import internals, slot
-from .scheduler_rpc import Request, Unanswered
+from .scheduler_rpc import SchedulerRequest, Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ RELEASED = Stop("nobody waits for it any more")
 CLOSING = Stop("its worker is closing")
 
 
-class Watch:
+class TaskSupervisor:
     """Watches one command of one task; see `seamless_dask.execution.supervisor.Supervisor`.
 
     Parameters
@@ -71,7 +71,9 @@ class Watch:
         self._gateway: Gateway | None = None
         action = "remaking" if given is None else "started"
         self._beginning = {"action": action, "key": key, "worker": worker.address}
-        self._word: Request | None = Request(worker, "log_event", {"topic": TOPIC, "msg": self._beginning})
+        self._word: SchedulerRequest | None = SchedulerRequest(
+            worker, "log_event", {"topic": TOPIC, "msg": self._beginning}
+        )
 
     def poll(self, usage: Usage) -> Stop | None:
         """Say whether the command must end."""

@@ -18,7 +18,7 @@ from seamless_dask.trust import trust
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.store import QueueStore
 
     Queue = subprocess.Popen[bytes]
     StartQueue = Callable[..., Queue]
@@ -170,15 +170,15 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
 
 
 @pytest.fixture
-def spool(home: Path) -> Spool:
+def spool(home: Path) -> QueueStore:
     """The files of the queue."""
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.store import QueueStore
 
-    return Spool(str(home / "cache"))
+    return QueueStore(str(home / "cache"))
 
 
 @pytest.fixture
-def queue(cli: Cli, spool: Spool) -> Iterator[StartQueue]:
+def queue(cli: Cli, spool: QueueStore) -> Iterator[StartQueue]:
     """Starts a queue in the foreground; what is left of them in the end is ended."""
     started: list[Queue] = []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hashserver.auth import NOTHING, READ, WRITE, Gate, Token, create_token_file, read_token_file
+from hashserver.auth import NOTHING, READ, WRITE, Authorization, Token, create_token_file, read_token_file
 from hashserver.errors import AuthenticationFailed
 
 
@@ -99,7 +99,7 @@ def test_a_token_does_not_show_its_secret() -> None:
 
 
 def test_a_gate_tells_readers_from_writers_and_strangers() -> None:
-    gate = Gate([Token(READ, "r" * 16), Token(WRITE, "w" * 16)])
+    gate = Authorization([Token(READ, "r" * 16), Token(WRITE, "w" * 16)])
     assert gate.access("Bearer " + "r" * 16) == READ
     assert gate.access("Bearer " + "w" * 16) == WRITE
     for wrong in (None, "", "r" * 16, "Bearer", "Bearer ", "bearer " + "r" * 16, "Bearer r", "Bearer \udcff"):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from seamless_dask.config import embedded, load, parse_size
-from seamless_dask.connection import Connection, write
+from seamless_dask.connection import ConnectionFile, write
 from seamless_dask.errors import UsageError
 from seamless_dask.private import private_directory
 from seamless_dask.trust import trust
@@ -237,7 +237,7 @@ class TestDaskserver:
             "hashserver": "https://127.0.0.1:3", "store": str(store), "token_file": f"{path.parent}/token",
             "hashserver_token_file": f"{path.parent}/token", "hashserver_ca_file": "/d/ca.pem",
         }  # fmt: skip
-        write(str(path), Connection(**facts | changes))
+        write(str(path), ConnectionFile(**facts | changes))
         return path
 
     def test_it_names_hashserver_token_and_certificates(self, tmp_path: Path, file: Path) -> None:

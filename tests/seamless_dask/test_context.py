@@ -13,7 +13,7 @@ import pytest
 
 from hashserver.checksum import hash_bytes
 from hashserver.client.database import DatabaseClient
-from hashserver.storage.chain import Places
+from hashserver.storage.chain import StoreChain
 from hashserver.storage.directory import LocalStore
 from seamless_dask.config import load
 from seamless_dask.context import Context
@@ -43,7 +43,7 @@ def test_the_embedded_default_keeps_buffers_and_results(home: Path) -> None:
 
 def test_several_stores_are_places(tmp_path: Path) -> None:
     with Context(load({"store": ["a", "b"]}, str(tmp_path))) as context:
-        assert isinstance(context.store, Places)
+        assert isinstance(context.store, StoreChain)
         checksum = context.store.put(b"x")
     assert LocalStore(tmp_path / "a").get(checksum) == b"x"
 

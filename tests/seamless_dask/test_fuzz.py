@@ -20,7 +20,7 @@ from seamless_dask.protocol.jobs import PROTOCOL
 from seamless_dask.services.jobserver import requests
 
 SUM = str(hash_bytes(b"data"))
-CONNECTION = connection.Connection(
+CONNECTION = connection.ConnectionFile(
     "default", "host", 7, 1.5, "https://h:1", "tls://h:2", "https://h:3", "/store", "/token", "/token"
 )
 REQUEST = {"protocol": PROTOCOL, "jobs": [{"key": SUM, "asker": "host-1-2-3", "options": {"cpus": 2}}]}

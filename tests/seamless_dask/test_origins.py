@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from seamless_dask.config import Config, load
-from seamless_dask.connection import Connection, write
+from seamless_dask.connection import ConnectionFile, write
 from seamless_dask.context import Context
 from seamless_dask.errors import UsageError
 from seamless_dask.origins import origin
@@ -155,7 +155,7 @@ def connection(directory: Path, token: str) -> Path:
         "scheduler": "tls://b.example:1", "hashserver": B, "store": "/s", "token_file": token,
         "hashserver_token_file": token,
     }  # fmt: skip
-    write(str(path), Connection(**facts))
+    write(str(path), ConnectionFile(**facts))
     return path
 
 

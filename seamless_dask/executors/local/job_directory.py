@@ -55,7 +55,7 @@ _NO_FIFO = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EAC
 T = TypeVar("T")
 
 
-class Asker(NamedTuple):
+class Waiter(NamedTuple):
     """What one who waits has said of itself.
 
     Attributes
@@ -80,7 +80,7 @@ class Asker(NamedTuple):
         return json.dumps({**self._asdict(), "options": self.options.to_json()}).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> Asker:
+    def from_json(cls, text: bytes) -> Waiter:
         """Read what `to_json` wrote."""
         document = json.loads(text)
         return cls(**document | {"options": Options.from_json(document["options"])})
@@ -192,7 +192,7 @@ class JobDirectory:
 
     # -------------------------------------------------- who waits for it
 
-    def register(self, asker: Asker) -> str:
+    def register(self, asker: Waiter) -> str:
         """Add one who waits (under the guard), and return its name."""
         name = f"{os.uname().nodename}-{os.getpid()}-{birth(os.getpid())}-{time.monotonic_ns()}"
         if not asker.detached:
@@ -224,11 +224,11 @@ class JobDirectory:
             if asker is not None and not asker.detached and is_dead(name):
                 self.unregister(name)
 
-    def asker(self, name: str) -> Asker | None:
+    def asker(self, name: str) -> Waiter | None:
         """Return what one has said; None when it has gone in the meantime."""
         try:
             with open(self._file(f"{name}.json"), "rb") as file:
-                return Asker.from_json(file.read())
+                return Waiter.from_json(file.read())
         except FileNotFoundError:
             return None
 

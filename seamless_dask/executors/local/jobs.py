@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .job_directory import JobDirectory, all_jobs, is_dead
-from .request import Ticket
+from .request import JobRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...model.transformation import Value
 
 
-class JobInfo(NamedTuple):
+class LocalJobInfo(NamedTuple):
     """A computation of this cache, as `jobs` tells it.
 
     `state` is ``running``, ``lost`` (its runner is dead and somebody waits) or ``over``; `askers` counts
@@ -41,9 +41,9 @@ class JobInfo(NamedTuple):
     directory: str
 
 
-def submit(context: Context, key: Checksum, options: Options | None = None, **wishes: bool) -> Ticket:
-    """Join or start a computation without waiting; `wishes` are those of `Ticket`."""
-    return Ticket(context, key, options, **wishes).start()
+def submit(context: Context, key: Checksum, options: Options | None = None, **wishes: bool) -> JobRequest:
+    """Join or start a computation without waiting; `wishes` are those of `JobRequest`."""
+    return JobRequest(context, key, options, **wishes).start()
 
 
 def run(
@@ -57,9 +57,9 @@ def run(
 ) -> Value:
     """Join or start a computation, and wait for it; being interrupted (Ctrl-C) withdraws.
 
-    Parameters and errors are those of `Ticket` and `Ticket.wait`.
+    Parameters and errors are those of `JobRequest` and `JobRequest.wait`.
     """
-    ticket = Ticket(context, key, options, **wishes)
+    ticket = JobRequest(context, key, options, **wishes)
     try:
         return ticket.start().wait(on_stderr, tick)
     except KeyboardInterrupt:
@@ -78,7 +78,7 @@ def cancel(context: Context, key: Checksum) -> bool:
     return False
 
 
-def jobs(context: Context) -> list[JobInfo]:
+def jobs(context: Context) -> list[LocalJobInfo]:
     """Return what is running in this cache, and what waits to be started again."""
     return [_info(job) for job in all_jobs(context.config.cache)]
 
@@ -101,12 +101,12 @@ def _present(job: JobDirectory) -> list[str]:
     return []
 
 
-def _info(job: JobDirectory) -> JobInfo:
+def _info(job: JobDirectory) -> LocalJobInfo:
     with job.guard():
         running, waiting = job.held(), job.waiting()
     facts: dict[str, Any] = job.facts()
     state = "running" if running else "lost" if waiting else "over"
-    return JobInfo(
+    return LocalJobInfo(
         job.key,
         state,
         facts.get("label"),

@@ -17,7 +17,7 @@ from ...errors import SeamlessError, WorkerLost
 from ...model import outcomes
 from ...model.options import Options
 from ...model.transformation import Value
-from .job_directory import ATTEMPTS, SERVING, Asker, Bell, JobDirectory
+from .job_directory import ATTEMPTS, SERVING, Bell, JobDirectory, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ PATIENCE = 5.0
 """How long, in seconds, one who withdraws waits for the end of a computation that nobody wants any more."""
 
 
-class Ticket:
+class JobRequest:
     """One who asks for one computation.
 
     Parameters
@@ -63,7 +63,7 @@ class Ticket:
         detached: bool = False,
     ) -> None:
         self.context, self.key = context, key
-        self.asker = Asker(options or Options(), need_bytes, fresh, detached=detached)
+        self.asker = Waiter(options or Options(), need_bytes, fresh, detached=detached)
         self.job = JobDirectory(context.cache, key)
         self._name: str | None = None
         self._child: int | None = None
@@ -76,7 +76,7 @@ class Ticket:
         """The result, as soon as it is known."""
         return self._value
 
-    def start(self) -> Ticket:
+    def start(self) -> JobRequest:
         """Join the computation, or start it; does nothing when the result has appeared by now."""
         for attempt in range(ATTEMPTS):
             with self.job.guard():
@@ -296,7 +296,7 @@ def lost(key: Checksum, losses: list[str]) -> SeamlessError:
     return WorkerLost(f"{key} was given up: {len(losses)} runners were lost: {told}")
 
 
-def start_runner(context: Context, job: JobDirectory, asker: Asker, lock: int) -> int:
+def start_runner(context: Context, job: JobDirectory, asker: Waiter, lock: int) -> int:
     """Start the process that runs a computation, and return its number.
 
     It inherits the lock, so that there is no moment in which nobody holds it.

@@ -12,7 +12,7 @@ from ...execution.supervisor import Stop
 from ...model import outcomes
 from ...model.options import Options
 from ...model.transformation import Value
-from .job_directory import SERVING, Asker, waits_for
+from .job_directory import SERVING, Waiter, waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ class JobSupervisor:
     ) -> None:
         self.job, self.stderr = job, stderr
         self._parent, self._name, self._final = parent, name, final
-        self._askers: dict[str, Asker] = {}
+        self._askers: dict[str, Waiter] = {}
         self._bytes_seen_to = False
         self._scratched = False
 
@@ -118,7 +118,7 @@ class JobSupervisor:
         self._scratched = all(asker.options.scratch and not asker.need_bytes for asker in askers.values())
         return self._scratched
 
-    def as_asker(self, final: bool) -> Asker:
+    def as_asker(self, final: bool) -> Waiter:
         """Return what is wanted of a step: what all who wait agree on, if it is the last one."""
         askers = list(self.askers().values()) if final else []
         times, memories = (
@@ -129,23 +129,23 @@ class JobSupervisor:
             memory=None if not memories or None in memories else max(memories),
             scratch=bool(askers) and all(asker.options.scratch for asker in askers),
         )
-        return Asker(options)
+        return Waiter(options)
 
     def needs_bytes(self) -> bool:
         """Say whether somebody needs the bytes of the result; that they are there is then seen to."""
         self._bytes_seen_to = any(asker.need_bytes for asker in self.askers().values())
         return self._bytes_seen_to
 
-    def unserved(self, asker: Asker, outcome: outcomes.Outcome) -> bool:
+    def unserved(self, asker: Waiter, outcome: outcomes.Outcome) -> bool:
         """Say whether this one came too late to be asked about the bytes, which it wants."""
         if "error" in outcome:
             return False
         dropped = self._scratched and not asker.options.scratch
         return dropped or (asker.need_bytes and not self._bytes_seen_to)
 
-    def askers(self) -> dict[str, Asker]:
+    def askers(self) -> dict[str, Waiter]:
         """Return those who wait now."""
-        found: dict[str, Asker] = {}
+        found: dict[str, Waiter] = {}
         for name in self.job.waiting():
             asker = self._askers.get(name) or self.job.asker(name)
             if asker is not None:

@@ -22,7 +22,7 @@ from ...errors import UsageError
 from . import batch
 from .batch import Shape
 from .load import loads, shape_of, threads_of
-from .worker_pool import Crew, Member
+from .worker_pool import WorkerPool, WorkerRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ CAUSE_LIMIT = 60.0
 """Seconds for which the batch system is asked how a job has ended."""
 
 
-class Fleet:
+class Autoscaler:
     """All workers of a daskserver, of all shapes.
 
     Parameters
@@ -69,9 +69,9 @@ class Fleet:
     ) -> None:
         self.scheduler, self.launcher = scheduler, launcher
         self.minimum, self.maximum = limits
-        self.crew = Crew(scheduler, launcher, name, journal)
+        self.crew = WorkerPool(scheduler, launcher, name, journal)
         self._tell = tell
-        self._ended: dict[str, Member] = {}
+        self._ended: dict[str, WorkerRecord] = {}
         """Jobs of workers that were lost, until it is known how they ended."""
         self._beat: asyncio.Task[None] | None = None
         adaptive = {
@@ -83,7 +83,7 @@ class Fleet:
         self._lost_limit = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
 
     @property
-    def members(self) -> dict[str, Member]:
+    def members(self) -> dict[str, WorkerRecord]:
         """The workers and jobs there are, by name."""
         return self.crew.members
 
@@ -185,7 +185,7 @@ class Fleet:
             if self.members.get(member.name) is member:
                 self._judge(job, member, found.get(job))
 
-    def _look_after(self, absent: list[Member]) -> None:
+    def _look_after(self, absent: list[WorkerRecord]) -> None:
         """Judge workers about which nobody can be asked."""
         for member in absent:
             if member.has_been("lost", self._lost_limit):
@@ -195,7 +195,7 @@ class Fleet:
                 self.crew.trouble(member.shape).again(text)
                 self.crew.end(member)
 
-    def _judge(self, job: str, member: Member, state: batch.State | None) -> None:
+    def _judge(self, job: str, member: WorkerRecord, state: batch.JobState | None) -> None:
         """Draw the consequences of what the queue says about a job; None: it is long over."""
         if state is None or state.over or state.ending:
             if member.state == "waiting":
@@ -215,7 +215,7 @@ class Fleet:
         elif member.has_been("lost", self._lost_limit):
             self.crew.end(member)
 
-    def _explain(self, found: dict[str, batch.State]) -> None:
+    def _explain(self, found: dict[str, batch.JobState]) -> None:
         """Tell how jobs have ended whose workers were lost."""
         for job, member in list(self._ended.items()):
             state = found.get(job)
@@ -240,7 +240,7 @@ class Fleet:
         numbers[ANY] = max(numbers.get(ANY, 0), self.minimum - others)
         return numbers
 
-    def _surplus(self, wanted: dict[Shape, int]) -> list[Member]:
+    def _surplus(self, wanted: dict[Shape, int]) -> list[WorkerRecord]:
         """Return members that are not needed: idle for long, or not yet come and no longer wanted."""
         found = []
         there = self.crew.there
@@ -254,7 +254,7 @@ class Fleet:
                 found += sorted(idle, key=lambda member: member.since)[-spare:]
         return found
 
-    def _is_idle(self, member: Member, limit: float) -> bool:
+    def _is_idle(self, member: WorkerRecord, limit: float) -> bool:
         since = member.since if member.state == "waiting" else member.idle_since
         return since is not None and time.monotonic() - since > limit
 

@@ -173,7 +173,7 @@ def directive(system: str, name: str, amount: Any) -> str:
     return str(template).format(f"{amount:g}" if isinstance(amount, float) else amount)
 
 
-class State(NamedTuple):
+class JobState(NamedTuple):
     """What the queue says about a job."""
 
     word: str
@@ -245,7 +245,7 @@ HOPELESS = frozenset(
 """Reasons of SLURM for a job that waits, and will wait for ever."""
 
 
-async def states(system: str, jobs: list[str]) -> dict[str, State] | None:
+async def states(system: str, jobs: list[str]) -> dict[str, JobState] | None:
     """Ask the queue about jobs. What it does not name is long over; None: it cannot be asked that way.
 
     Raises
@@ -265,16 +265,16 @@ async def states(system: str, jobs: list[str]) -> dict[str, State] | None:
     return dict(map(_parsed, filter(None, lines)))
 
 
-def _parsed(line: str) -> tuple[str, State]:
+def _parsed(line: str) -> tuple[str, JobState]:
     job, _, rest = line.strip().partition(" ")
     word, _, reason = rest.partition(" ")
     if not job[:1].isdigit() or not word.isupper():
         # taken for an answer, it would say that all jobs are over
         raise ServiceUnavailable(f"squeue says what makes no sense: {line[:100]!r}")
-    return job, State(word, "" if reason == "None" else reason)
+    return job, JobState(word, "" if reason == "None" else reason)
 
 
-async def recorded_end(system: str, job: str) -> State | None:
+async def recorded_end(system: str, job: str) -> JobState | None:
     """Return how a job ended that the queue knows no more, if the batch system keeps accounts."""
     if system != "slurm":
         return None
@@ -282,4 +282,4 @@ async def recorded_end(system: str, job: str) -> State | None:
         lines = (await call(["sacct", "-nXP", "-o", "State", "-j", job])).split()
     except (RuntimeError, ServiceUnavailable):
         return None
-    return State(lines[0]) if lines and lines[0].isupper() else None
+    return JobState(lines[0]) if lines and lines[0].isupper() else None

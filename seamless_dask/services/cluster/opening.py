@@ -16,7 +16,7 @@ from hashserver.errors import ServiceUnavailable
 
 from ...errors import UsageError
 from . import batch, launchers
-from .autoscaler import ANY, Fleet
+from .autoscaler import ANY, Autoscaler
 from .jobscript import Files, call
 from .launchers import Launcher
 from .load import Base
@@ -57,7 +57,7 @@ async def open_cluster(
     files: Files,
     directory: str,
     tell: Callable[[str, str], None] = lambda name, how: None,
-) -> AsyncIterator[Fleet]:
+) -> AsyncIterator[Autoscaler]:
     """Keep as many workers of a scheduler as there is work for.
 
     Leaving ends them all. That never raises and takes some `CLOSE_LIMIT` seconds at most; what may be left
@@ -85,7 +85,7 @@ async def open_cluster(
     if problem := await cancel_leftovers(directory):
         logger.warning("%s", problem)
     limits = workers.minimum, _maximum(workers)
-    fleet = Fleet(scheduler, launcher, workers.name, limits, os.path.join(directory, JOURNAL), tell)
+    fleet = Autoscaler(scheduler, launcher, workers.name, limits, os.path.join(directory, JOURNAL), tell)
     await fleet.start()
     try:
         yield fleet

@@ -32,7 +32,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 """Seconds before a shape is tried again that failed once, or often."""
 
 
-class Member:
+class WorkerRecord:
     """One worker, or one job with several worker processes."""
 
     def __init__(self, name: str, names: list[str], shape: Shape, process: Process) -> None:
@@ -88,7 +88,7 @@ class Trouble:
         self.text = text
 
 
-class Crew:
+class WorkerPool:
     """All members of a fleet.
 
     Parameters
@@ -117,7 +117,7 @@ class Crew:
         self._prefix = f"{prefix}-{int(time.time()):x}"
         self._any = re.compile(re.escape(prefix) + r"-[0-9a-f]{8,}-\d+(-\d+)?")
         self._left = leftovers(journal)
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, WorkerRecord] = {}
         self.troubles: dict[Shape, Trouble] = {}
         self.silence: str | None = None
         self._shapes: dict[str, Shape] = {}
@@ -128,7 +128,7 @@ class Crew:
 
     # ------------------------------------------------------------------ what is known
 
-    def there(self, shape: Shape | None = None) -> list[Member]:
+    def there(self, shape: Shape | None = None) -> list[WorkerRecord]:
         """Return the members that count, of a shape or all."""
         members = [member for member in self.members.values() if member.state != "closing"]
         return members if shape is None else [member for member in members if member.shape == shape]
@@ -158,7 +158,7 @@ class Crew:
         self.silence = said
         return said
 
-    def is_busy(self, member: Member) -> bool:
+    def is_busy(self, member: WorkerRecord) -> bool:
         """Whether a worker of it has something to do."""
         return any(
             worker.processing or worker.long_running
@@ -179,15 +179,15 @@ class Crew:
         self._number += 1
         name = f"{self._prefix}-{self._number}"
         process = self.launcher.make(shape, name)
-        member = self.members[name] = Member(name, self.launcher.names(name), shape, process)
+        member = self.members[name] = WorkerRecord(name, self.launcher.names(name), shape, process)
         self._shapes |= dict.fromkeys(member.names, shape)
         self._do(self._begin(member))
 
-    def retire(self, member: Member) -> None:
+    def retire(self, member: WorkerRecord) -> None:
         """End one when others have what it holds; if that cannot be, or it has work by now, it stays."""
         self._do(self._retire(member))
 
-    def end(self, member: Member) -> None:
+    def end(self, member: WorkerRecord) -> None:
         """End one."""
         self._do(self._end(member))
 
@@ -196,7 +196,7 @@ class Crew:
         logger.warning("worker %s came, and nobody counts on it: it is closed", name)
         self._do(self._dismiss(name))
 
-    def forget(self, member: Member) -> None:
+    def forget(self, member: WorkerRecord) -> None:
         """Count one no longer that is over."""
         self.members.pop(member.name, None)
         for name in member.names:
@@ -221,7 +221,7 @@ class Crew:
         self._works.add(task)
         task.add_done_callback(self._works.discard)
 
-    async def _begin(self, member: Member) -> None:
+    async def _begin(self, member: WorkerRecord) -> None:
         try:
             await asyncio.wait_for(member.process.start(), START_LIMIT)
         except asyncio.CancelledError:
@@ -240,7 +240,7 @@ class Crew:
                 member.become("waiting")
             self._save()
 
-    async def _retire(self, member: Member) -> None:
+    async def _retire(self, member: WorkerRecord) -> None:
         state = member.state
         if state == "running" and self.is_busy(member):
             return
@@ -263,7 +263,7 @@ class Crew:
             retiring = self.scheduler.retire_workers(names=[name], close_workers=True)
             await asyncio.wait_for(retiring, RETIRE_LIMIT)
 
-    async def _end(self, member: Member) -> None:
+    async def _end(self, member: WorkerRecord) -> None:
         member.become("closing")
         try:
             await asyncio.wait_for(member.process.close(), CLOSE_LIMIT)

@@ -27,7 +27,7 @@ from . import settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .settings import Settings
+    from .settings import DaskserverSettings
 
 logger = logging.getLogger("seamless_dask.services.daskserver")
 
@@ -63,7 +63,7 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _forget_environment(told: Settings) -> None:
+def _forget_environment(told: DaskserverSettings) -> None:
     """Leave workers nothing of what the shell said about places: the plugin tells them."""
     keys = ("store", "database", "databases", "hashserver", "daskserver", "token_file", "ca_file", "profile")
     for key in keys:
@@ -71,7 +71,7 @@ def _forget_environment(told: Settings) -> None:
     os.environ["SEAMLESS_CACHE"] = told.cache
 
 
-async def _run(told: Settings) -> None:
+async def _run(told: DaskserverSettings) -> None:
     """Run until a signal says stop, or the daskserver finds that it may."""
     from .server import Daskserver
 
@@ -90,7 +90,7 @@ async def _run(told: Settings) -> None:
         keeper.cancel()
 
 
-async def _keep_logs_short(told: Settings) -> None:
+async def _keep_logs_short(told: DaskserverSettings) -> None:
     while True:
         await asyncio.sleep(LOG_INTERVAL)
         for name in LOGS:

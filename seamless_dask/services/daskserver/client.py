@@ -11,7 +11,7 @@ from hashserver.client.transport import Transport
 if TYPE_CHECKING:
     from hashserver.client.connection import Connection as HttpConnection
 
-    from ...connection import Connection
+    from ...connection import ConnectionFile
 
 PATH = "/seamless/daskserver.json"
 """GET tells how a daskserver is, DELETE ends it."""
@@ -43,6 +43,6 @@ def ask(url: str, token_file: str, ca_file: str | None, path: str, method: str =
         return response.status, response.read()
 
 
-def ask_daskserver(facts: Connection, method: str = "GET") -> tuple[int, bytes]:
+def ask_daskserver(facts: ConnectionFile, method: str = "GET") -> tuple[int, bytes]:
     """Ask a daskserver how it is, or with ``DELETE`` to end; raises as `ask` does."""
     return ask(facts.jobserver, facts.token_file, facts.ca_file, PATH, method)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import connection
-from ...connection import LOCK, STARTING, Connection
+from ...connection import LOCK, STARTING, ConnectionFile
 from ...errors import UsageError
 from ...locks import is_locked, locked
 from ...private import private_directory
@@ -22,10 +22,10 @@ from .hashserver_process import READY as HASHSERVER_READY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .settings import Settings
+    from .settings import DaskserverSettings
 
 
-class Found(NamedTuple):
+class DaskserverState(NamedTuple):
     """What there is of a daskserver.
 
     Attributes
@@ -39,7 +39,7 @@ class Found(NamedTuple):
     """
 
     alive: bool
-    connection: Connection | None
+    connection: ConnectionFile | None
     job: str | None = None
 
     @property
@@ -64,7 +64,7 @@ def private_place(cache: str, name: str) -> str:
     return directory
 
 
-def find(directory: str) -> Found:
+def find(directory: str) -> DaskserverState:
     """Return what there is of the daskserver of a directory.
 
     Raises
@@ -78,20 +78,20 @@ def find(directory: str) -> Found:
         facts = None
     if (job := in_job.read(directory)) is not None:
         found = in_job.look(job)
-        return Found(found.alive, facts, found.text)
+        return DaskserverState(found.alive, facts, found.text)
     alive = is_locked(os.path.join(directory, LOCK))
     if facts is None:
-        return Found(alive, None)
+        return DaskserverState(alive, None)
     if not facts.is_here:
         path = os.path.join(directory, connection.FILE)
         raise UsageError(
             f"the daskserver {facts.name!r} runs on {facts.host}: go there,"
             f" or remove {path} if that host is gone"
         )
-    return Found(alive, facts if not alive or facts.pid == process.holder(directory) else None)
+    return DaskserverState(alive, facts if not alive or facts.pid == process.holder(directory) else None)
 
 
-def start(told: Settings, tell: Callable[[str], None]) -> tuple[Connection, bool]:
+def start(told: DaskserverSettings, tell: Callable[[str], None]) -> tuple[ConnectionFile, bool]:
     """Start a daskserver, detached from the terminal or in a job, unless it is running.
 
     Parameters
@@ -122,13 +122,13 @@ def start(told: Settings, tell: Callable[[str], None]) -> tuple[Connection, bool
     return in_job.until_ready(job, tell), fresh
 
 
-def _submit(told: Settings) -> in_job.Job:
+def _submit(told: DaskserverSettings) -> in_job.HostJob:
     from .in_job_script import submit
 
     return submit(told)
 
 
-def _clear(told: Settings) -> None:
+def _clear(told: DaskserverSettings) -> None:
     """Put down what the next one is told, and remove what the last one has left."""
     settings.write(told)
     with suppress(FileNotFoundError):
@@ -137,7 +137,7 @@ def _clear(told: Settings) -> None:
     in_job.forget(told.directory)
 
 
-def foreground(told: Settings) -> None:
+def foreground(told: DaskserverSettings) -> None:
     """Become the daskserver, with its log on standard error.
 
     Raises

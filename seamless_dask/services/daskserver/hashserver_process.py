@@ -25,7 +25,7 @@ from . import client
 
 if TYPE_CHECKING:
     from .credentials import Credentials
-    from .settings import Settings
+    from .settings import DaskserverSettings
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,9 @@ class HashserverChild:
         Its token file and certificate.
     """
 
-    def __init__(self, settings: Settings, address: str, port: int, credentials: Credentials) -> None:
+    def __init__(
+        self, settings: DaskserverSettings, address: str, port: int, credentials: Credentials
+    ) -> None:
         self._settings, self._address, self._credentials = settings, address, credentials
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None

@@ -36,7 +36,7 @@ class Losses(SchedulerPlugin):
     name = "seamless-losses"
 
     def __init__(self) -> None:
-        self._found: list[Loss] = []
+        self._found: list[LostWorker] = []
         self._names: dict[str, str] = {}
 
     @property
@@ -56,7 +56,7 @@ class Losses(SchedulerPlugin):
         name = self._names.pop(worker, worker)
         if msg.get("expected"):
             return
-        self._found.append(Loss(time.time(), worker, name, len(msg.get("processing-tasks") or ())))
+        self._found.append(LostWorker(time.time(), worker, name, len(msg.get("processing-tasks") or ())))
         del self._found[:-REMEMBERED]
 
     def tell(self, name: str, how: str) -> None:
@@ -64,7 +64,7 @@ class Losses(SchedulerPlugin):
         self._found = [loss._replace(how=how) if loss.name == name else loss for loss in self._found]
 
 
-class Loss(NamedTuple):
+class LostWorker(NamedTuple):
     """One worker that was lost."""
 
     when: float

@@ -27,8 +27,8 @@ from ..process import LOG
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...connection import Connection
-    from ..cluster.batch import State
+    from ...connection import ConnectionFile
+    from ..cluster.batch import JobState
 
 RECORD = "job.json"
 START_LIMIT, STOP_LIMIT = 90.0, 60.0
@@ -41,7 +41,7 @@ class JobFailed(SeamlessError):
     """The daskserver's job came to nothing; the message says what to do."""
 
 
-class Job(NamedTuple):
+class HostJob(NamedTuple):
     """The job that a daskserver runs in."""
 
     directory: str
@@ -80,26 +80,26 @@ class Look(NamedTuple):
 # ---------------------------------------------------------------------------- what is known
 
 
-def read(directory: str) -> Job | None:
+def read(directory: str) -> HostJob | None:
     """Return the job of a daskserver's directory; None: it has none."""
     try:
         with open(os.path.join(directory, RECORD), "rb") as file:
             found: dict[str, Any] = json.load(file)
         number = None if found["number"] is None else str(found["number"])
-        job = Job(directory, str(found["kind"]), str(found["word"]), number)
+        job = HostJob(directory, str(found["kind"]), str(found["word"]), number)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     begun = _marks(job).get("began", "").split()
     return job if number or len(begun) < 2 else job._replace(number=begun[1])
 
 
-def write(job: Job) -> None:
+def write(job: HostJob) -> None:
     """Put down which job a daskserver has."""
     document = {"kind": job.kind, "word": job.word, "number": job.number}
     write_atomic(os.path.join(job.directory, RECORD), json.dumps(document).encode(), 0o600)
 
 
-def _marks(job: Job) -> dict[str, str]:
+def _marks(job: HostJob) -> dict[str, str]:
     """Return what the job has said: ``began`` HOST NUMBER, ``ended`` STATUS."""
     try:
         with open(job.marks, encoding="utf-8", errors="replace") as file:
@@ -118,7 +118,7 @@ def forget(directory: str) -> None:
                 os.unlink(os.path.join(directory, name))
 
 
-def look(job: Job) -> Look:
+def look(job: HostJob) -> Look:
     """Say how a job is. Where nobody knows better, it is taken to be there."""
     marks = _marks(job)
     where = f" on {marks['began'].split()[0]}" if marks.get("began") else ""
@@ -139,7 +139,7 @@ def look(job: Job) -> Look:
     return Look(True, bool(where), f"{job} runs{where}" if where else f"{job} has been submitted")
 
 
-async def _state(kind: str, number: str) -> State | None:
+async def _state(kind: str, number: str) -> JobState | None:
     """Return what the batch system says; None: it cannot say."""
     from ..cluster import batch
 
@@ -148,13 +148,13 @@ async def _state(kind: str, number: str) -> State | None:
         return None
     if number in found:
         return found[number]
-    return await batch.recorded_end(kind, number) or batch.State("")
+    return await batch.recorded_end(kind, number) or batch.JobState("")
 
 
 # ---------------------------------------------------------------------------- beginning
 
 
-def until_ready(job: Job, tell: Callable[[str], None]) -> Connection:
+def until_ready(job: HostJob, tell: Callable[[str], None]) -> ConnectionFile:
     """Wait for the connection file; `tell` gets what there is to know meanwhile.
 
     Raises
@@ -180,7 +180,7 @@ def until_ready(job: Job, tell: Callable[[str], None]) -> Connection:
         time.sleep(0.05)
 
 
-def _what_happened(job: Job, found: Look) -> str:
+def _what_happened(job: HostJob, found: Look) -> str:
     if not found.begun:
         return (
             f"{found.text}, and wrote nothing to {job.directory}: is that directory shared with the nodes?"
@@ -189,14 +189,14 @@ def _what_happened(job: Job, found: Look) -> str:
     return f"the daskserver did not start, {found.text}: {_last_words(job)}"
 
 
-def _last_words(job: Job) -> str:
+def _last_words(job: HostJob) -> str:
     return logfile.last_line(os.path.join(job.directory, LOG)).removeprefix("seamless-daskserver: ")
 
 
 # ---------------------------------------------------------------------------- the end
 
 
-def stop(job: Job) -> None:
+def stop(job: HostJob) -> None:
     """Have the daskserver end, and its job; the job is cancelled when the daskserver does not answer.
 
     Raises
@@ -214,7 +214,7 @@ def stop(job: Job) -> None:
         raise JobFailed(f"{job} may be left; look later, and: {command}")
 
 
-def _ask(job: Job) -> bool:
+def _ask(job: HostJob) -> bool:
     """Ask the daskserver to end; return whether it heard."""
     from hashserver.errors import HashserverError
 
@@ -226,7 +226,7 @@ def _ask(job: Job) -> bool:
     return False
 
 
-def _cancel(job: Job) -> str:
+def _cancel(job: HostJob) -> str:
     """Cancel it; return the command that does so."""
     from ..cluster import batch
     from ..cluster.jobscript import call
@@ -242,7 +242,7 @@ def _cancel(job: Job) -> str:
     return " ".join(words)
 
 
-def _until_over(job: Job, seconds: float) -> bool:
+def _until_over(job: HostJob, seconds: float) -> bool:
     end = time.monotonic() + seconds
     while not (found := look(job)).gone:
         if time.monotonic() > end:

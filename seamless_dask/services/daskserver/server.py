@@ -14,10 +14,10 @@ from ... import connection
 from ...config import load
 from ...context import Context
 from ...errors import UsageError
-from ...worker.data_locations import Places
+from ...worker.data_locations import DataLocations
 from . import credentials, settings
 from .hashserver_process import HashserverChild
-from .settings import Ports, Settings
+from .settings import DaskserverSettings, Ports
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hashserver.client.transport import Transport
 
     from ...config import Config
-    from ..cluster.autoscaler import Fleet
+    from ..cluster.autoscaler import Autoscaler
     from ..cluster.jobscript import Files
     from ..cluster.opening import Workers
     from ..jobserver.jobserver import Jobserver
@@ -38,7 +38,7 @@ CLOSE_LIMIT = 10.0
 """Seconds that the scheduler gets to take leave of clients and workers."""
 
 
-class Place(NamedTuple):
+class HashserverPlace(NamedTuple):
     """A hashserver, and the files that open it."""
 
     url: str
@@ -59,9 +59,9 @@ class Daskserver:
     scheduler: Scheduler
     jobserver: Jobserver
     losses: Losses
-    fleet: Fleet
+    fleet: Autoscaler
 
-    def __init__(self, told: Settings) -> None:
+    def __init__(self, told: DaskserverSettings) -> None:
         self.settings = told
         self.started = time.time()
         self.own: HashserverChild | None = None
@@ -98,12 +98,12 @@ class Daskserver:
     async def _open_hashserver(self, stack: AsyncExitStack, port: int) -> None:
         told = self.settings
         if told.hashserver:
-            self.place = Place(told.hashserver, told.token_file, told.ca_file)
+            self.place = HashserverPlace(told.hashserver, told.token_file, told.ca_file)
             return
         self.own = HashserverChild(told, self.address, port, self.credentials)
         stack.push_async_callback(self.own.stop)
         await self.own.start()
-        self.place = Place(self.own.url, self.credentials.token_file, self.credentials.ca_file)
+        self.place = HashserverPlace(self.own.url, self.credentials.token_file, self.credentials.ca_file)
 
     async def _open_scheduler(self, stack: AsyncExitStack, ports: Ports) -> None:
         from ...scheduler.internals import NotAsAssumed
@@ -163,9 +163,9 @@ class Daskserver:
         given |= {"token_file": place.token_file, "ca_file": place.ca_file}
         return load(given, "/", remote=False)
 
-    def _worker_places(self, config: Config) -> Places:
+    def _worker_places(self, config: Config) -> DataLocations:
         """Return where workers find buffers: directly where they can, else by the hashserver."""
-        places, told = Places.of(config), self.settings
+        places, told = DataLocations.of(config), self.settings
         if told.worker_store:
             stores = told.worker_store, self.place.url
             return places._replace(stores=stores, host=None, beacon=self._beacon(config))
@@ -212,10 +212,10 @@ class Daskserver:
         stack.callback(_remove, path)
         logger.info("ready: %s", path)
 
-    def connection(self) -> connection.Connection:
+    def connection(self) -> connection.ConnectionFile:
         """Return what the connection file says."""
         own, scheme = self.credentials, "http" if self.settings.insecure else "https"
-        return connection.Connection(
+        return connection.ConnectionFile(
             name=self.settings.name,
             host=os.uname().nodename,
             pid=os.getpid(),

@@ -21,7 +21,7 @@ PORT_SECONDS = 5.0
 """How long the ports of the last time are waited for: one that was killed may not have let go of them."""
 
 
-class Settings(NamedTuple):
+class DaskserverSettings(NamedTuple):
     """What ``seamless-daskserver start`` was told; all paths are absolute."""
 
     directory: str
@@ -74,12 +74,12 @@ class Ports(NamedTuple):
     hashserver: int = 0
 
 
-def write(settings: Settings) -> None:
+def write(settings: DaskserverSettings) -> None:
     """Write the file that the daskserver's process reads."""
     _write_json(settings.file(FILE), settings._asdict())
 
 
-def read(directory: str) -> Settings:
+def read(directory: str) -> DaskserverSettings:
     """Return what a daskserver is to be started with.
 
     Raises
@@ -93,13 +93,13 @@ def read(directory: str) -> Settings:
         found["queues"] = tuple(found["queues"])
         for name in ("resources", "shared"):
             found[name] = tuple((key, value) for key, value in found[name])
-        return Settings(**found)
+        return DaskserverSettings(**found)
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"no settings in {directory}: seamless-daskserver start writes them") from None
 
 
 def to_share(*paths: str) -> tuple[tuple[str, int], ...]:
-    """Return directories as `Settings.shared` has them; they are made if need be.
+    """Return directories as `DaskserverSettings.shared` has them; they are made if need be.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def to_share(*paths: str) -> tuple[tuple[str, int], ...]:
         raise UsageError(f"cannot make {error.filename}: {error.strerror}") from None
 
 
-def refuse_unshared(settings: Settings) -> None:
+def refuse_unshared(settings: DaskserverSettings) -> None:
     """Refuse to keep things where they would be found on this host only.
 
     Raises
@@ -130,7 +130,7 @@ def refuse_unshared(settings: Settings) -> None:
             )
 
 
-def free_ports(settings: Settings, address: str) -> Ports:
+def free_ports(settings: DaskserverSettings, address: str) -> Ports:
     """Return the ports to listen at: as told, else those of the last time, as far as they are free.
 
     Those of one that was killed are free when the last of its processes has gone, which takes a moment:
@@ -157,7 +157,7 @@ def free_ports(settings: Settings, address: str) -> Ports:
     return ports
 
 
-def _last_ports(settings: Settings) -> Ports:
+def _last_ports(settings: DaskserverSettings) -> Ports:
     try:
         with open(settings.file(PORTS), "rb") as file:
             return Ports(*(int(port) for port in json.load(file)))
@@ -179,7 +179,7 @@ def _is_free(address: str, port: int) -> bool:
     return True
 
 
-def write_ports(settings: Settings, ports: Ports) -> None:
+def write_ports(settings: DaskserverSettings, ports: Ports) -> None:
     """Remember where the services listen."""
     _write_json(settings.file(PORTS), list(ports))
 
@@ -193,7 +193,7 @@ def _write_json(path: str, value: Any) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
-def address_of(settings: Settings) -> str:
+def address_of(settings: DaskserverSettings) -> str:
     """Return the address to listen at.
 
     That is what the command line names, else loopback for workers of this host, else what Dask's

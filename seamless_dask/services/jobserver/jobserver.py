@@ -16,10 +16,10 @@ from ...errors import Cancelled, LimitExceeded
 from ...model import outcomes
 from . import states
 from .journal import Asked, Journal, is_nested
-from .lifecycle import Driver
-from .registry import Board, Job, state_of
-from .stderr import Streams
-from .worker_updates import Messenger
+from .lifecycle import JobLifecycle
+from .registry import Job, JobRegistry, state_of
+from .stderr import StderrStreams
+from .worker_updates import WorkerUpdates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,10 +47,10 @@ class Jobserver:
 
     def __init__(self, scheduler: Scheduler, context: Context, journal: Journal) -> None:
         self.scheduler = scheduler
-        self.board = Board(journal)
-        self.messenger = Messenger(scheduler)
-        self.streams = Streams(scheduler)
-        self._driver = Driver(scheduler, context, self.board, self.streams)
+        self.board = JobRegistry(journal)
+        self.messenger = WorkerUpdates(scheduler)
+        self.streams = StderrStreams(scheduler)
+        self._driver = JobLifecycle(scheduler, context, self.board, self.streams)
         self.closing = False
         self.why: Callable[[TaskState], str | None] = lambda task: None
         """Says what keeps a task that waits for a worker from getting one."""

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from ...context import Context
     from ...graph.collection import Graph
-    from .registry import Board, Job
-    from .stderr import Streams
+    from .registry import Job, JobRegistry
+    from .stderr import StderrStreams
 
     T = TypeVar("T")
 
@@ -43,7 +43,7 @@ SUBMISSIONS = 5
 """How often a job is given to the scheduler again that Dask has dropped without a reason of ours."""
 
 
-class Driver:
+class JobLifecycle:
     """Gives jobs to the scheduler and sees them to their end.
 
     Parameters
@@ -52,13 +52,15 @@ class Driver:
         Of Dask.
     context : Context
         Where documents and results are.
-    board : Board
+    board : JobRegistry
         Is told what becomes of them.
-    streams : Streams
+    streams : StderrStreams
         What they write to their standard error.
     """
 
-    def __init__(self, scheduler: Scheduler, context: Context, board: Board, streams: Streams) -> None:
+    def __init__(
+        self, scheduler: Scheduler, context: Context, board: JobRegistry, streams: StderrStreams
+    ) -> None:
         self._context, self._board, self._streams = context, board, streams
         self._client = OwnClient(scheduler)
         self._threads = ThreadPoolExecutor(THREADS, "seamless-jobserver")

@@ -10,7 +10,7 @@ from . import routes
 from .jobserver import Jobserver
 from .journal import FILE, Journal
 from .nested import Nested
-from .watch import Watch
+from .watch import JobserverPlugin
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -47,14 +47,14 @@ def _allow_connections() -> None:
 
 def offer(scheduler: Scheduler, plugin: Any) -> None:
     """Have a jobserver for those who speak to a scheduler in Dask's own protocol; it keeps no journal."""
-    if Watch.name not in scheduler.plugins:
+    if JobserverPlugin.name not in scheduler.plugins:
         _add(scheduler, plugin, Journal(None))
 
 
 async def remove(scheduler: Scheduler) -> None:
     """Take a jobserver back."""
-    watch = scheduler.plugins.pop(Watch.name, None)
-    if isinstance(watch, Watch):
+    watch = scheduler.plugins.pop(JobserverPlugin.name, None)
+    if isinstance(watch, JobserverPlugin):
         routes.withdraw_dask(scheduler)
         Nested.remove(scheduler)
         await watch.before_close()
@@ -63,7 +63,7 @@ async def remove(scheduler: Scheduler) -> None:
 def _add(scheduler: Scheduler, plugin: Any, journal: Journal) -> Jobserver:
     jobserver = Jobserver(scheduler, plugin.context, journal)
     nested = Nested(jobserver)
-    scheduler.add_plugin(Watch(jobserver, nested), idempotent=True, name=Watch.name)
+    scheduler.add_plugin(JobserverPlugin(jobserver, nested), idempotent=True, name=JobserverPlugin.name)
     routes.offer_dask(scheduler, jobserver)
     nested.install(scheduler)
     return jobserver

@@ -159,7 +159,7 @@ def state_of(outcome: Outcome) -> str:
     return "cancelled" if outcome["error"] == outcomes.failure(Cancelled(""))["error"] else "failed"
 
 
-class Board:
+class JobRegistry:
     """All jobs by what they are asked for under; what is told is noted in the journal.
 
     Parameters

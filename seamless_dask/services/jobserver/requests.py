@@ -49,7 +49,7 @@ class Refused(SeamlessError):
         self.status = status
 
 
-class Answer(NamedTuple):
+class JobAnswer(NamedTuple):
     """Status as in HTTP, body and its type, further headers."""
 
     status: int
@@ -58,7 +58,7 @@ class Answer(NamedTuple):
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
-async def answer(jobserver: Jobserver, method: str, path: str, query: str, body: bytes) -> Answer:
+async def answer(jobserver: Jobserver, method: str, path: str, query: str, body: bytes) -> JobAnswer:
     """Answer one request.
 
     Parameters
@@ -82,7 +82,7 @@ class _Request:
         self._query = {name: values[-1] for name, values in parse_qs(query).items()}
         self._asker = self._query.get("asker")
 
-    async def answer(self, method: str, path: str, body: bytes) -> Answer:
+    async def answer(self, method: str, path: str, body: bytes) -> JobAnswer:
         self._stay()
         found = _PATH.fullmatch(path)
         key, stderr = found.groups() if found else ("", None)
@@ -146,7 +146,7 @@ class _Request:
         left = [name for name, asked in job.waiting.items() if not asked.detached]
         return {"cancelled": job.outcome is not None, "askers": left}
 
-    async def _stderr(self, job: Job) -> Answer:
+    async def _stderr(self, job: Job) -> JobAnswer:
         """Send what a command has written from a place on, as soon as there is something."""
         start = int(self._number("start", 1 << 62))
         end = asyncio.get_running_loop().time() + self._number("wait", LONGEST_WAIT)
@@ -154,7 +154,7 @@ class _Request:
             await self._change(job, end)
         size = job.stream.size if job.stream is not None else 0
         headers = {OVER: "1" if is_over(job) else "0", NEXT: str(max(start, size))}
-        return Answer(200, found, "application/octet-stream", headers)
+        return JobAnswer(200, found, "application/octet-stream", headers)
 
     def _number(self, name: str, most: float) -> float:
         """Return an argument that is a number from 0 on."""
@@ -177,8 +177,8 @@ class _Request:
         return job
 
 
-def _json(document: Mapping[str, Any], status: int = 200) -> Answer:
-    return Answer(status, json.dumps(document).encode())
+def _json(document: Mapping[str, Any], status: int = 200) -> JobAnswer:
+    return JobAnswer(status, json.dumps(document).encode())
 
 
 def _is_before(end: float) -> bool:

@@ -20,7 +20,7 @@ PAUSE = 0.1
 """Seconds between two questions to a worker."""
 
 
-class Streams:
+class StderrStreams:
     """Fetches standard error for jobs whose askers want to see it (`Options.direct_print`).
 
     Parameters

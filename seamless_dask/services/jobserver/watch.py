@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .nested import Nested
 
 
-class Watch(SchedulerPlugin):
+class JobserverPlugin(SchedulerPlugin):
     """Tells the jobserver what becomes of its tasks."""
 
     name = "seamless-jobserver"

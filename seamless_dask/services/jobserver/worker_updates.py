@@ -20,7 +20,7 @@ OTHERS = "others"
 """Stands for all who want a task and have not asked here: they set no limits."""
 
 
-class Messenger:
+class WorkerUpdates:
     """Tells workers about the askers of jobs, the last word last.
 
     Parameters

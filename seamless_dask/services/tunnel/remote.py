@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from hashserver.atomic import write_atomic
 
 from ... import connection
-from ...connection import Connection
+from ...connection import ConnectionFile
 from ...errors import UsageError
 from .ssh import Ssh
-from .target import Target
+from .target import TunnelTarget
 
 _COPIES = {
     "token_file": "token",
@@ -47,7 +47,7 @@ It ends with its standard input.
 _TAR = 'exec tar -chf - -C / -- "$@"'
 
 
-def parse(target: Target, host: str, line: str) -> Connection:
+def parse(target: TunnelTarget, host: str, line: str) -> ConnectionFile:
     """Return what a line of `WATCH` says.
 
     Raises
@@ -69,7 +69,7 @@ def parse(target: Target, host: str, line: str) -> Connection:
     return remote
 
 
-def is_public(remote: Connection) -> bool:
+def is_public(remote: ConnectionFile) -> bool:
     """Whether the hashserver is one that others run and that verifies under its own name only."""
     own = remote.hashserver_token_file == remote.token_file or _host(remote.hashserver) in LOOPBACK
     return not own and remote.hashserver.startswith("https://")
@@ -79,7 +79,7 @@ def _host(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-async def copy_files(ssh: Ssh, remote: Connection) -> Connection:
+async def copy_files(ssh: Ssh, remote: ConnectionFile) -> ConnectionFile:
     """Bring the files that a connection file names; return it with the names of the copies."""
     paths = {name: path for name in _COPIES if (path := getattr(remote, name))}
     data = await ssh.script(_TAR, *dict.fromkeys(path.lstrip("/") for path in paths.values()))
@@ -107,7 +107,7 @@ def _unpack(paths: dict[str, str], data: bytes, host: str) -> dict[str, bytes]:
     return found
 
 
-async def probe(target: Target, facts: Connection) -> None:
+async def probe(target: TunnelTarget, facts: ConnectionFile) -> None:
     """See whether the daskserver answers through the tunnel, with the certificate that it should have.
 
     Raises
@@ -134,7 +134,7 @@ async def probe(target: Target, facts: Connection) -> None:
         ) from None
 
 
-def write(target: Target, facts: Connection) -> None:
+def write(target: TunnelTarget, facts: ConnectionFile) -> None:
     """Write the local connection file."""
     here = facts._replace(
         name=target.name,
@@ -145,7 +145,7 @@ def write(target: Target, facts: Connection) -> None:
     connection.write(target.file(connection.FILE), here)
 
 
-def is_ours(target: Target, facts: Connection) -> bool:
+def is_ours(target: TunnelTarget, facts: ConnectionFile) -> bool:
     """Whether a connection file is one that `write` has written."""
     return facts.token_file.startswith(target.file(FOLDER))
 

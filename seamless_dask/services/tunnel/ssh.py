@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from hashserver.errors import ServiceUnavailable
 
 from ...errors import SeamlessError, UsageError
-from .target import Target, control_path
+from .target import TunnelTarget, control_path
 
 ALIVE_INTERVAL, ALIVE_COUNT = 5, 3
 """A link that says nothing for 15 s is dead: after sleep, loss of network or another address."""
@@ -33,7 +33,7 @@ def _lasting() -> list[str]:
     ]  # fmt: skip
 
 
-def login_command(target: Target) -> list[str]:
+def login_command(target: TunnelTarget) -> list[str]:
     """Return the ssh command that logs in on a terminal, for accounts that ask for more than a key.
 
     The connection stays for half a minute, and then as long as the tunnel uses it.
@@ -45,7 +45,7 @@ def login_command(target: Target) -> list[str]:
 class Link:
     """The ssh process that carries everything, and the lines that its script writes at the other end."""
 
-    def __init__(self, target: Target, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, target: TunnelTarget, process: asyncio.subprocess.Process) -> None:
         assert process.stdout
         assert process.stderr
         self._target, self._process, self._lines = target, process, process.stdout
@@ -98,7 +98,7 @@ class Link:
 class Ssh:
     """The connection to one target."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: TunnelTarget) -> None:
         self.target = target
 
     @asynccontextmanager
@@ -237,7 +237,7 @@ async def _tail(stream: asyncio.StreamReader) -> str:
     return _telling(last)
 
 
-def _refusal(target: Target, text: str) -> SeamlessError | ServiceUnavailable:
+def _refusal(target: TunnelTarget, text: str) -> SeamlessError | ServiceUnavailable:
     if any(denied in text for denied in _DENIED):
         return NotAllowed(
             f"ssh {target.destination}: {text} Log in: seamless-daskserver connect, on a terminal"

@@ -19,7 +19,7 @@ LONGEST_SOCKET = 80
 """Bytes of a path: ssh makes the socket under a name that is 17 longer, and some systems take 104."""
 
 
-class Target(NamedTuple):
+class TunnelTarget(NamedTuple):
     """What ``seamless-daskserver connect`` was told."""
 
     directory: str
@@ -47,12 +47,12 @@ class Target(NamedTuple):
         return ["ssh", "-S", control_path(self), *jump, *options, *plain, *words]
 
 
-def write(target: Target) -> None:
+def write(target: TunnelTarget) -> None:
     """Write the file that the process reads."""
     write_atomic(target.file(FILE), json.dumps(target._asdict(), indent=2).encode(), 0o600)
 
 
-def read(directory: str) -> Target:
+def read(directory: str) -> TunnelTarget:
     """Return what to connect to.
 
     Raises
@@ -63,12 +63,12 @@ def read(directory: str) -> Target:
     try:
         with open(os.path.join(directory, FILE), "rb") as file:
             found: dict[str, Any] = json.load(file)
-        return Target(**found | {name: tuple(found[name]) for name in ("options", "ports")})
+        return TunnelTarget(**found | {name: tuple(found[name]) for name in ("options", "ports")})
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"no connection in {directory}: seamless-daskserver connect makes one") from None
 
 
-def control_path(target: Target) -> str:
+def control_path(target: TunnelTarget) -> str:
     """Return the path of ssh's control socket: a short one, in a directory of this user's own."""
     name = hashlib.sha256(target.directory.encode()).hexdigest()[:16]
     path = os.path.join(tempfile.gettempdir(), f"seamless-ssh-{os.geteuid()}", name)

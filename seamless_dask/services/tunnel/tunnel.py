@@ -29,13 +29,13 @@ from hashserver.printable import tell
 from hashserver.system_text import interpreter
 
 from ... import connection
-from ...connection import LOCK, Connection
+from ...connection import LOCK, ConnectionFile
 from ...errors import SeamlessError, UsageError
 from ..logfile import begin, last_line
 from ..process import LOG, held
 from . import remote
 from .ssh import NotAllowed, Ssh
-from .target import SERVICES, Target, read, write
+from .target import SERVICES, TunnelTarget, read, write
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -70,7 +70,7 @@ class Tunnel:
         What to connect to.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: TunnelTarget) -> None:
         self.target, self.ssh = target, Ssh(target)
         self.connected_once = False
         self._seen: str | None = None
@@ -201,7 +201,7 @@ def free_ports(number: int) -> list[int]:
     return found
 
 
-async def _run(target: Target) -> None:
+async def _run(target: TunnelTarget) -> None:
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task
     tunnel = Tunnel(target)
@@ -225,7 +225,7 @@ async def _run(target: Target) -> None:
         await tunnel.ssh.exit()
 
 
-def start(target: Target) -> Popen[bytes]:
+def start(target: TunnelTarget) -> Popen[bytes]:
     """Start the process, detached from the terminal. Until it is connected it ends with its input."""
     import subprocess
 
@@ -240,7 +240,7 @@ def start(target: Target) -> Popen[bytes]:
         os.close(log)
 
 
-def until_connected(target: Target, process: Popen[bytes]) -> Connection:
+def until_connected(target: TunnelTarget, process: Popen[bytes]) -> ConnectionFile:
     """Wait for the connection file.
 
     Raises

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 from tornado import web
 from tornado.routing import Router
 
-from hashserver.auth import NOTHING, READ, WRITE, Gate, read_token_file
+from hashserver.auth import NOTHING, READ, WRITE, Authorization, read_token_file
 
 from ...scheduler import internals
 from .login import COOKIE_SECONDS, LOGIN, Login, Refusal, is_own_origin, is_websocket
@@ -94,7 +94,7 @@ class Guard(Router):
 
     def __init__(self, inner: Router, tokens: list[Token], prefix: str = "") -> None:
         self._inner, self._tokens, self.prefix = inner, tokens, prefix
-        self._gate, self.cookies = Gate(tokens), Cookies(tokens)
+        self._gate, self.cookies = Authorization(tokens), Cookies(tokens)
         self._application = web.Application()
 
     def find_handler(self, request: HTTPServerRequest, **_: Any) -> HTTPMessageDelegate | None:

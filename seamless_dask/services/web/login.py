@@ -27,7 +27,7 @@ MOST_BYTES = 4096
 """Of a login form."""
 
 
-class Cookies(Protocol):
+class CookieMaker(Protocol):
     """What stands for a token in a browser."""
 
     name: str
@@ -37,11 +37,11 @@ class Cookies(Protocol):
         ...
 
 
-class Guard(Protocol):
+class TokenKeeper(Protocol):
     """Who knows the tokens."""
 
     prefix: str
-    cookies: Cookies
+    cookies: CookieMaker
 
     def token(self, secret: str) -> Token | None:
         """Return the token with this secret."""
@@ -62,7 +62,7 @@ def is_own_origin(request: HTTPServerRequest, origin: str) -> bool:
 class Refusal(web.RequestHandler):
     """Answers without reading a body: who has no token has nothing to say."""
 
-    def initialize(self, guard: Guard, status: int, reason: str) -> None:
+    def initialize(self, guard: TokenKeeper, status: int, reason: str) -> None:
         """Take what is to be said."""
         self.guard, self.status, self.reason = guard, status, reason
 
@@ -84,7 +84,7 @@ class Refusal(web.RequestHandler):
 class Login(web.RequestHandler):
     """Gives a browser a cookie for a token."""
 
-    def initialize(self, guard: Guard, token: str | None = None) -> None:
+    def initialize(self, guard: TokenKeeper, token: str | None = None) -> None:
         """Take the token that stood in the address."""
         self.guard, self.given, self._body = guard, token, b""
 
@@ -168,7 +168,7 @@ def _refuse(handler: web.RequestHandler, status: int, reason: str) -> None:
 
 
 def _show_form(
-    handler: web.RequestHandler, guard: Guard, after: str, problem: str, status: int = 401
+    handler: web.RequestHandler, guard: TokenKeeper, after: str, problem: str, status: int = 401
 ) -> None:
     # with "no-referrer" a browser would hide from which page the form was sent
     _private(handler, "same-origin")

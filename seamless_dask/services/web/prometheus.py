@@ -39,7 +39,7 @@ def install(scheduler: Scheduler, setting: str) -> None:
     if base is None:
         return
 
-    class Metrics(base):  # type: ignore[misc]
+    class MetricsPage(base):  # type: ignore[misc]
         """Dask's figures and ours."""
 
         def get(self) -> None:
@@ -48,7 +48,7 @@ def install(scheduler: Scheduler, setting: str) -> None:
             self.write(text(self.application.settings[setting]))
 
     path = internals.http_prefix(scheduler) + "/metrics"
-    scheduler.http_application.add_handlers(r".*$", [(path, Metrics, {"dask_server": scheduler})])
+    scheduler.http_application.add_handlers(r".*$", [(path, MetricsPage, {"dask_server": scheduler})])
 
 
 def text(gathering: Any) -> bytes:

@@ -24,7 +24,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.client.store import find_token
-from seamless_dask.connection import VERSION, Connection
+from seamless_dask.connection import VERSION, ConnectionFile
 from seamless_dask.execution.layout import GATEWAY
 from seamless_dask.model.options import Options
 from seamless_dask.protocol.jobs import NESTED_OPERATION
@@ -62,7 +62,7 @@ class Gateways:
         self._worker, self._config = worker, context.config
         self._lock = threading.Lock()
         self._listening: dict[int, Gateway] = {}
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, CommandSocket] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._hashserver: http.Hashserver | None = None
@@ -99,7 +99,7 @@ class Gateways:
             with suppress(OSError, ValueError):  # the thread may have ended, or not be listening
                 self._epoll.unregister(made.fileno())
         made.close()
-        idle: Place | None = made.place
+        idle: CommandSocket | None = made.place
         with self._lock:
             if self._loop is not None:  # another thread may have the directory by now, and files of its own
                 idle = self._places.pop(made.place.directory, None)
@@ -119,7 +119,7 @@ class Gateways:
             self._thread.join()
             self._epoll.close()
 
-    def _place(self, directory: str, inner: str) -> Place:
+    def _place(self, directory: str, inner: str) -> CommandSocket:
         """Return the files of a run; those of the one before, when its directory serves again."""
         place = self._places.pop(directory, None)
         if place is not None and place.inner == inner and place.renew():
@@ -131,7 +131,7 @@ class Gateways:
             other.close()
         shutil.rmtree(directory, ignore_errors=True)
         os.makedirs(os.path.dirname(directory), exist_ok=True)
-        return Place(directory, inner)
+        return CommandSocket(directory, inner)
 
     def _is_offered(self) -> bool:
         if self._offered is None:
@@ -187,7 +187,7 @@ class Gateways:
         return found
 
 
-class Place:
+class CommandSocket:
     """A socket, and beside it a connection file and the token that opens it.
 
     Parameters
@@ -241,7 +241,7 @@ class Gateway:
     ----------
     waiting : bool
         Whether the command waits for something that it has asked for.
-    place : Place
+    place : CommandSocket
         Where it asks; outlives it.
     """
 
@@ -251,7 +251,7 @@ class Gateway:
         ask: Callable[..., Any],
         hashserver: http.Hashserver,
         runs: tuple[str, str, str],
-        place: Place,
+        place: CommandSocket,
     ) -> None:
         self.waiting, self.place = False, place
         self._loop, self._ask, self._hashserver = loop, ask, hashserver
@@ -343,7 +343,7 @@ def _listen(sock: socket.socket, directory: str, name: str) -> None:
 
 def _connection(inner: str) -> str:
     url, token = f"unix://{inner}/socket", f"{inner}/token"
-    facts = Connection(
+    facts = ConnectionFile(
         name="nested",
         host=os.uname().nodename,
         pid=os.getpid(),

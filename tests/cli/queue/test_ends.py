@@ -14,7 +14,7 @@ from ..conftest import ended, files, finish, project, wait_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.store import QueueStore
 
     from .conftest import Cli, StartQueue, Submit
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_failures_are_kept_and_reported_once(
-    cli: Cli, work: Path, submit: Submit, queue: StartQueue, spool: Spool
+    cli: Cli, work: Path, submit: Submit, queue: StartQueue, spool: QueueStore
 ) -> None:
     process = queue()
     submit("echo oops >&2; exit 3", "--capture", "a.txt")
@@ -41,7 +41,7 @@ def test_failures_are_kept_and_reported_once(
 
 
 def test_a_failure_that_is_made_good_is_none(
-    cli: Cli, work: Path, tmp_path: Path, submit: Submit, queue: StartQueue, spool: Spool
+    cli: Cli, work: Path, tmp_path: Path, submit: Submit, queue: StartQueue, spool: QueueStore
 ) -> None:
     project(work, 'isolation = "none"\n')
     there = tmp_path / "there"
@@ -55,7 +55,7 @@ def test_a_failure_that_is_made_good_is_none(
     assert (work / "a.txt").read_text() == "now"
 
 
-def test_failures_outlive_the_queue(cli: Cli, submit: Submit, queue: StartQueue, spool: Spool) -> None:
+def test_failures_outlive_the_queue(cli: Cli, submit: Submit, queue: StartQueue, spool: QueueStore) -> None:
     process = queue()
     submit("exit 3", "-nd")
     wait_for(spool.failures)
@@ -79,7 +79,7 @@ def test_a_directory_that_is_gone(
     assert f"cannot work in {folder}" in finish(cli, status=1).error
 
 
-def test_an_entry_of_another_version(cli: Cli, queue: StartQueue, spool: Spool) -> None:
+def test_an_entry_of_another_version(cli: Cli, queue: StartQueue, spool: QueueStore) -> None:
     queue()
     with open(os.path.join(spool.path, "entries", "1.json"), "w") as file:
         file.write('["not", "ours"]')
@@ -89,7 +89,7 @@ def test_an_entry_of_another_version(cli: Cli, queue: StartQueue, spool: Spool) 
 # -------------------------------------------------- ends
 
 
-def test_two_queues(queue: StartQueue, spool: Spool) -> None:
+def test_two_queues(queue: StartQueue, spool: QueueStore) -> None:
     first, second = queue(), queue()
     status, _, err = ended(second)
     assert status == 1
@@ -97,7 +97,7 @@ def test_two_queues(queue: StartQueue, spool: Spool) -> None:
     assert (spool.queue() or {})["pid"] == first.pid
 
 
-def test_a_queue_whose_files_are_removed_ends(queue: StartQueue, submit: Submit, spool: Spool) -> None:
+def test_a_queue_whose_files_are_removed_ends(queue: StartQueue, submit: Submit, spool: QueueStore) -> None:
     process = queue()
     submit("true", "-nd")
     wait_for(lambda: not spool.ids())
@@ -107,7 +107,7 @@ def test_a_queue_whose_files_are_removed_ends(queue: StartQueue, submit: Submit,
     assert f"{spool.path} was removed" in err
 
 
-def test_detached(cli: Cli, work: Path, submit: Submit, spool: Spool) -> None:
+def test_detached(cli: Cli, work: Path, submit: Submit, spool: QueueStore) -> None:
     facts = json.loads(cli("seamless-queue", "--workers", "1", "-d", "--json").text)
     assert (spool.queue() or {})["pid"] == facts["pid"]
     assert "running already" in cli("seamless-queue", "-d", status=1).error
@@ -118,7 +118,7 @@ def test_detached(cli: Cli, work: Path, submit: Submit, spool: Spool) -> None:
 
 
 def test_killed_queue_is_carried_on(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: Spool
+    cli: Cli, work: Path, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: QueueStore
 ) -> None:
     command, mark, go = slow
     process = queue()
@@ -216,7 +216,7 @@ def test_what_comes_while_the_queue_ends_is_done_or_refused(cli: Cli, work: Path
 
 
 def test_interrupted_finish_takes_nothing_with_it(
-    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: Spool
+    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: QueueStore
 ) -> None:
     command, mark, go = slow
     queue()
@@ -233,7 +233,12 @@ def test_interrupted_finish_takes_nothing_with_it(
 
 
 def test_a_cancelled_entry_does_not_run_and_nothing_that_needs_it(
-    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: Spool, tmp_path: Path
+    cli: Cli,
+    slow: tuple[str, Path, Path],
+    submit: Submit,
+    queue: StartQueue,
+    spool: QueueStore,
+    tmp_path: Path,
 ) -> None:
     command, mark, go = slow
     queue()
@@ -261,7 +266,7 @@ def test_a_running_entry_is_cancelled(
 
 
 def test_status(
-    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: Spool
+    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: QueueStore
 ) -> None:
     command, _, go = slow
     assert "queue" not in json.loads(cli("seamless-status", "--json").text)

@@ -12,7 +12,7 @@ from ..conftest import ended, files, finish, wait_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from seamless_dask.queue.store import Spool
+    from seamless_dask.queue.store import QueueStore
 
     from .conftest import Cli, StartQueue, Submit
 
@@ -26,7 +26,7 @@ def test_without_a_queue_it_says_how_to_start_one(cli: Cli, work: Path, store: P
     assert not store.exists()
 
 
-def test_standard_output_has_nowhere_to_go(submit: Submit, queue: StartQueue, spool: Spool) -> None:
+def test_standard_output_has_nowhere_to_go(submit: Submit, queue: StartQueue, spool: QueueStore) -> None:
     queue()
     error = submit("echo 1", status=2).error
     assert "--capture :FILE" in error
@@ -136,7 +136,7 @@ def test_the_environment_of_the_shell_counts(
 
 
 def test_no_secret_of_the_shell_is_written_down(
-    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: Spool
+    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: QueueStore
 ) -> None:
     command, _, go = slow
     queue()
@@ -161,7 +161,7 @@ def test_what_is_the_users_own_is_not_replaced(
 
 
 def test_more_is_shown_in_the_log_while_it_runs(
-    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: Spool
+    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: QueueStore
 ) -> None:
     command, _, go = slow
     queue()

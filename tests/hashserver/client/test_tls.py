@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from hashserver.checksum import hash_bytes
 from hashserver.client.database import connect_database
 from hashserver.client.store import connect
-from hashserver.errors import ServiceUnavailable, UsageError
+from hashserver.errors import InvalidRequest, ServiceUnavailable
 
 NOTHING = hash_bytes(b"")
 Start = Callable[..., str]
@@ -69,11 +69,11 @@ def refusal(url: str, tokens: Path, ca: Path | None) -> str:
     """Return what is said by the store, and by the database too."""
     lines = set()
     with connect(url, str(tokens), str(ca) if ca else None) as client:
-        with pytest.raises((ServiceUnavailable, UsageError)) as caught:
+        with pytest.raises((ServiceUnavailable, InvalidRequest)) as caught:
             client.has([NOTHING])
         lines.add(str(caught.value))
     with connect_database(url, str(tokens), str(ca) if ca else None) as database:
-        with pytest.raises((ServiceUnavailable, UsageError)) as caught:
+        with pytest.raises((ServiceUnavailable, InvalidRequest)) as caught:
             database.get(NOTHING)
         lines.add(str(caught.value))
     (line,) = lines

@@ -17,7 +17,7 @@ from hashserver.checksum import hash_bytes
 from hashserver.client.database import connect_database
 from hashserver.client.store import Client, connect
 from hashserver.client.transport import Transport
-from hashserver.errors import AuthenticationFailed, ServiceUnavailable, UsageError
+from hashserver.errors import AuthenticationFailed, InvalidRequest, ServiceUnavailable
 
 Script = Callable[[socket.socket, int], None]
 
@@ -124,7 +124,7 @@ def test_a_token_goes_to_another_host_only_by_tls(monkeypatch: pytest.MonkeyPatc
         request_head(sock)
 
     monkeypatch.setattr("hashserver.client.transport._is_loopback", lambda address: False)
-    with serving(script) as url, pytest.raises(UsageError, match="https"):
+    with serving(script) as url, pytest.raises(InvalidRequest, match="https"):
         Client(url, Token(READ, "secret-secret-secret")).has([hash_bytes(b"")])
 
 
@@ -150,7 +150,7 @@ def test_a_token_goes_to_no_server_that_it_was_not_named_for(
 
 @pytest.mark.parametrize("url", ["http://", "ftp://x", "http://x:y", "http://user:pass@host:80", "x"])
 def test_what_is_no_address_is_refused_and_not_quoted(url: str) -> None:
-    with pytest.raises(UsageError, match="HOST:PORT") as caught:
+    with pytest.raises(InvalidRequest, match="HOST:PORT") as caught:
         Transport(url)
     assert "pass" not in str(caught.value)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hashserver.checksum import hash_bytes
-from hashserver.client.chain import ServerAndFiles
+from hashserver.client.chain import DatabaseChain
 from hashserver.results.database import Database
 from seamless_dask.config import load
 from seamless_dask.context import Context
@@ -26,7 +26,7 @@ def context(hashserver: dict[str, object], tmp_path: Path) -> Iterator[Context]:
 
 def test_what_the_server_does_not_know_is_looked_up_there(context: Context, tmp_path: Path) -> None:
     database = context.database
-    assert isinstance(database, ServerAndFiles)
+    assert isinstance(database, DatabaseChain)
     for found in (
         database.get(TF),
         database.lookup(TF)[1],

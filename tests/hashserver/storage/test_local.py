@@ -21,11 +21,11 @@ from hashserver.errors import (
     BufferCorrupt,
     BufferMissing,
     FileChanged,
+    InvalidRequest,
     LinkRefused,
     NoSpace,
     OriginalChanged,
     ReadOnly,
-    UsageError,
 )
 from hashserver.storage import files
 from hashserver.storage.directory import PREFIX_MARKER, LocalStore
@@ -276,7 +276,7 @@ class TestReferences:
             store.reference(original, SUM, state)
 
     def test_a_directory_is_refused(self, store: LocalStore, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="regular file"):
+        with pytest.raises(InvalidRequest, match="regular file"):
             store.reference(tmp_path, SUM, tmp_path.stat())
 
     def test_verify_forgets_a_changed_one_and_leaves_the_file(

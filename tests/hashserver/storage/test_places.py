@@ -16,7 +16,7 @@ from hashserver.errors import (
     ServiceUnavailable,
 )
 from hashserver.opening import open_store
-from hashserver.storage.chain import Places
+from hashserver.storage.chain import StoreChain
 from hashserver.storage.directory import LocalStore
 
 ABSENT = hash_bytes(b"absent")
@@ -50,7 +50,7 @@ def unreachable() -> object:
 
 def test_reads_from_the_first_that_has_it(first: LocalStore, second: LocalStore) -> None:
     one, two = first.put(b"one"), second.put(b"two")
-    places = Places([first, second])
+    places = StoreChain([first, second])
     assert places.has([two, ABSENT, one]) == [3, -1, 3]
     assert (places.get(one), places.get(two)) == (b"one", b"two")
     assert dict(places.get_many([one, two])) == {one: b"one", two: b"two"}
@@ -58,14 +58,14 @@ def test_reads_from_the_first_that_has_it(first: LocalStore, second: LocalStore)
 
 
 def test_writes_to_the_first_that_may_be_written(tmp_path: Path, second: LocalStore) -> None:
-    places = Places([Forbidden(tmp_path / "theirs"), second])
+    places = StoreChain([Forbidden(tmp_path / "theirs"), second])
     checksum = places.put(b"new")
     assert second.has([checksum]) == [3]
     assert not (tmp_path / "theirs").exists()
 
 
 def test_writing_where_none_may_be_written_says_so(tmp_path: Path) -> None:
-    places = Places([Forbidden(tmp_path / "theirs")])
+    places = StoreChain([Forbidden(tmp_path / "theirs")])
     assert not places.writable
     with pytest.raises(ReadOnly, match="theirs"):
         places.put(b"new")
@@ -77,7 +77,7 @@ def test_a_mismatch_is_quarantined_and_the_next_place_tried(
     for read in ("get", "get_file", "get_many"):
         checksum = second.put(read.encode())
         corrupt(first, checksum)
-        places = Places([first, second])
+        places = StoreChain([first, second])
         if read == "get_file":
             places.get_file(checksum, tmp_path / "out")
             assert (tmp_path / "out").read_bytes() == b"get_file"
@@ -93,13 +93,13 @@ def test_a_mismatch_among_many_costs_only_itself(first: LocalStore) -> None:
     corrupt(first, bad)
     got: dict[Checksum, bytes] = {}
     with pytest.raises(BufferCorrupt) as info:
-        got.update(item for item in Places([first]).get_many([*good[:2], bad, *good[2:]]))
+        got.update(item for item in StoreChain([first]).get_many([*good[:2], bad, *good[2:]]))
     assert info.value.checksum == bad
     assert list(got) == good
 
 
 def test_what_no_place_has_is_missing(first: LocalStore, second: LocalStore) -> None:
-    places = Places([first, second])
+    places = StoreChain([first, second])
     with pytest.raises(BufferMissing, match=ABSENT):
         places.get(ABSENT)
     with pytest.raises(BufferMissing, match=ABSENT):
@@ -114,7 +114,7 @@ def test_a_changed_original_is_named_unless_another_place_has_it(
     checksum = hash_bytes(b"data")
     first.reference(original, checksum)
     os.utime(original, ns=(0, 1))
-    places = Places([first, second])
+    places = StoreChain([first, second])
     for access in (places.get, places.local_path):
         with pytest.raises(OriginalChanged, match=str(original)):
             access(checksum)
@@ -124,16 +124,16 @@ def test_a_changed_original_is_named_unless_another_place_has_it(
 
 def test_an_unreachable_place_does_not_matter_when_another_has_it(second: LocalStore) -> None:
     checksum = second.put(b"data")
-    places = Places([unreachable(), second])  # type: ignore[list-item]
+    places = StoreChain([unreachable(), second])  # type: ignore[list-item]
     assert places.get(checksum) == b"data"
     assert places.has([checksum, ABSENT]) == [4, -1]
 
 
 def test_what_an_unreachable_place_may_have_is_not_said_to_be_missing(second: LocalStore) -> None:
-    places = Places([unreachable(), second])  # type: ignore[list-item]
+    places = StoreChain([unreachable(), second])  # type: ignore[list-item]
     with pytest.raises(ServiceUnavailable):
         places.get(ABSENT)
     with pytest.raises(ServiceUnavailable):
         list(places.get_many([ABSENT]))
     with pytest.raises(ServiceUnavailable):
-        Places([unreachable()]).has([ABSENT])  # type: ignore[list-item]
+        StoreChain([unreachable()]).has([ABSENT])  # type: ignore[list-item]

@@ -16,9 +16,9 @@ from hashserver.errors import (
     BufferCorrupt,
     BufferMissing,
     FileChanged,
+    InvalidRequest,
     LinkRefused,
     ServiceUnavailable,
-    UsageError,
 )
 from hashserver.opening import open_store
 from hashserver.storage.store import Store
@@ -339,7 +339,7 @@ class TestManners:
         (tmp_path / "input").write_bytes(HELLO)
         with pytest.raises(LinkRefused):
             store.link_file(tmp_path / "input", hash_bytes(HELLO))
-        with pytest.raises(UsageError):
+        with pytest.raises(InvalidRequest):
             store.reference(tmp_path / "input", hash_bytes(HELLO))
 
     def test_it_says_where_it_is(self, store: Store, backend: Any) -> None:

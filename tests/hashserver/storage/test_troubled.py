@@ -21,7 +21,7 @@ import pytest
 
 from hashserver.checksum import hash_bytes
 from hashserver.errors import HashserverError, ReadOnly, ServiceUnavailable
-from hashserver.storage.chain import Places
+from hashserver.storage.chain import StoreChain
 from hashserver.storage.directory import LocalStore
 from hashserver.storage.fsspec import FsspecStore
 from hashserver.storage.store import Store
@@ -108,7 +108,7 @@ def test_the_first_write_goes_to_the_first_place_that_takes_it(
     path = tmp_path / "data"
     path.write_bytes(os.urandom(size))
     with LocalStore(tmp_path / "second") as second:
-        places = Places([FsspecStore(read_only, **FRESH), second])
+        places = StoreChain([FsspecStore(read_only, **FRESH), second])
         WAYS[way](places, path)
         assert second.get(hash_bytes(path.read_bytes())) == path.read_bytes()
         assert places.has([ABSENT]) == [-1]
@@ -116,7 +116,7 @@ def test_the_first_write_goes_to_the_first_place_that_takes_it(
 
 def test_where_no_place_takes_it_that_is_said(read_only: str) -> None:
     with pytest.raises(ReadOnly, match=read_only):
-        Places([FsspecStore(read_only, **FRESH)]).put(b"x")
+        StoreChain([FsspecStore(read_only, **FRESH)]).put(b"x")
 
 
 def test_a_command_passes_it_over_too(read_only: str, tmp_path: Path, home: Path) -> None:

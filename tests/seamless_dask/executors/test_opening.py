@@ -22,7 +22,7 @@ from seamless_dask.model.transformation import Deferred, Value
 from seamless_dask.protocol import scheduler as protocol
 from seamless_dask.protocol.discovery import ask_places, with_places
 from seamless_dask.scheduler import SeamlessScheduler
-from seamless_dask.worker.data_locations import Places
+from seamless_dask.worker.data_locations import DataLocations
 
 PLAIN = Options(isolation="none")
 BARE: dict[str, Any] = {
@@ -300,7 +300,7 @@ class TestPlaces:
         with LocalCluster(**BARE, n_workers=0) as cluster:
             with cluster.get_client() as client:
                 config = lab.context.config._replace(stores=(store, *lab.context.config.stores))
-                client.register_plugin(SeamlessScheduler(lab.context.config, Places.of(config)))
+                client.register_plugin(SeamlessScheduler(lab.context.config, DataLocations.of(config)))
             told = ask_places(cluster.scheduler_address)
         assert list(told["stores"]) == ["sftp://me@elsewhere/store", *lab.context.config.stores]
 

@@ -14,7 +14,7 @@ from hashserver.errors import BufferMissing, Irreproducible
 from hashserver.results.database import Database
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
-from seamless_dask.executors.local.job_directory import Asker
+from seamless_dask.executors.local.job_directory import Waiter
 from seamless_dask.executors.local.supervisor import JobSupervisor, join
 from seamless_dask.graph import collection
 from seamless_dask.graph.fingertip import fingertip, fingertip_value
@@ -139,7 +139,7 @@ def test_two_processes_that_need_each_others_lost_bytes(lab: Any) -> None:
     with job.guard():
         lock = job.try_lock()
         job.describe(os.getpid(), None)
-        job.register(Asker())
+        job.register(Waiter())
     supervisor = JobSupervisor(job, None)
     asker = lab.asker(lab.store("cat x", inputs={"x": data}))  # holds `back`, for which it needs `there`
     lab.wait_until(lambda: lab.job(back).running() and len(job.waiting()) == 2)

@@ -12,7 +12,7 @@ from hashserver.storage.directory import LocalStore
 from hashserver.workspace.index import index_bytes
 from seamless_dask.errors import UsageError
 from seamless_dask.model.transformation import ResultSpec, Value
-from seamless_dask.model.values import Results, members, missing, parse_results, select
+from seamless_dask.model.values import NamedValues, members, missing, parse_results, select
 
 A, B = hash_bytes(b"a"), hash_bytes(b"b")
 
@@ -30,10 +30,10 @@ def directory(store: LocalStore) -> Value:
 
 
 def test_results_come_back(store: LocalStore) -> None:
-    results = Results(Value("file", A), {"out": Value("directory", B)}, {"*.é": Value("directory", A)})
+    results = NamedValues(Value("file", A), {"out": Value("directory", B)}, {"*.é": Value("directory", A)})
     assert parse_results(results.to_bytes()) == results
     assert results.only() is None
-    assert Results(paths={"x": Value("file", A)}).only() == Value("file", A)
+    assert NamedValues(paths={"x": Value("file", A)}).only() == Value("file", A)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"stdout":1}', b'{"paths":{"a":["file","x"]}}'])
@@ -44,7 +44,7 @@ def test_other_bytes_are_no_results(data: bytes) -> None:
 
 def test_one_of_several_is_picked(store: LocalStore, directory: Value) -> None:
     spec = ResultSpec(True, ("out",), ("*.log",))
-    results = Results(Value("file", A), {"out": directory}, {"*.log": Value("directory", B)})
+    results = NamedValues(Value("file", A), {"out": directory}, {"*.log": Value("directory", B)})
     value = Value("results", store.put(results.to_bytes()))
     assert select(spec, value, None, store.get, store.put) == Value("file", A)
     assert select(spec, value, "out", store.get, store.put) == directory
@@ -63,7 +63,7 @@ def test_the_only_one_needs_no_name(store: LocalStore, directory: Value) -> None
 
 @pytest.mark.parametrize("path", ["other", "out/none", None])
 def test_what_is_not_there_is_an_error(store: LocalStore, directory: Value, path: str | None) -> None:
-    results = Results(paths={"out": directory, "b": Value("file", A)})
+    results = NamedValues(paths={"out": directory, "b": Value("file", A)})
     value = Value("results", store.put(results.to_bytes()))
     with pytest.raises(UsageError):
         select(ResultSpec(paths=("b", "out")), value, path, store.get, store.put)
@@ -74,7 +74,7 @@ def test_what_is_missing_inside_is_told(store: LocalStore, directory: Value) -> 
     assert members(directory, store.get) == [B, A]
     store.delete(B)
     assert missing(store, [directory, Value("file", A)]) == [B]
-    results = Value("results", store.put(Results(Value("file", A), {"out": directory}).to_bytes()))
+    results = Value("results", store.put(NamedValues(Value("file", A), {"out": directory}).to_bytes()))
     assert missing(store, [results]) == [B]
     store.delete(directory.checksum)
     assert missing(store, [directory]) == [directory.checksum]

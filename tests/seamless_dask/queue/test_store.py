@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from seamless_dask.queue.entries import Entry
-from seamless_dask.queue.store import CANCELLED, STRANGE, NoQueue, Spool
+from seamless_dask.queue.entries import QueueEntry
+from seamless_dask.queue.store import CANCELLED, STRANGE, NoQueue, QueueStore
 
-ENTRY = Entry("0" * 64, "true", "/", "{}", 0, [["a", "a.txt"]], [True], False, {}, {"A": "1"}, ["1" * 64])
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(str(tmp_path / "cache"))
+ENTRY = QueueEntry(
+    "0" * 64, "true", "/", "{}", 0, [["a", "a.txt"]], [True], False, {}, {"A": "1"}, ["1" * 64]
+)
 
 
 @pytest.fixture
-def taken(spool: Spool) -> Iterator[Spool]:
+def spool(tmp_path: Path) -> QueueStore:
+    return QueueStore(str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def taken(spool: QueueStore) -> Iterator[QueueStore]:
     """One that has a queue: this process."""
     lock = spool.take(2)
     assert lock is not None
@@ -29,36 +31,36 @@ def taken(spool: Spool) -> Iterator[Spool]:
     os.close(lock)
 
 
-def test_nothing_is_made_by_looking(spool: Spool) -> None:
+def test_nothing_is_made_by_looking(spool: QueueStore) -> None:
     assert spool.queue() is None
     assert spool.facts() is None
     assert spool.cancel("0" * 64) == []
     assert not os.path.exists(spool.path)
 
 
-def test_an_entry_comes_back_as_it_was(taken: Spool) -> None:
+def test_an_entry_comes_back_as_it_was(taken: QueueStore) -> None:
     name = taken.add(ENTRY)
     assert taken.read(name) == ENTRY._replace(id=name)
     assert os.stat(os.path.join(taken.path, "entries", f"{name}.json")).st_mode & 0o777 == 0o600
 
 
-def test_entries_keep_their_order(taken: Spool) -> None:
+def test_entries_keep_their_order(taken: QueueStore) -> None:
     names = [taken.add(ENTRY) for _ in range(20)]
     assert taken.ids() == names
 
 
-def test_many_at_a_time(taken: Spool) -> None:
+def test_many_at_a_time(taken: QueueStore) -> None:
     with ThreadPoolExecutor(8) as threads:
         names = list(threads.map(lambda _: taken.add(ENTRY), range(64)))
     assert sorted(names) == taken.ids()
 
 
-def test_one_queue_at_a_time(taken: Spool) -> None:
+def test_one_queue_at_a_time(taken: QueueStore) -> None:
     assert taken.take(1) is None
     assert (taken.queue() or {})["pid"] == os.getpid()
 
 
-def test_no_entry_comes_in_behind_the_queue(spool: Spool) -> None:
+def test_no_entry_comes_in_behind_the_queue(spool: QueueStore) -> None:
     lock = spool.take(1)
     assert lock is not None
     name = spool.add(ENTRY)
@@ -70,14 +72,14 @@ def test_no_entry_comes_in_behind_the_queue(spool: Spool) -> None:
     assert spool.ids() == []
 
 
-def test_the_bell_rings(taken: Spool) -> None:
+def test_the_bell_rings(taken: QueueStore) -> None:
     bell = taken.open_bell()
     taken.add(ENTRY)
     assert os.read(bell, 64) == b"."
     os.close(bell)
 
 
-def test_a_failure_takes_the_place_of_its_entry(taken: Spool) -> None:
+def test_a_failure_takes_the_place_of_its_entry(taken: QueueStore) -> None:
     name = taken.add(ENTRY)
     failure = taken.fail(ENTRY._replace(id=name), "it failed", 3)
     assert taken.ids() == []
@@ -88,7 +90,7 @@ def test_a_failure_takes_the_place_of_its_entry(taken: Spool) -> None:
     assert taken.failures() == []
 
 
-def test_a_failure_of_another_version_is_still_one(taken: Spool) -> None:
+def test_a_failure_of_another_version_is_still_one(taken: QueueStore) -> None:
     taken.fail(ENTRY._replace(id="1"), "it failed")
     Path(taken.path, "failed", "1.json").write_text('{"not": "ours"}')
     assert [failure.message for failure in taken.failures()] == [STRANGE]
@@ -96,7 +98,7 @@ def test_a_failure_of_another_version_is_still_one(taken: Spool) -> None:
     assert taken.failures() == []
 
 
-def test_cancelled_are_those_of_the_key(taken: Spool) -> None:
+def test_cancelled_are_those_of_the_key(taken: QueueStore) -> None:
     other = taken.add(ENTRY._replace(key="2" * 64))
     name = taken.add(ENTRY)
     assert [entry.id for entry in taken.cancel(ENTRY.key)] == [name]
@@ -104,7 +106,7 @@ def test_cancelled_are_those_of_the_key(taken: Spool) -> None:
     assert [failure.message for failure in taken.failures()] == [CANCELLED]
 
 
-def test_logs_are_kept_as_long_as_they_tell_something(spool: Spool) -> None:
+def test_logs_are_kept_as_long_as_they_tell_something(spool: QueueStore) -> None:
     lock = spool.take(1)
     assert lock is not None
     names = [spool.add(ENTRY) for _ in range(3)]
@@ -117,7 +119,7 @@ def test_logs_are_kept_as_long_as_they_tell_something(spool: Spool) -> None:
     assert [os.path.exists(spool.log(name)) for name in names] == [True, False, True]
 
 
-def test_a_spool_that_is_removed_is_gone(spool: Spool) -> None:
+def test_a_spool_that_is_removed_is_gone(spool: QueueStore) -> None:
     lock = spool.take(1)
     assert lock is not None
     assert not spool.is_gone(lock)

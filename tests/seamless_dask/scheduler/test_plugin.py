@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster
 from seamless_dask.api import bash
 from seamless_dask.graph import handles
 from seamless_dask.scheduler import SeamlessScheduler
-from seamless_dask.worker.data_locations import Places
+from seamless_dask.worker.data_locations import DataLocations
 
 
 def name_of(transformation: Any) -> str:
@@ -87,7 +87,7 @@ def test_it_takes_its_configuration_along(lab: Any, cluster: LocalCluster, tmp_p
         plugin = cluster.scheduler.plugins["seamless"]
         assert plugin.context.config.database == database
         found = client.sync(client.scheduler.seamless_places)
-        assert Places.from_json(found).database == database
+        assert DataLocations.from_json(found).database == database
 
 
 def test_it_leaves_nothing_behind(cluster: LocalCluster) -> None:
@@ -153,7 +153,7 @@ def test_a_database_that_cannot_be_had_means_misses(
     with Client(cluster) as client:
         # nothing listens on port 1
         client.register_plugin(
-            SeamlessScheduler({"database": "http://127.0.0.1:1"}, Places.of(lab.context.config))
+            SeamlessScheduler({"database": "http://127.0.0.1:1"}, DataLocations.of(lab.context.config))
         )
         cluster.scale(1)
         steps = [bash(f"echo {number}", context=lab.context, isolation="none") for number in range(3)]

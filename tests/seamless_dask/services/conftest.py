@@ -23,7 +23,7 @@ import pytest
 from hashserver.auth import read_token_file
 from hashserver.client.transport import Transport
 from seamless_dask import connection
-from seamless_dask.connection import Connection
+from seamless_dask.connection import ConnectionFile
 from seamless_dask.errors import UsageError
 from seamless_dask.services.daskserver import control, credentials
 
@@ -69,7 +69,7 @@ class Daskserver:
     def environment(self) -> dict[str, str]:
         return os.environ | {"SEAMLESS_CACHE": str(self.cache)}
 
-    def start(self, *options: str) -> Connection:
+    def start(self, *options: str) -> ConnectionFile:
         self("start", "--workers", "0:1", *options)
         self.processes()
         return self.connection
@@ -79,7 +79,7 @@ class Daskserver:
         self("stop")
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> ConnectionFile:
         return connection.read(str(self.file))
 
     @property

@@ -16,7 +16,7 @@ from distributed import Client, Scheduler
 
 from seamless_dask.services.cluster import worker_pool
 from seamless_dask.services.cluster.jobscript import Files
-from seamless_dask.services.cluster.opening import Fleet, Workers, open_cluster
+from seamless_dask.services.cluster.opening import Autoscaler, Workers, open_cluster
 
 QUICK = {
     "distributed.adaptive.interval": "50 ms",
@@ -27,7 +27,7 @@ QUICK = {
 
 
 @asynccontextmanager
-async def fleet_of(directory: Path, workers: Workers) -> AsyncIterator[tuple[Fleet, Client]]:
+async def fleet_of(directory: Path, workers: Workers) -> AsyncIterator[tuple[Autoscaler, Client]]:
     options = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
     async with (
         Scheduler(**options) as scheduler,

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from seamless_dask import connection
-from seamless_dask.connection import Connection
+from seamless_dask.connection import ConnectionFile
 from seamless_dask.errors import UsageError
 
-FACTS = Connection(
+FACTS = ConnectionFile(
     name="default",
     host=os.uname().nodename,
     pid=1,
@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("facts", [FACTS, FACTS._replace(ca_file=None, insecure=True)])
-def test_what_is_written_is_read(path: Path, facts: Connection) -> None:
+def test_what_is_written_is_read(path: Path, facts: ConnectionFile) -> None:
     connection.write(str(path), facts)
     assert connection.read(str(path)) == facts
 

@@ -244,7 +244,7 @@ def test_a_daskserver_of_another_host_is_told(daskserver: Daskserver) -> None:
     from seamless_dask import connection
 
     directory = control.private_place(str(daskserver.cache), "default")
-    facts = connection.Connection(
+    facts = connection.ConnectionFile(
         name="default", host="elsewhere", pid=1, started=0.0, jobserver="https://127.0.0.1:1",
         scheduler="tls://127.0.0.1:2", hashserver="https://127.0.0.1:3", store="/s", token_file="/t",
         hashserver_token_file="/t",

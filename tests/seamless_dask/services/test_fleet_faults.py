@@ -16,9 +16,9 @@ from distributed import Nanny, Scheduler
 
 from hashserver.errors import ServiceUnavailable
 from seamless_dask.services.cluster import batch, jobscript, worker_pool
-from seamless_dask.services.cluster.batch import State
+from seamless_dask.services.cluster.batch import JobState
 from seamless_dask.services.cluster.jobscript import Files
-from seamless_dask.services.cluster.opening import Fleet, Workers, open_cluster
+from seamless_dask.services.cluster.opening import Autoscaler, Workers, open_cluster
 
 CONFIGURATION = {
     "distributed.adaptive.interval": "1 hour",  # the tests say when
@@ -61,7 +61,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
 
 
 @asynccontextmanager
-async def fleet_of(directory: Path, **workers: Any) -> AsyncIterator[Fleet]:
+async def fleet_of(directory: Path, **workers: Any) -> AsyncIterator[Autoscaler]:
     options = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
     wanted = Workers(kind="slurm", **workers)
     async with (
@@ -82,7 +82,7 @@ async def until(happened: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-def states(fleet: Fleet) -> list[str]:
+def states(fleet: Autoscaler) -> list[str]:
     return sorted(member.state for member in fleet.members.values())
 
 
@@ -218,12 +218,12 @@ def test_a_job_that_the_queue_has_forgotten_is_looked_up_in_the_accounts(slurm: 
 @pytest.mark.parametrize(
     ("state", "told"),
     [
-        (State("TIMEOUT"), "job 3 ran out of time (TIMEOUT)"),
-        (State("COMPLETING", "TimeLimit"), "job 3 ran out of time (TIMEOUT)"),
-        (State("OUT_OF_MEMORY"), "job 3 took more memory than it had asked for (OUT_OF_MEMORY)"),
-        (State("COMPLETING", "None"), "job 3 is over"),
-        (State("FAILED", "NonZeroExitCode"), "job 3 ended (FAILED)"),
+        (JobState("TIMEOUT"), "job 3 ran out of time (TIMEOUT)"),
+        (JobState("COMPLETING", "TimeLimit"), "job 3 ran out of time (TIMEOUT)"),
+        (JobState("OUT_OF_MEMORY"), "job 3 took more memory than it had asked for (OUT_OF_MEMORY)"),
+        (JobState("COMPLETING", "None"), "job 3 is over"),
+        (JobState("FAILED", "NonZeroExitCode"), "job 3 ended (FAILED)"),
     ],
 )
-def test_the_end_of_a_job_in_words(state: State, told: str) -> None:
+def test_the_end_of_a_job_in_words(state: JobState, told: str) -> None:
     assert state.told("3") == told

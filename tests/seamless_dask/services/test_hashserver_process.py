@@ -12,7 +12,7 @@ import pytest
 
 from seamless_dask.services.daskserver import client, credentials, hashserver_process
 from seamless_dask.services.daskserver.hashserver_process import HashserverChild
-from seamless_dask.services.daskserver.settings import Settings
+from seamless_dask.services.daskserver.settings import DaskserverSettings
 
 from .conftest import lives
 
@@ -22,7 +22,9 @@ def test_one_that_hangs_is_killed_and_started_again(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(hashserver_process, "HEALTH_LIMIT", 0.5)
     monkeypatch.setattr(client, "PATIENCE", 0.5)
     (tmp_path / "logs").mkdir()
-    told = Settings(str(tmp_path), "default", str(tmp_path), str(tmp_path / "store"), str(tmp_path / "db"))
+    told = DaskserverSettings(
+        str(tmp_path), "default", str(tmp_path), str(tmp_path / "store"), str(tmp_path / "db")
+    )
     child = HashserverChild(told, "127.0.0.1", 0, credentials.make(str(tmp_path), [], insecure=True))
 
     async def test() -> None:

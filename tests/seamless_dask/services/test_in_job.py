@@ -14,15 +14,15 @@ from hashserver.errors import ServiceUnavailable
 from seamless_dask.errors import UsageError
 from seamless_dask.services.cluster import batch
 from seamless_dask.services.daskserver import in_job, in_job_script, settings
-from seamless_dask.services.daskserver.in_job import Job
-from seamless_dask.services.daskserver.settings import Settings
+from seamless_dask.services.daskserver.in_job import HostJob
+from seamless_dask.services.daskserver.settings import DaskserverSettings
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Settings:
+def told(tmp_path: Path) -> DaskserverSettings:
     directory = tmp_path / "a place"
     (directory / "logs").mkdir(parents=True)
-    return Settings(
+    return DaskserverSettings(
         str(directory), "default", str(tmp_path), "/s", "/d", cluster="slurm", in_job=True,
         job_queue="services", job_memory=3 << 30, job_time_limit=36 * 3600 + 30,
     )  # fmt: skip
@@ -38,11 +38,11 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: st
 
 
 @pytest.mark.parametrize("system", batch.SYSTEMS)
-def test_each_batch_system_is_told_in_its_words(system: str, told: Settings) -> None:
+def test_each_batch_system_is_told_in_its_words(system: str, told: DaskserverSettings) -> None:
     told = told._replace(cluster=system)
     if system == "htcondor":
         with pytest.raises(UsageError, match="neither queues nor time limits"):
-            in_job_script.batch_job(told, Job(told.directory, system, "w"))
+            in_job_script.batch_job(told, HostJob(told.directory, system, "w"))
         told = told._replace(job_time_limit=None, job_queue=None)
     configuration = {
         "jobqueue.htcondor.disk": "1 GB",
@@ -50,7 +50,7 @@ def test_each_batch_system_is_told_in_its_words(system: str, told: Settings) -> 
         f"jobqueue.{system}.job-script-prologue": ["module load python"],
     }
     with dask.config.set(configuration):
-        script = in_job_script.batch_job(told, Job(told.directory, system, "w")).job_script()
+        script = in_job_script.batch_job(told, HostJob(told.directory, system, "w")).job_script()
     words = {
         "slurm": ["-p services", "--cpus-per-task=2", "--mem=3G", "-t 36:01:00", "--output=/dev/null"],
         "pbs": ["-q services", "select=1:ncpus=2:mem=", "walltime=36:01:00"],
@@ -66,18 +66,20 @@ def test_each_batch_system_is_told_in_its_words(system: str, told: Settings) -> 
     assert "dask_worker" not in script
 
 
-def test_a_size_that_the_configuration_gives_workers_is_not_the_daskserver_s(told: Settings) -> None:
+def test_a_size_that_the_configuration_gives_workers_is_not_the_daskserver_s(
+    told: DaskserverSettings,
+) -> None:
     with dask.config.set({"jobqueue.slurm.job-mem": "500G", "jobqueue.slurm.job-cpu": 64}):
-        script = in_job_script.batch_job(told, Job(told.directory, "slurm", "w")).job_script()
+        script = in_job_script.batch_job(told, HostJob(told.directory, "slurm", "w")).job_script()
     assert "--mem=3072M" in script
     assert "--cpus-per-task=2" in script
 
 
 def test_what_the_job_runs_says_when_it_begins_and_how_it_ends(
-    told: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: DaskserverSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, monkeypatch, "my python", 'echo "$@"; env; exit 7')
-    job = Job(told.directory, "slurm", "w")
+    job = HostJob(told.directory, "slurm", "w")
     with dask.config.set({"jobqueue.slurm.python": str(tmp_path / "bin" / "my python")}):
         in_job_script._write_script(told, job)
     environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "12", "SEAMLESS_STORE": "/there"}
@@ -100,7 +102,11 @@ def test_what_the_job_runs_says_when_it_begins_and_how_it_ends(
     ],
 )
 def test_a_job_that_is_not_taken_leaves_nothing(
-    sbatch: str, error: type[Exception], told: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sbatch: str,
+    error: type[Exception],
+    told: DaskserverSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     program(tmp_path, monkeypatch, "sbatch", sbatch)
     with pytest.raises(error) as caught:
@@ -109,8 +115,10 @@ def test_a_job_that_is_not_taken_leaves_nothing(
     assert [path.name for path in Path(told.directory).iterdir()] == ["logs"]
 
 
-def test_a_start_that_was_killed_during_the_submission_is_no_job_until_that_begins(told: Settings) -> None:
-    job = Job(told.directory, "slurm", "w")
+def test_a_start_that_was_killed_during_the_submission_is_no_job_until_that_begins(
+    told: DaskserverSettings,
+) -> None:
+    job = HostJob(told.directory, "slurm", "w")
     in_job.write(job)
     assert in_job.read(told.directory) == job
     assert not in_job.look(job).alive
@@ -129,16 +137,21 @@ def test_a_start_that_was_killed_during_the_submission_is_no_job_until_that_begi
     ],
 )
 def test_how_a_job_is(
-    queue: str, alive: bool, text: str, told: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    queue: str,
+    alive: bool,
+    text: str,
+    told: DaskserverSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     program(tmp_path, monkeypatch, "squeue", queue)
     program(tmp_path, monkeypatch, "sacct", "exit 1")
-    found = in_job.look(Job(told.directory, "slurm", "w", "12"))
+    found = in_job.look(HostJob(told.directory, "slurm", "w", "12"))
     assert (found.alive, text in found.text) == (alive, True), found
 
 
-def test_where_the_batch_system_cannot_be_asked_the_job_itself_tells(told: Settings) -> None:
-    job = Job(told.directory, "pbs", "w", "12.server")
+def test_where_the_batch_system_cannot_be_asked_the_job_itself_tells(told: DaskserverSettings) -> None:
+    job = HostJob(told.directory, "pbs", "w", "12.server")
     assert in_job.look(job).alive
     Path(job.marks).write_text("began n1 12\n")
     assert in_job.look(job).text == "job 12.server runs on n1"

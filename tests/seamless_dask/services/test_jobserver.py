@@ -28,7 +28,7 @@ from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, Value
 from seamless_dask.services.jobserver import opening, ownclient, registry, requests
 from seamless_dask.services.jobserver.jobserver import Jobserver
-from seamless_dask.worker.data_locations import Places
+from seamless_dask.worker.data_locations import DataLocations
 from seamless_dask.worker.plugin import Equipment
 
 PLAIN = Options(isolation="none")
@@ -53,11 +53,11 @@ class Server:
         self.context = Context()
         self.jobserver = self.cluster.sync(self._install)
         with self.cluster.get_client() as client:
-            client.register_plugin(Equipment(Places.of(self.context.config)))
+            client.register_plugin(Equipment(DataLocations.of(self.context.config)))
         url = f"http://127.0.0.1:{self.scheduler.http_server.port}"
         connection.write(
             self.path,
-            connection.Connection(
+            connection.ConnectionFile(
                 name="test", host="test", pid=1, started=1.0, jobserver=url,
                 scheduler=self.scheduler.address, hashserver=url, store="/none",
                 token_file=str(self.directory / "token"),

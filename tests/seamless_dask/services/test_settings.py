@@ -10,12 +10,12 @@ import pytest
 from seamless_dask.errors import UsageError
 from seamless_dask.services.daskserver import settings
 from seamless_dask.services.daskserver.credentials import Credentials
-from seamless_dask.services.daskserver.settings import Ports, Settings
+from seamless_dask.services.daskserver.settings import DaskserverSettings, Ports
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Settings:
-    return Settings(
+def told(tmp_path: Path) -> DaskserverSettings:
+    return DaskserverSettings(
         str(tmp_path), "default", "/cache", "/store", "/db", resources=(("GPU", 1.0),), queues=("a", "b")
     )
 
@@ -26,13 +26,13 @@ def busy() -> socket.socket:
         yield sock
 
 
-def test_what_is_written_is_read(told: Settings) -> None:
+def test_what_is_written_is_read(told: DaskserverSettings) -> None:
     settings.write(told)
     assert settings.read(told.directory) == told
     assert stat.S_IMODE(Path(told.file(settings.FILE)).stat().st_mode) == 0o600
 
 
-def test_settings_that_make_no_sense_say_what_writes_them(told: Settings) -> None:
+def test_settings_that_make_no_sense_say_what_writes_them(told: DaskserverSettings) -> None:
     with pytest.raises(UsageError, match="seamless-daskserver start"):
         settings.read(told.directory)
     Path(told.file(settings.FILE)).write_text(json.dumps({"unknown": 1}))
@@ -40,7 +40,9 @@ def test_settings_that_make_no_sense_say_what_writes_them(told: Settings) -> Non
         settings.read(told.directory)
 
 
-def test_a_directory_that_is_another_one_elsewhere_is_refused(told: Settings, tmp_path: Path) -> None:
+def test_a_directory_that_is_another_one_elsewhere_is_refused(
+    told: DaskserverSettings, tmp_path: Path
+) -> None:
     path = tmp_path / "store"
     told = told._replace(shared=settings.to_share(str(path), str(tmp_path)))
     settings.write(told)
@@ -51,7 +53,7 @@ def test_a_directory_that_is_another_one_elsewhere_is_refused(told: Settings, tm
         settings.refuse_unshared(told)
 
 
-def test_ports_are_any_at_first_and_the_same_later(told: Settings) -> None:
+def test_ports_are_any_at_first_and_the_same_later(told: DaskserverSettings) -> None:
     assert settings.free_ports(told, "127.0.0.1") == Ports(0, 0, 0)
     with socket.create_server(("127.0.0.1", 0)) as sock:
         free = sock.getsockname()[1]
@@ -60,7 +62,7 @@ def test_ports_are_any_at_first_and_the_same_later(told: Settings) -> None:
 
 
 def test_a_port_that_one_on_its_way_out_still_holds_is_waited_for(
-    told: Settings, busy: socket.socket, monkeypatch: pytest.MonkeyPatch
+    told: DaskserverSettings, busy: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = busy.getsockname()[1]
     monkeypatch.setattr(settings.time, "sleep", lambda _: busy.close())
@@ -69,26 +71,26 @@ def test_a_port_that_one_on_its_way_out_still_holds_is_waited_for(
 
 
 def test_a_port_that_somebody_took_meanwhile_is_given_up(
-    told: Settings, busy: socket.socket, monkeypatch: pytest.MonkeyPatch
+    told: DaskserverSettings, busy: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "PORT_SECONDS", 0.1)
     settings.write_ports(told, Ports(0, busy.getsockname()[1], 0))
     assert settings.free_ports(told, "127.0.0.1") == Ports(0, 0, 0)
 
 
-def test_a_port_that_was_asked_for_is_not_given_up(told: Settings, busy: socket.socket) -> None:
+def test_a_port_that_was_asked_for_is_not_given_up(told: DaskserverSettings, busy: socket.socket) -> None:
     port = busy.getsockname()[1]
     with pytest.raises(UsageError, match=f"port {port} is in use"):
         settings.free_ports(told._replace(port=port - 1), "127.0.0.1")
 
 
-def test_local_workers_need_loopback_only(told: Settings) -> None:
+def test_local_workers_need_loopback_only(told: DaskserverSettings) -> None:
     assert settings.address_of(told) == "127.0.0.1"
     assert settings.address_of(told._replace(interface="lo")) == "127.0.0.1"
     assert settings.address_of(told._replace(host="localhost")) in ("127.0.0.1", "::1")
 
 
-def test_jobs_need_an_address_of_the_network(told: Settings) -> None:
+def test_jobs_need_an_address_of_the_network(told: DaskserverSettings) -> None:
     import dask.config
 
     with dask.config.set({"jobqueue.slurm.scheduler-options": {"host": "127.0.0.9"}}):
@@ -98,7 +100,7 @@ def test_jobs_need_an_address_of_the_network(told: Settings) -> None:
 
 
 @pytest.mark.parametrize("where", [{"host": "no.such.host.invalid"}, {"interface": "nosuch0"}])
-def test_an_address_that_is_not_ours_is_told(told: Settings, where: dict[str, str]) -> None:
+def test_an_address_that_is_not_ours_is_told(told: DaskserverSettings, where: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=f"cannot listen at {next(iter(where.values()))}"):
         settings.address_of(told._replace(**where))
 

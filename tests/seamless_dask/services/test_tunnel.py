@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from seamless_dask import connection
-from seamless_dask.connection import Connection
+from seamless_dask.connection import ConnectionFile
 from seamless_dask.errors import UsageError
 from seamless_dask.services.tunnel import remote, ssh
 from seamless_dask.services.tunnel import target as targets
-from seamless_dask.services.tunnel.target import Target
+from seamless_dask.services.tunnel.target import TunnelTarget
 
-FACTS = Connection(
+FACTS = ConnectionFile(
     "default",
     "login1",
     1,
@@ -41,18 +41,18 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def target(tmp_path: Path, temporary: Path) -> Target:
+def target(tmp_path: Path, temporary: Path) -> TunnelTarget:
     directory = tmp_path / "a-directory-whose-name-is-long" / ("x" * 100)
     directory.mkdir(parents=True)
-    return Target(str(directory), "default", "me@login", options=("Port=2222",), ports=(1, 2, 3))
+    return TunnelTarget(str(directory), "default", "me@login", options=("Port=2222",), ports=(1, 2, 3))
 
 
-def test_target_is_kept(target: Target) -> None:
+def test_target_is_kept(target: TunnelTarget) -> None:
     targets.write(target)
     assert targets.read(target.directory) == target
 
 
-def test_control_socket_has_a_short_path_that_only_the_owner_enters(target: Target) -> None:
+def test_control_socket_has_a_short_path_that_only_the_owner_enters(target: TunnelTarget) -> None:
     path = Path(targets.control_path(target))
     assert len(path.name) < 20
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -61,7 +61,9 @@ def test_control_socket_has_a_short_path_that_only_the_owner_enters(target: Targ
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_prepared_link_in_place_of_the_control_directory_is_refused(target: Target, temporary: Path) -> None:
+def test_prepared_link_in_place_of_the_control_directory_is_refused(
+    target: TunnelTarget, temporary: Path
+) -> None:
     (temporary / "elsewhere").mkdir(mode=0o700)
     (temporary / f"seamless-ssh-{os.geteuid()}").symlink_to(temporary / "elsewhere")
     with pytest.raises(UsageError, match="must belong to you"):
@@ -69,7 +71,7 @@ def test_prepared_link_in_place_of_the_control_directory_is_refused(target: Targ
 
 
 def test_control_socket_does_not_follow_a_long_path_of_temporary_files(
-    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: TunnelTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 80)))
     path = targets.control_path(target)
@@ -78,7 +80,7 @@ def test_control_socket_does_not_follow_a_long_path_of_temporary_files(
         Path(path).parent.rmdir()
 
 
-def test_options_come_before_our_own(target: Target) -> None:
+def test_options_come_before_our_own(target: TunnelTarget) -> None:
     """Of an option that is given twice, ssh takes the first."""
     words = ssh.login_command(target._replace(jump="gate", options=("ServerAliveInterval=1",)))
     assert words.index("ServerAliveInterval=1") < words.index(f"ServerAliveInterval={ssh.ALIVE_INTERVAL}")
@@ -91,7 +93,7 @@ def line(**changes: Any) -> str:
     return path.read_text().replace("\n", " ").strip()
 
 
-def test_remote_file_is_read_like_a_local_one(target: Target) -> None:
+def test_remote_file_is_read_like_a_local_one(target: TunnelTarget) -> None:
     assert remote.parse(target, "login1", line()) == FACTS
     with pytest.raises(UsageError, match=r"^me@login: the connection file is not a connection file"):
         remote.parse(target, "login1", "{}")
@@ -99,7 +101,7 @@ def test_remote_file_is_read_like_a_local_one(target: Target) -> None:
         remote.parse(target, "login1", "")
 
 
-def test_loopback_of_another_host_is_refused(target: Target) -> None:
+def test_loopback_of_another_host_is_refused(target: TunnelTarget) -> None:
     outside = {"scheduler": "tls://10.0.0.1:1", "jobserver": "https://10.0.0.1:1"}
     remote.parse(target, "login2", line(**outside))
     with pytest.raises(UsageError, match="listens on loopback of login1, and this is login2"):

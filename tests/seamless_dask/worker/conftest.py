@@ -20,7 +20,7 @@ from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.model.transformation import Value
 from seamless_dask.services.plugin import SeamlessScheduler
-from seamless_dask.worker.data_locations import Places
+from seamless_dask.worker.data_locations import DataLocations
 from seamless_dask.worker.plugin import Equipment
 
 
@@ -99,7 +99,7 @@ class Cluster:
         if plugin:
             self.client.register_plugin(SeamlessScheduler(self.config))
         else:
-            self.client.register_plugin(Equipment(Places.of(self.config)))
+            self.client.register_plugin(Equipment(DataLocations.of(self.config)))
 
     def bash(self, code: str, inputs: Any = None, **options: Any) -> api.Transformation:
         return api.bash(code, inputs, context=self.context, **options)

@@ -16,7 +16,7 @@ from distributed import Client, fire_and_forget
 from hashserver.errors import ServiceUnavailable
 from seamless_dask import File, api
 from seamless_dask.errors import ComputationFailed, WorkerLost
-from seamless_dask.worker.data_locations import Places
+from seamless_dask.worker.data_locations import DataLocations
 from seamless_dask.worker.plugin import Equipment
 
 from .conftest import Cluster, mixed_in, wait_until
@@ -211,7 +211,7 @@ def test_a_command_outlives_the_scheduler_and_its_result_is_recorded(
     tf = api.bash(f"{gate.code}; echo outlived", context=own_cluster.context)
     with Client(scheduler_file=str(ready)) as client:
         client.wait_for_workers(1)
-        client.register_plugin(Equipment(Places.of(own_cluster.config)))
+        client.register_plugin(Equipment(DataLocations.of(own_cluster.config)))
         fire_and_forget(client.compute(tf))
         gate.wait()
     processes[0].kill()

@@ -13,11 +13,11 @@ from seamless_dask import __version__
 from seamless_dask.errors import UsageError
 from seamless_dask.graph.task import PROTOCOL
 from seamless_dask.worker import bootstrap
-from seamless_dask.worker.data_locations import Places
+from seamless_dask.worker.data_locations import DataLocations
 from seamless_dask.worker.plugin import Equipment
 
 HERE = os.uname().nodename
-PLACES = Places(("/store", "https://server:1"), "https://server:1", "none", 1000, HERE)
+PLACES = DataLocations(("/store", "https://server:1"), "https://server:1", "none", 1000, HERE)
 
 
 def test_the_plugin_travels_as_places_and_text() -> None:
@@ -79,7 +79,7 @@ def test_the_workers_own_environment_comes_first() -> None:
 
 
 def test_what_lies_on_another_host_only_cannot_be_used() -> None:
-    places = Places(("/store",), "/seamless.db", host="another")
+    places = DataLocations(("/store",), "/seamless.db", host="another")
     with pytest.raises(UsageError, match=r"cannot reach /seamless\.db on another: start a hashserver"):
         places.config({"HOME": "/nowhere"})
 

@@ -12,7 +12,7 @@ from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.model.transformation import Description, ResultSpec
 from seamless_dask.worker import prefetch
-from seamless_dask.worker.metered_store import CountedStore
+from seamless_dask.worker.metered_store import MeteredStore
 from seamless_dask.worker.prefetch import Prefetch, Small
 
 from .conftest import wait_until
@@ -94,7 +94,7 @@ def test_small_buffers_are_kept_within_bounds(monkeypatch: Any) -> None:
 
 
 def test_a_counted_store_counts_and_keeps_what_is_small(lab: Any) -> None:
-    store = CountedStore(lab.context.store)
+    store = MeteredStore(lab.context.store)
     checksum = store.put(b"small")
     lab.context.store.delete(checksum)
     store.small.put(checksum, b"small")
