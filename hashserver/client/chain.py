@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hashserver.client.database import DatabaseClient, Lookup
+from hashserver.client.database import DatabaseClient, KnownResult
 from hashserver.results.database import Database
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ class DatabaseChain(DatabaseClient):
         """Return transformation and current result of a key."""
         return super().lookup(key) or self._elsewhere(key)
 
-    def get_inline(self, key: Checksum, limit: int) -> Lookup | None:
+    def get_inline(self, key: Checksum, limit: int) -> KnownResult | None:
         """Return the same with the bytes, if the server has them."""
         found = super().get_inline(key, limit)
         if found is None and (pair := self._elsewhere(key)):
-            return Lookup(*pair, present=False, data=None)
+            return KnownResult(*pair, present=False, data=None)
         return found
 
     def get_many(self, tfs: Iterable[Checksum]) -> dict[Checksum, Result]:

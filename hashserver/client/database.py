@@ -25,7 +25,7 @@ _ASKED_AT_ONCE = protocol.MOST_ASKED
 _JSON = {"Content-Type": protocol.JSON_TYPE}
 
 
-class Lookup(NamedTuple):
+class KnownResult(NamedTuple):
     """What one look-up tells: the result, whether its bytes are there, and these if they are few."""
 
     transformation: Checksum
@@ -69,7 +69,7 @@ class DatabaseClient:
 
     # ------------------------------------------------------------------ what is known
 
-    def get_inline(self, key: Checksum, limit: int) -> Lookup | None:
+    def get_inline(self, key: Checksum, limit: int) -> KnownResult | None:
         """Return what is known of a key, with the bytes of its result if they are at most `limit`.
 
         Raises
@@ -90,7 +90,7 @@ class DatabaseClient:
                 raise BufferCorrupt(
                     result.checksum, f"{self.url} sent other bytes than those of {result.checksum}"
                 )
-        return Lookup(Checksum(document["transformation"]), result, document["present"], data)
+        return KnownResult(Checksum(document["transformation"]), result, document["present"], data)
 
     def get(self, tf: Checksum) -> Result | None:
         """Return the current result of a transformation, with its record."""
@@ -110,10 +110,10 @@ class DatabaseClient:
         """Return the same for those of many keys that have a current result, without records."""
         return {key: (tf, Result(kind, found)) for key, tf, kind, found, _ in self._many(keys)}
 
-    def find_many(self, keys: Iterable[Checksum]) -> dict[Checksum, Lookup]:
+    def find_many(self, keys: Iterable[Checksum]) -> dict[Checksum, KnownResult]:
         """Return what is known of many keys, and whether the bytes are there; never the bytes."""
         return {
-            key: Lookup(tf, Result(kind, found), present, None)
+            key: KnownResult(tf, Result(kind, found), present, None)
             for key, tf, kind, found, present in self._many(keys)
         }
 

@@ -11,9 +11,9 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from select import POLLIN, poll
 
-import seamless_dask
 from seamless_dask.execution.workdir import sweep, temporary_directory
 
 _WAIT = 'read -r _ || exec "$0" -m seamless_dask.worker.reaper "$@"'
@@ -27,10 +27,10 @@ class Reaper:
 
     @staticmethod
     def _start() -> subprocess.Popen[bytes]:
-        [package] = seamless_dask.__path__
+        packages = Path(__file__).parents[2]
         return subprocess.Popen(
             ["/bin/sh", "-c", _WAIT, sys.executable, str(os.getpid()), temporary_directory()],
-            cwd=os.path.dirname(package), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            cwd=packages, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 

@@ -19,7 +19,7 @@ from .page import block
 
 SERVER = """
 import json, os, subprocess, sys, time
-from seamless_dask.services import connection
+from seamless_dask import connection
 from seamless_dask.services.daskserver import credentials
 address = sys.argv[1]
 directory = connection.directory_of(os.path.expanduser("~/.cache/seamless"), "default")
@@ -33,7 +33,7 @@ subprocess.Popen([*words, "--ready-file", "ready.json"])
 while not os.path.exists("ready.json"):
     time.sleep(0.01)
 url = json.load(open("ready.json"))["url"]
-facts = connection.Connection(
+facts = connection.ConnectionFile(
     "default", os.uname().nodename, os.getpid(), time.time(), url, url.replace("https", "tls"), url,
     "/root/buffers", made.token_file, made.token_file, made.ca_file, *made[1:],
 )

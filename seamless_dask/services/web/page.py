@@ -55,7 +55,7 @@ def install(scheduler: Scheduler, plugin: Any) -> None:
     internals.check_http(scheduler)
     settings = scheduler.http_application.settings
     is_new = NAME not in settings
-    counted = settings[NAME].moved if not is_new else traffic.Traffic(scheduler)
+    counted = settings[NAME].moved if not is_new else traffic.BufferTraffic(scheduler)
     before = settings.get(NAME)
     settings[NAME] = Gathering(scheduler, plugin, counted)
     settings[NAME].direct = before and before.direct
@@ -81,7 +81,7 @@ def install(scheduler: Scheduler, plugin: Any) -> None:
 class Gathering:
     """What the page shows, gathered at most once a second however many look at it."""
 
-    def __init__(self, scheduler: Scheduler, plugin: Any, counted: traffic.Traffic) -> None:
+    def __init__(self, scheduler: Scheduler, plugin: Any, counted: traffic.BufferTraffic) -> None:
         self.scheduler, self.plugin, self.moved = scheduler, plugin, counted
         self.direct: Callable[[], int] | None = None
         """Tells how many results were found without the scheduler, where that is known."""

@@ -23,7 +23,7 @@ def of(ws: Any) -> Bytes:
     return Bytes(int(told.get("fetched_bytes", 0)), int(told.get("stored_bytes", 0)))
 
 
-class Traffic(SchedulerPlugin):
+class BufferTraffic(SchedulerPlugin):
     """Keeps the last word of each worker."""
 
     name = "seamless-moved"

@@ -14,8 +14,8 @@ from hashserver.workspace.sidecar import write_file_sidecar
 from seamless_dask import Directory, File
 from seamless_dask.errors import UsageError
 from seamless_dask.graph import handles
-from seamless_dask.graph.handles import NamedValues, of
-from seamless_dask.model.values import NamedValues as Parts
+from seamless_dask.graph.handles import Results, of
+from seamless_dask.model.values import NamedValues
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +45,9 @@ def test_a_directory_is_listed_and_saved(lab: Any, tmp_path: Path) -> None:
 
 
 def test_results_are_found_by_name(lab: Any) -> None:
-    parts = Parts(lab.file(b"out"), {"a": lab.file(b"A")}, {})
+    parts = NamedValues(lab.file(b"out"), {"a": lab.file(b"A")}, {})
     found = of("results", lab.context.store.put(parts.to_bytes()))
-    assert isinstance(found, NamedValues)
+    assert isinstance(found, Results)
     assert {name: part.read_bytes() for name, part in found.items()} == {"stdout": b"out", "a": b"A"}
 
 

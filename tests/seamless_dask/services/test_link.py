@@ -17,7 +17,7 @@ import pytest
 SCRIPT = """
 import socket, subprocess, sys, threading
 from hashserver.errors import ServiceUnavailable
-from seamless_dask.executors import transports
+from seamless_dask.protocol import transports
 def link(state):
     subprocess.run(["ip", "link", "set", "lo", state], check=True)
 link("up")
@@ -28,7 +28,7 @@ def serve():
     connection.recv(1 << 16)
     link("down")
 threading.Thread(target=serve, daemon=True).start()
-way = transports.Http(f"http://127.0.0.1:{server.getsockname()[1]}")
+way = transports.HttpTransport(f"http://127.0.0.1:{server.getsockname()[1]}")
 try:
     way.ask("GET", "/jobs", b"")
 except ServiceUnavailable as error:
@@ -41,8 +41,8 @@ import sys
 from hashserver.checksum import Checksum
 from seamless_dask.executors.http import JobserverExecutor
 executor = JobserverExecutor(None, "", lambda text: print(text, flush=True))
-from seamless_dask.executors import transports
-executor._open = lambda: transports.Http(sys.argv[1])
+from seamless_dask.protocol import transports
+executor._open = lambda: transports.HttpTransport(sys.argv[1])
 print("begin", flush=True)
 executor.run(Checksum("0" * 64))
 """

@@ -25,7 +25,7 @@ import seamless_cli
 import seamless_dask
 from hashserver.auth import read_token_file
 from hashserver.client.transport import Transport
-from seamless_dask.services import connection
+from seamless_dask import connection
 from seamless_dask.worker.nested.sockets import MOST_OPEN
 
 from ..execution.test_image import APPTAINER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hashserver.storage.chain import DataLocations as Stores
+from hashserver.storage.chain import StoreChain as Stores
 from hashserver.storage.directory import LocalStore
 from seamless_dask.worker.data_locations import DataLocations
 
