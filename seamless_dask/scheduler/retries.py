@@ -16,9 +16,9 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import task
 from ..errors import NoRoomThere, SeamlessError, UsageError, WorkerLost
-from ..options import Options
+from ..graph import task
+from ..model.options import Options
 from . import internals
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from seamless_cli.main import COMMANDS
+from seamless_cli.table import COMMANDS
 
 from .conftest import project
 

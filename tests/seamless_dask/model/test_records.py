@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from seamless_dask import __version__
 from seamless_dask.errors import ComputationFailed, LimitExceeded
 from seamless_dask.model import outcomes
 from seamless_dask.model.options import Options
 from seamless_dask.model.records import complete, environment_mismatch, failure, timestamp
+from seamless_dask.version import __version__
 
 
 def test_a_record_is_completed_without_hiding_what_was_measured() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from seamless_dask import collection, handles
 from seamless_dask.errors import NoRoomThere, WorkerLost
-from seamless_dask.options import Options
+from seamless_dask.graph import collection
+from seamless_dask.model.options import Options
 
 # workers do not have this module
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from seamless_dask.model.options import Options
-from seamless_dask.services.jobserver.nested import Refused, confined
+from seamless_dask.services.jobserver.nested import confined
+from seamless_dask.services.jobserver.requests import Refused
 
 KEY = "0" * 64
 SANDBOXED = Options()

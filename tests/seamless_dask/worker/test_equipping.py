@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from seamless_dask import __version__
 from seamless_dask.errors import UsageError
 from seamless_dask.graph.task import PROTOCOL
+from seamless_dask.version import __version__
 from seamless_dask.worker import bootstrap
 from seamless_dask.worker.data_locations import DataLocations
 from seamless_dask.worker.plugin import Equipment
