@@ -31,9 +31,9 @@ from distributed.utils import offload
 from hashserver.checksum import Checksum
 from hashserver.errors import HashserverError
 
-from .. import task
-from ..handles import Handle
-from ..transformation import Value
+from ..graph import task
+from ..graph.handles import Handle
+from ..model.transformation import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,8 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from seamless_dask import collection, handles
 from seamless_dask.errors import NoRoomThere, WorkerLost
-from seamless_dask.graph import collection
+from seamless_dask.graph import collection, handles
 from seamless_dask.model.options import Options
 
 # workers do not have this module
