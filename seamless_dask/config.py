@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hashserver.regular_file import read_regular
+from hashserver.regular_file import open_regular
 
 from . import origins
 from .errors import UsageError
@@ -339,7 +339,7 @@ class _Assembly:
         elif token_file and not origins.lies_in(token_file, cache):
             token_file = None  # a project has named the cache, which names a file of anybody's
         self._bindings.bind(origin, token_file, ca_file)
-        return ready
+        return dict(ready)
 
 
 def _default_stores(cache: str, server: str | None, directory: str | None) -> tuple[str, ...]:
@@ -354,9 +354,18 @@ def _default_database(cache: str) -> str:
 
 
 def _running_server(cache: str) -> dict[str, Any]:
-    """Return what the server of this cache says of itself, unless it died without a word."""
+    """Return what the server of this cache says of itself, unless it died without a word.
+
+    Raises
+    ------
+    UsageError
+        Others may read it, so that it is none that we have written: it came with what was cloned or copied.
+    """
+    path = os.path.join(cache, READY_FILE)
     try:
-        data = read_regular(os.path.join(cache, READY_FILE))
+        fd, state = open_regular(path)
+        with os.fdopen(fd, "rb") as file:
+            data = file.read()
         import json
 
         ready = json.loads(data)
@@ -364,7 +373,13 @@ def _running_server(cache: str) -> dict[str, Any]:
             return {}
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return {}
-    return ready if isinstance(ready.get("url"), str) else {}
+    if not isinstance(ready.get("url"), str):
+        return {}
+    if state.st_mode & 0o077:  # ours has mode 0600
+        raise UsageError(
+            f"others may read {path}: none of your servers wrote it; delete it, unless it came from you"
+        )
+    return dict(ready)
 
 
 def is_hashserver(pid: int) -> bool:

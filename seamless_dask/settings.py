@@ -30,6 +30,8 @@ STORE_SECONDS = 60.0
 _SCHEDULERS = ("tcp://", "tls://")
 _UNITS = {"": 1, "k": 10, "m": 20, "g": 30, "t": 40}
 _LONGEST = 60
+_MOST_DOTS = 200
+"""In a line: the library takes a minute for a key of a hundred thousand parts."""
 
 
 class Settings(NamedTuple):
@@ -143,6 +145,8 @@ def parse(path: str, data: bytes, *, of_project: bool = False) -> Settings:
 def _toml(path: str, data: bytes) -> dict[str, Any]:
     import tomllib
 
+    if any(line.count(b".") > _MOST_DOTS for line in data.split(b"\n")):
+        raise UsageError(f"{path} has a line with more than {_MOST_DOTS} dots, which settings have not")
     try:
         found: dict[str, Any] = each(tomllib.loads(data.decode()), to_system)
         return found

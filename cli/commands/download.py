@@ -98,7 +98,20 @@ def members(path: str) -> list[str]:
         return [path]
     found = scan_all(path)
     inner = sorted({*found.stand_ins, *found.futures, *found.sidecars})
+    _refuse_links(path, inner)
     return [os.path.join(path, name) for name in inner] or [path]
+
+
+def _refuse_links(root: str, names: Sequence[str]) -> None:
+    """Raise `CommandError` when a link is where a folder of one of these files is to be."""
+    from hashserver.workspace.index import parent_folders
+
+    for folder in sorted(parent_folders(names)):
+        path = os.path.join(root, folder)
+        if os.path.islink(path):
+            raise CommandError(
+                f"{path} is a link, and files below it are to be fetched: name it if it is meant"
+            )
 
 
 def expand(word: str) -> Iterator[str]:

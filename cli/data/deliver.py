@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.errors import BufferMissing, HashserverError
 from hashserver.statcache import checksum_of
-from hashserver.workspace.sidecar import find_sidecar, write_atomic, write_directory_sidecars
+from hashserver.workspace.sidecar import CHECKSUM, find_sidecar, write_atomic, write_directory_sidecars
 
 from ..console import CommandError, Console, write_stdout
 from ..text import count_text
 from .identify import stat_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from hashserver.checksum import Checksum
     from hashserver.statcache import NullStatCache
@@ -204,11 +204,45 @@ def plan_directory(path: str, index: Index, stat_cache: NullStatCache, overwrite
     if lost and not overwrite:
         shown, more = os.path.join(path, lost[0]), count_text(len(lost), "file")
         raise CommandError(f"{shown} ({more} altogether) is there and differs: --overwrite replaces it")
-    return Changes(
+    changes = Changes(
         fetch={name: index[name] for name in (*compared.missing, *compared.different)},
         delete=[name for name in compared.extra if name in untouched],
         extra=[name for name in compared.extra if name not in untouched],
     )
+    if not overwrite:
+        _refuse_elsewhere(path, changes)
+        _refuse_repository(path, changes)
+    return changes
+
+
+def _refuse_elsewhere(path: str, changes: Changes) -> None:
+    """Raise `CommandError` when a link leads to a directory of something else, as one that was cloned may."""
+    if os.path.islink(path) and changes.extra and not os.path.lexists(os.path.join(path, CHECKSUM)):
+        there = os.path.realpath(path)
+        raise CommandError(
+            f"{path} is a link to {there}, which holds other files: name that directory itself if it is meant"
+        )
+
+
+def _refuse_repository(path: str, changes: Changes) -> None:
+    """Raise `CommandError` when files would get into a git repository that is there: git runs some."""
+    there = _repositories(changes.extra)
+    name = next((name for name in changes.fetch if _repositories([name]) & there), None)
+    if name is not None:
+        raise CommandError(
+            f"{os.path.join(path, name)} would get into the git repository that is there:"
+            " --overwrite if that is meant"
+        )
+
+
+def _repositories(members: Iterable[str]) -> set[str]:
+    """Return the ``.git`` directories that some members lie in."""
+    found = set()
+    for name in members:
+        folders = name.split("/")[:-1]
+        if ".git" in folders:
+            found.add("/".join(folders[: folders.index(".git") + 1]))
+    return found
 
 
 def deliver_directory(

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashserver.regular_file import read_regular
 from hashserver.workspace.sidecar import CHECKSUM, INDEX
 from seamless_dask.errors import UsageError
 
@@ -278,8 +279,7 @@ def refuse_special(path: str, said: str) -> None:
 
 def _content(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_regular(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
 
     Read = Callable[[str], bytes]
 
@@ -114,7 +113,7 @@ class LeaveOut:
 class _Rule(NamedTuple):
     """One pattern."""
 
-    pattern: Any
+    pattern: re.Pattern[str]
     leaves_out: bool
     folders_only: bool
     by_name: bool
@@ -123,13 +122,41 @@ class _Rule(NamedTuple):
         """Say whether it matches a path, itself and not by way of a folder that it lies in."""
         if self.folders_only and not is_folder:
             return False
-        found = self.pattern.match_file(_name(relative) if self.by_name else relative)
+        found = self.pattern.match(_name(relative) if self.by_name else relative)
         # The library lets a pattern that matches a folder match all below it, too, and marks that by a group.
         # Git does not: what is below has been decided with the folder.
-        if found is None:
-            return False
-        group: int | None = found.match.lastindex
-        return group is None
+        return found is not None and found.lastindex is None
+
+
+_END = "(?:(?P<ps_d>/)|$)"
+_ANY, _ANY_FOLDERS = "[^/]*", re.compile(r"(\(\?:\.\+/\)\?|\(\?:/\.\+\)\?)")
+
+
+def bounded(regex: re.Pattern[str]) -> re.Pattern[str]:
+    """Return what matches whole paths as the library's regular expression does, in a time that is bounded.
+
+    Whoever wrote a ``.seamlessignore`` need not be the user, and each further wildcard multiplies the time
+    in which the library's finds out that a name does not match. But what stands between two wildcards may be
+    taken where it first occurs, for good: the second one takes up whatever is left.
+    """
+    text = regex.pattern
+    if not (text.startswith("^") and text.endswith(_END)):
+        return regex
+    first, *rest = _ANY_FOLDERS.split(text[1 : -len(_END)])
+    found = _with_wildcards(first)
+    pairs = list(zip(rest[::2], rest[1::2], strict=True))
+    for number, (folders, part) in enumerate(pairs, 1):
+        inner = _with_wildcards(part)
+        lazy = folders.replace(".+", ".+?") + "?"
+        found += folders + inner if number == len(pairs) else f"(?>{lazy}{inner}(?=/))"
+    return re.compile(found + r"\Z", re.DOTALL)
+
+
+def _with_wildcards(part: str) -> str:
+    first, *rest = part.split(_ANY)
+    if not rest:
+        return first
+    return first + "".join(f"(?>{_ANY}?{text})" for text in rest[:-1]) + _ANY + rest[-1]
 
 
 def _parse(data: bytes) -> list[_Rule]:
@@ -150,9 +177,9 @@ def _parse(data: bytes) -> list[_Rule]:
         except ValueError:
             continue  # git lets a pattern that makes no sense match nothing
         rules += [
-            _Rule(one, not text.startswith("!"), folders_only, "/" not in body)
+            _Rule(bounded(one.regex), not text.startswith("!"), folders_only, "/" not in body)
             for one in patterns
-            if one.include is not None
+            if one.include is not None and one.regex is not None
         ]
     return rules
 

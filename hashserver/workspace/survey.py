@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import BufferMissing, FileChanged, TreeError
+from hashserver.regular_file import read_regular
 from hashserver.system_text import to_system
 from hashserver.workspace.ignore import LeaveOut, ignore_files, may_concern
 from hashserver.workspace.index import index_bytes, parse_index
@@ -95,8 +96,7 @@ def _reader(
         if relative in stand_ins:
             return fetch_rules(path, stand_ins[relative], fetch)
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = read_regular(path)
         except OSError as error:
             raise TreeError(f"cannot read {path}: {error.strerror}") from None
         rules[relative] = hash_bytes(data)
@@ -187,8 +187,7 @@ def judge_of(path: str, index: Index, fetch: Fetch | None, by_products: bool) ->
     def read(relative: str) -> bytes:
         local = os.path.join(path, to_system(relative))
         try:
-            with open(local, "rb") as file:
-                data = file.read()
+            data = read_regular(local)
             if hash_bytes(data) == index[relative]:
                 return data
         except OSError:

@@ -161,6 +161,7 @@ def test_a_running_server_of_the_cache_is_used(
     ready = {"url": "http://127.0.0.1:1", "pid": process.pid, "host": os.uname().nodename, "token_file": "/t"}
     (home / "cache").mkdir()
     (home / "cache" / "hashserver.json").write_text(json.dumps(ready))
+    (home / "cache" / "hashserver.json").chmod(0o600)
     found = load({}, str(tmp_path))
     assert (found.stores, found.database, found.token_file) == ((ready["url"],), ready["url"], "/t")
     assert load({"store": "/x"}, str(tmp_path)).hashserver is None
@@ -178,6 +179,7 @@ def test_a_number_that_is_no_servers_any_more(
     (home / "cache").mkdir()
     ready = {"url": "http://127.0.0.1:1", "pid": number, "host": os.uname().nodename}
     (home / "cache" / "hashserver.json").write_text(json.dumps(ready))
+    (home / "cache" / "hashserver.json").chmod(0o600)
     found = load({}, str(tmp_path))
     if other:
         other.kill()

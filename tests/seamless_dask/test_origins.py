@@ -175,6 +175,26 @@ def test_a_connection_file_of_a_project_opens_nothing_with_tokens_of_others(
     assert load({}, str(project)).token_file == "/somewhere/token"  # our own commands wrote that
 
 
+def say_ready(cache: Path, ready: dict[str, Any]) -> None:
+    """Write what a server of a cache says of itself, as that does."""
+    (cache / "hashserver.json").write_text(json.dumps(ready))
+    (cache / "hashserver.json").chmod(0o600)
+
+
+def test_a_server_that_came_with_a_cloned_cache_is_none_of_ours(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = project / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("SEAMLESS_CACHE", str(cache))
+    monkeypatch.setenv("SEAMLESS_TOKEN_FILE", "/mine")
+    ready = {"url": "http://evil:1", "pid": 1, "host": "elsewhere", "token_file": "/home/me/secret"}
+    (cache / "hashserver.json").write_text(json.dumps(ready))
+    (cache / "hashserver.json").chmod(0o644)  # git knows no others
+    with pytest.raises(UsageError, match=r"others may read .*/cache/hashserver\.json"):
+        load({}, str(project))
+
+
 def test_a_cache_of_a_project_opens_nothing_with_tokens_of_others(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,12 +203,12 @@ def test_a_cache_of_a_project_opens_nothing_with_tokens_of_others(
     cache = project / "cache"
     cache.mkdir()
     ready = {"url": "http://evil:1", "pid": 1, "host": "elsewhere", "token_file": "/home/me/secret"}
-    (cache / "hashserver.json").write_text(json.dumps(ready))
+    say_ready(cache, ready)
     say(project, "cache = 'cache'\n")
     found = load({}, str(project))
     assert (found.hashserver, found.token_file) == ("http://evil:1", None)
     ready["token_file"] = str(cache / "token")
-    (cache / "hashserver.json").write_text(json.dumps(ready))
+    say_ready(cache, ready)
     assert load({}, str(project)).token_file == str(cache / "token")
 
 

@@ -271,6 +271,7 @@ def test_a_project_binds_no_credential(project: Path) -> None:
     ("data", "message"),
     [
         (b"#" * (MAX_BYTES + 1), "longer than settings may be"),
+        (b"a" + b".a" * 100000 + b" = 1", "more than 200 dots"),
         (b"store = " + b"[" * 100000, "nested too deeply|not TOML"),
         (b"store = '\xff'", "is not TOML"),
         (b'store = "\\u0000"', "has a NUL"),

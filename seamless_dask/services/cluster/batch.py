@@ -72,10 +72,12 @@ def setting(system: str, name: str) -> Any:
 
 
 def interpreter(system: str) -> str:
-    """Return what starts Python in a job, in UTF-8 mode, as words of its shell."""
-    return shlex.join(
-        [setting(system, "python") or system_text.interpreter()[0], *system_text.interpreter()[1:]]
-    )
+    """Return what starts Python in a job, as words of its shell: in UTF-8 mode, without its directory.
+
+    Jobs start in the directory from which they were submitted, where a ``distributed.py`` may lie.
+    """
+    own, *options = system_text.interpreter()
+    return shlex.join([setting(system, "python") or own, *options, "-P"])
 
 
 def job_class(system: str) -> type:

@@ -34,7 +34,7 @@ echo "began $(uname -n) $number" > {marks}  # nothing of the time before it was 
 # what sbatch would take for the size of workers' jobs
 for name in "${{!SLURM_@}}"; do [ "$name" = SLURM_CONF ] || unset "$name"; done
 {run}
-seamless_worker {python} -P -m seamless_dask.services.daskserver {directory}
+seamless_worker {python} -m seamless_dask.services.daskserver {directory}
 status=$?
 echo "ended $status" >> {marks}
 exit "$status"

@@ -158,6 +158,53 @@ def test_nothing_is_written_through_a_link(cli: Cli, work: Path, away: Path) -> 
     assert list((work / "outside").iterdir()) == []
 
 
+def test_a_link_that_was_cloned_leads_to_no_directory_of_the_users(
+    cli: Cli, work: Path, home: Path, away: Path
+) -> None:
+    (home / ".ssh").mkdir()
+    (home / ".ssh" / "known_hosts").write_text("mine\n")
+    for suffix in ("CHECKSUM", "INDEX"):  # the form of Seamless 1.x: git has it beside a link
+        (away / f".{suffix}").rename(work / f"data.{suffix}")
+    (work / "data").symlink_to(home / ".ssh")
+    error = cli("seamless-download", "data", status=1).error
+    assert f"data is a link to {home / '.ssh'}, which holds other files" in error
+    assert "data is a link" in cli("seamless-download", ".", status=1).error
+    assert contents(home / ".ssh") == {"known_hosts": b"mine\n"}
+    cli("seamless-download", "data", "-o", str(home / "elsewhere"))
+    assert (home / "elsewhere" / "a.txt").is_file()
+
+
+def test_a_link_of_the_users_own_is_followed(cli: Cli, work: Path, home: Path, away: Path) -> None:
+    (home / "scratch").mkdir()
+    for suffix in ("CHECKSUM", "INDEX"):
+        (away / f".{suffix}").rename(work / f"data.{suffix}")
+    (work / "data").symlink_to(home / "scratch")
+    cli("seamless-download", "data")
+    (home / "scratch" / "mine.txt").write_text("mine\n")  # beside sidecars of ours
+    (home / "scratch" / "a.txt").unlink()
+    cli("seamless-download", "data")
+    assert (home / "scratch" / "a.txt").is_file()
+
+
+def test_nothing_gets_into_a_git_repository_that_is_there(cli: Cli, work: Path) -> None:
+    hook = work / "made" / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(parents=True)
+    hook.write_text("#!/bin/sh\n")
+    cli("seamless-upload", "made")
+    clone = work / "clone"
+    for name in (".CHECKSUM", ".INDEX"):
+        clone.mkdir(exist_ok=True)
+        shutil.copy(work / "made" / name, clone / name)
+    (clone / ".git" / "hooks").mkdir(parents=True)
+    (clone / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    error = cli("seamless-download", "clone", status=1).error
+    assert "clone/.git/hooks/post-checkout would get into the git repository that is there" in error
+    assert not list((clone / ".git" / "hooks").iterdir())
+    (clone / ".git" / "HEAD").unlink()
+    cli("seamless-download", "clone")  # one that comes as a whole
+    assert (clone / ".git" / "hooks" / "post-checkout").is_file()
+
+
 def test_no_sidecar(cli: Cli, work: Path) -> None:
     (work / "a.txt").write_text("x")
     assert "no sidecar" in cli("seamless-download", "a.txt", status=1).error

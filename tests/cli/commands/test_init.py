@@ -102,6 +102,7 @@ def test_a_server_of_another_host_is_told(cli: Cli, home: Path) -> None:
     (home / "cache").mkdir(mode=0o700)
     ready = {"url": "http://127.0.0.1:1", "pid": 1, "host": "elsewhere", "token_file": "/nowhere"}
     (home / "cache" / "hashserver.json").write_text(json.dumps(ready))
+    (home / "cache" / "hashserver.json").chmod(0o600)
     assert "elsewhere" in cli("seamless-init", status=1).error
 
 

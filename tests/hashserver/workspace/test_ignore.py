@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -7,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pathspec import GitIgnoreSpec
 
 from hashserver.checksum import hash_bytes
 from hashserver.statcache import NullStatCache
-from hashserver.workspace.ignore import BY_PRODUCTS, IGNORE_FILE, LeaveOut, ignore_files
+from hashserver.workspace.ignore import BY_PRODUCTS, IGNORE_FILE, LeaveOut, bounded, ignore_files
 from hashserver.workspace.index import index_bytes
 from hashserver.workspace.survey import slim_index
 from hashserver.workspace.tree import build
@@ -138,3 +141,34 @@ def test_rules_take_by_products_back_in() -> None:
 def test_the_rules_themselves_always_count() -> None:
     files = {"a": b"", "sub/b": b"", IGNORE_FILE: b"*\n!/sub/\n", f"sub/{IGNORE_FILE}": b"!b\n"}
     assert kept(files) == {IGNORE_FILE, f"sub/{IGNORE_FILE}", "sub/b"}
+
+
+def test_many_wildcards_take_no_longer_than_one() -> None:
+    # with the library's own regular expressions each of these takes years
+    name, path = "a" * 200, "a/" * 200
+    files = {name: b"", f"{path}a": b""}
+    for pattern in ("*a" * 40 + "b", "*a[a-z]?" * 20 + "b", "**/a/" * 30 + "b", "**/*a*a*/" * 30 + "b"):
+        assert kept(files | {IGNORE_FILE: pattern.encode()}) == {*files, IGNORE_FILE}
+    assert kept(files | {IGNORE_FILE: b"*a" * 40}) == {f"{path}a", IGNORE_FILE}
+
+
+_parts = st.one_of(st.just("**"), st.text("ab*?", min_size=1, max_size=5), st.just("[ab]*a"))
+_names = st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=6).map("/".join)
+
+
+@settings(max_examples=300)
+@given(pattern=st.lists(_parts, min_size=1, max_size=4).map("/".join), paths=st.lists(_names, min_size=5))
+def test_they_match_what_the_library_matches(pattern: str, paths: list[str]) -> None:
+    for one in GitIgnoreSpec.from_lines([pattern]).patterns:
+        if one.regex is not None:
+            whole = re.compile(one.regex.pattern.replace("(?:(?P<ps_d>/)|$)", r"\Z"))
+            for path in paths:
+                assert bool(bounded(one.regex).match(path)) == bool(whole.match(path))
+
+
+def test_rules_in_whose_place_there_is_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    rules = b"*.log\n"
+    index = index_bytes({IGNORE_FILE: hash_bytes(rules), "a": hash_bytes(b"a"), "a.log": hash_bytes(b"b")})
+    os.mkfifo(tmp_path / IGNORE_FILE)
+    slim = slim_index(str(tmp_path), index, hash_bytes(index), lambda _: rules, True)
+    assert slim.left_out == 1

@@ -187,13 +187,20 @@ def test_own_directive(files: Files, tmp_path: Path) -> None:
     assert "#SBATCH --gres=gpu:a100:1\n#SBATCH --licenses=matlab:2\n" in script
 
 
+def test_a_job_takes_no_code_from_the_directory_that_it_starts_in(tmp_path: Path) -> None:
+    (tmp_path / "distributed.py").write_text("open('ran', 'w')\n")
+    words = [*shlex.split(batch.interpreter("slurm")), "-m", "distributed.cli.dask_worker", "--version"]
+    subprocess.run(words, cwd=tmp_path, capture_output=True, check=False, timeout=60)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_python_of_the_workers(files: Files, tmp_path: Path) -> None:
     with dask.config.set({"jobqueue.slurm.python": "/opt/my env/bin/python"}):
         assert (
-            "seamless_worker '/opt/my env/bin/python' -X utf8 -m"
+            "seamless_worker '/opt/my env/bin/python' -X utf8 -P -m"
             in job("slurm", files, tmp_path).job_script()
         )
-    assert f"seamless_worker {sys.executable} -X utf8 -m" in job("slurm", files, tmp_path).job_script()
+    assert f"seamless_worker {sys.executable} -X utf8 -P -m" in job("slurm", files, tmp_path).job_script()
 
 
 def test_what_a_system_has_no_words_for(files: Files, tmp_path: Path) -> None:
