@@ -20,7 +20,7 @@ from hashserver.errors import HashserverError
 from . import internals
 from .claims import Claims
 from .pending_lookups import PendingLookups, step_of
-from .retries import concerns, is_ours
+from .retries import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,7 +191,7 @@ class Cutoff:
     def _late_dispatch(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: internals.Go) -> Any:
         """Decide about a task that had to wait for a worker: somebody else may have begun meanwhile."""
         del stimulus_id, details
-        if not concerns(ts):
+        if not self.recovery.needs_package(ts):
             return go()
         if ts.state == "queued" and self.recovery.is_to_queue(ts):
             return {}, {}, {}
@@ -204,7 +204,7 @@ class Cutoff:
     def _given(self, ts: Any, go: internals.Go) -> Any:
         """Have Dask choose a worker; one that may not have the task is not told of it."""
         answer = go()
-        if concerns(ts) and self.recovery.is_misled(ts):
+        if self.recovery.needs_package(ts) and self.recovery.is_misled(ts):
             return {ts.key: "released"}, {}, {}
         return answer
 

@@ -117,7 +117,7 @@ class Retries:
     def why_no_worker(self, key: Any) -> str | None:
         """Return why a task finds no worker, as far as that is our doing."""
         ts = self.scheduler.tasks.get(key)
-        if ts is None or ts.state not in ("no-worker", "queued") or not concerns(ts):
+        if ts is None or ts.state not in ("no-worker", "queued") or not self.needs_package(ts):
             return None
         may = internals.allowed_workers(self.scheduler, ts)
         if not may or not may <= self.unequipped.keys():
@@ -289,7 +289,7 @@ class Retries:
         self._warned = True
         log.log(level, "worker %s gets no transformations: %s (told once for all workers)", worker, why)
         self.scheduler.log_event(TOPIC, {"action": "worker-excluded", "worker": worker, "why": why})
-        assigned = [ts.key for ts in self.scheduler.workers[worker].processing if concerns(ts)]
+        assigned = [ts.key for ts in self.scheduler.workers[worker].processing if self.needs_package(ts)]
         self.scheduler.transitions(dict.fromkeys(assigned, "released"), f"seamless-unequipped-{worker}")
         for ts in list(self.scheduler.unrunnable):
             self.stranded(ts.key)
@@ -304,7 +304,14 @@ class Retries:
 
     def restricts(self, ts: Any) -> bool:
         """Whether not every worker may have a task."""
-        return (len(self.equipped) != len(self.scheduler.workers) or ts.key in self._avoid) and concerns(ts)
+        return (self._are_mixed() or ts.key in self._avoid) and self.needs_package(ts)
+
+    def needs_package(self, ts: Any) -> bool:
+        """Whether a worker must have this package for a task; where all have it, others' tasks do not."""
+        return concerns(ts) or (self._are_mixed() and internals.carries_handle(ts.run_spec))
+
+    def _are_mixed(self) -> bool:
+        return len(self.equipped) != len(self.scheduler.workers)
 
     def is_misled(self, ts: Any) -> bool:
         """Whether a task was given to a worker that may not have it; it is not going to be so again.
@@ -345,10 +352,8 @@ def is_ours(key: Any) -> bool:
 
 
 def concerns(ts: Any) -> bool:
-    """Whether a worker must have this package for a task: it is ours, or reads what one of ours gave."""
-    if is_ours(ts.key) or any(is_ours(other.key) for other in ts.dependencies):
-        return True
-    return internals.carries_handle(ts.run_spec)
+    """Whether a task is ours, or reads what one of ours gave."""
+    return is_ours(ts.key) or any(is_ours(other.key) for other in ts.dependencies)
 
 
 def _retries(ts: Any) -> int:
