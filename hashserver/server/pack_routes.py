@@ -93,7 +93,13 @@ async def post_pack(service: Service, request: web.BaseRequest) -> Answer:
     """Answer with a pack of the buffers that are asked for."""
     checksums = await read_list(service, request)
     parts = _packed(service.store, checksums)
-    return StreamAnswer(request, 200, content_type(PACK_TYPE), parts, service.threads)
+    first = await service.run(next, parts)  # before the answer begins: it can still say why there is none
+    return StreamAnswer(request, 200, content_type(PACK_TYPE), _behind(first, parts), service.threads)
+
+
+def _behind(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
 
 
 def _packed(store: Store, checksums: list[Checksum]) -> Iterator[bytes]:

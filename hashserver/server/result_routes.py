@@ -26,12 +26,14 @@ from hashserver.server.answers import Answer, FileAnswer, content_type, error_an
 from hashserver.server.pack_routes import off_loop, parse_json, read_list
 from hashserver.server.presence import present
 from hashserver.server.uploads import read_body
+from hashserver.storage.local import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aiohttp import web
 
+    from hashserver.results.result import Result
     from hashserver.server.service import Service
     from hashserver.storage.store import Store
 
@@ -41,7 +43,7 @@ _LONGEST_RECORD = 16 << 20
 async def get_result(service: Service, request: web.BaseRequest, key: Checksum) -> Answer:
     """Answer with a result, and with its bytes if they are few and asked for."""
     limit = min(_number(request, "inline"), MAX_INLINE)
-    document = await service.run(_look_up, service, key, limit)
+    document = await _look_up(service, key, limit)
     if document is None:
         service.metrics.misses += 1
         return error_answer(request, 404, f"no result of {key} is known")
@@ -50,8 +52,14 @@ async def get_result(service: Service, request: web.BaseRequest, key: Checksum) 
     return json_answer(request, document)
 
 
-def _look_up(service: Service, key: Checksum, limit: int) -> dict[str, Any] | None:
-    found = service.database.lookup(key)
+async def _look_up(service: Service, key: Checksum, limit: int) -> dict[str, Any] | None:
+    if isinstance(service.store, LocalStore):
+        return await service.recall(lambda: _described(service, service.database.lookup(key), limit))
+    found = await service.recall(service.database.lookup, key)
+    return await service.run(_described, service, found, limit) if found else None
+
+
+def _described(service: Service, found: tuple[Checksum, Result] | None, limit: int) -> dict[str, Any] | None:
     if found is None:
         return None
     tf, result = found
@@ -69,14 +77,16 @@ async def post_results(service: Service, request: web.BaseRequest) -> Answer:
     """Answer with the results of many keys; on request also with what it takes to run those without one."""
     keys = await read_list(service, request)
     limit = min(_number(request, "documents"), MAX_INLINE)
-    body, hits = await service.run(_look_up_many, service, keys, limit)
-    service.metrics.hits += hits
-    service.metrics.misses += len(keys) - hits
+    found = await service.recall(service.database.lookup_many, keys)
+    body = await service.run(_described_many, service, keys, found, limit)
+    service.metrics.hits += len(found)
+    service.metrics.misses += len(keys) - len(found)
     return json_answer(request, body)
 
 
-def _look_up_many(service: Service, keys: list[Checksum], limit: int) -> tuple[bytes, int]:
-    found = service.database.lookup_many(keys)
+def _described_many(
+    service: Service, keys: list[Checksum], found: dict[Checksum, tuple[Checksum, Result]], limit: int
+) -> bytes:
     values = [(result.format, result.checksum) for _, result in found.values()]
     complete = present(service.store, values)
     names = {kind: json.dumps(kind) for kind in {kind for kind, _ in values}}
@@ -90,7 +100,7 @@ def _look_up_many(service: Service, keys: list[Checksum], limit: int) -> tuple[b
     if limit:
         unknown = [key for key in keys if key not in found]
         body = f'{{"results":{body},"buffers":{json.dumps(_documents(service.store, unknown, limit))}}}'
-    return body.encode(), len(found)
+    return body.encode()
 
 
 def _documents(store: Store, keys: Iterable[Checksum], limit: int) -> dict[str, str]:
@@ -121,8 +131,12 @@ async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -
     if record is not None and not isinstance(record, dict):
         raise InvalidRequest("a record must be a JSON object")
     put = Put(tf, *value, record, [Checksum(m) for m in members])
+    buffers = _buffers(service, document)
+    if buffers:
+        await service.run(service.store.put_many, buffers)
+    service.metrics.received += sum(map(len, buffers))
     try:
-        service.metrics.received += await service.run(_record, service, put, _buffers(service, document))
+        await service.recall(service.database.put, *put)
     except Irreproducible as error:
         known = {"error": str(error), "known": error.known, "found": error.found}
         return json_answer(request, known, 409)
@@ -144,18 +158,10 @@ def _buffers(service: Service, document: dict[str, Any]) -> list[bytes]:
     return list(buffers.values())
 
 
-def _record(service: Service, put: Put, buffers: list[bytes]) -> int:
-    """Store buffers, then the result that is made of them; return the number of bytes."""
-    if buffers:
-        service.store.put_many(buffers)
-    service.database.put(*put)
-    return sum(map(len, buffers))
-
-
 async def contest(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
     """Move a result to the irreproducible ones, or back."""
     service.demand_writable()
-    moved = await service.run(service.database.contest, tf, bool(_number(request, "undo")))
+    moved = await service.recall(service.database.contest, tf, bool(_number(request, "undo")))
     if moved is None:
         return error_answer(request, 404, f"no result of {tf} is known")
     return json_answer(request, moved._asdict())
@@ -170,41 +176,41 @@ async def put_deferred(service: Service, request: web.BaseRequest, key: Checksum
         pairs = [(Checksum(up), str(kind), Checksum(found)) for up, kind, found in document["upstream"]]
     except (KeyError, TypeError, ValueError):
         raise InvalidRequest("upstream must be a list of [key, format, checksum]") from None
-    await service.run(service.database.put_deferred, key, tf, pairs)
+    await service.recall(service.database.put_deferred, key, tf, pairs)
     return json_answer(request, {"transformation": tf})
 
 
 async def put_failure(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
     """Record a failed run."""
     service.demand_writable()
-    await service.run(service.database.put_failure, tf, await _document(service, request))
+    await service.recall(service.database.put_failure, tf, await _document(service, request))
     return json_answer(request, {"transformation": tf})
 
 
 async def get_failures(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
     """Answer with the records of failed runs."""
-    return json_answer(request, await service.run(service.database.failures, tf))
+    return json_answer(request, await service.recall(service.database.failures, tf))
 
 
 async def get_producers(service: Service, request: web.BaseRequest, checksum: Checksum) -> Answer:
     """Answer with the transformations that gave a buffer."""
-    return json_answer(request, await service.run(service.database.producers, checksum))
+    return json_answer(request, await service.recall(service.database.producers, checksum))
 
 
 async def get_irreproducible(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
     """Answer with the results that were contested or differ."""
-    results = await service.run(service.database.irreproducible, tf)
+    results = await service.recall(service.database.irreproducible, tf)
     return json_answer(request, [result._asdict() for result in results])
 
 
 async def get_counts(service: Service, request: web.BaseRequest) -> Answer:
     """Answer with how much the database holds."""
-    return json_answer(request, await service.run(service.database.counts))
+    return json_answer(request, await service.recall(service.database.counts))
 
 
 async def get_export(service: Service, request: web.BaseRequest) -> Answer:
     """Answer with a copy of the database that stands alone."""
-    descriptor = await asyncio.shield(service.run(_export, service))
+    descriptor = await asyncio.shield(service.recall(_export, service))
     size = os.fstat(descriptor).st_size
     file = os.fdopen(descriptor, "rb", buffering=0)
     return FileAnswer(request, 200, content_type(BYTES_TYPE), file, 0, size)

@@ -58,10 +58,15 @@ class Service:
         self.metrics = ServerMetrics()
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hashserver")
         self.uploads = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload")
+        self._records = ThreadPoolExecutor(_THREADS, thread_name_prefix="records")
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Call a function in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
+
+    async def recall(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call a function of the database in a thread: none of these ever waits for a store that is far."""
+        return await asyncio.get_running_loop().run_in_executor(self._records, function, *arguments)
 
     def demand_writable(self) -> None:
         """Raise `ReadOnly` if nothing may be written."""
@@ -70,7 +75,7 @@ class Service:
 
     def close(self) -> None:
         """Wait for what the threads still do, and let go of store and database."""
-        for pool in (self.uploads, self.threads):
+        for pool in (self.uploads, self.threads, self._records):
             pool.shutdown(wait=True, cancel_futures=True)
         self.database.close()
         self.store.close()

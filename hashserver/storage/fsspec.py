@@ -7,6 +7,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from copy import copy
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -70,6 +71,8 @@ class FsspecStore(Store):
         self.url = shown(url)
         self._lock = threading.Lock()
         self._connection: tuple[Files, str] | None = None
+        self._failure: HashserverError | None = None
+        """Of the last attempt to connect that failed."""
         self._made: set[str] = set()
         self._left: set[str] = set()
         self._numbers = 0
@@ -309,9 +312,16 @@ class FsspecStore(Store):
             connection[0].close()
 
     def _connect(self) -> tuple[Files, str]:
+        before = self._failure
         with self._lock:
             if self._connection is None:
-                self._connection = open_files(self._address, self._options, self._seconds)
+                if self._failure is not None and self._failure is not before:
+                    raise copy(self._failure)  # another thread tried in vain while this one waited for it
+                try:
+                    self._connection = open_files(self._address, self._options, self._seconds)
+                except HashserverError as error:
+                    self._failure = error
+                    raise
             return self._connection
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 _CHANNELS = 8  # sshd permits ten on one connection
 _KEEPALIVE_SECONDS = 15
 _WINDOW = 256  # requests of 32 KiB on their way in one download: paramiko keeps what comes until it is taken
+
+# its threads print what goes wrong with a traceback, if nobody listens; whoever waits gets the error
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class UnknownHost(paramiko.SSHException):  # type: ignore[misc]

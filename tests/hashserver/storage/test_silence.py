@@ -1,0 +1,248 @@
+"""A network that goes silent in the middle: whoever waits for a store hears which, and all others go on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from select import select
+from typing import Any, NamedTuple
+
+import fsspec
+import pytest
+
+from hashserver.checksum import Checksum, hash_bytes
+from hashserver.client.buffers import Client
+from hashserver.errors import ServiceUnavailable
+from hashserver.storage.remote import FsspecStore
+from hashserver.storage.store import Store
+
+from ..conftest import SshServer, use_s3
+from ..server.conftest import Running, receive
+from ..stalling import Stalling
+
+BIN = Path(sys.executable).parent
+MIB = 1 << 20
+SIZE = 24 * MIB
+MIDDLE = 10 * MIB
+TF = hash_bytes(b"a transformation")
+
+
+class Place(NamedTuple):
+    """A store behind a network that may go silent, and a way to it that does not."""
+
+    kind: str
+    url: str
+    network: Stalling
+    direct: str
+    options: dict[str, Any]
+
+    def open(self) -> FsspecStore:
+        return FsspecStore(self.url, seconds=1.0, **self.options)
+
+    def fill(self, data: bytes) -> Checksum:
+        with closing(FsspecStore(self.direct, **self.options)) as store:
+            return store.put(data)
+
+
+@pytest.fixture(params=["s3", "sftp"])
+def place(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
+) -> Iterator[Place]:
+    if request.param == "s3":
+        endpoint: str = request.getfixturevalue("s3_endpoint")
+        network = Stalling(int(endpoint.rpartition(":")[2]))
+        use_s3(monkeypatch, f"http://127.0.0.1:{network.port}")
+        bucket = f"bucket-{uuid.uuid4().hex}"
+        fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True).mkdir(bucket)
+        url = f"s3://{bucket}/x"
+        yield Place("s3", url, network, url, {"skip_instance_cache": True})
+    else:
+        sshd: SshServer = request.getfixturevalue("sshd")
+        network = Stalling(sshd.port)
+        sshd.accept(home)
+        sshd._replace(port=network.port).accept(home, key=False)
+        known = home / ".ssh" / "known_hosts"
+        line = known.read_text()
+        known.write_text(line + line.replace(str(network.port), str(sshd.port)))
+        (tmp_path / "there").mkdir()
+        yield Place(
+            "sftp",
+            sshd._replace(port=network.port).url(tmp_path / "there"),
+            network,
+            sshd.url(tmp_path / "there"),
+            {},
+        )
+    network.close()
+
+
+def read_all(store: Store, checksum: Checksum, path: Path) -> None:
+    for _ in store.read(checksum):
+        pass
+
+
+DOWN: dict[str, Callable[[Store, Checksum, Path], Any]] = {
+    "get": lambda store, checksum, _: store.get(checksum),
+    "get_many": lambda store, checksum, _: list(store.get_many([checksum])),
+    "get_file": lambda store, checksum, path: store.get_file(checksum, path),
+    "read": read_all,
+    "verify": lambda store, checksum, _: store.verify(checksum),
+}
+SHORT: dict[str, Callable[[Store, Checksum], Any]] = {
+    "has": lambda store, checksum: store.has([checksum]),
+    "delete": lambda store, checksum: store.delete(checksum),
+    "clean": lambda store, _: store.clean(),
+}
+
+
+@pytest.mark.parametrize("use", DOWN)
+def test_a_download_that_stops_in_the_middle(place: Place, tmp_path: Path, use: str) -> None:
+    checksum = place.fill(os.urandom(SIZE))
+    place.network.down = MIDDLE
+    with closing(place.open()) as store, pytest.raises(ServiceUnavailable, match=f"{place.kind}://"):
+        DOWN[use](store, checksum, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_upload_that_stops_in_the_middle(place: Place) -> None:
+    data = os.urandom(SIZE)
+    place.network.up = MIDDLE
+    with closing(place.open()) as store:
+        with pytest.raises(ServiceUnavailable, match=f"{place.kind}://"):
+            store.put(data)
+        place.network.speak()
+        assert store.has([hash_bytes(data)]) == [-1]
+        assert store.put(data) == hash_bytes(data)
+        assert store.get(hash_bytes(data)) == data
+
+
+@pytest.mark.parametrize("use", SHORT)
+def test_what_is_asked_on_a_connection_that_became_silent(place: Place, use: str) -> None:
+    checksum = place.fill(b"text")
+    with closing(place.open()) as store:
+        assert store.has([checksum]) == [4]
+        place.network.hush()
+        with pytest.raises(ServiceUnavailable, match=f"{place.kind}://"):
+            SHORT[use](store, checksum)
+
+
+# ---------------------------------------------------------------------- commands
+
+
+def command(name: str, place: Place, home: Path, path: Path) -> subprocess.CompletedProcess[str]:
+    (home / ".config" / "seamless").mkdir(parents=True, exist_ok=True)
+    (home / ".config" / "seamless" / "config.toml").write_text("store-timeout = 1\n")
+    return subprocess.run(
+        [BIN / name, path.name],
+        cwd=path.parent,
+        env=os.environ | {"SEAMLESS_STORE": place.url},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.mark.parametrize("name", ["seamless-upload", "seamless-download"])
+def test_a_command_that_is_in_the_middle(place: Place, home: Path, tmp_path: Path, name: str) -> None:
+    data, path = os.urandom(SIZE), tmp_path / "f"
+    if name == "seamless-upload":
+        path.write_bytes(data)
+        place.network.up = MIDDLE
+    else:
+        (tmp_path / "f.CHECKSUM").write_text(place.fill(data))
+        place.network.down = MIDDLE
+    done = command(name, place, home, path)
+    assert done.returncode == 1
+    assert f"{place.kind}://" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert path.exists() == (name == "seamless-upload")
+
+
+# ---------------------------------------------------------------------- a hashserver over it
+
+
+@contextmanager
+def hashserver(place: Place, directory: Path, seconds: float) -> Iterator[Running]:
+    directory.mkdir()
+    running = Running(directory, "--store", place.url, "--store-timeout", str(seconds))
+    yield running
+    place.network.close()  # else it waits, at its end, for those who wait
+    assert running.stop() == 0
+    assert "Traceback" not in running.rest
+
+
+@pytest.fixture
+def over(place: Place, tmp_path: Path) -> Iterator[Running]:
+    """A hashserver over the place."""
+    with hashserver(place, tmp_path / "server", 1.0) as running:
+        yield running
+
+
+CLIENTS: dict[str, Callable[[Client, Checksum, Path], Any]] = {
+    "has": lambda client, checksum, _: client.has([checksum]),
+    "get": lambda client, checksum, _: client.get(checksum),
+    "get_file": lambda client, checksum, path: client.get_file(checksum, path),
+    "get_many": lambda client, checksum, _: list(client.get_many([checksum])),
+    "put": lambda client, checksum, _: client.put(b"other"),
+    "put large": lambda client, checksum, _: client.put(bytes(9 * MIB)),
+    "put_many": lambda client, checksum, _: client.put_many(iter([b"one", b"another"])),
+    "delete": lambda client, checksum, _: client.delete(checksum),
+    "verify": lambda client, checksum, _: client.verify(checksum),
+}
+
+
+@pytest.mark.parametrize("use", CLIENTS)
+def test_a_client_hears_which_store_is_silent(place: Place, over: Running, tmp_path: Path, use: str) -> None:
+    checksum = place.fill(b"text")
+    client = over.client()
+    assert client.has([checksum]) == [4]
+    place.network.hush()
+    with pytest.raises(ServiceUnavailable, match=f"{place.kind}://"):
+        CLIENTS[use](client, checksum, tmp_path / "out")
+    assert over.ask("GET", "/healthcheck").status == 200
+    place.network.speak()
+    assert client.get(checksum) == b"text"
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_transfer_through_a_hashserver_that_stops_in_the_middle(
+    place: Place, over: Running, tmp_path: Path, way: str
+) -> None:
+    data, client = os.urandom(SIZE), over.client()
+    if way == "up":
+        place.network.up = MIDDLE
+        with pytest.raises(ServiceUnavailable, match=f"{place.kind}://"):
+            client.put(data)
+    else:
+        checksum = place.fill(data)
+        place.network.down = MIDDLE
+        with pytest.raises(ServiceUnavailable, match=f"{place.kind}://"):
+            client.get_file(checksum, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    place.network.speak()
+    assert client.get(client.put(data)) == data
+
+
+def test_those_who_wait_for_a_silent_store_keep_no_results_from_others(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    checksum = place.fill(b"text")
+    with hashserver(place, tmp_path / "server", 100.0) as server, ExitStack() as stack:
+        database = server.database()
+        database.put(TF, "text", checksum)
+        place.network.hush()
+        waiting = [stack.enter_context(server.connect()) for _ in range(70)]  # it has 64 threads for stores
+        for connection in waiting:
+            connection.sendall(server.head("GET", f"/{checksum}"))
+        assert database.lookup(hash_bytes(b"another")) is None
+        assert database.producers(checksum) == [TF]
+        database.put(hash_bytes(b"another"), "text", checksum)
+        assert not select(waiting, [], [], 0)[0]
+        place.network.close()
+        for connection in waiting:
+            assert receive(connection).status == 503
