@@ -26,7 +26,7 @@ from hashserver.server.answers import Answer, FileAnswer, content_type, error_an
 from hashserver.server.pack_routes import off_loop, parse_json, read_list
 from hashserver.server.presence import present
 from hashserver.server.uploads import read_body
-from hashserver.storage.local import LocalStore
+from hashserver.storage.directory import LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

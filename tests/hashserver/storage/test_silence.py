@@ -16,9 +16,9 @@ import fsspec
 import pytest
 
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.client.buffers import Client
+from hashserver.client.store import Client
 from hashserver.errors import ServiceUnavailable
-from hashserver.storage.remote import FsspecStore
+from hashserver.storage.fsspec import FsspecStore
 from hashserver.storage.store import Store
 
 from ..conftest import SshServer, use_s3
