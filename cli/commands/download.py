@@ -11,7 +11,7 @@ from hashserver.errors import BufferMissing, HashserverError, InvalidIndex, Serv
 from seamless_dask.errors import Cancelled, ComputationFailed, SeamlessError
 
 from ..console import ERROR, OK, CommandError, Console, add_common, error_text, new_parser, show_tail, start
-from ..data.deliver import deliver_directory, deliver_file, load_index, print_buffer
+from ..data.deliver import deliver_directory, deliver_file, load_index, print_buffer, refuse_links
 from ..data.identify import PathIdentity, identify_sidecar, no_such_path
 from ..data.missing import named
 from ..data.pending import settle_future
@@ -132,7 +132,9 @@ def _download(
     identity = _by_checksum(context, path, arguments)
     if identity is None:
         settle_future(context, path, console)
-        identity = identify_sidecar(path) or identify_member(context, path)
+        identity = identify_sidecar(path) or identify_member(
+            context, path, elsewhere=bool(arguments.output or arguments.stdout)
+        )
     if identity is None:
         raise _nothing_to_fetch(path)
     try:
@@ -189,8 +191,19 @@ def _keep_record(context: Context, target: str, checksum: Checksum, path: str) -
     refuse_loss(target, index, context.store.get, "--overwrite")
 
 
-def identify_member(context: Context, path: str) -> PathIdentity | None:
-    """Return what the index of a directory above says of `path`, None when none knows it."""
+def identify_member(context: Context, path: str, *, elsewhere: bool = False) -> PathIdentity | None:
+    """Return what the index of a directory above says of `path`, None when none knows it.
+
+    Parameters
+    ----------
+    elsewhere
+        It will not be written to `path`.
+
+    Raises
+    ------
+    CommandError
+        What is written to `path` would lie elsewhere: a link is on the way.
+    """
     from hashserver.workspace.tree import index_bytes
 
     full = os.path.abspath(path)
@@ -202,6 +215,8 @@ def identify_member(context: Context, path: str) -> PathIdentity | None:
             inner = {
                 key[len(name) + 1 :]: value for key, value in index.items() if key.startswith(name + "/")
             }
+            if not elsewhere and (name in index or inner):
+                refuse_links(folder, name, index)
             if name in index:
                 return PathIdentity(path, "file", index[name], here=False)
             if inner:

@@ -210,14 +210,15 @@ def plan_directory(path: str, index: Index, stat_cache: NullStatCache, overwrite
         extra=[name for name in compared.extra if name not in untouched],
     )
     if not overwrite:
-        _refuse_elsewhere(path, changes)
+        _refuse_elsewhere(path, changes.extra)
         _refuse_repository(path, changes)
     return changes
 
 
-def _refuse_elsewhere(path: str, changes: Changes) -> None:
+def _refuse_elsewhere(path: str, others: Sequence[str]) -> None:
     """Raise `CommandError` when a link leads to a directory of something else, as one that was cloned may."""
-    if os.path.islink(path) and changes.extra and not os.path.lexists(os.path.join(path, CHECKSUM)):
+    path = path.rstrip("/") or "/"  # with a slash behind it a link is what it leads to
+    if os.path.islink(path) and others and not os.path.lexists(os.path.join(path, CHECKSUM)):
         there = os.path.realpath(path)
         raise CommandError(
             f"{path} is a link to {there}, which holds other files: name that directory itself if it is meant"
@@ -288,6 +289,26 @@ def refuse_file(path: str) -> None:
     status = stat_path(path)
     if status is not None and not stat.S_ISDIR(status.st_mode):
         raise CommandError(f"{path}: a file is in the way of a directory; move it away")
+
+
+def refuse_links(root: str, member: str, index: Index) -> None:
+    """Raise `CommandError` when a link on the way from `root` to a member would lead out of it.
+
+    Parameters
+    ----------
+    member
+        A file of `index`, or a folder that some of its files lie in.
+    index
+        What `root` is to hold.
+    """
+    if os.path.isdir(root):
+        top = {name.partition("/")[0] for name in index}
+        _refuse_elsewhere(root, [name for name in os.listdir(root) if name not in top])
+    parts = member.split("/")
+    for count in range(1, len(parts) + (member not in index)):
+        path = os.path.join(root, *parts[:count])
+        if os.path.islink(path):
+            raise CommandError(f"{path} is a link to {os.readlink(path)}: name that itself if it is meant")
 
 
 def fetch(store: Store, root: str, members: Index, console: Console) -> None:
