@@ -21,6 +21,7 @@ class Silence(TimeoutError):
     """Nothing came from a place, and nothing could be sent there, for too long."""
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         super().__init__(f"nothing came from it, and nothing could be sent to it, for {seconds:g} s")
 
 
@@ -127,6 +128,33 @@ async def in_loop(ask: Callable[[Pulse], Awaitable[T]], seconds: float) -> T:
         return task.result()
     finally:
         task.cancel()
+
+
+class Turns:
+    """So many at a time, in one loop; those who wait for their turn hear of the silence that others meet.
+
+    Parameters
+    ----------
+    count
+        How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._silence: Silence | None = None
+        """The last one, if nobody was answered since."""
+
+    async def __aenter__(self) -> None:
+        before = self._silence
+        await self._free.acquire()
+        if self._silence is not None and self._silence is not before:
+            self._free.release()
+            raise Silence(self._silence.seconds)
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._free.release()
+        if error is None or isinstance(error, Silence):
+            self._silence = error
 
 
 def run(loop: asyncio.AbstractEventLoop, coroutine: Any) -> Any:

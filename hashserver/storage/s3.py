@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fsspec.asyn import _run_coros_in_chunks
 
 from hashserver.storage.asyncfs import AsyncFiles
-from hashserver.storage.patience import Silence
+from hashserver.storage.patience import Silence, Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -51,9 +51,9 @@ class S3Files(AsyncFiles):
 
     def __init__(self, fs: Any, seconds: float) -> None:
         super().__init__(fs, seconds)
-        self._slots = asyncio.Semaphore(_BY_ALL)
+        self._slots = Turns(_BY_ALL)
         # what is written to files as it comes takes no memory: nobody else need wait for it
-        self._fetching = asyncio.Semaphore(_BY_ALL)
+        self._fetching = Turns(_BY_ALL)
         self._streams: set[Any] = set()
         # its own repetitions would send the rest of a body that was read in part, which is another body;
         # botocore's begin at its beginning

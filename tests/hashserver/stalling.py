@@ -40,11 +40,17 @@ class Stalling:
         self.up = self.down = None
         self._silent.clear()
 
-    def close(self) -> None:
-        self._ended.set()
-        for connection in (self._listener, *self._open):
+    def cut(self) -> None:
+        """Close what is open."""
+        for connection in self._open:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._ended.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self.cut()
         for thread in self._threads:
             thread.join(30)
         for connection in (self._listener, *self._open):

@@ -130,6 +130,16 @@ def test_what_is_asked_on_a_connection_that_became_silent(place: Place, use: str
             SHORT[use](store, checksum)
 
 
+def test_a_reader_whom_the_place_gave_up_meanwhile_gets_the_rest(place: Place) -> None:
+    data = os.urandom(SIZE)
+    checksum = place.fill(data)
+    with closing(place.open()) as store:
+        parts = store.read(checksum)
+        begin = next(parts)
+        place.network.cut()
+        assert begin + b"".join(parts) == data
+
+
 # ---------------------------------------------------------------------- commands
 
 
