@@ -153,14 +153,16 @@ def identify_input(context: Context, item: Input, console: Console) -> _Identifi
     if item.members is not None:
         from hashserver.workspace.tree import identify_index
 
-        return _told(item, identify_index(item.path, item.members, context.store.get), console)
+        told = identify_index(item.path, item.members, context.store.get, item.apart)
+        return _told(item, told, console)
     if not item.exists:
         assert item.sidecar is not None
         if item.sidecar.kind == "file":
             return _Identified(Value("file", item.sidecar.checksum))
         from hashserver.workspace.tree import identify_sidecar
 
-        return _told(item, identify_sidecar(item.path, item.sidecar, context.store.get), console)
+        told = identify_sidecar(item.path, item.sidecar, context.store.get, item.apart)
+        return _told(item, told, console)
     if item.kind == "directory":
         return _identify_directory(context, item, console)
     checksum, status = checksum_of(item.shown, context.stat_cache)
@@ -177,7 +179,7 @@ def _identify_directory(context: Context, item: Input, console: Console) -> _Ide
 
     fetch = context.store.get
     try:
-        found = identify(item.shown, context.stat_cache, fetch)
+        found = identify(item.shown, context.stat_cache, fetch, item.apart)
     except MemberPending as error:
         # A directory has a checksum only when all that lies in it has one.
         from ..data.pending import settle_future
@@ -185,7 +187,7 @@ def _identify_directory(context: Context, item: Input, console: Console) -> _Ide
         for path in error.paths:
             console.detail(f"{path} is made by a job: waiting for it")
             settle_future(context, path, console)
-        found = identify(item.shown, context.stat_cache, fetch)
+        found = identify(item.shown, context.stat_cache, fetch, item.apart)
     if found is None:
         raise SidecarError(f"{item.shown} is gone: it was there a moment ago")
     return _told(item, found, console)

@@ -14,7 +14,7 @@ from .globbing import pattern
 from .word import is_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .hints import Hints
     from .names import Names, System
@@ -137,10 +137,34 @@ class Outputs:
     def _place(self, value: str) -> str:
         return normpath(os.path.join(self._cwd, value))
 
-    def inside(self, directory: str) -> str | None:
-        """Return an output that lies in `directory`, None without one."""
-        found = sorted(path for path in self.paths if path.startswith(directory + "/"))
-        return found[0] if found else None
+    def of_directory(self, name: str, path: str) -> Callable[[str], bool] | None:
+        """Return what tells of the members of an input directory whether they are results.
+
+        Parameters
+        ----------
+        name, path : str
+            Of the directory: for the command, and its absolute local path.
+
+        Returns
+        -------
+        callable or None
+            Takes a relative path; None when no result can lie there.
+        """
+        below, place = name + "/", normpath(path) + "/"
+        if not (
+            self._globs
+            or any(path.startswith(below) for path in self.paths)
+            or any(local.startswith(place) for local in self._delivered)
+        ):
+            return None
+        return lambda relative: self.has(below + relative) or self.delivers(place + relative)
+
+    def inside(self, name: str, path: str) -> list[str]:
+        """Return the local paths of results that lie in an input directory."""
+        below, place = name + "/", normpath(path) + "/"
+        written = (place + result[len(below) :] for result in self.paths if result.startswith(below))
+        delivered = (local for local in self._delivered if local.startswith(place))
+        return sorted({*written, *delivered})
 
 
 def implied(

@@ -115,16 +115,23 @@ def collect(
     gather.fold()
     writable = tuple(gather.writable(path) for path in options.writable)
     hints.lost = dict.fromkeys(lost(line, captures, names, system))
-    for name, item in gather.inputs.items():
-        inside = outputs.inside(name) if item.kind == "directory" else None
-        if inside is not None:
-            hints.within(inside, item.shown)
+    _set_apart(gather, outputs, hints)
     hints.finish(line)
     return Inputs(
         replace(line.text, reader.changes) if reader.changes else line.text,
         gather.inputs, stdin, tuple(captures), writable, tuple(gather.executables),
         tuple(hints.notes), tuple(hints.warnings),
     )  # fmt: skip
+
+
+def _set_apart(gather: Gather, outputs: Outputs, hints: Hints) -> None:
+    """Have results that lie in input directories be no part of them, so that the second run is a hit."""
+    for name, item in gather.inputs.items():
+        if item.kind == "directory" and (apart := outputs.of_directory(name, item.path)) is not None:
+            gather.inputs[name] = item._replace(apart=apart)
+            for path in outputs.inside(name, item.path):
+                if gather.lookup.is_there(path):
+                    hints.within(os.path.relpath(path, gather.names.cwd), item.shown)
 
 
 def _captures(

@@ -39,10 +39,9 @@ class Hints:
         )
 
     def within(self, result: str, directory: str) -> None:
-        """Warn of a result inside of an input."""
-        self.warn(
-            f"{result} is a result inside of the input {directory}, which changes with it:"
-            " the same line will run again; write the result elsewhere"
+        """Tell that a result which is there already does not count in the input that it lies in."""
+        self.note(
+            f"{result} is a result of the command, so the local one is no part of the input {directory}"
         )
 
     def left_out(self, directory: str, number: int) -> None:

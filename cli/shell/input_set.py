@@ -16,6 +16,7 @@ from .word import is_glob
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from hashserver.workspace.ignore import Apart
     from hashserver.workspace.index import Index
     from hashserver.workspace.sidecar import Future, Sidecar
 
@@ -51,6 +52,8 @@ class Input(NamedTuple):
         It is itself called like a sidecar: its own bytes are meant.
     members : dict or None
         Of a directory that is not here, what the index of a directory above says of it.
+    apart : callable or None
+        Tells of the members of a directory, by their relative paths, which are results and so no part of it.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Input(NamedTuple):
     future: Future | None = None
     literal: bool = False
     members: Index | None = None
+    apart: Apart | None = None
 
 
 class Gather:

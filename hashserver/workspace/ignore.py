@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     Read = Callable[[str], bytes]
+    Apart = Callable[[str], bool]
 
 IGNORE_FILE = ".seamlessignore"
 BY_PRODUCTS = ("__pycache__/", "*.pyc", ".git/", ".ipynb_checkpoints/", ".DS_Store")
@@ -53,16 +54,31 @@ class LeaveOut:
         Returns the content of one of them; called when it is needed, once.
     by_products
         Leave out by-products, too.
+    apart
+        Tells of a relative path whether it is no part of the directory whatever the rules say: the results of
+        a run are none of its inputs.
     """
 
-    def __init__(self, files: Iterable[str], read: Read, by_products: bool) -> None:
+    def __init__(
+        self, files: Iterable[str], read: Read, by_products: bool, apart: Apart | None = None
+    ) -> None:
         self._files = {_folder(path): path for path in files}
-        self._read, self._by_products = read, by_products
+        self._read, self._by_products, self._apart = read, by_products, apart
         self._rules: dict[str, list[_Rule]] = {}
         self._folders: dict[str, bool] = {"": False}
 
     def of(self, paths: Iterable[str]) -> set[str]:
         """Return those of some relative paths that are left out; that of a folder ends in a slash."""
+        if self._apart is None:
+            return self._by_rules(paths)
+        paths = list(paths)
+        return self._by_rules(paths) | {path for path in paths if self._apart(path)}
+
+    def number(self, out: Iterable[str]) -> int:
+        """Count what is left out by rules; what is apart is told where that is known."""
+        return sum(self._apart is None or not self._apart(path) for path in out)
+
+    def _by_rules(self, paths: Iterable[str]) -> set[str]:
         if self._files:
             return {path for path in paths if self._is_out(path)}
         if not self._by_products:

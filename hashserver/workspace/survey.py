@@ -16,6 +16,7 @@ from hashserver.workspace.scan import Scan, folder_state, scan_all
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from hashserver.workspace.ignore import Apart
     from hashserver.workspace.index import Index
 
     Fetch = Callable[[Checksum], bytes]
@@ -42,7 +43,9 @@ class Survey(NamedTuple):
     rules: dict[str, Checksum]
 
 
-def survey(root: str, fetch: Fetch | None, by_products: bool, *, literal: bool = False) -> Survey:
+def survey(
+    root: str, fetch: Fetch | None, by_products: bool, *, literal: bool = False, apart: Apart | None = None
+) -> Survey:
     """Look at what counts in the directory `root`.
 
     Parameters
@@ -55,6 +58,8 @@ def survey(root: str, fetch: Fetch | None, by_products: bool, *, literal: bool =
         Leave out by-products, as the inputs of a run do.
     literal
         Take sidecars as data too, and leave nothing out.
+    apart
+        Tells what is no part of the directory in any case.
 
     Raises
     ------
@@ -65,7 +70,7 @@ def survey(root: str, fetch: Fetch | None, by_products: bool, *, literal: bool =
     rules: dict[str, Checksum] = {}
     read = _reader(root, found.stand_ins, fetch, rules)
     names = [] if literal else ignore_files([*(path for path, _ in found.files), *found.stand_ins])
-    judge = LeaveOut(names, read, by_products and not literal)
+    judge = LeaveOut(names, read, by_products and not literal, apart)
     kept, number = _without(found, judge)
     for problem in kept.problems.values():
         raise problem
@@ -85,7 +90,7 @@ def _without(found: Scan, judge: LeaveOut) -> tuple[Scan, int]:
         problems={path: problem for path, problem in found.problems.items() if path not in out},
         remarks={path: text for path, text in found.remarks.items() if path not in out},
         folders={path: state for path, state in found.folders.items() if f"{path}/" not in out},
-    ), sum(path in out for path in members)
+    ), judge.number(path for path in members if path in out)
 
 
 def _reader(
@@ -157,7 +162,14 @@ class Slim(NamedTuple):
     left_out: int
 
 
-def slim_index(path: str, data: bytes, checksum: Checksum, fetch: Fetch | None, by_products: bool) -> Slim:
+def slim_index(
+    path: str,
+    data: bytes,
+    checksum: Checksum,
+    fetch: Fetch | None,
+    by_products: bool,
+    apart: Apart | None = None,
+) -> Slim:
     """Leave out of the index of a directory what does not count.
 
     Parameters
@@ -170,18 +182,23 @@ def slim_index(path: str, data: bytes, checksum: Checksum, fetch: Fetch | None, 
         Returns the bytes of a checksum: those of its ``.seamlessignore`` files.
     by_products
         Leave out by-products, too.
+    apart
+        Tells what is no part of the directory in any case.
     """
-    if not may_concern(data, by_products):
+    if apart is None and not may_concern(data, by_products):
         return Slim(data, checksum, 0)
     index = parse_index(data)
-    out = judge_of(path, index, fetch, by_products).of(index)
+    judge = judge_of(path, index, fetch, by_products, apart)
+    out = judge.of(index)
     if not out:
         return Slim(data, checksum, 0)
     slim = index_bytes({member: says for member, says in index.items() if member not in out})
-    return Slim(slim, hash_bytes(slim), len(out))
+    return Slim(slim, hash_bytes(slim), judge.number(out))
 
 
-def judge_of(path: str, index: Index, fetch: Fetch | None, by_products: bool) -> LeaveOut:
+def judge_of(
+    path: str, index: Index, fetch: Fetch | None, by_products: bool, apart: Apart | None = None
+) -> LeaveOut:
     """Return what tells what is left out of a directory of which the index is known."""
 
     def read(relative: str) -> bytes:
@@ -194,4 +211,4 @@ def judge_of(path: str, index: Index, fetch: Fetch | None, by_products: bool) ->
             pass  # it was deleted after its upload
         return fetch_rules(local, index[relative], fetch)
 
-    return LeaveOut(ignore_files(index), read, by_products)
+    return LeaveOut(ignore_files(index), read, by_products, apart)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Literal
 
-    from hashserver.workspace.ignore import LeaveOut
+    from hashserver.workspace.ignore import Apart, LeaveOut
     from hashserver.workspace.survey import Fetch
 
     HashMany = Callable[[Sequence[str], Sequence[int]], Sequence[Hashed]]
@@ -246,7 +246,10 @@ class Identity(NamedTuple):
 
 
 def identify(
-    path: str | os.PathLike[str], cache: NullStatCache, fetch: Fetch | None = None
+    path: str | os.PathLike[str],
+    cache: NullStatCache,
+    fetch: Fetch | None = None,
+    apart: Apart | None = None,
 ) -> Identity | None:
     """Find out what `path` stands for: by its sidecar, its content, or both, which must agree.
 
@@ -261,6 +264,8 @@ def identify(
         The stat cache.
     fetch
         Returns the bytes of a checksum: indices and rules that are not here.
+    apart
+        Tells what is no part of a directory, by its path in there: results of the run that it is an input of.
 
     Returns
     -------
@@ -278,30 +283,32 @@ def identify(
     try:
         is_folder = stat.S_ISDIR(os.stat(text).st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        return None if sidecar is None else identify_sidecar(text, sidecar, fetch)
+        return None if sidecar is None else identify_sidecar(text, sidecar, fetch, apart)
     if is_folder:
-        return _identify_directory(text, sidecar, cache, fetch)
+        return _identify_directory(text, sidecar, cache, fetch, apart)
     checksum, _ = checksum_of(text, cache)
     if sidecar is not None and sidecar.checksum != checksum:
         raise SidecarError(_changed(text))
     return Identity("file", checksum, True, sidecar, None)
 
 
-def identify_sidecar(path: str, sidecar: Sidecar, fetch: Fetch | None) -> Identity:
+def identify_sidecar(
+    path: str, sidecar: Sidecar, fetch: Fetch | None, apart: Apart | None = None
+) -> Identity:
     """Return what a sidecar names, without what does not count as the input of a run."""
     if sidecar.kind == "directory":
         data = _index_of(sidecar, fetch)
         if data is not None:
-            slim = slim_index(path, data, sidecar.checksum, fetch, not is_by_product(path))
-            new = slim.data if slim.left_out else None
+            slim = slim_index(path, data, sidecar.checksum, fetch, not is_by_product(path), apart)
+            new = slim.data if slim.checksum != sidecar.checksum else None
             return Identity("directory", slim.checksum, False, sidecar, None, new, slim.left_out)
     return Identity(sidecar.kind, sidecar.checksum, False, sidecar, None)
 
 
-def identify_index(path: str, index: Index, fetch: Fetch | None) -> Identity:
+def identify_index(path: str, index: Index, fetch: Fetch | None, apart: Apart | None = None) -> Identity:
     """Return what a directory is as the input of a run, of which only an index is known."""
     data = index_bytes(index)
-    slim = slim_index(path, data, hash_bytes(data), fetch, not is_by_product(path))
+    slim = slim_index(path, data, hash_bytes(data), fetch, not is_by_product(path), apart)
     return Identity("directory", slim.checksum, False, None, None, slim.data, slim.left_out)
 
 
@@ -321,19 +328,19 @@ def _changed(path: str) -> str:
 
 
 def _identify_directory(
-    path: str, sidecar: Sidecar | None, cache: NullStatCache, fetch: Fetch | None
+    path: str, sidecar: Sidecar | None, cache: NullStatCache, fetch: Fetch | None, apart: Apart | None
 ) -> Identity:
     whole = is_by_product(path)
 
     def look() -> Survey:
-        return survey(path, fetch, not whole)
+        return survey(path, fetch, not whole, apart=apart)
 
     found = look()
     if sidecar is not None and is_away(path, found.scan, sidecar, fetch, whole):
-        return identify_sidecar(path, sidecar, fetch)
+        return identify_sidecar(path, sidecar, fetch, apart)
     tree = _finish(path, found, look, cache)
     if sidecar is not None and sidecar.checksum != tree.checksum:
-        known = identify_sidecar(path, sidecar, fetch)
+        known = identify_sidecar(path, sidecar, fetch, apart)
         if known.checksum != tree.checksum:
             raise SidecarError(_difference(path, tree, known.data or _index_of(sidecar, fetch)))
     if tree.stale:

@@ -130,3 +130,63 @@ def test_a_directory_that_was_deleted(cli: Cli, work: Path, words: tuple[str, ..
 
 def test_a_way_back_in_a_path_is_no_obstacle(cli: Cli, project: Path) -> None:
     assert cli("seamless-run", "cat lists/../a.txt").text == "of the project\n"
+
+
+INTO = {
+    "captured": ("--capture", "d/out.txt", "-c", "ls d/ > d/out.txt"),
+    "redirected": ("-c", "ls d/ > d/out.txt"),
+    "delivered": ("--capture", "res.txt:d/out.txt", "-c", "ls d/ > res.txt"),
+    "standard output": ("--capture", ":d/out.txt", "ls d/"),
+    "directory": ("--capture", "d/out", "-c", "ls d/ > list; mkdir d/out; mv list d/out/out.txt"),
+    "glob": ("--capture", "d/*.txt:d/out", "-c", "ls d/ > list; mv list d/out.txt"),
+    "named": ("--input", "d", "--capture", "d/out.txt", "-c", "echo d/* > d/out.txt"),
+}
+
+
+@pytest.fixture
+def around(work: Path) -> Path:
+    (work / "d").mkdir()
+    (work / "d" / "in.csv").write_text("in\n")
+    return work / "d"
+
+
+def is_hit(cli: Cli, *line: str) -> bool:
+    return "no result is known" not in cli("seamless-run", "-v", *line).stderr
+
+
+@pytest.mark.parametrize("kind", INTO)
+def test_a_result_in_an_input_directory_is_no_part_of_it(cli: Cli, around: Path, kind: str) -> None:
+    assert not is_hit(cli, *INTO[kind])
+    assert is_hit(cli, *INTO[kind])
+    made = around / "out" / "out.txt" if (around / "out").is_dir() else around / "out.txt"
+    assert "in.csv" in made.read_text()
+    (around / "in.csv").write_text("changed\n")
+    assert not is_hit(cli, *INTO[kind])
+
+
+def test_nor_where_only_its_sidecar_is_there(cli: Cli, around: Path) -> None:
+    line = INTO["captured"]
+    assert not is_hit(cli, "-nd", *line)
+    assert is_hit(cli, "-nd", *line)
+
+
+def test_nor_in_a_directory_that_was_uploaded_with_it_or_deleted(cli: Cli, around: Path) -> None:
+    line = INTO["captured"]
+    assert not is_hit(cli, *line)
+    cli("seamless-upload", "d")
+    assert is_hit(cli, *line)
+    cli("seamless-upload", "--move", "d")
+    assert is_hit(cli, *line)
+
+
+def test_what_is_indexed_is_no_part_of_its_index(cli: Cli, work: Path) -> None:
+    (work / "ref.fa").write_text(">r\nACGT\n")
+    (work / "bwa").write_text('#!/bin/sh\nfor end in amb ann; do echo "$@" $end > "$2.$end"; done\n')
+    (work / "bwa").chmod(0o755)
+    line = ("--input", "bwa", "--capture", "ref.fa.*:index", "-c", "PATH=.:$PATH bwa index ref.fa")
+    assert not is_hit(cli, *line)
+    assert is_hit(cli, *line)
+    assert sorted(path.name for path in (work / "index").iterdir() if path.suffix in (".amb", ".ann")) == [
+        "ref.fa.amb",
+        "ref.fa.ann",
+    ]

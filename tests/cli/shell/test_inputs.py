@@ -408,8 +408,22 @@ def test_guessing_is_limited_by_options(tree: Path) -> None:
     assert names("-g2", "-i", "plain", "cmd") == ["plain"]
 
 
-def test_a_result_inside_of_an_input_is_warned_of(tree: Path) -> None:
-    assert "data/out.csv" in meant("--capture", "data/out.csv", "tool", "data").warnings[0]
+def test_a_result_inside_of_an_input_is_no_part_of_it(tree: Path) -> None:
+    line = ("--capture", "data/out.csv", "tool", "data/")
+    for notes in (
+        (),
+        ("data/out.csv is a result of the command, so the local one is no part of the input data/",),
+    ):
+        found = meant(*line)
+        apart = found.inputs["data"].apart
+        assert apart is not None
+        assert [apart(name) for name in ("out.csv", "out.csv.bak", "x.csv")] == [True, False, False]
+        assert (found.notes, found.warnings) == (notes, ())
+        (tree / "data" / "out.csv").write_text("out")
+
+
+def test_no_member_is_looked_at_where_no_result_can_lie(tree: Path) -> None:
+    assert meant("--capture", "out.csv", "tool", "data").inputs["data"].apart is None
 
 
 def test_shell_text_of_a_rare_form_is_warned_of(tree: Path) -> None:
