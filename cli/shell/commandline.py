@@ -136,10 +136,13 @@ def _ask_bash(text: str, place: tuple[int, ...]) -> None:
     """Raise `UsageError` unless bash accepts what the grammar does not (it lacks a few rare forms)."""
     import subprocess
 
+    from seamless_dask.execution.shell import system_shell
+
     where = f"line {place[0]}, column {place[1]}"
     try:
         done = subprocess.run(
             ["bash", "-n", "-c", text],
+            executable=system_shell(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -170,7 +170,10 @@ def _is_valid(source: bytes) -> bool:
     """Let Bash itself say whether it can read the text: a command must never fail for having been marked."""
     import subprocess
 
-    return subprocess.run(["bash", "-n"], input=source, capture_output=True, check=False).returncode == 0
+    from .shell import system_shell
+
+    done = subprocess.run([system_shell(), "-n"], input=source, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def _parse(source: bytes) -> Node:

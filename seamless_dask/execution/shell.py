@@ -21,9 +21,13 @@ def system_shell() -> str:
     """
     import shutil
 
-    absolute = (part for part in os.environ.get("PATH", "").split(":") if os.path.isabs(part))
     found = next((path for path in _PLACES if os.access(path, os.X_OK)), None)
-    found = found or shutil.which("bash", path=":".join(absolute))
+    found = found or shutil.which("bash", path=absolute_places(os.environ.get("PATH", "")))
     if found is None:
         raise UsageError(f"{os.uname().nodename} has no bash, which runs commands: install it there")
     return found
+
+
+def absolute_places(path: str) -> str:
+    """Return a search path without its relative places: a clone that one stands in holds programs, too."""
+    return ":".join(part for part in path.split(":") if os.path.isabs(part))
