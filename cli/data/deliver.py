@@ -16,7 +16,7 @@ from ..text import count_text
 from .identify import stat_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from hashserver.checksum import Checksum
     from hashserver.statcache import NullStatCache
@@ -94,10 +94,12 @@ def may_write_file(path: str, new: Checksum | None, stat_cache: NullStatCache, o
     Raises
     ------
     CommandError
-        What is there is the user's own: its bytes are not those of its sidecar.
+        What is there is the user's own: its bytes are not those of its sidecar. Or it is a git repository.
     """
     status = stat_path(path) if not (overwrite and os.path.islink(path)) else None
     if status is None:
+        if not overwrite:
+            _refuse_file_in_repository(path)
         return True
     if stat.S_ISDIR(status.st_mode):
         raise CommandError(f"{path}: a directory is in the way of a file; move it away")
@@ -227,23 +229,32 @@ def _refuse_elsewhere(path: str, others: Sequence[str]) -> None:
 
 def _refuse_repository(path: str, changes: Changes) -> None:
     """Raise `CommandError` when files would get into a git repository that is there: git runs some."""
-    there = _repositories(changes.extra)
-    name = next((name for name in changes.fetch if _repositories([name]) & there), None)
-    if name is not None:
-        raise CommandError(
-            f"{os.path.join(path, name)} would get into the git repository that is there:"
-            " --overwrite if that is meant"
-        )
+    root = os.path.realpath(path)
+    there = {_repository(f"{root}/{name}") for name in changes.extra}
+    for name in changes.fetch:
+        found = _repository(f"{root}/{name}")
+        if found and (found in there or (root + "/").startswith(found + "/")):
+            raise _in_repository(os.path.join(path, name))
 
 
-def _repositories(members: Iterable[str]) -> set[str]:
-    """Return the ``.git`` directories that some members lie in."""
-    found = set()
-    for name in members:
-        folders = name.split("/")[:-1]
-        if ".git" in folders:
-            found.add("/".join(folders[: folders.index(".git") + 1]))
-    return found
+def _refuse_file_in_repository(path: str) -> None:
+    """Raise `CommandError` when a file would get into a git repository."""
+    folder = os.path.realpath(os.path.dirname(path) or ".")
+    if _repository(folder + "/"):
+        raise _in_repository(path)
+
+
+def _repository(path: str) -> str | None:
+    """Return the ``.git`` directory that an absolute path leads into, if it does and git would take it."""
+    above, found, _ = path.partition("/.git/")
+    repository = above + "/.git"
+    return repository if found and os.path.lexists(repository + "/HEAD") else None
+
+
+def _in_repository(path: str) -> CommandError:
+    return CommandError(
+        f"{path} would get into the git repository that is there: --overwrite if that is meant"
+    )
 
 
 def deliver_directory(

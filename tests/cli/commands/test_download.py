@@ -186,6 +186,21 @@ def test_a_link_of_the_users_own_is_followed(cli: Cli, work: Path, home: Path, a
     assert (home / "scratch" / "a.txt").is_file()
 
 
+@pytest.mark.parametrize("word", [".", ".git", ".git/hooks", ".git/hooks/post-checkout"])
+def test_nothing_gets_into_a_git_repository_by_sidecars_beside_it(cli: Cli, work: Path, word: str) -> None:
+    (work / "made" / "hooks").mkdir(parents=True)
+    (work / "made" / "hooks" / "post-checkout").write_text("#!/bin/sh\n")
+    cli("seamless-upload", "made")
+    clone = work / "clone"
+    (clone / ".git" / "hooks").mkdir(parents=True)
+    (clone / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    for suffix in ("CHECKSUM", "INDEX"):
+        shutil.copy(work / "made" / f".{suffix}", clone / f".git.{suffix}")
+    error = cli("seamless-download", word, cwd=clone, status=1).error
+    assert "would get into the git repository that is there" in error
+    assert not list((clone / ".git" / "hooks").iterdir())
+
+
 def test_nothing_gets_into_a_git_repository_that_is_there(cli: Cli, work: Path) -> None:
     hook = work / "made" / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(parents=True)
