@@ -73,6 +73,8 @@ class KnownHosts(SFTPFileSystem):  # type: ignore[misc]
             self._mine.channel = None
 
     def _new_channel(self) -> paramiko.SFTPClient:
+        if self.is_lost():  # others gave it up while this one waited for its turn
+            raise paramiko.SSHException("the connection was closed")
         channel = self.client.open_sftp()
         channel.get_channel().settimeout(self.seconds)
         return channel

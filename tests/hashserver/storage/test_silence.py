@@ -255,4 +255,7 @@ def test_those_who_wait_for_a_silent_store_keep_no_results_from_others(
         assert not select(waiting, [], [], 0)[0]
         place.network.close()
         for connection in waiting:
-            assert receive(connection).status == 503
+            reply = receive(connection)
+            assert reply.status == 503
+            assert f"{place.kind}://" in reply.error
+            assert "NoneType" not in reply.error
