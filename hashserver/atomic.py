@@ -205,11 +205,16 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int = 0o666, d
         If it cannot be written; then nothing has changed and nothing is left behind.
     """
     target = os.fspath(path)
-    with NewFile(os.path.dirname(target) or ".", temporary_path(target), mode) as file:
-        write_all(file.fd, data)
-        if durable:
-            file.sync()
-        file.publish(target)
+    try:
+        with NewFile(os.path.dirname(target) or ".", temporary_path(target), mode) as file:
+            write_all(file.fd, data)
+            if durable:
+                file.sync()
+            file.publish(target)
+    except OSError as error:
+        if error.filename is not None:  # its directory, or a temporary name, which nobody knows
+            error.filename, error.filename2 = target, None
+        raise
     if durable:
         sync_directory(os.path.dirname(target))
 

@@ -27,7 +27,7 @@ TAIL = {
     "-cp": True, "-i": True,
 }  # fmt: skip
 """Options that are ours after the command too, with whether each takes a value."""
-_ALSO_THEIRS = ("--input", "-i", "--scratch")  # many commands have options of these names
+_ALSO_THEIRS = ("--input", "-i", "--scratch", "-cp")  # many commands have options of these names; java -cp
 _HARDLY_THEIRS = ("--capture", "-cp", "--metavar", "--no-download", "--fingertip")
 
 _NAMING = {

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .conftest import World
 
 HELLO = hashlib.sha256(b"hello\n").hexdigest()
@@ -158,3 +160,39 @@ def test_a_link_in_the_place_of_a_result(world: World) -> None:
     world("seamless-run", "--overwrite", "echo new > out")
     assert elsewhere.read_text() == "mine\n"
     assert (world.work / "out").read_text() == "new\n"
+
+
+@pytest.fixture
+def locked(unprivileged: World) -> Iterator[World]:
+    """A current directory that cannot be written, with a file in it."""
+    unprivileged.write("a.txt", "a\n")
+    unprivileged.work.chmod(0o555)
+    yield unprivileged
+    unprivileged.work.chmod(0o755)
+
+
+def test_a_current_directory_that_cannot_be_written_is_enough_to_read(locked: World) -> None:
+    for _ in range(2):
+        assert locked("seamless-run", "cat a.txt").stdout == b"a\n"
+    locked("seamless-checksum", "a.txt")
+    locked("seamless-status")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [("echo x > out.txt",), ("--capture", "out.txt", "echo x | tee out.txt"), ("-nd", "echo x > out.txt")],
+)
+def test_a_current_directory_that_cannot_be_written_is_told_before_anything_runs(
+    locked: World, line: tuple[str, ...]
+) -> None:
+    *options, text = line
+    mark = locked.temporary / "ran"
+    done = locked("seamless-run", *options, f"touch {mark}; {text}", status=1, SEAMLESS_ISOLATION="none")
+    assert "cannot be written: there is no place for out.txt" in done.error
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("line", [("seamless-upload", "a.txt"), ("seamless-checksum", "--write", "a.txt")])
+def test_a_sidecar_that_has_no_place_is_told(locked: World, line: tuple[str, ...]) -> None:
+    assert locked(*line, status=1).error == "a.txt.CHECKSUM: Permission denied"
+    assert [path.name for path in locked.work.iterdir()] == ["a.txt"]

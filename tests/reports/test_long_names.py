@@ -76,3 +76,34 @@ def test_a_file_that_can_have_no_sidecar_is_named_and_kept(cli: Cli, work: Path,
     error = cli(command, *options.split(), name, status=1).error
     assert "a name of 247 bytes leaves no room for its sidecar (246 do)" in error
     assert [path.read_text() for path in work.iterdir()] == ["long\n"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_member_of_a_captured_directory(cli: Cli, work: Path, size: int) -> None:
+    name = name_of(size)
+    line = ("--capture", "d", f"mkdir -p d; echo long > d/{name}")
+    cli("seamless-run", "-nd", *line)
+    cli("seamless-download", f"d/{name}")
+    assert (work / "d" / name).read_text() == "long\n"
+    cli("seamless-run", *line)
+    assert cli("seamless-run", f"cat d/{name}").text == "long\n"
+
+
+@pytest.fixture(params=[4095 - 9, 4095 - 8, 4095], ids=["sidecar", "no sidecar", "longest"])
+def deep(request: pytest.FixtureRequest, work: Path) -> str:
+    """The relative path of a file whose absolute one has so many bytes."""
+    room = request.param - len(str(work)) - 1
+    folders, last = divmod(room - 20, 201)
+    path = "/".join(["d" * 200] * folders + ["f" * (last + 20)])
+    assert len(f"{work}/{path}") == request.param
+    (work / path).parent.mkdir(parents=True)
+    (work / path).write_text("deep\n")
+    return path
+
+
+def test_a_path_as_long_as_the_system_takes(cli: Cli, work: Path, deep: str) -> None:
+    assert cli("seamless-run", f"cat {deep}").text == "deep\n"
+    assert cli("seamless-run", "--stdin", deep, "cat").text == "deep\n"
+    assert cli("seamless-checksum", deep).text
+    cli("seamless-upload", deep)
+    assert cli("seamless-run", f"cat {deep} -").text == "deep\n"

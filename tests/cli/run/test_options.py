@@ -126,7 +126,7 @@ def test_where_it_is_to_run() -> None:
     assert found.resource == {"a": 1.0, "b": 0.5}
 
 
-@pytest.mark.parametrize("name", ["--input", "-i", "--scratch"])
+@pytest.mark.parametrize("name", ["--input", "-i", "--scratch", "-cp"])
 def test_taking_a_common_option_from_the_tail_is_noted(name: str) -> None:
     found = parse(["cmd", name, *(["x"] if TAIL[name] else [])])
     assert [name in note and "--" in note for note in found.notes] == [True]
@@ -138,6 +138,7 @@ def test_the_note_tells_the_truth() -> None:
 
 def test_an_option_that_is_left_to_the_command_is_noted() -> None:
     assert "--capture" in parse(["cmd", "--capture", "out", "in"]).notes[0]
+    assert "-cp" in parse(["java", "-cp", "lib.jar", "Main"]).notes[0]
     assert parse(["--", "cmd", "--capture", "out", "in"]).notes == []
 
 
