@@ -8,10 +8,13 @@ import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import fsspec
 import pytest
+
+from hashserver.storage.fsspec import FsspecStore
 
 from ..conftest import drained, start_moto, use_s3
 from ..server.conftest import Running
@@ -90,3 +93,14 @@ def test_a_hashserver_keeps_little_of_four_large_files(bucket: str, tmp_path: Pa
             assert peak(server.process) <= MOST
     finally:
         server.stop()
+
+
+def test_many_readers_who_take_their_time_keep_nobody_from_the_store(bucket: str) -> None:
+    data = os.urandom(3 * MIB)
+    with closing(FsspecStore(bucket, seconds=20.0, skip_instance_cache=True)) as store:
+        checksum = store.put(data)
+        readers = [store.read(checksum) for _ in range(70)]  # more than there are connections
+        begins = [next(reader) for reader in readers]
+        assert store.get(checksum) == data
+        for begin, reader in zip(begins, readers, strict=True):
+            assert begin + b"".join(reader) == data
