@@ -45,6 +45,8 @@ _NO_STORE = frozenset(
             "jlab",
             "asynclocal",
             "async_wrapper",
+            "asyncwrapper",
+            "dask",
         ),
     }
 )

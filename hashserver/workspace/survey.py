@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     Fetch = Callable[[Checksum], bytes]
 
+LONGEST_RULES = 1 << 20
+"""Bytes of a ``.seamlessignore``."""
+
 
 class Survey(NamedTuple):
     """What counts in a directory.
@@ -101,7 +104,7 @@ def _reader(
         if relative in stand_ins:
             return fetch_rules(path, stand_ins[relative], fetch)
         try:
-            data = read_regular(path)
+            data = _bounded(path, read_regular(path, LONGEST_RULES + 1))
         except OSError as error:
             raise TreeError(f"cannot read {path}: {error.strerror}") from None
         rules[relative] = hash_bytes(data)
@@ -122,9 +125,16 @@ def fetch_rules(path: str, checksum: Checksum, fetch: Fetch | None) -> bytes:
     if fetch is None:
         raise BufferMissing(checksum, message)
     try:
-        return fetch(checksum)
+        return _bounded(path, fetch(checksum))
     except BufferMissing:
         raise BufferMissing(checksum, message) from None
+
+
+def _bounded(path: str, data: bytes) -> bytes:
+    """Refuse rules longer than anybody writes: they are a stranger's, and each file is held against them."""
+    if len(data) > LONGEST_RULES:
+        raise TreeError(f"{path} is longer than rules may be ({LONGEST_RULES >> 20} MiB)")
+    return data
 
 
 def check_settled(root: str, found: Survey, index: Index, again: Callable[[], Survey]) -> None:
@@ -204,7 +214,7 @@ def judge_of(
     def read(relative: str) -> bytes:
         local = os.path.join(path, to_system(relative))
         try:
-            data = read_regular(local)
+            data = read_regular(local, LONGEST_RULES + 1)
             if hash_bytes(data) == index[relative]:
                 return data
         except OSError:

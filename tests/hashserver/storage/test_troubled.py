@@ -233,7 +233,11 @@ def test_a_missing_bucket_is_no_missing_buffer(s3_endpoint: str, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "url", ["zip://x.zip", "reference://", "dir::s3://bucket", "simplecache::s3://bucket/x", "memory://x"]
+    "url",
+    [
+        *("zip://x.zip", "reference://", "dir::s3://bucket", "simplecache::s3://bucket/x", "memory://x"),
+        "dask://127.0.0.1:9/x",  # whose client unpickles what it is sent
+    ],
 )
 def test_what_cannot_be_a_store_is_refused_in_one_line(url: str, tmp_path: Path, home: Path) -> None:
     (tmp_path / "f").write_text("text")

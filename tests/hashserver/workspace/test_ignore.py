@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pathspec import GitIgnoreSpec
 
 from hashserver.checksum import hash_bytes
+from hashserver.errors import TreeError
 from hashserver.statcache import NullStatCache
 from hashserver.workspace.ignore import BY_PRODUCTS, IGNORE_FILE, LeaveOut, bounded, ignore_files
 from hashserver.workspace.index import index_bytes
@@ -172,3 +173,11 @@ def test_rules_in_whose_place_there_is_a_pipe_are_not_waited_for(tmp_path: Path)
     os.mkfifo(tmp_path / IGNORE_FILE)
     slim = slim_index(str(tmp_path), index, hash_bytes(index), lambda _: rules, True)
     assert slim.left_out == 1
+
+
+def test_rules_of_any_length_are_not_read_into_memory(tmp_path: Path) -> None:
+    with open(tmp_path / IGNORE_FILE, "wb") as file:
+        file.truncate(1 << 30)  # next to nothing in an archive
+    (tmp_path / "a").touch()
+    with pytest.raises(TreeError, match="longer than rules may be"):
+        build(tmp_path, NullStatCache(), by_products=False)
