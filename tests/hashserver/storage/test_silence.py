@@ -179,9 +179,12 @@ def test_a_command_that_is_in_the_middle(place: Place, home: Path, tmp_path: Pat
 def hashserver(place: Place, directory: Path, seconds: float) -> Iterator[Running]:
     directory.mkdir()
     running = Running(directory, "--store", place.url, "--store-timeout", str(seconds))
-    yield running
-    place.network.close()  # else it waits, at its end, for those who wait
-    assert running.stop() == 0
+    try:
+        yield running
+    finally:
+        place.network.close()  # else it waits, at its end, for those who wait
+        status = running.stop()
+    assert status == 0
     assert "Traceback" not in running.rest
 
 
