@@ -52,9 +52,12 @@ class Hints:
         )
 
     def bare_directory(self, value: str, path: str, cwd: str) -> None:
-        """Tell of a word that names a large directory, or one elsewhere, before it is read."""
-        real = os.path.realpath(path)
-        if not real.startswith(os.path.realpath(cwd).rstrip("/") + "/"):
+        """Tell of a word that names a large directory, or one elsewhere, before it is read.
+
+        A path that itself leads out of the current directory says so, and one that ends in a slash is meant.
+        """
+        real, below = os.path.realpath(path), path.startswith(cwd.rstrip("/") + "/")
+        if below and not real.startswith(os.path.realpath(cwd).rstrip("/") + "/"):
             self.note(f"{value} is an input: it leads to the directory {real} (not with -g2)")
         elif _has_many(path):
             self.note(f"{value} is an input: a directory of more than {MANY:,} entries (not with -g2)")

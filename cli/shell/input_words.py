@@ -186,7 +186,7 @@ class Reader:
 
     def _mention(self, value: str, path: str, found: PathLookup) -> None:
         """Tell of a word that may not have been meant as an input."""
-        if found.kind == "directory" and found.exists and "/" not in value:
+        if found.kind == "directory" and found.exists and not value.endswith("/"):
             self.hints.bare_directory(value, path, self.names.cwd)
         if not extension(path) and not value.endswith("/"):
             self.hints.extensionless[value] = None

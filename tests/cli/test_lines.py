@@ -69,17 +69,20 @@ def test_one_that_leads_elsewhere_is_told_by_name(cli: Cli, project: Path, tmp_p
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume" / "x").write_text("x")
     (project / "data").symlink_to(tmp_path / "volume")
-    told = cli("seamless-run", "ls data").stderr
-    assert f"data is an input: it leads to the directory {tmp_path / 'volume'}" in told
+    (project / "lists" / "data").symlink_to(tmp_path / "volume")
+    for word in ("data", "lists/data"):
+        told = cli("seamless-run", f"ls {word}").stderr
+        assert f"{word} is an input: it leads to the directory {tmp_path / 'volume'}" in told
 
 
-def test_one_that_is_large_is_told_before_it_is_read(cli: Cli, work: Path) -> None:
-    (work / "many").mkdir()
+@pytest.mark.parametrize("word", ["many", "sub/many"])
+def test_one_that_is_large_is_told_before_it_is_read(cli: Cli, work: Path, word: str) -> None:
+    (work / word).mkdir(parents=True)
     for number in range(3001):
-        (work / "many" / str(number)).write_text(str(number))
-    done = cli("seamless-run", "ls many", status=1)
+        (work / word / str(number)).write_text(str(number))
+    done = cli("seamless-run", f"ls {word}", status=1)
     lines = done.stderr.splitlines()
-    assert "many is an input: a directory of more than 3,000 entries" in lines[0]
+    assert f"{word} is an input: a directory of more than 3,000 entries" in lines[0]
     assert "-y does so" in lines[-1]
 
 
