@@ -22,6 +22,12 @@ from ..server.conftest import Running
 BIN = Path(sys.executable).parent
 MIB = 1 << 20
 MOST = 150 * MIB
+MEASURED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""Prints a command's peak: what a process took counts from the fork on, and this one is small."""
 
 
 @pytest.fixture
@@ -47,16 +53,15 @@ def make(directory: Path, size: int) -> Path:
 
 def command(name: str, path: Path, **environment: str) -> int:
     """Run a command about a file; return the bytes that it took at most."""
-    process = subprocess.Popen(
-        [BIN / name, "-q", path.name],
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, BIN / name, "-q", path.name],
         cwd=path.parent,
         env=os.environ | {"SEAMLESS_CACHE": f"{path.parent}.cache"} | environment,
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        check=True,
     )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return used.ru_maxrss * 1024
+    return int(done.stdout) * 1024
 
 
 def peak(process: subprocess.Popen[str]) -> int:

@@ -218,18 +218,25 @@ class TestUploadsInParts:
 
     OURS = f"{ABSENT.prefix}/{ABSENT}"
 
+    @pytest.fixture
+    def a_day_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Count what has just begun as old; moto's uploads all began in 2010, those of others now."""
+        monkeypatch.setattr("hashserver.storage.s3._DAY", -1)
+
+    @pytest.mark.usefixtures("a_day_later")
     def test_are_given_up(
         self, s3_backend: Any, begin: Any, keys: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         begin(f"some/prefix/{self.OURS}")
         with s3_backend.open() as store:
             with monkeypatch.context() as patch:
-                patch.setattr("hashserver.storage.s3._DAY", 1 << 40)  # moto's uploads all began in 2010
+                patch.setattr("hashserver.storage.s3._DAY", 1 << 40)
                 assert store.clean() == 0
             assert store.clean() == 1
             assert store.clean() == 0
         assert keys() == []
 
+    @pytest.mark.usefixtures("a_day_later")
     @pytest.mark.parametrize(
         "key",
         [
@@ -247,6 +254,7 @@ class TestUploadsInParts:
             assert store.clean() == 0
         assert keys() == [key]
 
+    @pytest.mark.usefixtures("a_day_later")
     def test_of_others_in_a_bucket_that_is_a_store_are_left_alone(
         self, s3_backend: Any, begin: Any, keys: Any
     ) -> None:
@@ -268,6 +276,7 @@ class TestUploadsInParts:
             monkeypatch.setattr("hashserver.storage.s3._DAY", -1)
             assert store.clean() == 1
 
+    @pytest.mark.usefixtures("a_day_later")
     def test_are_looked_for_on_all_pages(
         self, s3_backend: Any, begin: Any, keys: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
