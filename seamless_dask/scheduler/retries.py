@@ -82,6 +82,8 @@ class Retries:
         self.equipped: set[str] = set()
         self.unequipped: dict[str, str] = {}
         self._begun: dict[str, StartedOn] = {}
+        self.may_grow: Callable[[], bool] = lambda: False
+        """Tells whether workers can come that are not there yet."""
         self._losses: dict[str, list[SpoiledAttempt]] = {}
         self._avoid: dict[str, set[str]] = {}
         self._ends: dict[str, str] = {}
@@ -144,12 +146,12 @@ class Retries:
         return kind(f"{ts.key} was given up after {attempts}: {'; '.join(map(str, losses))}")
 
     def _is_full(self, ts: Any) -> bool:
-        """Whether disks are full: of two workers, or of the only one that may have a task."""
+        """Whether disks are full: of two workers, or of the only one that may have it, no other comes."""
         full = sum(loss.full for loss in self._losses[ts.key])
         if full != 1:
             return full > 1
         able = internals.allowed_workers(self.scheduler, ts) & self.equipped
-        return bool(able) and able <= self._avoid.get(ts.key, set())
+        return bool(able) and able <= self._avoid.get(ts.key, set()) and not self.may_grow()
 
     def refusal(self, nodes: Iterable[Any]) -> SeamlessError | None:
         """Return the error for a graph whose tasks another version of this package made."""
@@ -342,7 +344,9 @@ class Retries:
         avoided = self._avoid.get(ts.key)
         if not avoided:
             return equipped
-        return {ws for ws in equipped if ws.address not in avoided} or equipped
+        others = {ws for ws in equipped if ws.address not in avoided}
+        waits = any(loss.full for loss in self._losses.get(ts.key, ())) and self.may_grow()
+        return others if others or waits else equipped  # a disk is as full as it was
 
 
 @lru_cache(20_000)  # asked at each change of each task's state

@@ -96,6 +96,10 @@ class Autoscaler:
         trouble = self.crew.troubles.get(shape_of(task.resource_restrictions, self.launcher.base))
         return trouble.text or None if trouble else None
 
+    def may_grow(self) -> bool:
+        """Whether more workers can come than there are."""
+        return len(self.members) < self.maximum
+
     def tells(self, name: str) -> bool:
         """Whether it is going to be told how a worker of that name has ended."""
         asked = self.launcher.kind == "slurm" and self.crew.silence is None

@@ -87,6 +87,7 @@ class Daskserver:
         cluster = open_cluster(self.scheduler, self._workers(), self._files(), told.directory, self._tell_end)
         self.fleet = await stack.enter_async_context(cluster)
         self.jobserver.why = self.fleet.why
+        self.plugin.recovery.may_grow = self.fleet.may_grow
         self.plugin.recovery.is_told = self.fleet.tells
         self._announce(stack)
 
