@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from hashserver.checksum import Checksum
 from hashserver.errors import HashserverError
 
-from . import internals
 from .claims import Claims
+from .dask import assumptions, graphs, memory, transitions
 from .pending_lookups import PendingLookups, step_of
 from .retries import is_ours
 
@@ -81,10 +81,10 @@ class Cutoff:
 
     def start(self) -> None:
         """Take part in the scheduler's decisions."""
-        internals.intercept(self.scheduler, "waiting", "processing", self._dispatch)
-        internals.allow_holding(self.scheduler, self._held)
+        transitions.intercept(self.scheduler, "waiting", "processing", self._dispatch)
+        transitions.allow_holding(self.scheduler, self._held)
         for state in ("queued", "no-worker"):
-            internals.intercept(self.scheduler, state, "processing", self._late_dispatch)
+            transitions.intercept(self.scheduler, state, "processing", self._late_dispatch)
         self.scheduler.handlers["seamless_claim"] = self.claims.claim
         self.scheduler.handlers["seamless_release"] = self.claims.release
 
@@ -112,7 +112,7 @@ class Cutoff:
             ts = self.scheduler.tasks.get(key)
             if ts is None or not is_ours(key):
                 continue
-            found = internals.arguments(ts)
+            found = graphs.arguments(ts)
             if found is not None and found.upstream:
                 with suppress(HashserverError):  # the worker says what is wrong
                     wanted |= dict.fromkeys(map(Checksum, (found.key, *found.upstream)))
@@ -124,7 +124,7 @@ class Cutoff:
             self._held.pop(key, None)
         if start == "processing":
             ts = self.scheduler.tasks[key]
-            value = internals.reported_value(ts) if finish == "memory" else None
+            value = memory.reported_value(ts) if finish == "memory" else None
             if (identity := self._identity(key)) is not None:
                 self.claims.end(identity, key, value)
             self.claims.task_left(key)
@@ -166,11 +166,11 @@ class Cutoff:
 
     # ------------------------------------------------------------------ decisions
 
-    def _dispatch(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: internals.Go) -> Any:
+    def _dispatch(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: assumptions.Go) -> Any:
         """Decide about a task that Dask would give to a worker now."""
         del stimulus_id, details
         if is_ours(ts.key):
-            internals.never_suspect(ts)
+            transitions.never_suspect(ts)
             if self._holder.is_known(ts):
                 self._held[ts.key] = "its result is known"
                 return {}, {}, {}
@@ -178,7 +178,7 @@ class Cutoff:
                 return self._holder.finish(ts, value)
             if (error := self.recovery.verdict(ts)) is not None:
                 if not self.recovery.awaits(ts.key):
-                    return internals.give_up(ts, error)
+                    return transitions.give_up(ts, error)
                 self._held[ts.key] = "lost, and the queue is asked how"
                 return {}, {}, {}
             if self._is_held(ts):
@@ -188,7 +188,7 @@ class Cutoff:
             return {ts.key: "queued"}, {}, {}
         return self._given(ts, go)
 
-    def _late_dispatch(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: internals.Go) -> Any:
+    def _late_dispatch(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: assumptions.Go) -> Any:
         """Decide about a task that had to wait for a worker: somebody else may have begun meanwhile."""
         del stimulus_id, details
         if not self.recovery.needs_package(ts):
@@ -201,7 +201,7 @@ class Cutoff:
             return {ts.key: "released"}, {}, {}  # from where it comes to `_dispatch` again
         return self._given(ts, go)
 
-    def _given(self, ts: Any, go: internals.Go) -> Any:
+    def _given(self, ts: Any, go: assumptions.Go) -> Any:
         """Have Dask choose a worker; one that may not have the task is not told of it."""
         answer = go()
         if self.recovery.needs_package(ts) and self.recovery.is_misled(ts):
@@ -238,7 +238,7 @@ class Cutoff:
         if (handle := self._holder.values.get(reference.key)) is not None:
             return handle.value
         ts = self.scheduler.tasks.get(reference.key)
-        return None if ts is None else internals.reported_value(ts)
+        return None if ts is None else memory.reported_value(ts)
 
     # ------------------------------------------------------------------ looking up
 
@@ -252,7 +252,7 @@ class Cutoff:
         ready = []
         for step in steps:
             ts = self.scheduler.tasks.get(step.task)
-            if ts is None or not internals.is_ready(ts):
+            if ts is None or not transitions.is_ready(ts):
                 continue
             mine = resolved.get(step.task)
             self._unshare(step.task)
@@ -262,7 +262,7 @@ class Cutoff:
                 self.cut += bool(step.upstream)
                 self.late += not step.upstream
             ready.append(step.task)
-        self.scheduler.transitions(internals.in_order(self.scheduler, ready), "seamless-cutoff")
+        self.scheduler.transitions(graphs.in_order(self.scheduler, ready), "seamless-cutoff")
 
     def _late_hit(self, step: Step, resolved: Resolved | None, value: Value) -> None:
         """Complete a task when it comes to dispatch, and keep what it resolved to, as a worker would."""
@@ -291,11 +291,11 @@ class Cutoff:
         ts = self.scheduler.tasks.get(key)
         if ts is None or key not in self._steps or key in self.lookups:
             return False
-        return ts.state in ("queued", "no-worker") or (key in self._held and internals.is_ready(ts))
+        return ts.state in ("queued", "no-worker") or (key in self._held and transitions.is_ready(ts))
 
     def _go_on(self, keys: list[str]) -> None:
         tasks = [ts for key in keys if (ts := self.scheduler.tasks.get(key)) is not None]
-        ready = internals.in_order(self.scheduler, [ts.key for ts in tasks if internals.is_ready(ts)])
+        ready = graphs.in_order(self.scheduler, [ts.key for ts in tasks if transitions.is_ready(ts)])
         late = [ts.key for ts in tasks if ts.state in ("queued", "no-worker") and ts.key in self._found]
         # from where these come to `_dispatch` again
         self.scheduler.transitions(ready | dict.fromkeys(late, "released"), "seamless-late-hit")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.checksum import make_checksum
 
 from ..graph import handles
-from . import internals
+from .dask import clients, graphs
 from .message_queue import Message, MessageQueue
 from .retries import is_ours
 
@@ -60,7 +60,7 @@ class Gate:
 
     async def _on_graph(self, client: str, **arguments: Any) -> None:
         """Take a graph; with one of ours this returns at once, so that look-ups of several share requests."""
-        if client not in self.order.queues and not internals.mentions(arguments["expr_ser"], MARKS):
+        if client not in self.order.queues and not graphs.mentions(arguments["expr_ser"], MARKS):
             await self._update_graph(client=client, **arguments)
             return
         plan = asyncio.get_running_loop().create_task(self._plan(client, **arguments))
@@ -81,7 +81,7 @@ class Gate:
     ) -> GraphPlan | Exception | None:
         """Find out what is known; None: nothing that can be said is ours, an error: the graph is refused."""
         try:
-            graph, annotations = await internals.materialize(expr_ser)
+            graph, annotations = await graphs.materialize(expr_ser)
             if not ours(graph) and not ours(keys):
                 return None
             refusal = self._plugin.recovery.refusal(graph.values())
@@ -128,7 +128,7 @@ class Gate:
         self, client: str, found: GraphPlan | Exception | None, arguments: dict[str, Any]
     ) -> None:
         if isinstance(found, Exception):
-            internals.report_error(self._plugin.scheduler, client, arguments["keys"], found)
+            clients.report_error(self._plugin.scheduler, client, arguments["keys"], found)
         elif found is None:
             await self._update_graph(client=client, **arguments)
         else:
@@ -149,7 +149,7 @@ class Gate:
         try:
             self._rerun_failed(rest)
             with holder.knowing(plan.hits):
-                graph = internals.graph_arguments(rest, plan.annotations)
+                graph = graphs.graph_arguments(rest, plan.annotations)
                 await self._update_graph(client=client, **arguments | graph)
         finally:
             scheduler.client_releases_keys(keys=pins, client=PIN)
@@ -189,7 +189,7 @@ class Gate:
                         rest[key] = ts.run_spec
                     continue
                 if key in hits and node is not None:
-                    node = internals.alone(node, hits[key])
+                    node = graphs.alone(node, hits[key])
             if node is None:
                 continue  # a future of an earlier graph, or lost: Dask sees to that
             rest[key] = node
@@ -205,7 +205,7 @@ class Gate:
         tasks = self._plugin.scheduler.tasks
         failed = [key for key in keys if is_ours(key) and key in tasks and tasks[key].state == "erred"]
         if failed:
-            internals.retry(self._plugin.scheduler, failed, is_ours)
+            clients.retry(self._plugin.scheduler, failed, is_ours)
 
 
 def reachable(graph: dict[Any, Any], keys: Iterable[Any], is_cut: Callable[[Any], bool]) -> set[Any]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..graph import handles
-from . import internals
+from .dask import memory, transitions
 from .retries import is_ours
 
 if TYPE_CHECKING:
@@ -39,15 +39,15 @@ class HitStore:
     def start(self) -> None:
         """Hold what others complete, and hand it over."""
         scheduler = self._scheduler
-        self.worker = internals.make_holder(scheduler)
+        self.worker = memory.make_holder(scheduler)
         self._originals = {name: scheduler.handlers.get(name) for name in ("gather", "get_data")}
         scheduler.handlers |= {"gather": self._gather, "get_data": self._get_data}
-        internals.keep_one_replica(scheduler, self.worker)
-        internals.send_values(scheduler, self.worker, self.values)
+        memory.keep_one_replica(scheduler, self.worker)
+        memory.send_values(scheduler, self.worker, self.values)
         for start in ("released", "waiting", "queued", "no-worker"):
-            internals.intercept(scheduler, start, "memory", self._to_memory)
-        internals.intercept(scheduler, "erred", "released", self._revive)
-        internals.intercept_retirement(scheduler, self.relieve)
+            transitions.intercept(scheduler, start, "memory", self._to_memory)
+        transitions.intercept(scheduler, "erred", "released", self._revive)
+        memory.intercept_retirement(scheduler, self.relieve)
 
     def close(self) -> None:
         """Leave that to Dask again, all but the transitions."""
@@ -56,8 +56,8 @@ class HitStore:
                 self._scheduler.handlers.pop(name, None)
             else:
                 self._scheduler.handlers[name] = handler
-        internals.restore_replicas(self._scheduler)
-        internals.restore_retirement(self._scheduler)
+        memory.restore_replicas(self._scheduler)
+        memory.restore_retirement(self._scheduler)
 
     # ------------------------------------------------------------------ completing tasks
 
@@ -74,7 +74,7 @@ class HitStore:
         finally:
             due, self._due, self._known = self._due, [], {}
             tasks = self._scheduler.tasks
-            self.complete({key: hits[key] for key in due if internals.is_ready(tasks.get(key))})
+            self.complete({key: hits[key] for key in due if transitions.is_ready(tasks.get(key))})
 
     def is_known(self, ts: Any) -> bool:
         """Whether a task that Dask would give to a worker is about to be completed instead."""
@@ -86,24 +86,24 @@ class HitStore:
     def complete(self, hits: Mapping[str, handles.Handle]) -> None:
         """Put tasks into memory that have not begun, or have failed."""
         self.values.update(hits)
-        internals.settle(self._scheduler, hits)
+        memory.settle(self._scheduler, hits)
 
     def _revive(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: Any) -> Any:
         """Have those fail on that need more than this task of ours to succeed."""
         del stimulus_id, details
-        return internals.only_revivable(ts, go) if is_ours(ts.key) else go()
+        return memory.only_revivable(ts, go) if is_ours(ts.key) else go()
 
     def _to_memory(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: Any) -> Any:
         """Complete a task whose value is known; a worker's late word about another one is none of ours."""
         del stimulus_id
         if "worker" in details or ts.key not in self.values:
             return go()
-        return internals.to_memory(self._scheduler, self.worker, ts, self.values[ts.key])
+        return memory.to_memory(self._scheduler, self.worker, ts, self.values[ts.key])
 
     def finish(self, ts: Any, value: Value) -> Any:
         """Answer a transition from ``waiting`` by completing the task."""
         handle = self.values[ts.key] = handles.of(*value)
-        return internals.to_memory(self._scheduler, self.worker, ts, handle)
+        return memory.to_memory(self._scheduler, self.worker, ts, handle)
 
     def relieve(self, workers: Collection[Any]) -> None:
         """Hold in the place of workers what only they have and only clients need, so that they can go."""
@@ -115,7 +115,7 @@ class HitStore:
             if is_ours(ts.key) and leaving.issuperset(ts.who_has or ())
         }
         mine = [ts for ts in alone if not ts.waiters and self._knows(ts)]
-        internals.take_over(self._scheduler, self.worker, mine)
+        memory.take_over(self._scheduler, self.worker, mine)
 
     def arrived(self, key: str) -> None:
         """Hear that a task of ours is in memory: a worker that is being retired shall not stay for it."""
@@ -128,7 +128,7 @@ class HitStore:
 
     def _knows(self, ts: Any) -> bool:
         """Have the value of a task that is in memory at hand, and say whether that can be."""
-        if ts.key not in self.values and (value := internals.reported_value(ts)) is not None:
+        if ts.key not in self.values and (value := memory.reported_value(ts)) is not None:
             self.values[ts.key] = handles.of(*value)
         return ts.key in self.values
 
@@ -141,9 +141,9 @@ class HitStore:
         if not mine or rest:
             answer: dict[str, Any] = await self._originals["gather"](keys=rest, serializers=serializers)
             if answer["status"] == "OK":
-                answer["data"].update({key: internals.one_pickle_of(value) for key, value in mine.items()})
+                answer["data"].update({key: memory.one_pickle_of(value) for key, value in mine.items()})
             return answer
-        return {"status": "OK", "data": internals.one_pickle(mine)}
+        return {"status": "OK", "data": memory.one_pickle(mine)}
 
     async def _get_data(
         self, comm: Any, keys: Any, who: Any = None, serializers: Any = None, **_: Any
@@ -151,4 +151,4 @@ class HitStore:
         """Answer as a worker does, to those who ask the holder of a value directly."""
         del who
         found = {key: self.values[key] for key in keys if key in self.values}
-        return await internals.send_data(comm, found, serializers)
+        return await memory.send_data(comm, found, serializers)

@@ -12,7 +12,7 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from . import internals
+from .dask import clients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -85,14 +85,14 @@ class MessageQueue:
         handlers |= {name: self._in_turn(handlers[name]) for name in MESSAGES if name in handlers}
         handlers["update-graph"] = on_graph
         handlers["client-releases-keys"] = self._on_release
-        handlers["client-desires-keys"] = internals.intercept_desires(self._scheduler, self._on_desire)
-        handlers["close-client"] = internals.intercept_removal(self._scheduler, self._on_removal)
+        handlers["client-desires-keys"] = clients.intercept_desires(self._scheduler, self._on_desire)
+        handlers["close-client"] = clients.intercept_removal(self._scheduler, self._on_removal)
         return self._originals["update-graph"]
 
     def close(self) -> None:
         """Step out of the way; what is under way is dropped with the scheduler."""
         self._scheduler.stream_handlers.update(self._originals)
-        internals.restore_clients(self._scheduler)
+        clients.restore_clients(self._scheduler)
         for drain in self._drains:
             drain.cancel()
 
@@ -104,7 +104,7 @@ class MessageQueue:
         for message in self.queues.get(client, ()):
             message.dropped = True
             if message.leaving is not None:
-                internals.forsake(self._scheduler, message.leaving)
+                clients.forsake(self._scheduler, message.leaving)
 
     def restart(self) -> None:
         """Drop what clients asked for before a restart, as the scheduler forgets its tasks."""
@@ -168,7 +168,7 @@ class MessageQueue:
 
     async def _drain(self, client: str, waiting: deque[Message]) -> None:
         _acting.set(client)
-        with internals.activity(self._scheduler):
+        with clients.activity(self._scheduler):
             while waiting:
                 message = waiting[0]
                 try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.checksum import Checksum
 from hashserver.errors import HashserverError
 
-from . import internals
+from .dask import clients, graphs
 from .lookups import Thread
 from .resolution import Resolved, Resolver
 
@@ -44,13 +44,13 @@ def step_of(ts: Any, value_of: Callable[[Any], Value | None]) -> Step | None:
     value_of
         From a reference to another task to its value, if that is known.
     """
-    found = internals.arguments(ts)
+    found = graphs.arguments(ts)
     if found is None or ts.key[-64:] != found.key:
         return None
     try:
         upstream = []
         for name, argument in zip(found.upstream, found.values, strict=True):
-            value = internals.value_of(argument) or value_of(argument)
+            value = graphs.value_of(argument) or value_of(argument)
             if value is None:
                 return None
             upstream.append((Checksum(name), value))
@@ -133,7 +133,7 @@ class PendingLookups:
         resolved: dict[str, Resolved] = {}
         found: Known = {}
         try:
-            with internals.activity(self._scheduler):
+            with clients.activity(self._scheduler):
                 resolved = await self._resolve(asked)
                 names = [
                     resolved[step.task].checksum if step.task in resolved else step.key for step, _ in asked

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import NoRoomThere, SeamlessError, UsageError, WorkerLost
 from ..graph import task
 from ..model.options import Options
-from . import internals
+from .dask import assumptions, clients, graphs, transitions, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -101,10 +101,10 @@ class Retries:
 
     def start(self) -> None:
         """Take part in the scheduler's decisions."""
-        internals.restrict_workers(self.scheduler, self.restricts, self._usable)
-        internals.restrict_replicas(self.scheduler, is_ours, self._able)
-        internals.allow_queueing(self.scheduler)
-        internals.intercept(self.scheduler, "processing", "erred", self._erring)
+        workers.restrict_workers(self.scheduler, self.restricts, self._usable)
+        workers.restrict_replicas(self.scheduler, is_ours, self._able)
+        transitions.allow_queueing(self.scheduler)
+        transitions.intercept(self.scheduler, "processing", "erred", self._erring)
 
     # ------------------------------------------------------------------ what may be asked
 
@@ -121,7 +121,7 @@ class Retries:
         ts = self.scheduler.tasks.get(key)
         if ts is None or ts.state not in ("no-worker", "queued") or not self.needs_package(ts):
             return None
-        may = internals.allowed_workers(self.scheduler, ts)
+        may = workers.allowed_workers(self.scheduler, ts)
         if not may or not may <= self.unequipped.keys():
             return None
         reasons = "; ".join(f"{worker}: {self.unequipped[worker]}" for worker in sorted(may))
@@ -134,7 +134,7 @@ class Retries:
         if why is not None:
             self._stranded.add(key)
             log.warning("%s waits: %s", key, why)
-            internals.warn_clients(self.scheduler, f"{key} waits: {why}")
+            clients.warn_clients(self.scheduler, f"{key} waits: {why}")
 
     def verdict(self, ts: Any) -> WorkerLost | None:
         """Return the error with which a task is given up; None: it may be tried (again)."""
@@ -150,7 +150,7 @@ class Retries:
         full = sum(loss.full for loss in self._losses[ts.key])
         if full != 1:
             return full > 1
-        able = internals.allowed_workers(self.scheduler, ts) & self.equipped
+        able = workers.allowed_workers(self.scheduler, ts) & self.equipped
         return bool(able) and able <= self._avoid.get(ts.key, set()) and not self.may_grow()
 
     def refusal(self, nodes: Iterable[Any]) -> SeamlessError | None:
@@ -267,7 +267,7 @@ class Retries:
             TOPIC, {"action": "lost", "key": key, "worker": loss.worker, "how": loss.how}
         )
 
-    def _erring(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: internals.Go) -> Any:
+    def _erring(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: assumptions.Go) -> Any:
         """Decide about a task that fails on a worker: the worker may be to blame."""
         worker, text = details.get("worker"), details.get("exception_text") or ""
         if worker is None or not is_ours(ts.key) or not text.startswith(_FAULTS):
@@ -276,7 +276,7 @@ class Retries:
         kind, _, message = text.partition("(")
         self._fault(ts.key, place, message.rstrip(")").strip("'\""), kind == NoRoomThere.__name__)
         self._begun.pop(ts.key, None)  # counted
-        return internals.put_back(self.scheduler, ts, stimulus_id)
+        return transitions.put_back(self.scheduler, ts, stimulus_id)
 
     # ------------------------------------------------------------------ which workers
 
@@ -302,7 +302,7 @@ class Retries:
             return
         self.equipped.add(worker)
         self.unequipped.pop(worker, None)
-        internals.dispatch_to(self.scheduler, worker, "seamless-equipped")
+        workers.dispatch_to(self.scheduler, worker, "seamless-equipped")
 
     def restricts(self, ts: Any) -> bool:
         """Whether not every worker may have a task."""
@@ -310,7 +310,7 @@ class Retries:
 
     def needs_package(self, ts: Any) -> bool:
         """Whether a worker must have this package for a task; where all have it, others' tasks do not."""
-        return concerns(ts) or (self._are_mixed() and internals.carries_handle(ts.run_spec))
+        return concerns(ts) or (self._are_mixed() and graphs.carries_handle(ts.run_spec))
 
     def _are_mixed(self) -> bool:
         return len(self.equipped) != len(self.scheduler.workers)
@@ -334,7 +334,7 @@ class Retries:
         """
         if self.unequipped or ts.key in self._avoid or not self.restricts(ts):
             return False
-        return internals.finds_no_slot(self.scheduler, ts, self.equipped)
+        return workers.finds_no_slot(self.scheduler, ts, self.equipped)
 
     def _able(self) -> set[str] | None:
         return None if len(self.equipped) == len(self.scheduler.workers) else self.equipped
@@ -361,7 +361,7 @@ def concerns(ts: Any) -> bool:
 
 
 def _retries(ts: Any) -> int:
-    found = internals.arguments(ts)
+    found = graphs.arguments(ts)
     try:
         return Options.from_json(found.options).retries if found else Options().retries
     except UsageError:  # the worker says what is wrong with them

@@ -58,8 +58,8 @@ class SeamlessScheduler(SchedulerPlugin):
 
     async def start(self, scheduler: Scheduler) -> None:
         """Take up work; what cannot be relied on is left to the workers."""
-        from ..scheduler import internals
         from ..scheduler.cutoff import Cutoff
+        from ..scheduler.dask import assumptions, self_test
         from ..scheduler.gate import Gate
         from ..scheduler.hit_store import HitStore
         from ..scheduler.lookups import Lookups
@@ -78,8 +78,8 @@ class SeamlessScheduler(SchedulerPlugin):
         self.statistics = Statistics(self)
         self.gate = Gate(self, self.statistics)
         try:
-            internals.self_test(scheduler)
-        except internals.NotAsAssumed as error:
+            self_test.self_test(scheduler)
+        except assumptions.NotAsAssumed as error:
             self._step_aside(str(error))
         else:
             self._take_part()
@@ -103,12 +103,12 @@ class SeamlessScheduler(SchedulerPlugin):
 
     def _show(self) -> None:
         """Add the page and the figures; whatever is wrong with these, the rest goes on."""
-        from ..scheduler import internals
+        from ..scheduler.dask import assumptions
         from .web import page
 
         try:
             page.install(self.scheduler, self)
-        except internals.NotAsAssumed as error:
+        except assumptions.NotAsAssumed as error:
             log.warning("there is no page /seamless: %s", error)
 
     async def _end_jobs(self) -> None:
@@ -157,15 +157,15 @@ class SeamlessScheduler(SchedulerPlugin):
         self.cutoff.start()
 
     def _leave(self) -> None:
-        from ..scheduler import internals
+        from ..scheduler.dask import transitions, workers
 
         self.scheduler.handlers.pop("seamless_places", None)
         if self.stepped_aside is not None:
             return
         self.gate.order.close()
         self.holder.close()
-        internals.restore_transitions(self.scheduler)
-        internals.restore_workers(self.scheduler)
+        transitions.restore_transitions(self.scheduler)
+        workers.restore_workers(self.scheduler)
 
     # ------------------------------------------------------------------ what happens on the scheduler
 

@@ -107,7 +107,7 @@ class Daskserver:
         self.place = HashserverPlace(self.own.url, self.credentials.token_file, self.credentials.ca_file)
 
     async def _open_scheduler(self, stack: AsyncExitStack, ports: Ports) -> None:
-        from ...scheduler.internals import NotAsAssumed
+        from ...scheduler.dask.assumptions import NotAsAssumed
         from ..jobserver import opening
         from ..plugin import SeamlessScheduler
         from ..web import guard, page, redirect

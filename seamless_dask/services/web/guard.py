@@ -18,7 +18,7 @@ from tornado.routing import Router
 
 from hashserver.auth import NOTHING, READ, WRITE, Authorization, read_token_file
 
-from ...scheduler import internals
+from ...scheduler.dask import http
 from .login import COOKIE_SECONDS, LOGIN, Login, Refusal, is_own_origin, is_websocket
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def install(server: Any, token_file: str) -> None:
     NotAsAssumed
         If the HTTP server is not as this version of the package knows it.
     """
-    tokens, prefix = read_token_file(token_file), internals.http_prefix(server)
-    internals.limit_http_silence(server, HEAD_SECONDS)
-    internals.intercept_http(server, lambda inner: Guard(inner, tokens, prefix))
+    tokens, prefix = read_token_file(token_file), http.http_prefix(server)
+    http.limit_http_silence(server, HEAD_SECONDS)
+    http.intercept_http(server, lambda inner: Guard(inner, tokens, prefix))
 
 
 class Cookies:

@@ -16,7 +16,7 @@ from tornado import web
 
 from ...graph.names import label_in
 from ...model import requirements
-from ...scheduler import internals
+from ...scheduler.dask import http
 from ...scheduler.retries import is_ours
 from ...scheduler.statistics import counts
 from . import prometheus, traffic
@@ -52,7 +52,7 @@ def install(scheduler: Scheduler, plugin: Any) -> None:
     NotAsAssumed
         If the HTTP server is not as this version of the package knows it.
     """
-    internals.check_http(scheduler)
+    http.check_http(scheduler)
     settings = scheduler.http_application.settings
     is_new = NAME not in settings
     counted = settings[NAME].moved if not is_new else traffic.BufferTraffic(scheduler)
@@ -62,7 +62,7 @@ def install(scheduler: Scheduler, plugin: Any) -> None:
     if not is_new:
         return
     scheduler.add_plugin(counted)
-    base = internals.http_prefix(scheduler) + "/seamless"
+    base = http.http_prefix(scheduler) + "/seamless"
     scheduler.http_application.add_handlers(
         r".*$",
         [
@@ -72,7 +72,7 @@ def install(scheduler: Scheduler, plugin: Any) -> None:
             (base + f"/({'|'.join(_FILES)})", Asset),
         ],
     )
-    pages = internals.http_pages(scheduler)
+    pages = http.http_pages(scheduler)
     if NAME not in pages:
         pages.append(NAME)
     prometheus.install(scheduler, NAME)
@@ -207,7 +207,7 @@ class Page(_Handler):
 
     def get(self) -> None:
         """Send it, with the menu of Dask's dashboard."""
-        pages = internals.http_pages(self.gathering.scheduler)
+        pages = http.http_pages(self.gathering.scheduler)
         menu = "".join(
             f'<li><a href="{html.escape(name)}"{_current(name)}>{html.escape(name.title())}</a></li>'
             for name in pages or [NAME]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...scheduler import internals
+from ...scheduler.dask import http
 from ...scheduler.statistics import counts
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def install(scheduler: Scheduler, setting: str) -> None:
     setting
         The name by which the scheduler's HTTP application keeps the page's `Gathering`.
     """
-    base: Any = internals.metrics_handler()
+    base: Any = http.metrics_handler()
     if base is None:
         return
 
@@ -47,7 +47,7 @@ def install(scheduler: Scheduler, setting: str) -> None:
             super().get()
             self.write(text(self.application.settings[setting]))
 
-    path = internals.http_prefix(scheduler) + "/metrics"
+    path = http.http_prefix(scheduler) + "/metrics"
     scheduler.http_application.add_handlers(r".*$", [(path, MetricsPage, {"dask_server": scheduler})])
 
 

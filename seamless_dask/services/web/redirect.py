@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.netutil import add_accept_handler
 
-from ...scheduler.internals import NotAsAssumed
+from ...scheduler.dask.assumptions import NotAsAssumed
 
 if TYPE_CHECKING:
     import socket

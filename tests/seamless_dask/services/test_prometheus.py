@@ -10,7 +10,8 @@ from distributed.http.prometheus import PrometheusNotAvailableHandler
 from prometheus_client.parser import text_string_to_metric_families
 
 from seamless_dask.config import load
-from seamless_dask.scheduler import SeamlessScheduler, internals
+from seamless_dask.scheduler import SeamlessScheduler
+from seamless_dask.scheduler.dask import http
 from seamless_dask.services.web import page
 
 
@@ -66,7 +67,7 @@ def test_without_the_package_nothing_is_added(
     from distributed.http.scheduler import prometheus as theirs
 
     monkeypatch.setattr(theirs, "routes", [("/metrics", PrometheusNotAvailableHandler, {})])
-    assert internals.metrics_handler() is None
+    assert http.metrics_handler() is None
     serving = serve(plugins=[SeamlessScheduler(load())])
     assert b"not available" in serving.ask("/metrics")[2]
     assert serving.ask("/seamless")[0] == 200

@@ -9,7 +9,7 @@ import pytest
 from distributed import LocalCluster, Scheduler
 from distributed import scheduler as dask_scheduler
 
-from seamless_dask.scheduler import internals
+from seamless_dask.scheduler.dask import assumptions, self_test
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def scheduler() -> Iterator[Scheduler]:
 
 def test_this_release_is_as_assumed(scheduler: Scheduler) -> None:
     before = kept(scheduler)
-    internals.self_test(scheduler)
+    self_test.self_test(scheduler)
     assert kept(scheduler) == before
     assert not scheduler.tasks
 
@@ -32,8 +32,8 @@ def kept(scheduler: Scheduler) -> dict[str, int]:
 
 
 def refuses(scheduler: Scheduler) -> str:
-    with pytest.raises(internals.NotAsAssumed) as caught:
-        internals.self_test(scheduler)
+    with pytest.raises(assumptions.NotAsAssumed) as caught:
+        self_test.self_test(scheduler)
     return str(caught.value)
 
 
@@ -116,5 +116,5 @@ def test_transitions_that_go_otherwise_are_noticed(
 def test_a_holder_that_counts_as_a_worker_is_noticed(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(internals, "make_holder", lambda state: None)
+    monkeypatch.setattr(self_test, "make_holder", lambda state: None)
     assert "states" in refuses(scheduler)

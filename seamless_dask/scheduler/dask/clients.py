@@ -1,0 +1,108 @@
+"""What the scheduler keeps of its clients, and tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from contextlib import contextmanager
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from distributed.protocol.pickle import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed.scheduler import Scheduler
+
+
+@contextmanager
+def activity(scheduler: Scheduler) -> Iterator[None]:
+    """Keep the scheduler from counting as idle."""
+    scheduler._active_graph_updates += 1
+    try:
+        yield
+    finally:
+        scheduler._active_graph_updates -= 1
+
+
+def report_error(scheduler: Scheduler, client: str, keys: Iterable[Any], error: Exception) -> None:
+    """Tell a client that keys have failed which the scheduler was not given."""
+    from distributed.core import error_message
+
+    told = error_message(error)
+    for key in keys:
+        message = {
+            "op": "task-erred",
+            "key": key,
+            "exception": told["exception"],
+            "traceback": told["traceback"],
+        }
+        # not by `report`, which tells all who want the key
+        scheduler.client_comms[client].send(message)
+
+
+def retry(scheduler: Scheduler, keys: Iterable[Any], may: Callable[[Any], bool]) -> None:
+    """Have tasks that failed run again, with those that they failed because of, as far as these may."""
+    roots: list[Any] = []
+    stack, seen = list(keys), set()
+    while stack:
+        key = stack.pop()
+        if key in seen:
+            continue
+        seen.add(key)
+        failed = [other.key for other in scheduler.tasks[key].dependencies if other.state == "erred"]
+        stack += failed
+        if not failed and may(key):
+            roots.append(key)
+    scheduler.transitions(dict.fromkeys(roots, "waiting"), f"seamless-retry-{time()}")
+
+
+def intercept_removal(
+    scheduler: Any, interceptor: Callable[[str, Callable[[], None]], None]
+) -> Callable[..., None]:
+    """Have `interceptor` called with a client that leaves, and what removes it; returns what does that.
+
+    `Scheduler.remove_client` is looked up on the instance when a connection ends.
+    """
+    original = scheduler.remove_client
+
+    def remove_client(client: str, stimulus_id: str | None = None) -> None:
+        interceptor(client, lambda: original(client, stimulus_id))
+
+    scheduler.remove_client = remove_client
+    return remove_client
+
+
+def intercept_desires(
+    scheduler: Any, interceptor: Callable[[Collection[Any], str, Callable[[], None]], None]
+) -> Callable[..., None]:
+    """Have `interceptor` called with keys, the client that wants them, and what makes a note of that.
+
+    Extensions and the handler of graphs look `Scheduler.client_desires_keys` up on the instance; returns it.
+    """
+    original = scheduler.client_desires_keys
+
+    def client_desires_keys(keys: Collection[Any], client: str) -> None:
+        interceptor(keys, client, lambda: original(keys, client))
+
+    scheduler.client_desires_keys = client_desires_keys
+    return client_desires_keys
+
+
+def forsake(scheduler: Any, client: Any) -> None:
+    """Have a client's state want nothing any more, which is no longer among `Scheduler.clients`."""
+    recommendations: dict[Any, Any] = {}
+    keys = [ts.key for ts in client.wants_what]
+    scheduler._client_releases_keys(keys, client, recommendations)
+    scheduler.transitions(recommendations, f"seamless-client-left-{time()}")
+
+
+def restore_clients(scheduler: Any) -> None:
+    """Take back `intercept_removal` and `intercept_desires`."""
+    for name in ("remove_client", "client_desires_keys"):
+        scheduler.__dict__.pop(name, None)
+
+
+def warn_clients(scheduler: Scheduler, text: str) -> None:
+    """Have all clients show a warning, of which they unpickle the text, as `distributed.worker.warn` does."""
+    scheduler.log_event("warn", {"message": dumps(text)})
