@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from seamless_dask.version import __version__
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RECIPE = yaml.safe_load((ROOT / "conda-recipe/recipe.yaml").read_text())
@@ -40,7 +42,7 @@ def test_recipe_constrains_the_optional_dependencies() -> None:
 
 
 def test_recipe_has_the_version_and_commands_of_pyproject() -> None:
-    assert RECIPE["context"]["version"] == PROJECT["project"]["version"]
+    assert RECIPE["context"]["version"] == PROJECT["project"]["version"] == __version__
     scripts = [f"{name} = {target}" for name, target in PROJECT["project"]["scripts"].items()]
     assert sorted(RECIPE["build"]["python"]["entry_points"]) == sorted(scripts)
 
