@@ -41,13 +41,13 @@ async def main():
     security = credentials.security(made)
     options = {"host": "10.78.0.1", "port": 0, "protocol": "tls", "dashboard": False}
     scheduler = await Scheduler(**options, dashboard_address="127.0.0.1:0", security=security)
-    async with open_cluster(scheduler, Workers(kind="slurm", **WORKERS), files, "/root/server") as fleet:
+    async with open_cluster(scheduler, Workers(kind="slurm", **WORKERS), files, "/root/server") as autoscaler:
         async with Client(scheduler.address, security=security, asynchronous=True) as client:
             async def until(happened):
                 async with asyncio.timeout(60):
                     while not happened():
                         await asyncio.sleep(0.05)
-            await test(fleet, client, until)
+            await test(autoscaler, client, until)
     await scheduler.close()
     tell("closed")
 
@@ -57,13 +57,13 @@ if __name__ == "__main__":
 
 
 class Driver:
-    """A scheduler and its fleet on the login node."""
+    """A scheduler and its autoscaler on the login node."""
 
     def __init__(self, slurm: Any, test: str, config: str = "", **workers: Any) -> None:
         code = DRIVER.replace("**WORKERS", f"**{workers!r}")
         lines = "\n".join(f"    {line}" for line in test.strip().splitlines())
         code = code.replace(
-            "\nif __name__", f"\n{config}\nasync def test(fleet, client, until):\n{lines}\n\nif __name__"
+            "\nif __name__", f"\n{config}\nasync def test(autoscaler, client, until):\n{lines}\n\nif __name__"
         )
         slurm.login.file("/root/driver.py").write_text(code)
         self._process = slurm.login.popen(
@@ -103,7 +103,7 @@ await hear()
 
 TWICE = """
 tell(await client.submit(socket.gethostname, pure=False))
-await until(lambda: not fleet.members)
+await until(lambda: not autoscaler.members)
 tell("idle")
 await hear()
 tell(await client.submit(socket.gethostname, pure=False))
@@ -112,9 +112,9 @@ LONG = """
 def stay(job):
     time.sleep(3600 if os.environ["SLURM_JOB_ID"] == job else 0)
 
-await until(lambda: fleet.scheduler.workers)
-future = client.submit(stay, fleet.facts()["workers"][0]["job"])
-await until(lambda: any(worker.processing for worker in fleet.scheduler.workers.values()))
+await until(lambda: autoscaler.scheduler.workers)
+future = client.submit(stay, autoscaler.facts()["workers"][0]["job"])
+await until(lambda: any(worker.processing for worker in autoscaler.scheduler.workers.values()))
 tell("running")
 await future
 tell("done")
@@ -225,8 +225,8 @@ def test_impossible_tasks_are_told(slurm: Any, drive: Any) -> None:
     wanted = [{"seamless:cpus": 64}, {"seamless:queue:nightly": 1}, {"licence": 1}]
     driver = drive(f"""
 futures = [client.submit(os.getpid, resources=each, pure=False) for each in {wanted}]
-await until(lambda: len(fleet.notes()) == len(futures))
-for note in sorted(fleet.notes()):
+await until(lambda: len(autoscaler.notes()) == len(futures))
+for note in sorted(autoscaler.notes()):
     tell(note)
 tell(await client.submit(socket.gethostname, pure=False))
 """)
@@ -243,8 +243,8 @@ def test_job_that_ends_before_its_worker_comes_is_told(slurm: Any, drive: Any) -
     driver = drive(
         """
 future = client.submit(os.getpid)
-await until(fleet.notes)
-tell(fleet.notes()[0])
+await until(autoscaler.notes)
+tell(autoscaler.notes()[0])
 """,
         'dask.config.set({"jobqueue.slurm.python": "/no/such/python"})',
     )
@@ -267,7 +267,7 @@ def test_controller_dies(slurm: Any, drive: Any) -> None:
     # the worker ended with its scheduler, but a job that had not begun would still be there
     waiting = slurm.login.sh("sbatch --parsable --hold -D /tmp -o /dev/null --wrap true").strip()
     slurm.login.file("/root/server/jobs.json").write_text(json.dumps({"kind": "slurm", "jobs": [waiting]}))
-    again = drive("tell(len(fleet.members))")
+    again = drive("tell(len(autoscaler.members))")
     assert again.hear() == "0"
     assert slurm.jobs() == []
     assert again.hear() == "closed"

@@ -59,11 +59,11 @@ def run(
 
     Parameters and errors are those of `JobRequest` and `JobRequest.wait`.
     """
-    ticket = JobRequest(context, key, options, **wishes)
+    request = JobRequest(context, key, options, **wishes)
     try:
-        return ticket.start().wait(on_stderr, tick)
+        return request.start().wait(on_stderr, tick)
     except KeyboardInterrupt:
-        ticket.withdraw()
+        request.withdraw()
         raise
 
 

@@ -1,7 +1,7 @@
 """The workers of a daskserver: how many there are, of which shapes, and what becomes of them.
 
-Dask's own cluster classes keep workers of one kind, and lose count when the batch system does not answer. A
-fleet keeps workers of several shapes (a task may ask for a queue, a node, more memory), takes note of what is
+Dask's own cluster classes keep workers of one kind, and lose count when the batch system does not answer.
+This keeps workers of several shapes (a task may ask for a queue, a node, more memory), takes note of what is
 gone, and starts it again when there is work. It starts what Dask's classes start: nannies, and
 dask-jobqueue's jobs.
 """
@@ -69,7 +69,7 @@ class Autoscaler:
     ) -> None:
         self.scheduler, self.launcher = scheduler, launcher
         self.minimum, self.maximum = limits
-        self.crew = WorkerPool(scheduler, launcher, name, journal)
+        self.pool = WorkerPool(scheduler, launcher, name, journal)
         self._tell = tell
         self._ended: dict[str, WorkerRecord] = {}
         """Jobs of workers that were lost, until it is known how they ended."""
@@ -85,15 +85,15 @@ class Autoscaler:
     @property
     def members(self) -> dict[str, WorkerRecord]:
         """The workers and jobs there are, by name."""
-        return self.crew.members
+        return self.pool.members
 
     def notes(self) -> list[str]:
         """Return what somebody should know: one line for each thing that keeps work from being done."""
-        return self.crew.notes()
+        return self.pool.notes()
 
     def why(self, task: TaskState) -> str | None:
         """Return what keeps a task from getting the worker that it needs."""
-        trouble = self.crew.troubles.get(shape_of(task.resource_restrictions, self.launcher.base))
+        trouble = self.pool.troubles.get(shape_of(task.resource_restrictions, self.launcher.base))
         return trouble.text or None if trouble else None
 
     def may_grow(self) -> bool:
@@ -102,8 +102,8 @@ class Autoscaler:
 
     def tells(self, name: str) -> bool:
         """Whether it is going to be told how a worker of that name has ended."""
-        asked = self.launcher.kind == "slurm" and self.crew.silence is None
-        return asked and any(name in member.names and member.job for member in self.crew.there())
+        asked = self.launcher.kind == "slurm" and self.pool.silence is None
+        return asked and any(name in member.names and member.job for member in self.pool.there())
 
     def facts(self) -> dict[str, Any]:
         """Return what there is, as JSON has it."""
@@ -129,14 +129,14 @@ class Autoscaler:
         if self._beat:
             self._beat.cancel()
             await asyncio.wait([self._beat])
-        await self.crew.close()
+        await self.pool.close()
 
     async def _run(self) -> None:
         while True:
             try:
                 await self.adapt()
             except ServiceUnavailable as error:
-                self.crew.be_silent(str(error))
+                self.pool.be_silent(str(error))
             except Exception:
                 logger.exception("the number of workers could not be adapted; trying again")
             await asyncio.sleep(self._interval)
@@ -147,10 +147,10 @@ class Autoscaler:
         await self._inspect()
         self._count()  # the batch system took its time
         wanted = self._wanted()
-        for shape in set(self.crew.troubles) - set(wanted):
-            del self.crew.troubles[shape]
+        for shape in set(self.pool.troubles) - set(wanted):
+            del self.pool.troubles[shape]
         for member in self._surplus(wanted):
-            self.crew.retire(member)
+            self.pool.retire(member)
         for shape, number in wanted.items():
             self._open(shape, number)
 
@@ -165,14 +165,14 @@ class Autoscaler:
             if member.state == "closing" or (not found and member.state != "running"):
                 continue
             if member.become("running" if found else "lost") and found:
-                self.crew.troubles.pop(member.shape, None)
+                self.pool.troubles.pop(member.shape, None)
             if any(worker.processing or worker.long_running for worker in found) or not found:
                 member.idle_since = None
             elif member.idle_since is None:
                 member.idle_since = now
         for name, worker in here.items():
-            if self.crew.is_strange(name) and worker.status.name == "running":
-                self.crew.dismiss(name)
+            if self.pool.is_strange(name) and worker.status.name == "running":
+                self.pool.dismiss(name)
 
     async def _inspect(self) -> None:
         """Ask the batch system about jobs whose workers are not here."""
@@ -183,7 +183,7 @@ class Autoscaler:
         if found is None:
             self._look_after(absent)
             return
-        self.crew.silence = None
+        self.pool.silence = None
         self._explain(found)
         for job, member in jobs.items():
             if self.members.get(member.name) is member:
@@ -193,11 +193,11 @@ class Autoscaler:
         """Judge workers about which nobody can be asked."""
         for member in absent:
             if member.has_been("lost", self._lost_limit):
-                self.crew.end(member)
+                self.pool.end(member)
             elif self.launcher.kind == "local" and _is_over(member.process):
                 text = f"worker {member.name} ended before it could be used: seamless-daskserver logs"
-                self.crew.trouble(member.shape).again(text)
-                self.crew.end(member)
+                self.pool.trouble(member.shape).again(text)
+                self.pool.end(member)
 
     def _judge(self, job: str, member: WorkerRecord, state: batch.JobState | None) -> None:
         """Draw the consequences of what the queue says about a job; None: it is long over."""
@@ -205,19 +205,19 @@ class Autoscaler:
             if member.state == "waiting":
                 log = f"its log is {member.name}.log on the node, or where jobqueue.yaml says"
                 how = state.told(job) if state and state.end else f"job {job} ended"
-                self.crew.trouble(member.shape).again(f"{how} before its worker came: {log}")
+                self.pool.trouble(member.shape).again(f"{how} before its worker came: {log}")
             elif state is not None:
                 self._ended[job] = member
                 self._explain({job: state})
-            self.crew.forget(member)
+            self.pool.forget(member)
         elif state.waits and state.reason in batch.HOPELESS:
             text = f"no node fits a job for {member.shape}: {self.launcher.kind} says {state.reason}"
-            self.crew.trouble(member.shape).again(text, hopeless=True)
-            self.crew.end(member)
+            self.pool.trouble(member.shape).again(text, hopeless=True)
+            self.pool.end(member)
         elif state.waits:
             member.become("waiting", state.reason)
         elif member.has_been("lost", self._lost_limit):
-            self.crew.end(member)
+            self.pool.end(member)
 
     def _explain(self, found: dict[str, batch.JobState]) -> None:
         """Tell how jobs have ended whose workers were lost."""
@@ -233,7 +233,7 @@ class Autoscaler:
 
     def _wanted(self) -> dict[Shape, int]:
         """Return how many members there should be of each shape."""
-        found = loads(self.scheduler, self.launcher.base, self.crew.shape_of)
+        found = loads(self.scheduler, self.launcher.base, self.pool.shape_of)
         numbers = {}
         for shape, load in found.items():
             each = threads_of(shape, self.launcher.base) * len(
@@ -247,7 +247,7 @@ class Autoscaler:
     def _surplus(self, wanted: dict[Shape, int]) -> list[WorkerRecord]:
         """Return members that are not needed: idle for long, or not yet come and no longer wanted."""
         found = []
-        there = self.crew.there
+        there = self.pool.there
         short = any(number > len(there(shape)) for shape, number in wanted.items())
         limit = self._interval if short and len(there()) >= self.maximum else self._idle_limit
         for shape in {member.shape for member in self.members.values()}:
@@ -263,21 +263,21 @@ class Autoscaler:
         return since is not None and time.monotonic() - since > limit
 
     def _open(self, shape: Shape, number: int) -> None:
-        missing = min(number - len(self.crew.there(shape)), self.maximum - len(self.crew.there()))
-        trouble = self.crew.troubles.get(shape)
+        missing = min(number - len(self.pool.there(shape)), self.maximum - len(self.pool.there()))
+        trouble = self.pool.troubles.get(shape)
         if trouble and trouble.text:
             if trouble.until > time.monotonic() or self._is_trying(shape):
                 return
             missing = min(missing, 1)  # whether one comes tells whether more would
         for _ in range(missing):
             try:
-                self.crew.begin(shape)
+                self.pool.begin(shape)
             except UsageError as error:
-                self.crew.trouble(shape).again(f"tasks wait for ever: {error}", hopeless=True)
+                self.pool.trouble(shape).again(f"tasks wait for ever: {error}", hopeless=True)
                 return
 
     def _is_trying(self, shape: Shape) -> bool:
-        return any(member.state in ("starting", "waiting") for member in self.crew.there(shape))
+        return any(member.state in ("starting", "waiting") for member in self.pool.there(shape))
 
 
 def _is_over(process: Process) -> bool:

@@ -85,12 +85,12 @@ async def open_cluster(
     if problem := await cancel_leftovers(directory):
         logger.warning("%s", problem)
     limits = workers.minimum, _maximum(workers)
-    fleet = Autoscaler(scheduler, launcher, workers.name, limits, os.path.join(directory, JOURNAL), tell)
-    await fleet.start()
+    autoscaler = Autoscaler(scheduler, launcher, workers.name, limits, os.path.join(directory, JOURNAL), tell)
+    await autoscaler.start()
     try:
-        yield fleet
+        yield autoscaler
     finally:
-        await fleet.close()
+        await autoscaler.close()
 
 
 def _launcher(scheduler: Scheduler, workers: Workers, files: Files, directory: str) -> Launcher:

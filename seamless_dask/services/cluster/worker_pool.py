@@ -1,4 +1,4 @@
-"""The workers and jobs that a fleet has started: each begins, is known by name, and ends.
+"""The workers and jobs that an autoscaler has started: each begins, is known by name, and ends.
 
 Whatever the batch system does, none is forgotten that may still be there: the journal names the jobs for
 whoever comes after a process that was killed.
@@ -89,7 +89,7 @@ class Trouble:
 
 
 class WorkerPool:
-    """All members of a fleet.
+    """All members of an autoscaler.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class Daskserver:
     scheduler: Scheduler
     jobserver: Jobserver
     losses: Losses
-    fleet: Autoscaler
+    autoscaler: Autoscaler
 
     def __init__(self, told: DaskserverSettings) -> None:
         self.settings = told
@@ -85,10 +85,10 @@ class Daskserver:
         await self._open_hashserver(stack, ports.hashserver)
         await self._open_scheduler(stack, ports)
         cluster = open_cluster(self.scheduler, self._workers(), self._files(), told.directory, self._tell_end)
-        self.fleet = await stack.enter_async_context(cluster)
-        self.jobserver.why = self.fleet.why
-        self.plugin.recovery.may_grow = self.fleet.may_grow
-        self.plugin.recovery.is_told = self.fleet.tells
+        self.autoscaler = await stack.enter_async_context(cluster)
+        self.jobserver.why = self.autoscaler.why
+        self.plugin.recovery.may_grow = self.autoscaler.may_grow
+        self.plugin.recovery.is_told = self.autoscaler.tells
         self._announce(stack)
 
     def _tell_end(self, worker: str, how: str) -> None:
@@ -254,7 +254,7 @@ class Daskserver:
 
     def _busy(self) -> bool:
         """Whether jobs are waited for that are no task of the scheduler yet."""
-        return bool(self.jobserver.board.active)
+        return bool(self.jobserver.registry.active)
 
     def _transport(self) -> Transport:
         from hashserver.auth import read_token_file
@@ -276,7 +276,7 @@ class Daskserver:
             "certificate_end": self.certificate_end,
             "stepped_aside": self.plugin.stepped_aside,
             "unequipped": dict(self.plugin.recovery.unequipped),
-            "cluster": self.fleet.facts(),
+            "cluster": self.autoscaler.facts(),
             "hashserver": self._hashserver_facts(),
             "lost_workers": self.losses.found,
         }

@@ -47,10 +47,10 @@ class Jobserver:
 
     def __init__(self, scheduler: Scheduler, context: Context, journal: Journal) -> None:
         self.scheduler = scheduler
-        self.board = JobRegistry(journal)
+        self.registry = JobRegistry(journal)
         self.messenger = WorkerUpdates(scheduler)
         self.streams = StderrStreams(scheduler)
-        self._driver = JobLifecycle(scheduler, context, self.board, self.streams)
+        self._driver = JobLifecycle(scheduler, context, self.registry, self.streams)
         self.closing = False
         self.why: Callable[[TaskState], str | None] = lambda task: None
         """Says what keeps a task that waits for a worker from getting one."""
@@ -60,9 +60,9 @@ class Jobserver:
     def post(self, asked: Iterable[Asked]) -> list[Job]:
         """Start or join jobs; one who has asked already is given the same job again."""
         asked = list(asked)
-        self.board.refuse_strangers(asked)
-        placed = [(one, *self.board.place(one)) for one in asked]
-        self.board.journal.add([one for one, job, _ in placed if one.asker not in job.ends])
+        self.registry.refuse_strangers(asked)
+        placed = [(one, *self.registry.place(one)) for one in asked]
+        self.registry.journal.add([one for one, job, _ in placed if one.asker not in job.ends])
         fresh = [job for _, job, new in placed if new]
         for job in fresh:
             job.driver = asyncio.create_task(self._driver.drive(job))
@@ -73,7 +73,7 @@ class Jobserver:
 
     def withdraw(self, job: Job, asker: str) -> None:
         """Let one ask no more; nobody else being left the job is stopped."""
-        self.board.leave(job, [asker])
+        self.registry.leave(job, [asker])
         if job.outcome is None and not job.waiting:
             self._stop(job)
         else:
@@ -104,7 +104,8 @@ class Jobserver:
         """Return what there is to say of all jobs."""
         places = states.positions(self.scheduler)
         found = [
-            self.facts(job, brief=True) | {"position": places.get(job.name or "")} for job in self.board.all()
+            self.facts(job, brief=True) | {"position": places.get(job.name or "")}
+            for job in self.registry.all()
         ]
         for facts in found:
             if facts["outcome"] is not None:  # what all of them have written would be too much at once
@@ -114,13 +115,13 @@ class Jobserver:
     def resume(self) -> None:
         """Go on with what the journal says."""
         again = []
-        for asked, outcome in self.board.journal.load():
+        for asked, outcome in self.registry.journal.load():
             if is_nested(asked.asker) and not asked.detached:
-                self.board.journal.remove([asked.asker])  # who asked is started again itself
+                self.registry.journal.remove([asked.asker])  # who asked is started again itself
             elif outcome is None:
                 again.append(asked)
             else:
-                self.board.recall(asked, outcome)
+                self.registry.recall(asked, outcome)
         if again:
             logger.info("%d of those who asked before the restart are still waiting", len(again))
             self.post(again)
@@ -130,16 +131,16 @@ class Jobserver:
         if self.closing:
             return
         self.closing = True
-        for job in self.board.all():
+        for job in self.registry.all():
             job.notify()
-        drivers = [job.driver for job in self.board.active.values() if job.driver is not None]
+        drivers = [job.driver for job in self.registry.active.values() if job.driver is not None]
         for driver in drivers:
             driver.cancel()
         await asyncio.gather(*drivers, return_exceptions=True)
         await self.streams.close()
         await self.messenger.close()
         await self._driver.close()
-        self.board.journal.close()
+        self.registry.journal.close()
 
     # ------------------------------------------------------------------ what the scheduler tells
 
@@ -155,16 +156,16 @@ class Jobserver:
 
     def told(self, event: dict[str, Any]) -> None:
         """Take note of what a worker says of one of our tasks."""
-        job = self.board.by_name.get(event.get("key", ""))
+        job = self.registry.by_name.get(event.get("key", ""))
         if job is None:
             return
         if event.get("action") == "started":
-            self.board.begin(job)
+            self.registry.begin(job)
             self._tell_worker(job)
             self.streams.follow(job)
         elif event.get("action") == "asker-failed" and event.get("asker") in job.waiting:
             error = LimitExceeded(str(event.get("message")), 1)
-            self.board.end_for(job, event["asker"], outcomes.failure(error))
+            self.registry.end_for(job, event["asker"], outcomes.failure(error))
             self._tell_worker(job)
 
     def _tell_worker(self, job: Job) -> None:
@@ -175,4 +176,4 @@ class Jobserver:
         if job.driver is not None:
             job.driver.cancel()
         self.streams.end(job)
-        self.board.end(job, {}, outcomes.failure(Cancelled("it was cancelled")))
+        self.registry.end(job, {}, outcomes.failure(Cancelled("it was cancelled")))

@@ -52,16 +52,16 @@ class JobLifecycle:
         Of Dask.
     context : Context
         Where documents and results are.
-    board : JobRegistry
+    registry : JobRegistry
         Is told what becomes of them.
     streams : StderrStreams
         What they write to their standard error.
     """
 
     def __init__(
-        self, scheduler: Scheduler, context: Context, board: JobRegistry, streams: StderrStreams
+        self, scheduler: Scheduler, context: Context, registry: JobRegistry, streams: StderrStreams
     ) -> None:
-        self._context, self._board, self._streams = context, board, streams
+        self._context, self._board, self._streams = context, registry, streams
         self._client = OwnClient(scheduler)
         self._threads = ThreadPoolExecutor(THREADS, "seamless-jobserver")
 

@@ -203,7 +203,7 @@ class Nested:
                 break
             await job.changed(min(AGAIN, end - loop.time()))
         if facts["outcome"]:
-            self._jobserver.board.told(asker)
+            self._jobserver.registry.told(asker)
         return facts
 
     async def _stderr(self, job: Job, start: int, wait: float) -> dict[str, Any]:
@@ -266,7 +266,7 @@ class Nested:
         return found
 
     def _task_of(self, key: str) -> str | None:
-        job = self._jobserver.board.find(Checksum(key))
+        job = self._jobserver.registry.find(Checksum(key))
         return job.name if job is not None else None
 
     def _refuse_starving(self, outer: Outer, job: Job) -> None:

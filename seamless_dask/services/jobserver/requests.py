@@ -136,7 +136,7 @@ class _Request:
     def _tell(self, job: Job, asker: str) -> None:
         """Note that one is being told how it ended, if it has."""
         if job.end(asker) is not None:
-            self._jobserver.board.told(asker)
+            self._jobserver.registry.told(asker)
 
     def _delete(self, job: Job) -> dict[str, Any]:
         """Let one ask no more, or everybody; the answer names those who are left."""
@@ -171,7 +171,7 @@ class _Request:
             key = Checksum(text)
         except InvalidChecksum as error:
             raise Refused(400, str(error)) from None
-        job = self._jobserver.board.find(key, self._asker)
+        job = self._jobserver.registry.find(key, self._asker)
         if job is None:
             raise Refused(404, f"nobody has asked for {key} here")
         return job

@@ -24,7 +24,7 @@ class JobserverPlugin(SchedulerPlugin):
         """Pass on what happens to a task of ours."""
         if start == "processing":
             self._nested.left(key)
-        job = self._jobserver.board.by_name.get(key)
+        job = self._jobserver.registry.by_name.get(key)
         if job is not None:
             self._jobserver.moved(job, start, finish)
 

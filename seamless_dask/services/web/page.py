@@ -55,7 +55,7 @@ def install(scheduler: Scheduler, plugin: Any) -> None:
     http.check_http(scheduler)
     settings = scheduler.http_application.settings
     is_new = NAME not in settings
-    counted = settings[NAME].moved if not is_new else traffic.BufferTraffic(scheduler)
+    counted = settings[NAME].traffic if not is_new else traffic.BufferTraffic(scheduler)
     before = settings.get(NAME)
     settings[NAME] = Gathering(scheduler, plugin, counted)
     settings[NAME].direct = before and before.direct
@@ -82,7 +82,7 @@ class Gathering:
     """What the page shows, gathered at most once a second however many look at it."""
 
     def __init__(self, scheduler: Scheduler, plugin: Any, counted: traffic.BufferTraffic) -> None:
-        self.scheduler, self.plugin, self.moved = scheduler, plugin, counted
+        self.scheduler, self.plugin, self.traffic = scheduler, plugin, counted
         self.direct: Callable[[], int] | None = None
         """Tells how many results were found without the scheduler, where that is known."""
         self._until, self._made, self._packed = 0.0, b"", b""
@@ -123,7 +123,7 @@ class Gathering:
                 "requests": snapshot.get("requests", 0),
                 "keys": snapshot.get("keys_asked", 0),
             },
-            "moved": self.moved.total()._asdict(),
+            "moved": self.traffic.total()._asdict(),
             "running": {"number": len(running), "rows": running[:MOST]},
             "waiting": waiting[:MOST],
             "failures": failures[:MOST],

@@ -74,7 +74,7 @@ class _Collector:
         numbers = counts(snapshot)
         for name, meaning in _COUNTERS.items():
             yield CounterMetricFamily(f"seamless_{name}", meaning, value=numbers[name])
-        for name, value in self._gathering.moved.total()._asdict().items():
+        for name, value in self._gathering.traffic.total()._asdict().items():
             yield CounterMetricFamily(
                 f"seamless_{name}_bytes", f"Bytes of buffers that workers have {name}.", value=value
             )

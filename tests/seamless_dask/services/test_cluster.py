@@ -27,14 +27,14 @@ QUICK = {
 
 
 @asynccontextmanager
-async def fleet_of(directory: Path, workers: Workers) -> AsyncIterator[tuple[Autoscaler, Client]]:
+async def scaler_of(directory: Path, workers: Workers) -> AsyncIterator[tuple[Autoscaler, Client]]:
     options = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
     async with (
         Scheduler(**options) as scheduler,
-        open_cluster(scheduler, workers, Files(), str(directory)) as fleet,
+        open_cluster(scheduler, workers, Files(), str(directory)) as scaler,
         Client(scheduler.address, asynchronous=True) as client,
     ):
-        yield fleet, client
+        yield scaler, client
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -50,12 +50,12 @@ async def until(happened: Callable[[], Any]) -> None:
 
 def test_from_nothing_and_back(tmp_path: Path) -> None:
     async def test() -> None:
-        async with fleet_of(tmp_path, Workers(threads=1)) as (fleet, client):
-            assert fleet.facts()["workers"] == []
+        async with scaler_of(tmp_path, Workers(threads=1)) as (scaler, client):
+            assert scaler.facts()["workers"] == []
             future = client.submit(os.getpid)
             assert await future != os.getpid()
             future.release()
-            await until(lambda: not fleet.scheduler.workers and not fleet.members)
+            await until(lambda: not scaler.scheduler.workers and not scaler.members)
             assert await client.submit(os.getpid, pure=False) != os.getpid()
 
     run(test)
@@ -63,12 +63,12 @@ def test_from_nothing_and_back(tmp_path: Path) -> None:
 
 def test_minimum_stays(tmp_path: Path) -> None:
     async def test() -> None:
-        async with fleet_of(tmp_path, Workers(minimum=1, maximum=1)) as (fleet, client):
+        async with scaler_of(tmp_path, Workers(minimum=1, maximum=1)) as (scaler, client):
             await client.wait_for_workers(1)
-            (member,) = fleet.members.values()
+            (member,) = scaler.members.values()
             # five times as long as it takes an idle one to be closed
             await until(lambda: member.idle_since and time.monotonic() - member.idle_since > 0.5)
-            assert list(fleet.members.values()) == [member]
+            assert list(scaler.members.values()) == [member]
 
     run(test)
 
@@ -76,10 +76,10 @@ def test_minimum_stays(tmp_path: Path) -> None:
 def test_task_gets_a_worker_of_its_shape(tmp_path: Path) -> None:
     async def test() -> None:
         workers = Workers(threads=1, queues=("short", "long"), maximum=2)
-        async with fleet_of(tmp_path, workers) as (fleet, client):
+        async with scaler_of(tmp_path, workers) as (scaler, client):
             resources = {"seamless:queue:long": 1, "seamless:cpus": os.cpu_count() or 1}
             assert await client.submit(os.getenv, "SEAMLESS_WORKER_QUEUE", resources=resources) == "long"
-            (worker,) = fleet.facts()["workers"]
+            (worker,) = scaler.facts()["workers"]
             assert worker["shape"] == (
                 f"cpus={os.cpu_count()} queue=long" if os.cpu_count() != 1 else "queue=long"
             )
@@ -99,36 +99,39 @@ def test_task_gets_a_worker_of_its_shape(tmp_path: Path) -> None:
 )
 def test_impossible_task_is_told(resources: dict[str, float], told: str, tmp_path: Path) -> None:
     async def test() -> None:
-        async with fleet_of(tmp_path, Workers(threads=1, queues=("short",))) as (fleet, client):
+        async with scaler_of(tmp_path, Workers(threads=1, queues=("short",))) as (scaler, client):
             future = client.submit(os.getpid, resources=resources)
-            await until(fleet.notes)
-            assert told in fleet.notes()[0]
+            await until(scaler.notes)
+            assert told in scaler.notes()[0]
             assert await client.submit(os.getppid, pure=False) == os.getpid()  # the rest goes on
             future.release()
-            await until(lambda: fleet.notes() == [])
+            await until(lambda: scaler.notes() == [])
 
     run(test)
 
 
 def test_resource_that_all_workers_have(tmp_path: Path) -> None:
     async def test() -> None:
-        async with fleet_of(tmp_path, Workers(threads=1, resources=(("licence", 2.0),))) as (fleet, client):
+        async with scaler_of(tmp_path, Workers(threads=1, resources=(("licence", 2.0),))) as (
+            scaler,
+            client,
+        ):
             assert await client.submit(os.getppid, resources={"licence": 2}) == os.getpid()
-            assert fleet.notes() == []
+            assert scaler.notes() == []
 
     run(test)
 
 
 def test_maximum_is_shared_by_all_shapes(tmp_path: Path) -> None:
     async def test() -> None:
-        async with fleet_of(tmp_path, Workers(threads=1, queues=("short", "long"), maximum=1)) as (
-            fleet,
+        async with scaler_of(tmp_path, Workers(threads=1, queues=("short", "long"), maximum=1)) as (
+            scaler,
             client,
         ):
             seen: set[int] = set()
             for queue in ("short", "long", "short"):
                 await client.submit(os.getpid, resources={f"seamless:queue:{queue}": 1}, pure=False)
-                seen.add(len(fleet.scheduler.workers))
+                seen.add(len(scaler.scheduler.workers))
             assert seen == {1}
 
     run(test)
@@ -137,12 +140,12 @@ def test_maximum_is_shared_by_all_shapes(tmp_path: Path) -> None:
 def test_the_minimum_makes_room_for_another_shape(tmp_path: Path) -> None:
     async def test() -> None:
         workers = Workers(threads=1, queues=("short", "long"), minimum=1, maximum=1)
-        async with fleet_of(tmp_path, workers) as (fleet, client):
+        async with scaler_of(tmp_path, workers) as (scaler, client):
             await client.wait_for_workers(1)
             future = client.submit(os.getenv, "SEAMLESS_WORKER_QUEUE", resources={"seamless:queue:long": 1})
             assert await future == "long"
             future.release()
-            await until(lambda: [worker["shape"] for worker in fleet.facts()["workers"]] == ["any"])
+            await until(lambda: [worker["shape"] for worker in scaler.facts()["workers"]] == ["any"])
 
     run(test)
 
@@ -151,17 +154,17 @@ def test_a_local_worker_that_dies_unseen_is_replaced(tmp_path: Path, monkeypatch
     monkeypatch.setattr(worker_pool, "FIRST_PAUSE", 0.0)
 
     async def test() -> None:
-        async with fleet_of(tmp_path, Workers(minimum=1, maximum=1)) as (fleet, client):
-            await until(lambda: [member.state for member in fleet.members.values()] == ["waiting"])
-            ((first, member),) = fleet.members.items()
-            await member.process.close()  # it has been there, between two looks of the fleet
-            await fleet.adapt()
-            assert f"worker {first} ended before it could be used" in fleet.notes()[0]
-            await until(lambda: not fleet.members)
-            await fleet.adapt()
+        async with scaler_of(tmp_path, Workers(minimum=1, maximum=1)) as (scaler, client):
+            await until(lambda: [member.state for member in scaler.members.values()] == ["waiting"])
+            ((first, member),) = scaler.members.items()
+            await member.process.close()  # it has been there, between two looks of the scaler
+            await scaler.adapt()
+            assert f"worker {first} ended before it could be used" in scaler.notes()[0]
+            await until(lambda: not scaler.members)
+            await scaler.adapt()
             assert await client.submit(os.getppid) == os.getpid()
-            await fleet.adapt()
-            assert fleet.notes() == []
+            await scaler.adapt()
+            assert scaler.notes() == []
 
     with dask.config.set({"distributed.adaptive.interval": "1 hour"}):
         asyncio.run(test())
@@ -169,7 +172,7 @@ def test_a_local_worker_that_dies_unseen_is_replaced(tmp_path: Path, monkeypatch
 
 def test_unknown_size_of_jobs_is_a_usage_error(tmp_path: Path) -> None:
     async def test() -> None:
-        async with fleet_of(tmp_path, Workers(kind="slurm")):
+        async with scaler_of(tmp_path, Workers(kind="slurm")):
             pass
 
     with pytest.raises(Exception, match="how large is a job"):

@@ -117,7 +117,7 @@ class Server:
 
     def await_askers(self, key: Checksum, number: int) -> None:
         def there() -> bool:
-            job = self.jobserver.board.find(key)
+            job = self.jobserver.registry.find(key)
             return job is not None and len(job.waiting) == number
 
         self.lab.wait_until(there)

@@ -61,14 +61,14 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
 
 
 @asynccontextmanager
-async def fleet_of(directory: Path, **workers: Any) -> AsyncIterator[Autoscaler]:
+async def scaler_of(directory: Path, **workers: Any) -> AsyncIterator[Autoscaler]:
     options = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
     wanted = Workers(kind="slurm", **workers)
     async with (
         Scheduler(**options) as scheduler,
-        open_cluster(scheduler, wanted, Files(), str(directory)) as fleet,
+        open_cluster(scheduler, wanted, Files(), str(directory)) as scaler,
     ):
-        yield fleet
+        yield scaler
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -82,8 +82,8 @@ async def until(happened: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-def states(fleet: Autoscaler) -> list[str]:
-    return sorted(member.state for member in fleet.members.values())
+def states(scaler: Autoscaler) -> list[str]:
+    return sorted(member.state for member in scaler.members.values())
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ def test_a_submission_that_fails_is_told_and_not_repeated_at_once(
 
     async def test() -> None:
         slurm.does(sbatch=sbatch)
-        async with fleet_of(tmp_path, minimum=1, maximum=1) as fleet:
-            await until(fleet.notes)
-            assert told in fleet.notes()[0]
+        async with scaler_of(tmp_path, minimum=1, maximum=1) as scaler:
+            await until(scaler.notes)
+            assert told in scaler.notes()[0]
             for _ in range(3):
-                await fleet.adapt()
+                await scaler.adapt()
             assert len(slurm.calls("sbatch")) == 1
         assert not list(tmp_path.glob("*.sh"))
 
@@ -122,17 +122,17 @@ def test_jobs_that_die_at_once_are_tried_one_at_a_time(
     monkeypatch.setattr(worker_pool, "FIRST_PAUSE", 0.0)
 
     async def test() -> None:
-        async with fleet_of(tmp_path, minimum=3, maximum=3) as fleet:
-            await until(lambda: states(fleet) == ["waiting"] * 3)
+        async with scaler_of(tmp_path, minimum=3, maximum=3) as scaler:
+            await until(lambda: states(scaler) == ["waiting"] * 3)
             slurm.does(squeue=ASKED.format("FAILED NonZeroExitCode"))
-            await fleet.adapt()
-            assert "ended (FAILED) before its worker came" in fleet.notes()[0]
+            await scaler.adapt()
+            assert "ended (FAILED) before its worker came" in scaler.notes()[0]
             for attempts in (4, 5):
                 await until(
-                    lambda n=attempts: len(slurm.calls("sbatch")) == n and "starting" not in states(fleet)
+                    lambda n=attempts: len(slurm.calls("sbatch")) == n and "starting" not in states(scaler)
                 )
-                assert len(fleet.members) == 1
-                await fleet.adapt()
+                assert len(scaler.members) == 1
+                await scaler.adapt()
 
     run(test)
 
@@ -140,12 +140,12 @@ def test_jobs_that_die_at_once_are_tried_one_at_a_time(
 @pytest.mark.parametrize("squeue", ["echo 'slurm is being upgraded, call 4711'", "echo 1 ok", "exit 3"])
 def test_nonsense_from_the_queue_ends_no_job(squeue: str, slurm: Slurm, tmp_path: Path) -> None:
     async def test() -> None:
-        async with fleet_of(tmp_path, minimum=1, maximum=1) as fleet:
-            await until(lambda: states(fleet) == ["waiting"])
+        async with scaler_of(tmp_path, minimum=1, maximum=1) as scaler:
+            await until(lambda: states(scaler) == ["waiting"])
             slurm.does(squeue=squeue)
             with pytest.raises(ServiceUnavailable):
-                await fleet.adapt()
-            assert states(fleet) == ["waiting"]
+                await scaler.adapt()
+            assert states(scaler) == ["waiting"]
             assert json.loads((tmp_path / "jobs.json").read_text())["jobs"]
         assert slurm.calls("scancel")
 
@@ -154,11 +154,11 @@ def test_nonsense_from_the_queue_ends_no_job(squeue: str, slurm: Slurm, tmp_path
 
 def test_a_job_that_waits_shows_why(slurm: Slurm, tmp_path: Path) -> None:
     async def test() -> None:
-        async with fleet_of(tmp_path, minimum=1, maximum=1) as fleet:
-            await until(lambda: states(fleet) == ["waiting"])
+        async with scaler_of(tmp_path, minimum=1, maximum=1) as scaler:
+            await until(lambda: states(scaler) == ["waiting"])
             slurm.does(squeue=ASKED.format("PENDING ReqNodeNotAvail, May be reserved for other job"))
-            await fleet.adapt()
-            (worker,) = fleet.facts()["workers"]
+            await scaler.adapt()
+            (worker,) = scaler.facts()["workers"]
             assert worker["reason"].startswith("ReqNodeNotAvail")
 
     run(test)
@@ -166,13 +166,13 @@ def test_a_job_that_waits_shows_why(slurm: Slurm, tmp_path: Path) -> None:
 
 def test_the_worker_of_a_job_that_was_given_up_is_closed(slurm: Slurm, tmp_path: Path) -> None:
     async def test() -> None:
-        async with fleet_of(tmp_path, maximum=1) as fleet:
+        async with scaler_of(tmp_path, maximum=1) as scaler:
             options = {"nthreads": 1, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
             name = "default-0123abcd-7"
-            async with Nanny(fleet.scheduler.address, name=name, local_directory=str(tmp_path), **options):
-                await until(lambda: fleet.scheduler.workers)
-                await fleet.adapt()
-                await until(lambda: not fleet.scheduler.workers)
+            async with Nanny(scaler.scheduler.address, name=name, local_directory=str(tmp_path), **options):
+                await until(lambda: scaler.scheduler.workers)
+                await scaler.adapt()
+                await until(lambda: not scaler.scheduler.workers)
 
     run(test)
 
@@ -182,8 +182,8 @@ def test_leftovers_stay_on_record_until_they_can_be_cancelled(slurm: Slurm, tmp_
     journal.write_text(json.dumps({"kind": "slurm", "jobs": ["77"]}))
 
     async def test(jobs: int) -> None:
-        async with fleet_of(tmp_path, minimum=1, maximum=1) as fleet:
-            await until(lambda: states(fleet) == ["waiting"])
+        async with scaler_of(tmp_path, minimum=1, maximum=1) as scaler:
+            await until(lambda: states(scaler) == ["waiting"])
             assert len(json.loads(journal.read_text())["jobs"]) == jobs
 
     slurm.does(scancel="echo 'scancel: error: Unable to contact slurm controller' >&2; exit 1")
@@ -195,13 +195,13 @@ def test_leftovers_stay_on_record_until_they_can_be_cancelled(slurm: Slurm, tmp_
 
 def test_a_full_disk_is_told(slurm: Slurm, tmp_path: Path) -> None:
     async def test() -> None:
-        async with fleet_of(tmp_path, minimum=1, maximum=1) as fleet:
+        async with scaler_of(tmp_path, minimum=1, maximum=1) as scaler:
             (tmp_path / "jobs.json").unlink(missing_ok=True)
             (tmp_path / "jobs.json").mkdir()
             (tmp_path / "jobs.json" / "x").touch()
-            await until(fleet.notes)
-            assert "cannot write" in fleet.notes()[0]
-            assert fleet.members
+            await until(scaler.notes)
+            assert "cannot write" in scaler.notes()[0]
+            assert scaler.members
 
     run(test)
 
