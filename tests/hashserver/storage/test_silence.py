@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -47,6 +48,17 @@ class Place(NamedTuple):
     def fill(self, data: bytes) -> Checksum:
         with closing(FsspecStore(self.direct, **self.options)) as store:
             return store.put(data)
+
+
+def at_last(action: Callable[[], Any]) -> Any:
+    """Return what an action gives once the place answers: a busy host may take a second to connect anew."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return action()
+        except ServiceUnavailable:
+            if time.monotonic() > end:
+                raise
 
 
 @pytest.fixture(params=["s3", "sftp"])
@@ -115,7 +127,7 @@ def test_an_upload_that_stops_in_the_middle(place: Place) -> None:
         with pytest.raises(ServiceUnavailable, match=f"{place.kind}://"):
             store.put(data)
         place.network.speak()
-        assert store.has([hash_bytes(data)]) == [-1]
+        assert at_last(lambda: store.has([hash_bytes(data)])) == [-1]
         assert store.put(data) == hash_bytes(data)
         assert store.get(hash_bytes(data)) == data
 
@@ -218,7 +230,7 @@ def test_a_client_hears_which_store_is_silent(place: Place, over: Running, tmp_p
         CLIENTS[use](client, checksum, tmp_path / "out")
     assert over.ask("GET", "/healthcheck").status == 200
     place.network.speak()
-    assert client.get(checksum) == b"text"
+    assert at_last(lambda: client.get(checksum)) == b"text"
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
@@ -237,7 +249,7 @@ def test_a_transfer_through_a_hashserver_that_stops_in_the_middle(
             client.get_file(checksum, tmp_path / "out")
         assert not (tmp_path / "out").exists()
     place.network.speak()
-    assert client.get(client.put(data)) == data
+    assert at_last(lambda: client.get(client.put(data))) == data
 
 
 def test_those_who_wait_for_a_silent_store_keep_no_results_from_others(
