@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from email.utils import formatdate
 from http import HTTPStatus
@@ -20,10 +21,12 @@ from hashserver.protocol import JSON_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
     from typing import BinaryIO
 
     from aiohttp.abc import AbstractStreamWriter
+
+log = logging.getLogger(__name__)
 
 _LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
@@ -166,13 +169,13 @@ class StreamAnswer(Answer):
         headers += b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
         super().__init__(request, status, b"", headers, -1 if length is None else length)
         self._parts, self._threads, self._left = parts, threads, length or 0
+        self._work: Future[bytes] | None = None
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Write the answer."""
-        loop = asyncio.get_running_loop()
         try:
             await super().prepare(request)
-            while part := await loop.run_in_executor(self._threads, next, self._parts, b""):
+            while part := await self._next():
                 await self._write(request, part)
         except BaseException as error:
             # the head is out: only a broken connection can still tell the client
@@ -182,11 +185,37 @@ class StreamAnswer(Answer):
                 raise ConnectionResetError("the source failed") from error
             raise
         finally:
-            close: Callable[[], None] | None = getattr(self._parts, "close", None)
-            if close is not None:
-                loop.run_in_executor(self._threads, close)
+            self._close()
         self._end(request)
         return None
+
+    def _next(self) -> asyncio.Future[bytes]:
+        """Have a thread produce the next part; an empty one is the end."""
+        self._work = self._threads.submit(next, self._parts, b"")
+        return asyncio.wrap_future(self._work)
+
+    def _close(self) -> None:
+        """Close the source where it works, once it does not: an answer may be cancelled while it does.
+
+        A generator that is closed by one thread while another one is in it refuses, and would go on.
+        """
+        close: Callable[[], None] | None = getattr(self._parts, "close", None)
+        if close is None:
+            return
+
+        def quietly(_: object = None) -> None:
+            try:
+                close()
+            except Exception as error:  # whoever asked has the bytes, or is gone
+                log.debug("a source could not be closed: %r", error)
+
+        if self._work is not None and not self._work.done():
+            self._work.add_done_callback(quietly)
+            return
+        try:
+            self._threads.submit(quietly)
+        except RuntimeError:  # the server ends, and its threads have gone already
+            quietly()
 
     async def _write(self, request: web.BaseRequest, part: bytes) -> None:
         transport = request.transport
