@@ -24,7 +24,8 @@ IDLE_SECONDS = 60.0
 SLOWEST = 500.0
 """So is one that has been waited for longer than for so many bytes a second, and `IDLE_SECONDS` besides."""
 
-_FULL = 8 << 20
+_FULL = 4 << 20
+"""Bytes of one upload that wait for the thread; it holds as many itself."""
 _WORTH_WAKING = 1 << 20
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -92,7 +93,9 @@ class Feed:
                 self._loop.call_soon_threadsafe(self._wake)
             if not parts:
                 return
-            yield from parts
+            parts.reverse()
+            while parts:  # what was taken is not kept until the last of it is
+                yield parts.pop()
 
 
 async def receive(
