@@ -3,7 +3,7 @@
 ::
 
     HashserverError
-    ├── UsageError                 the caller's input
+    ├── InvalidRequest             the caller's input
     │   ├── InvalidChecksum        not 64 lower-case hex digits
     │   ├── InvalidIndex           not a directory index, or one whose paths are unsafe
     │   ├── InvalidPack            a pack that is cut short or malformed

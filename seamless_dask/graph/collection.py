@@ -17,7 +17,7 @@ from ..model.transformation import Description, Value
 from . import task
 from .handles import of as handle_of
 from .names import LABEL, dask_key, fresh_key, label_of
-from .perform import load_many
+from .perform import unknown_below
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,20 +51,7 @@ def build(
     """
     options = options or Options()
     fresh = fresh or options.fresh
-    known: dict[Checksum, Value] = {}
-    documents: dict[Checksum, Description] = {}
-    layer = [key]
-    while layer:
-        found = context.database.lookup_many([name for name in layer if not fresh or name != key])
-        known |= {name: Value(result.format, result.checksum) for name, (_, result) in found.items()}
-        documents |= load_many(context, [name for name in layer if name not in known])
-        upstream = {
-            reference.of: None
-            for name in layer
-            if name in documents
-            for reference in documents[name].references
-        }
-        layer = [name for name in upstream if name not in known and name not in documents]
+    known, documents = unknown_below(context, key, fresh=fresh)
     if key in known:
         return known[key]
     names = _names(context, documents, key if fresh else None)
@@ -73,7 +60,7 @@ def build(
             name,
             document,
             options._replace(fresh=fresh) if name == key else options.of_upstream(name),
-            {of: known.get(of) or names[of] for of in upstream_of(document)},
+            {of: known.get(of) or names[of] for of in document.upstream},
             names[name],
         )
         for name, document in documents.items()
@@ -93,11 +80,6 @@ def compute(context: Context, key: Checksum, options: Options | None = None, *, 
 
     handle: Handle = get_sync(graph.tasks, graph.key)
     return handle.value
-
-
-def upstream_of(document: Description) -> list[Checksum]:
-    """Return the keys of the transformations that a document refers to, each once."""
-    return list(dict.fromkeys(reference.of for reference in document.references))
 
 
 def task_of(
@@ -120,7 +102,7 @@ def task_of(
 
     handles = [
         TaskRef(found) if isinstance(found, str) else handle_of(*found)
-        for found in (upstream[of] for of in upstream_of(document))
+        for found in (upstream[of] for of in document.upstream)
     ]
     return Task(
         name,
@@ -128,7 +110,7 @@ def task_of(
         task.PROTOCOL,
         str(key),
         options.to_json(),
-        tuple(map(str, upstream_of(document))),
+        tuple(map(str, document.upstream)),
         *handles,
     )
 

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, TypeVar
 
 from hashserver.checksum import Checksum
@@ -19,6 +20,7 @@ from hashserver.errors import (
     AuthenticationFailed,
     BufferCorrupt,
     BufferMissing,
+    HashserverError,
     NoSpace,
     ReadOnly,
     ServiceUnavailable,
@@ -30,6 +32,7 @@ from ..model.options import Options
 from ..model.records import environment_of
 from ..model.transformation import Description, Value, parse
 from ..model.values import missing, select
+from .names import LABEL, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +89,7 @@ def resolve(
         return key, document
     upstream = {
         of: upstream[of] if of in upstream else _compute(worker, of, options.of_upstream(of))
-        for of in dict.fromkeys(reference.of for reference in document.references)
+        for of in document.upstream
     }
     known = {
         reference: select(
@@ -104,27 +107,59 @@ def resolve(
     return checksum, resolved
 
 
+def run_step(worker: Worker, key: Checksum, upstream: Mapping[Checksum, Value], options: Options) -> Value:
+    """Resolve a transformation and perform it; a failure is told with the name of the step.
+
+    Parameters
+    ----------
+    upstream
+        Results of those that it refers to; what is missing is computed here.
+    """
+    checksum, transformation = patiently(
+        key, options.retries, lambda: resolve(worker, key, upstream, options)
+    )
+    try:
+        return perform(worker, key, checksum, transformation, options)
+    except ComputationFailed as error:
+        if worker.asked == key:
+            raise
+        raise in_step(worker.context, key, transformation, options.label, error) from None
+
+
 def _compute(worker: Worker, key: Checksum, options: Options) -> Value:
     """Compute what a transformation refers to, however deep, and then itself."""
-    values: dict[Checksum, Value] = {}
-    pending = [key]
-    while pending:  # not recursive: a chain may have any length
-        of = pending[-1]
-        found = None if of in values else worker.context.database.lookup(of)
-        if found is not None:
-            values[of] = Value(found[1].format, found[1].checksum)
-        if of in values:
-            pending.pop()
-            continue
-        references = load(worker.context, of).references
-        upstream = dict.fromkeys(one.of for one in references if one.of not in values)
-        if upstream:
-            pending += upstream
-            continue
-        wishes = options if of == key else options.of_upstream(of)
-        checksum, transformation = resolve(worker, of, values, wishes)
-        values[of] = perform(worker, of, checksum, transformation, wishes)
-    return values[key]
+    known, documents = unknown_below(worker.context, key, fresh=options.fresh)
+    steps = TopologicalSorter({of: document.upstream for of, document in documents.items()})
+    for of in steps.static_order():
+        if of not in known:
+            known[of] = run_step(worker, of, known, options if of == key else options.of_upstream(of))
+    return known[key]
+
+
+def unknown_below(
+    context: Context, key: Checksum, *, fresh: bool
+) -> tuple[dict[Checksum, Value], dict[Checksum, Description]]:
+    """Look up a transformation and, layer by layer, what those refer to that are not known.
+
+    Parameters
+    ----------
+    fresh
+        `key` itself counts as unknown.
+
+    Returns
+    -------
+    The results that are known, and the documents of the others.
+    """
+    known: dict[Checksum, Value] = {}
+    documents: dict[Checksum, Description] = {}
+    layer = [key]
+    while layer:
+        found = context.database.lookup_many([name for name in layer if not fresh or name != key])
+        known |= {name: Value(result.format, result.checksum) for name, (_, result) in found.items()}
+        documents |= load_many(context, [name for name in layer if name not in known])
+        upstream = {of: None for name in layer if name in documents for of in documents[name].upstream}
+        layer = [name for name in upstream if name not in known and name not in documents]
+    return known, documents
 
 
 def perform(
@@ -322,6 +357,18 @@ def _gone(checksum: Checksum, producers: Sequence[Checksum], unknown: Sequence[C
     else:
         message += f"transformation {producers[0]} did not bring it back"
     return BufferMissing(checksum, message)
+
+
+def in_step(
+    context: Context, key: Checksum, transformation: Description, named: str | None, error: ComputationFailed
+) -> ComputationFailed:
+    """Return the error with the name of the step that failed, as the user or its code calls it."""
+    label = named or LABEL
+    with suppress(HashserverError):
+        label = named or label_of(context.store.get(transformation.code).decode("utf-8", "surrogateescape"))
+    told = type(error)(f"{label} ({key[:8]}): {error}", error.exit_status, error.stderr)
+    told.record = error.record
+    return told
 
 
 def _with_room(action: Callable[[], T]) -> T:

@@ -8,24 +8,21 @@ by `equip`. In any other process the computation is asked for as the command lin
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum
-from hashserver.errors import HashserverError
 
 from ..errors import ComputationFailed, SeamlessError
 from ..model.options import Options
-from ..model.transformation import Description, Value
+from ..model.transformation import Value
 from .current_worker import dask_worker, equipped
 from .fingertip import fingertip_value
 from .handles import Handle, contexts_of_process
 from .handles import of as handle_of
-from .names import LABEL, label_of
-from .perform import ensure, load, patiently, perform, resolve
+from .perform import ensure, in_step, load, patiently, run_step
 
 if TYPE_CHECKING:
-    from ..context import Context
+    pass
 
 PROTOCOL = 1
 """Number of the arguments of `run` and `restore`; raised whenever their meaning changes."""
@@ -59,14 +56,7 @@ def run(
     if worker is None:
         return _elsewhere(name, wishes)
     known = {Checksum(of): handle.value for of, handle in zip(upstream, handles, strict=True)}
-    checksum, transformation = patiently(name, wishes.retries, lambda: resolve(worker, name, known, wishes))
-    try:
-        value = perform(worker, name, checksum, transformation, wishes)
-    except ComputationFailed as error:
-        if worker.asked == name:
-            raise
-        raise _step(worker.context, name, transformation, wishes.label, error) from None
-    return handle_of(*value)
+    return handle_of(*run_step(worker, name, known, wishes))
 
 
 def restore(protocol: int, format: str, checksum: str) -> Handle:  # noqa: A002 - the field's word
@@ -113,22 +103,10 @@ def _elsewhere(key: Checksum, options: Options) -> Handle:
     except ComputationFailed as error:
         if _names_step(str(error)):
             raise
-        raise _step(context, key, load(context, key), options.label, error) from None
+        raise in_step(context, key, load(context, key), options.label, error) from None
     finally:
         runs.close()
 
 
 _names_step = re.compile(r"\S+ \([0-9a-f]{8}\): ").match
-"""Tells whether a message begins as `_step` has it, because a step further up failed."""
-
-
-def _step(
-    context: Context, key: Checksum, transformation: Description, named: str | None, error: ComputationFailed
-) -> ComputationFailed:
-    """Return the error with the name of the step that failed, as the user or its code calls it."""
-    label = named or LABEL
-    with suppress(HashserverError):
-        label = named or label_of(context.store.get(transformation.code).decode("utf-8", "surrogateescape"))
-    told = type(error)(f"{label} ({key[:8]}): {error}", error.exit_status, error.stderr)
-    told.record = error.record
-    return told
+"""Tells whether a message begins as `in_step` has it, because a step further up failed."""

@@ -17,7 +17,7 @@ AGAIN: Outcome = {"again": True}
 
 
 def _name(kind: type[BaseException]) -> str:
-    """Return the name of an error; both packages have one that is called `UsageError`."""
+    """Return the name of an error."""
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
 
@@ -50,6 +50,7 @@ _PLAIN: dict[str, type[Exception]] = {
         data.InvalidRequest,
     )
 }
+_PLAIN["hashserver.UsageError"] = data.InvalidRequest  # as journals of earlier versions have it
 
 
 def success(value: Value) -> Outcome:

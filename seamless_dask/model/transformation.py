@@ -130,6 +130,11 @@ class Description(NamedTuple):
         return list(found)
 
     @property
+    def upstream(self) -> list[Checksum]:
+        """Keys of the transformations that it refers to, each once."""
+        return list(dict.fromkeys(reference.of for reference in self.references))
+
+    @property
     def deferred(self) -> bool:
         """Whether it waits for any result."""
         return bool(self.references)

@@ -101,6 +101,22 @@ def test_a_result_that_is_not_declared_is_an_error(lab: Any, worker: Any) -> Non
         run(sink, OPTIONS, (step,), run(step, OPTIONS))
 
 
+def test_what_came_without_its_inputs_has_them_computed_to_any_depth(lab: Any, worker: Any) -> None:
+    first = lab.store(f"{lab.counted()}; echo 1")
+    second = lab.store("cat x; echo 2", inputs={"x": Deferred(first)})
+    sink = lab.store("cat x y", inputs={"x": Deferred(second), "y": Deferred(first)})
+    _, checksum = run(sink, OPTIONS)
+    assert lab.context.store.get(Checksum(checksum)) == b"1\n2\n1\n"
+    assert lab.ran() == ["ran"]
+
+
+def test_one_of_them_that_fails_is_named_as_the_step_that_it_is(lab: Any, worker: Any) -> None:
+    step = lab.store("cat /nowhere")
+    sink = lab.store("cat x", inputs={"x": Deferred(step)})
+    with pytest.raises(ComputationFailed, match=rf"^cat \({step[:8]}\): "):
+        run(sink, OPTIONS)
+
+
 def test_a_document_that_is_not_stored_is_named(worker: Any) -> None:
     with pytest.raises(BufferMissing, match=f"transformation {'0' * 64} is not in the store"):
         run("0" * 64)

@@ -46,3 +46,9 @@ def test_what_was_measured_does_not_travel() -> None:
     error = errors.ComputationFailed("failed", 7, "why\n")
     error.record = {"stderr": "why\n" * 1000}
     assert pickle.loads(pickle.dumps(error)).record == {}
+
+
+def test_an_error_by_the_name_that_earlier_versions_gave_it() -> None:
+    error = outcomes.error_of({"error": "hashserver.UsageError", "message": "it is no list"})
+    assert isinstance(error, data.InvalidRequest)
+    assert str(error) == "it is no list"
