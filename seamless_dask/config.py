@@ -339,7 +339,7 @@ class _Assembly:
         elif token_file and not origins.lies_in(token_file, cache):
             token_file = None  # a project has named the cache, which names a file of anybody's
         self._bindings.bind(origin, token_file, ca_file)
-        return dict(ready)
+        return ready
 
 
 def _default_stores(cache: str, server: str | None, directory: str | None) -> tuple[str, ...]:

@@ -101,9 +101,8 @@ def _cancel(context: Context, key: Checksum, future: Future | None, console: Con
 
     from ..data.pending import other_context, withdraw
 
-    queued = QueueStore(context.config.cache).cancel(
-        key
-    )  # before what runs, or the queue would start it again
+    # before what runs, or the queue would start it again
+    queued = QueueStore(context.config.cache).cancel(key)
     for entry in queued:
         paths = (os.path.join(entry.directory, local) for _, local in entry.wanted if local)
         withdraw(context.config.cache, paths, key)

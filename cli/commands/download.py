@@ -11,7 +11,14 @@ from hashserver.errors import BufferMissing, HashserverError, InvalidIndex, Serv
 from seamless_dask.errors import Cancelled, ComputationFailed, SeamlessError
 
 from ..console import ERROR, OK, CommandError, Console, add_common, error_text, new_parser, show_tail, start
-from ..data.deliver import deliver_directory, deliver_file, load_index, print_buffer, refuse_links
+from ..data.deliver import (
+    deliver_directory,
+    deliver_file,
+    load_index,
+    print_buffer,
+    refuse_links,
+    refuse_ways_out,
+)
 from ..data.identify import PathIdentity, identify_sidecar, no_such_path
 from ..data.missing import named
 from ..data.pending import settle_future
@@ -91,6 +98,7 @@ def subject(word: str) -> str:
 
 def members(path: str) -> list[str]:
     """Return what a directory holds sidecars of that has none of its own; else the path itself."""
+    from hashserver.workspace.index import parent_folders
     from hashserver.workspace.pending import read_future
     from hashserver.workspace.scan import scan_all
 
@@ -98,20 +106,8 @@ def members(path: str) -> list[str]:
         return [path]
     found = scan_all(path)
     inner = sorted({*found.stand_ins, *found.futures, *found.sidecars})
-    _refuse_links(path, inner)
+    refuse_links(path, parent_folders(inner))
     return [os.path.join(path, name) for name in inner] or [path]
-
-
-def _refuse_links(root: str, names: Sequence[str]) -> None:
-    """Raise `CommandError` when a link is where a folder of one of these files is to be."""
-    from hashserver.workspace.index import parent_folders
-
-    for folder in sorted(parent_folders(names)):
-        path = os.path.join(root, folder)
-        if os.path.islink(path):
-            raise CommandError(
-                f"{path} is a link, and files below it are to be fetched: name it if it is meant"
-            )
 
 
 def expand(word: str) -> Iterator[str]:
@@ -216,7 +212,7 @@ def identify_member(context: Context, path: str, *, elsewhere: bool = False) -> 
                 key[len(name) + 1 :]: value for key, value in index.items() if key.startswith(name + "/")
             }
             if not elsewhere and (name in index or inner):
-                refuse_links(folder, name, index)
+                refuse_ways_out(folder, name, index)
             if name in index:
                 return PathIdentity(path, "file", index[name], here=False)
             if inner:

@@ -16,7 +16,7 @@ from ..text import count_text
 from .identify import stat_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from hashserver.checksum import Checksum
     from hashserver.statcache import NullStatCache
@@ -302,7 +302,15 @@ def refuse_file(path: str) -> None:
         raise CommandError(f"{path}: a file is in the way of a directory; move it away")
 
 
-def refuse_links(root: str, member: str, index: Index) -> None:
+def refuse_links(root: str, folders: Iterable[str]) -> None:
+    """Raise `CommandError` when a link is where a folder below `root` is to be."""
+    for folder in sorted(folders):
+        path = os.path.join(root, folder)
+        if os.path.islink(path):
+            raise CommandError(f"{path} is a link to {os.readlink(path)}: name that itself if it is meant")
+
+
+def refuse_ways_out(root: str, member: str, index: Index) -> None:
     """Raise `CommandError` when a link on the way from `root` to a member would lead out of it.
 
     Parameters
@@ -312,14 +320,12 @@ def refuse_links(root: str, member: str, index: Index) -> None:
     index
         What `root` is to hold.
     """
+    from hashserver.workspace.index import parent_folders
+
     if os.path.isdir(root):
         top = {name.partition("/")[0] for name in index}
         _refuse_elsewhere(root, [name for name in os.listdir(root) if name not in top])
-    parts = member.split("/")
-    for count in range(1, len(parts) + (member not in index)):
-        path = os.path.join(root, *parts[:count])
-        if os.path.islink(path):
-            raise CommandError(f"{path} is a link to {os.readlink(path)}: name that itself if it is meant")
+    refuse_links(root, parent_folders([member if member in index else f"{member}/"]))
 
 
 def fetch(store: Store, root: str, members: Index, console: Console) -> None:

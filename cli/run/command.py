@@ -16,7 +16,7 @@ from hashserver.errors import BufferCorrupt, BufferMissing
 from hashserver.system_text import ensure_utf8
 from hashserver.workspace.pending import remove_future
 
-from ..console import OK, CommandError, Console, guarded
+from ..console import OK, CommandError, Console, complete, guarded
 from ..opening import open_context
 from ..shell.collect import collect
 from .job import CommandJob, build, names_environment, options_of
@@ -242,8 +242,6 @@ def main(argv: Sequence[str] | None = None, prog: str = "seamless-run") -> int:
     if argv is None:
         ensure_utf8()
     if "_ARGCOMPLETE" in os.environ:
-        from ..console import complete
-
         complete(parser(prog))
     console = Console(prog)
     words = sys.argv[1:] if argv is None else list(argv)

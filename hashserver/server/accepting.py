@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from hashserver.server.application import IdleConnection
+    from hashserver.server.application import ServerConnection
 
 MOST_FILES = 65536
 """More descriptors are not asked for: a table of millions costs memory and time."""
@@ -66,12 +66,12 @@ class Acceptor:
     def __init__(
         self,
         listener: socket.socket,
-        make: Callable[[], IdleConnection],
+        make: Callable[[], ServerConnection],
         tls: ssl.SSLContext | None,
         limit: int,
     ) -> None:
         self._listener, self._make, self._tls, self._limit = listener, make, tls, limit
-        self._open: set[IdleConnection] = set()
+        self._open: set[ServerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._told = -_QUIET_SECONDS
@@ -120,7 +120,7 @@ class Acceptor:
         idle.force_close()
         return True
 
-    async def _serve(self, connection: IdleConnection, sock: socket.socket) -> None:
+    async def _serve(self, connection: ServerConnection, sock: socket.socket) -> None:
         limit = _HANDSHAKE_SECONDS if self._tls else None
         try:
             if sys.platform == "linux":  # there it counts for those who read nothing, too
@@ -132,7 +132,7 @@ class Acceptor:
             sock.close()
             self._lost(connection)
 
-    def _lost(self, connection: IdleConnection) -> None:
+    def _lost(self, connection: ServerConnection) -> None:
         self._open.discard(connection)
         self._room.set()
 

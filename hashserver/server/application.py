@@ -171,7 +171,7 @@ class HashserverApplication:
         )
 
 
-class IdleConnection(web.RequestHandler):
+class ServerConnection(web.RequestHandler):
     """A connection that must begin with a request soon, and tells when it has none.
 
     It answers what is no request at all in our own words: aiohttp's quote it, perhaps with a token.
@@ -181,7 +181,7 @@ class IdleConnection(web.RequestHandler):
 
     has_asked: bool
 
-    def when_lost(self, call: Callable[[IdleConnection], None]) -> None:
+    def when_lost(self, call: Callable[[ServerConnection], None]) -> None:
         """Have `call` called when the connection is over."""
         self._when_lost, self.has_asked = call, False
 
@@ -232,9 +232,9 @@ class IdleConnection(web.RequestHandler):
 class Protocols(web.Server):
     """Makes the protocol of each connection."""
 
-    def __call__(self) -> IdleConnection:
+    def __call__(self) -> ServerConnection:
         """Return a new one."""
-        return IdleConnection(self, loop=self._loop, **self._kwargs)
+        return ServerConnection(self, loop=self._loop, **self._kwargs)
 
 
 def _find(path: str) -> tuple[dict[str, Route], str | None]:

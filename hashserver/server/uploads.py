@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,7 +44,7 @@ class Feed:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
-        self._parts: list[bytes] = []
+        self._parts: deque[bytes] = deque()
         self._size = 0
         self._ended = self._failed = self._closed = False
         self._room: asyncio.Future[None] | None = None
@@ -87,15 +88,14 @@ class Feed:
                     self._changed.wait()
                 if self._failed:
                     raise TruncatedError("the body is cut short: send it again")
-                parts, self._parts, self._size = self._parts, [], 0
+                parts, self._parts, self._size = self._parts, deque(), 0
                 waiting = self._room is not None
             if waiting:
                 self._loop.call_soon_threadsafe(self._wake)
             if not parts:
                 return
-            parts.reverse()
             while parts:  # what was taken is not kept until the last of it is
-                yield parts.pop()
+                yield parts.popleft()
 
 
 async def receive(

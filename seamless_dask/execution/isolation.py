@@ -11,6 +11,8 @@ import time
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
+from .shell import absolute_places
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -49,8 +51,7 @@ def program() -> str | None:
 
         # not to be found is no reason to do without: the search path may be any. What is in the current
         # directory is somebody's data.
-        places = [part for part in search.split(":") if os.path.isabs(part)]
-        found = shutil.which("bwrap", path=":".join([*places, "/usr/bin", "/usr/local/bin", "/bin"]))
+        found = shutil.which("bwrap", path=absolute_places(f"{search}:/usr/bin:/usr/local/bin:/bin"))
         if found is not None:
             _programs[search] = found
     return found

@@ -56,7 +56,7 @@ class QueueStore:
         self.path = os.path.join(cache, "queue")
 
     def __repr__(self) -> str:
-        return f"Spool({self.path!r})"
+        return f"QueueStore({self.path!r})"
 
     @contextmanager
     def guard(self) -> Iterator[None]:

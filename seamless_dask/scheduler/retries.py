@@ -44,7 +44,7 @@ _HOW = {
 log = logging.getLogger("distributed.scheduler.seamless")
 
 
-class SpoiledAttempt(NamedTuple):
+class FailedAttempt(NamedTuple):
     """One attempt that the system spoiled."""
 
     worker: str
@@ -84,7 +84,7 @@ class Retries:
         self._begun: dict[str, StartedOn] = {}
         self.may_grow: Callable[[], bool] = lambda: False
         """Tells whether workers can come that are not there yet."""
-        self._losses: dict[str, list[SpoiledAttempt]] = {}
+        self._losses: dict[str, list[FailedAttempt]] = {}
         self._avoid: dict[str, set[str]] = {}
         self._ends: dict[str, str] = {}
         self._awaited: dict[str, str] = {}
@@ -248,7 +248,7 @@ class Retries:
         cause = next((cause for cause in _HOW if stimulus_id.startswith(cause)), None)
         if self._is_lost(place.address) and not stimulus_id.startswith(_ON_PURPOSE):
             told = self._ends.get(place.address) or _HOW.get(cause or "", "lost")
-            self._lost(key, SpoiledAttempt(str(place), told))
+            self._lost(key, FailedAttempt(str(place), told))
             if self.is_told(place.name):
                 self._await_end(key, place.name)
 
@@ -258,9 +258,9 @@ class Retries:
 
     def _fault(self, key: str, place: StartedOn, message: str, full: bool) -> None:
         self._avoid.setdefault(key, set()).add(place.address)
-        self._lost(key, SpoiledAttempt(str(place), message, full))
+        self._lost(key, FailedAttempt(str(place), message, full))
 
-    def _lost(self, key: str, loss: SpoiledAttempt) -> None:
+    def _lost(self, key: str, loss: FailedAttempt) -> None:
         self._losses.setdefault(key, []).append(loss)
         log.warning("%s was lost on %s", key, loss)
         self.scheduler.log_event(
@@ -337,7 +337,7 @@ class Retries:
         return workers.finds_no_slot(self.scheduler, ts, self.equipped)
 
     def _able(self) -> set[str] | None:
-        return None if len(self.equipped) == len(self.scheduler.workers) else self.equipped
+        return self.equipped if self._are_mixed() else None
 
     def _usable(self, ts: Any, workers: set[Any]) -> set[Any]:
         equipped = {ws for ws in workers if ws.address in self.equipped}

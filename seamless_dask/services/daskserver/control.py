@@ -122,7 +122,7 @@ def start(told: DaskserverSettings, tell: Callable[[str], None]) -> tuple[Connec
     return in_job.until_ready(job, tell), fresh
 
 
-def _submit(told: DaskserverSettings) -> in_job.HostJob:
+def _submit(told: DaskserverSettings) -> in_job.EnclosingJob:
     from .in_job_script import submit
 
     return submit(told)

@@ -41,7 +41,7 @@ class JobFailed(SeamlessError):
     """The daskserver's job came to nothing; the message says what to do."""
 
 
-class HostJob(NamedTuple):
+class EnclosingJob(NamedTuple):
     """The job that a daskserver runs in."""
 
     directory: str
@@ -80,26 +80,26 @@ class Look(NamedTuple):
 # ---------------------------------------------------------------------------- what is known
 
 
-def read(directory: str) -> HostJob | None:
+def read(directory: str) -> EnclosingJob | None:
     """Return the job of a daskserver's directory; None: it has none."""
     try:
         with open(os.path.join(directory, RECORD), "rb") as file:
             found: dict[str, Any] = json.load(file)
         number = None if found["number"] is None else str(found["number"])
-        job = HostJob(directory, str(found["kind"]), str(found["word"]), number)
+        job = EnclosingJob(directory, str(found["kind"]), str(found["word"]), number)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     begun = _marks(job).get("began", "").split()
     return job if number or len(begun) < 2 else job._replace(number=begun[1])
 
 
-def write(job: HostJob) -> None:
+def write(job: EnclosingJob) -> None:
     """Put down which job a daskserver has."""
     document = {"kind": job.kind, "word": job.word, "number": job.number}
     write_atomic(os.path.join(job.directory, RECORD), json.dumps(document).encode(), 0o600)
 
 
-def _marks(job: HostJob) -> dict[str, str]:
+def _marks(job: EnclosingJob) -> dict[str, str]:
     """Return what the job has said: ``began`` HOST NUMBER, ``ended`` STATUS."""
     try:
         with open(job.marks, encoding="utf-8", errors="replace") as file:
@@ -118,7 +118,7 @@ def forget(directory: str) -> None:
                 os.unlink(os.path.join(directory, name))
 
 
-def look(job: HostJob) -> Look:
+def look(job: EnclosingJob) -> Look:
     """Say how a job is. Where nobody knows better, it is taken to be there."""
     marks = _marks(job)
     where = f" on {marks['began'].split()[0]}" if marks.get("began") else ""
@@ -154,7 +154,7 @@ async def _state(kind: str, number: str) -> JobState | None:
 # ---------------------------------------------------------------------------- beginning
 
 
-def until_ready(job: HostJob, tell: Callable[[str], None]) -> ConnectionFile:
+def until_ready(job: EnclosingJob, tell: Callable[[str], None]) -> ConnectionFile:
     """Wait for the connection file; `tell` gets what there is to know meanwhile.
 
     Raises
@@ -180,7 +180,7 @@ def until_ready(job: HostJob, tell: Callable[[str], None]) -> ConnectionFile:
         time.sleep(0.05)
 
 
-def _what_happened(job: HostJob, found: Look) -> str:
+def _what_happened(job: EnclosingJob, found: Look) -> str:
     if not found.begun:
         return (
             f"{found.text}, and wrote nothing to {job.directory}: is that directory shared with the nodes?"
@@ -189,14 +189,14 @@ def _what_happened(job: HostJob, found: Look) -> str:
     return f"the daskserver did not start, {found.text}: {_last_words(job)}"
 
 
-def _last_words(job: HostJob) -> str:
+def _last_words(job: EnclosingJob) -> str:
     return logfile.last_line(os.path.join(job.directory, LOG)).removeprefix("seamless-daskserver: ")
 
 
 # ---------------------------------------------------------------------------- the end
 
 
-def stop(job: HostJob) -> None:
+def stop(job: EnclosingJob) -> None:
     """Have the daskserver end, and its job; the job is cancelled when the daskserver does not answer.
 
     Raises
@@ -214,7 +214,7 @@ def stop(job: HostJob) -> None:
         raise JobFailed(f"{job} may be left; look later, and: {command}")
 
 
-def _ask(job: HostJob) -> bool:
+def _ask(job: EnclosingJob) -> bool:
     """Ask the daskserver to end; return whether it heard."""
     from hashserver.errors import HashserverError
 
@@ -226,7 +226,7 @@ def _ask(job: HostJob) -> bool:
     return False
 
 
-def _cancel(job: HostJob) -> str:
+def _cancel(job: EnclosingJob) -> str:
     """Cancel it; return the command that does so."""
     from ..cluster import batch
     from ..cluster.jobscript import call
@@ -242,7 +242,7 @@ def _cancel(job: HostJob) -> str:
     return " ".join(words)
 
 
-def _until_over(job: HostJob, seconds: float) -> bool:
+def _until_over(job: EnclosingJob, seconds: float) -> bool:
     end = time.monotonic() + seconds
     while not (found := look(job)).gone:
         if time.monotonic() > end:

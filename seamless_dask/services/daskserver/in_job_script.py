@@ -13,7 +13,7 @@ from ...errors import UsageError
 from .. import logfile
 from ..cluster import batch, jobscript
 from ..process import LOG
-from .in_job import HostJob, forget, write
+from .in_job import EnclosingJob, forget, write
 
 if TYPE_CHECKING:
     from .settings import DaskserverSettings
@@ -41,7 +41,7 @@ exit "$status"
 """
 
 
-def submit(told: DaskserverSettings) -> HostJob:
+def submit(told: DaskserverSettings) -> EnclosingJob:
     """Hand the daskserver's job to the batch system.
 
     Raises
@@ -51,7 +51,7 @@ def submit(told: DaskserverSettings) -> HostJob:
     ServiceUnavailable
         It does not answer.
     """
-    job = HostJob(told.directory, told.cluster, os.urandom(8).hex())
+    job = EnclosingJob(told.directory, told.cluster, os.urandom(8).hex())
     forget(told.directory)
     _write_script(told, job)
     write(job)
@@ -68,21 +68,21 @@ def submit(told: DaskserverSettings) -> HostJob:
     return job
 
 
-def _write_script(told: DaskserverSettings, job: HostJob) -> None:
+def _write_script(told: DaskserverSettings, job: EnclosingJob) -> None:
     names = {"directory": told.directory, "marks": os.path.basename(job.marks)}
     words = {name: shlex.quote(value) for name, value in names.items()}
     text = _SCRIPT.format(run=jobscript.RUN, python=batch.interpreter(job.kind), **words)
     write_atomic(job.script, text.encode(), 0o600)
 
 
-async def _submit(told: DaskserverSettings, job: HostJob) -> str:
+async def _submit(told: DaskserverSettings, job: EnclosingJob) -> str:
     made = batch_job(told, job)
     with made.job_file() as path:
         said = await made._submit_job(path)
     return str(made._job_id_from_submit_output(said))
 
 
-def batch_job(told: DaskserverSettings, job: HostJob) -> Any:
+def batch_job(told: DaskserverSettings, job: EnclosingJob) -> Any:
     """Return the job as dask-jobqueue has it: as workers' jobs are, but for its size and its command."""
     base = batch.job_class(job.kind)
     kind = type(base.__name__, (jobscript.PrivateJob, base), {"directory": told.directory})

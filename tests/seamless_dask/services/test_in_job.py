@@ -14,7 +14,7 @@ from hashserver.errors import ServiceUnavailable
 from seamless_dask.errors import UsageError
 from seamless_dask.services.cluster import batch
 from seamless_dask.services.daskserver import in_job, in_job_script, settings
-from seamless_dask.services.daskserver.in_job import HostJob
+from seamless_dask.services.daskserver.in_job import EnclosingJob
 from seamless_dask.services.daskserver.settings import DaskserverSettings
 
 
@@ -42,7 +42,7 @@ def test_each_batch_system_is_told_in_its_words(system: str, told: DaskserverSet
     told = told._replace(cluster=system)
     if system == "htcondor":
         with pytest.raises(UsageError, match="neither queues nor time limits"):
-            in_job_script.batch_job(told, HostJob(told.directory, system, "w"))
+            in_job_script.batch_job(told, EnclosingJob(told.directory, system, "w"))
         told = told._replace(job_time_limit=None, job_queue=None)
     configuration = {
         "jobqueue.htcondor.disk": "1 GB",
@@ -50,7 +50,7 @@ def test_each_batch_system_is_told_in_its_words(system: str, told: DaskserverSet
         f"jobqueue.{system}.job-script-prologue": ["module load python"],
     }
     with dask.config.set(configuration):
-        script = in_job_script.batch_job(told, HostJob(told.directory, system, "w")).job_script()
+        script = in_job_script.batch_job(told, EnclosingJob(told.directory, system, "w")).job_script()
     words = {
         "slurm": ["-p services", "--cpus-per-task=2", "--mem=3G", "-t 36:01:00", "--output=/dev/null"],
         "pbs": ["-q services", "select=1:ncpus=2:mem=", "walltime=36:01:00"],
@@ -70,7 +70,7 @@ def test_a_size_that_the_configuration_gives_workers_is_not_the_daskserver_s(
     told: DaskserverSettings,
 ) -> None:
     with dask.config.set({"jobqueue.slurm.job-mem": "500G", "jobqueue.slurm.job-cpu": 64}):
-        script = in_job_script.batch_job(told, HostJob(told.directory, "slurm", "w")).job_script()
+        script = in_job_script.batch_job(told, EnclosingJob(told.directory, "slurm", "w")).job_script()
     assert "--mem=3072M" in script
     assert "--cpus-per-task=2" in script
 
@@ -79,7 +79,7 @@ def test_what_the_job_runs_says_when_it_begins_and_how_it_ends(
     told: DaskserverSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, monkeypatch, "my python", 'echo "$@"; env; exit 7')
-    job = HostJob(told.directory, "slurm", "w")
+    job = EnclosingJob(told.directory, "slurm", "w")
     with dask.config.set({"jobqueue.slurm.python": str(tmp_path / "bin" / "my python")}):
         in_job_script._write_script(told, job)
     environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "12", "SEAMLESS_STORE": "/there"}
@@ -118,7 +118,7 @@ def test_a_job_that_is_not_taken_leaves_nothing(
 def test_a_start_that_was_killed_during_the_submission_is_no_job_until_that_begins(
     told: DaskserverSettings,
 ) -> None:
-    job = HostJob(told.directory, "slurm", "w")
+    job = EnclosingJob(told.directory, "slurm", "w")
     in_job.write(job)
     assert in_job.read(told.directory) == job
     assert not in_job.look(job).alive
@@ -146,12 +146,12 @@ def test_how_a_job_is(
 ) -> None:
     program(tmp_path, monkeypatch, "squeue", queue)
     program(tmp_path, monkeypatch, "sacct", "exit 1")
-    found = in_job.look(HostJob(told.directory, "slurm", "w", "12"))
+    found = in_job.look(EnclosingJob(told.directory, "slurm", "w", "12"))
     assert (found.alive, text in found.text) == (alive, True), found
 
 
 def test_where_the_batch_system_cannot_be_asked_the_job_itself_tells(told: DaskserverSettings) -> None:
-    job = HostJob(told.directory, "pbs", "w", "12.server")
+    job = EnclosingJob(told.directory, "pbs", "w", "12.server")
     assert in_job.look(job).alive
     Path(job.marks).write_text("began n1 12\n")
     assert in_job.look(job).text == "job 12.server runs on n1"
