@@ -82,7 +82,7 @@ class Retries:
         self.equipped: set[str] = set()
         self.unequipped: dict[str, str] = {}
         self._begun: dict[str, StartedOn] = {}
-        self.may_grow: Callable[[], bool] = lambda: False
+        self.expects_more: Callable[[], bool] = lambda: False
         """Tells whether workers can come that are not there yet."""
         self._losses: dict[str, list[FailedAttempt]] = {}
         self._avoid: dict[str, set[str]] = {}
@@ -151,7 +151,7 @@ class Retries:
         if full != 1:
             return full > 1
         able = workers.allowed_workers(self.scheduler, ts) & self.equipped
-        return bool(able) and able <= self._avoid.get(ts.key, set()) and not self.may_grow()
+        return bool(able) and able <= self._avoid.get(ts.key, set()) and not self._others_come(ts)
 
     def refusal(self, nodes: Iterable[Any]) -> SeamlessError | None:
         """Return the error for a graph whose tasks another version of this package made."""
@@ -336,6 +336,12 @@ class Retries:
             return False
         return workers.finds_no_slot(self.scheduler, ts, self.equipped)
 
+    def _others_come(self, ts: Any) -> bool:
+        """Whether a worker can come that may have a task; one that is there may not have said so yet."""
+        if workers.is_pinned(ts):
+            return False
+        return self.expects_more() or len(self.equipped) + len(self.unequipped) < len(self.scheduler.workers)
+
     def _able(self) -> set[str] | None:
         return self.equipped if self._are_mixed() else None
 
@@ -345,7 +351,7 @@ class Retries:
         if not avoided:
             return equipped
         others = {ws for ws in equipped if ws.address not in avoided}
-        waits = any(loss.full for loss in self._losses.get(ts.key, ())) and self.may_grow()
+        waits = any(loss.full for loss in self._losses.get(ts.key, ())) and self._others_come(ts)
         return others if others or waits else equipped  # a disk is as full as it was
 
 

@@ -36,6 +36,11 @@ def allowed_workers(scheduler: Scheduler, ts: Any) -> set[str]:
     return set(scheduler.workers) if found is None else {ws.address for ws in found}
 
 
+def is_pinned(ts: Any) -> bool:
+    """Whether only workers or hosts that are named may have a task."""
+    return bool(ts.worker_restrictions or ts.host_restrictions)
+
+
 def restrict_replicas(
     scheduler: Any, concerned: Callable[[Any], bool], usable: Callable[[], Collection[str] | None]
 ) -> None:

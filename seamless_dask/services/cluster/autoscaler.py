@@ -96,9 +96,9 @@ class Autoscaler:
         trouble = self.pool.troubles.get(shape_of(task.resource_restrictions, self.launcher.base))
         return trouble.text or None if trouble else None
 
-    def may_grow(self) -> bool:
-        """Whether more workers can come than there are."""
-        return len(self.members) < self.maximum
+    def expects_more(self) -> bool:
+        """Whether workers can come, or are on their way."""
+        return len(self.pool.there()) < self.maximum or self._is_trying()
 
     def tells(self, name: str) -> bool:
         """Whether it is going to be told how a worker of that name has ended."""
@@ -276,7 +276,7 @@ class Autoscaler:
                 self.pool.trouble(shape).again(f"tasks wait for ever: {error}", hopeless=True)
                 return
 
-    def _is_trying(self, shape: Shape) -> bool:
+    def _is_trying(self, shape: Shape | None = None) -> bool:
         return any(member.state in ("starting", "waiting") for member in self.pool.there(shape))
 
 

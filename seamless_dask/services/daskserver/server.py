@@ -87,7 +87,7 @@ class Daskserver:
         cluster = open_cluster(self.scheduler, self._workers(), self._files(), told.directory, self._tell_end)
         self.autoscaler = await stack.enter_async_context(cluster)
         self.jobserver.why = self.autoscaler.why
-        self.plugin.recovery.may_grow = self.autoscaler.may_grow
+        self.plugin.recovery.expects_more = self.autoscaler.expects_more
         self.plugin.recovery.is_told = self.autoscaler.tells
         self._announce(stack)
 

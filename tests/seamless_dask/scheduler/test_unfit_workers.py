@@ -80,6 +80,28 @@ def test_the_only_worker_with_a_full_disk_is_tried_once(own_farm: Any) -> None:
     assert "\n" not in text
 
 
+def test_a_worker_that_can_come_is_waited_for(own_farm: Any) -> None:
+    own_farm.cluster.scale(1)
+    own_farm.lab.wait_until(lambda: len(own_farm.scheduler.workers) == 1)
+    own_farm.client.run(break_disk)
+    own_farm.plugin.recovery.expects_more = lambda: True
+    future = own_farm.submit(own_farm.store("echo x"))
+    own_farm.lab.wait_until(lambda: {ts.key for ts in own_farm.scheduler.unrunnable} == {future.key})
+    own_farm.cluster.scale(2)
+    assert own_farm.lab.bytes(future.result(60).value) == b"x\n"
+
+
+def test_not_by_a_task_that_may_go_nowhere_else(own_farm: Any) -> None:
+    first, _ = own_farm.scheduler.workers
+    own_farm.client.run(break_disk, workers=[first])
+    own_farm.plugin.recovery.expects_more = lambda: True
+    graph = collection.build(own_farm.lab.context, own_farm.store("echo x"), options(retries=5))
+    assert isinstance(graph, collection.Graph)
+    future = own_farm.client.get(graph.tasks, graph.key, sync=False, workers=[first])
+    with pytest.raises(NoRoomThere, match="given up after one attempt"):
+        future.result(60)
+
+
 # ------------------------------------------------------------------------ workers that cannot
 
 
