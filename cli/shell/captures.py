@@ -97,7 +97,7 @@ class Outputs:
 
     Parameters
     ----------
-    captures : iterable of Capture
+    captures : iterable of CapturePattern
         Declared results.
     targets : iterable of str
         Targets of redirections, as values of their words.
@@ -150,13 +150,9 @@ class Outputs:
         callable or None
             Takes a relative path; None when no result can lie there.
         """
-        below, place = name + "/", normpath(path) + "/"
-        if not (
-            self._globs
-            or any(path.startswith(below) for path in self.paths)
-            or any(local.startswith(place) for local in self._delivered)
-        ):
+        if not self._globs and not self.inside(name, path):
             return None
+        below, place = name + "/", normpath(path) + "/"
         return lambda relative: self.has(below + relative) or self.delivers(place + relative)
 
     def inside(self, name: str, path: str) -> list[str]:

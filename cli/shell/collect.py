@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
         Name for the command → input.
     stdin : Input or None
         What ``--stdin`` names.
-    captures : tuple of Capture
+    captures : tuple of CapturePattern
         Declared results; empty when standard output is to be printed.
     writable : tuple of str
         Names of inputs that the command is going to modify.

@@ -338,7 +338,7 @@ def split(url: str) -> tuple[bool, str, int, str]:
 
     Raises
     ------
-    UsageError
+    InvalidRequest
         The URL is not that of a server.
     """
     scheme, _, rest = url.partition("://")

@@ -61,7 +61,7 @@ class FsspecStore(Store):
 
     Raises
     ------
-    UsageError
+    InvalidRequest
         If there can be no store at that URL.
     """
 

@@ -84,7 +84,7 @@ def open_files(url: str, options: dict[str, Any], seconds: float) -> tuple[Files
     ------
     ServiceUnavailable, AuthenticationFailed
         When that is not possible; the message has no secrets.
-    UsageError
+    InvalidRequest
         When its options are missing or wrong.
     """
     try:

@@ -33,7 +33,7 @@ class SeamlessScheduler(SchedulerPlugin):
     config : mapping or Config, optional
         Where store and database are, by the names of `seamless_dask.config.KEYS`; by default what the
         environment and the files of the scheduler's host say.
-    places : Places, optional
+    places : DataLocations, optional
         What workers are told instead, where they reach things by other ways than the scheduler.
     timeout : float
         Seconds after which the database has not answered and nothing counts as known.
