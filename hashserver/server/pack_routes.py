@@ -99,6 +99,7 @@ async def post_pack(service: Service, request: web.BaseRequest) -> Answer:
 
 def _behind(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield first
+    del first  # a reader may take its time, and there are many
     yield from rest
 
 

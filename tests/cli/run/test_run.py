@@ -5,15 +5,14 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ..conftest import ended, project
+from ..conftest import ended, project, wait_for
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .conftest import Cli
 
 HELLO = hashlib.sha256(b"hello\n").hexdigest()
@@ -285,6 +284,8 @@ def test_an_interrupted_upload_is_one_line(cli: Cli, work: Path) -> None:
     (work / "a.txt").write_text("x")
     process = cli.start("seamless-run", "--input-file", "wait", "cat a.txt")
     fd = os.open(work / "wait", os.O_WRONLY)  # returns when the other side has opened it
+    # a signal that comes between the two calls of the system is seen by Python after the second one
+    wait_for(lambda: Path(f"/proc/{process.pid}/wchan").read_text() in ("0", "pipe_read", "anon_pipe_read"))
     os.killpg(process.pid, signal.SIGINT)
     status, _, err = ended(process)
     os.close(fd)
