@@ -290,6 +290,14 @@ class Replay:
     def _close(self, call: Call, table: dict[int, _Open]) -> None:
         table.pop(number(call.arguments[0]), None)
 
+    def _close_range(self, call: Call, table: dict[int, _Open]) -> None:
+        first, last = number(call.arguments[0]), number(call.arguments[1])
+        for fd in [fd for fd in table if first <= fd <= last]:
+            if "CLOEXEC" in str(call.arguments[2:]):
+                table[fd].closed_by_exec = True
+            else:
+                del table[fd]
+
     def _dup(self, call: Call, table: dict[int, _Open]) -> None:
         if opened := table.get(number(call.arguments[0])):
             table[call.result] = opened

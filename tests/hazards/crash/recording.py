@@ -17,10 +17,12 @@ _CALLS = (
     "open,openat,creat,close,dup,dup2,dup3,fcntl,lseek,write,pwrite64,writev,truncate,ftruncate,"
     "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,mknod,mknodat,symlink,symlinkat,"
     "fsync,fdatasync,sync_file_range,socket,accept,accept4,sendto,sendmsg,chdir,"
-    "clone,clone3,fork,vfork,execve,exit_group,copy_file_range,sendfile,fallocate"
+    "clone,clone3,fork,vfork,execve,exit_group,copy_file_range,sendfile,fallocate,close_range"
 )
 _LINE = re.compile(r"(\d+) +(.*)")
 _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+|0x[0-9a-f]+|\?)(.*)$", re.DOTALL)
+_UNFINISHED = "<unfinished ...>"
+_FORKS = ("clone(", "clone3(", "fork(", "vfork(")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 
 
@@ -47,27 +49,44 @@ def command(trace: Path) -> tuple[str, ...]:
 
 
 def calls(trace: Path) -> Iterator[Call]:
-    """Yield what was recorded, each call where it ended.
+    """Yield what was recorded, each call where it ended, but the start of a process where it began.
 
-    One that had begun before another ended may have come before that other one, but whoever waits for an end
-    sees both in this order.
+    A call that had begun before another ended may have come before that other one, but whoever waits for an
+    end sees both in this order. A child may do much before its parent hears of it (after `vfork` it even
+    executes another program), and has what the parent had at the beginning.
     """
     begun: dict[int, str] = {}
+    for process, text in _with_early_forks(trace):
+        if text.endswith(_UNFINISHED):
+            begun[process] = text.removesuffix(_UNFINISHED)
+            continue
+        if text.startswith("<... "):
+            text = begun.pop(process) + text.partition(" resumed>")[2]
+        if text.startswith("+++ exited with"):
+            yield Call(process, "exit", [text.split()[3]], 0)
+            continue
+        if (found := _CALL.match(text)) and not found[3].startswith(("-", "?")):
+            yield Call(process, found[1], _arguments(found[2]), int(found[3], 0))
+
+
+def _with_early_forks(trace: Path) -> list[tuple[int, str]]:
+    """Return process and text of the lines, calls that start a process whole where they begin."""
+    lines: list[tuple[int, str]] = []
+    forking: dict[int, int] = {}  # process → the line where its call begins
     with open(trace, encoding="ascii") as file:
         for line in file:
             match = _LINE.match(line.rstrip("\n"))
             assert match is not None, line
             process, text = int(match[1]), match[2]
-            if text.endswith("<unfinished ...>"):
-                begun[process] = text.removesuffix("<unfinished ...>")
+            if text.startswith("<... ") and process in forking:
+                begin = forking.pop(process)
+                whole = lines[begin][1].removesuffix(_UNFINISHED) + text.partition(" resumed>")[2]
+                lines[begin] = process, whole
                 continue
-            if text.startswith("<... "):
-                text = begun.pop(process) + text.partition(" resumed>")[2]
-            if text.startswith("+++ exited with"):
-                yield Call(process, "exit", [text.split()[3]], 0)
-                continue
-            if (found := _CALL.match(text)) and not found[3].startswith(("-", "?")):
-                yield Call(process, found[1], _arguments(found[2]), int(found[3], 0))
+            if text.startswith(_FORKS) and text.endswith(_UNFINISHED):
+                forking[process] = len(lines)
+            lines.append((process, text))
+    return lines
 
 
 def _arguments(text: str) -> list[str | bytes]:
