@@ -93,12 +93,12 @@ def _connect(target: TunnelTarget) -> ConnectionFile:
 
     write(target)
     try:
-        return tunnel.until_connected(target, tunnel.start(target))
+        return tunnel.start(target)
     except NotAllowed as error:
         if not sys.stdin.isatty():
             raise UsageError(str(error)) from None
     _log_in(target)  # a password, or a code from a telephone: ssh asks for it on this terminal
-    return tunnel.until_connected(target, tunnel.start(target))
+    return tunnel.start(target)
 
 
 def _log_in(target: TunnelTarget) -> None:

@@ -7,20 +7,18 @@ imported here; a lock keeps two of these commands from starting two servers.
 from __future__ import annotations
 
 import os
-import sys
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hashserver.system_text import interpreter
+from seamless_dask import daemon
 from seamless_dask.config import READY_FILE as READY
 from seamless_dask.config import is_hashserver
+from seamless_dask.locks import locked
 
 from ..console import OK, CommandError, Console, add_common, new_parser, start
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from seamless_dask.config import Config
 
@@ -80,7 +78,7 @@ def parser(prog: str = "seamless-init") -> argparse.ArgumentParser:
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Start, report or stop the server."""
     settings = _settings(arguments)
-    with _lock(settings):
+    with locked(settings.file(LOCK)):
         running = running_server(settings.cache)
         if arguments.stop:
             return _stop(running, settings, console)
@@ -132,18 +130,6 @@ def _more(arguments: argparse.Namespace) -> tuple[str, ...]:
     return tuple(words)
 
 
-@contextmanager
-def _lock(settings: InitSettings) -> Iterator[None]:
-    import fcntl
-
-    fd = os.open(settings.file(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def read_ready(cache: str) -> StartedServer | None:
     """Return what the ready file in `cache` says, None when there is none that makes sense."""
     import json
@@ -180,17 +166,18 @@ def running_server(cache: str) -> StartedServer | None:
 
 def _start(settings: InitSettings) -> StartedServer:
     _make_token(settings.token_file)
-    pid = _spawn(settings)
-    limit = time.monotonic() + START_LIMIT
-    while time.monotonic() < limit:
+    words = daemon.command(
+        *("hashserver", "--store", settings.store, "--database", settings.database),
+        *("--host", settings.host, "--port", settings.port),
+        *("--token-file", settings.token_file, "--ready-file", settings.file(READY)),
+        *settings.more,
+    )
+
+    def serves(pid: int) -> StartedServer | None:
         server = read_ready(settings.cache)
-        if server is not None and server.pid == pid:
-            return server
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            raise CommandError(f"the hashserver did not start: {_last_words(settings.file(LOG))}")
-        time.sleep(0.004)
-    os.kill(pid, 15)
-    raise CommandError(f"the hashserver was not ready within {START_LIMIT:.0f} s; see {settings.file(LOG)}")
+        return server if server is not None and server.pid == pid else None
+
+    return daemon.start("the hashserver", words, settings.file(LOG), serves, START_LIMIT)
 
 
 def _make_token(path: str) -> None:
@@ -198,38 +185,6 @@ def _make_token(path: str) -> None:
         from hashserver.auth import create_token_file
 
         create_token_file(path)
-
-
-def _spawn(settings: InitSettings) -> int:
-    """Start the server detached: own session, root directory, output to the log."""
-    words = [
-        *(*interpreter(), "-P", "-m", "hashserver"),
-        *("--store", settings.store, "--database", settings.database),
-        *("--host", settings.host, "--port", settings.port),
-        *("--token-file", settings.token_file, "--ready-file", settings.file(READY)),
-        *settings.more,
-    ]
-    log = os.open(settings.file(LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    pid = os.fork()
-    if pid:
-        os.close(log)
-        return pid
-    try:
-        os.setsid()
-        os.chdir("/")
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((nothing, 0), (log, 1), (log, 2)):
-            os.dup2(source, target)
-        os.execv(sys.executable, words)  # noqa: S606 - our own interpreter
-    finally:
-        os._exit(127)
-
-
-def _last_words(log: str) -> str:
-    with open(log, "rb") as file:
-        file.seek(max(0, os.path.getsize(log) - 4096))
-        lines = file.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else f"it said nothing in {log}"
 
 
 def _stop(server: StartedServer | None, settings: InitSettings, console: Console) -> int:

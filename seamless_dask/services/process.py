@@ -10,13 +10,13 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from hashserver.system_text import interpreter
+from hashserver.retry import pauses
 
-from .. import connection
+from .. import connection, daemon
 from ..connection import LOCK
-from ..errors import SeamlessError, UsageError
+from ..daemon import DaemonFailed
+from ..errors import UsageError
 from ..locks import is_locked, try_lock
-from . import logfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +32,6 @@ PROBED = 1.0
 """Seconds for which the lock may seem held because others look whether it is."""
 
 
-class DaskserverFailed(SeamlessError):
-    """It did not start, or does not stop; the message says what to look at."""
-
-
 @contextmanager
 def held(path: str, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock that says which process is the daskserver, until this process is gone.
@@ -45,11 +41,12 @@ def held(path: str, patience: float = 0.0) -> Iterator[None]:
     UsageError
         If another one does, for longer than `patience` seconds.
     """
-    end = time.monotonic() + patience
-    while (fd := _try_lock(path)) is None:
-        if time.monotonic() > end:
-            raise UsageError("another daskserver of this name is running already")
-        time.sleep(0.2)
+    for pause in pauses(0.2, seconds=patience):
+        if (fd := _try_lock(path)) is not None:
+            break
+        time.sleep(pause)
+    else:
+        raise UsageError("another daskserver of this name is running already")
     os.ftruncate(fd, 0)
     os.write(fd, json.dumps({"pid": os.getpid(), "host": os.uname().nodename}).encode())
     yield  # never closed: when the lock is free, nothing is left of the process
@@ -99,56 +96,34 @@ def _is_of(pid: int, directory: str) -> bool:
 
 def command(told: DaskserverSettings) -> list[str]:
     """Return the command line of the process."""
-    return [*interpreter(), "-P", "-m", "seamless_dask.services.daskserver", told.directory]
+    return daemon.command("seamless_dask.services.daskserver", told.directory)
 
 
-def spawn(told: DaskserverSettings) -> int:
-    """Start the process: own session, root directory, output to the log; return its number."""
-    import subprocess
+def start(told: DaskserverSettings) -> ConnectionFile:
+    """Start the process and wait for its connection file; raises `DaemonFailed`."""
 
-    log = logfile.begin(told.file(LOG))
-    try:
-        process = subprocess.Popen(
-            command(told),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
-    process.returncode = 0  # it outlives this command: no complaint about that
-    return process.pid
+    def serves(pid: int) -> ConnectionFile | None:
+        facts = _facts(told)
+        return facts if facts and facts.pid == pid else None
+
+    return daemon.start("the daskserver", command(told), told.file(LOG), serves, START_LIMIT)
 
 
-def until_ready(told: DaskserverSettings, child: int | None) -> ConnectionFile:
-    """Wait for the connection file of a process that this one has started, or another one has (None).
-
-    Raises
-    ------
-    DaskserverFailed
-        With its last words.
-    """
-    limit = time.monotonic() + START_LIMIT
-    while time.monotonic() < limit:
-        with suppress(UsageError):
-            facts = connection.read(told.file(connection.FILE))
-            if child is None or facts.pid == child:
-                return facts
-        if _ended(told, child):
-            words = logfile.last_line(told.file(LOG)).removeprefix("seamless-daskserver: ")
-            raise DaskserverFailed(f"the daskserver did not start: {words}")
-        time.sleep(0.01)
-    if child is not None:
-        os.kill(child, signal.SIGTERM)
-    raise DaskserverFailed(f"the daskserver was not ready within {START_LIMIT:.0f} s; see {told.file(LOG)}")
+def join(told: DaskserverSettings) -> ConnectionFile:
+    """Wait for the connection file of a process that somebody else has started; raises `DaemonFailed`."""
+    return daemon.wait(
+        "the daskserver",
+        told.file(LOG),
+        lambda: _facts(told),
+        lambda: not is_locked(told.file(LOCK)),
+        START_LIMIT,
+    )
 
 
-def _ended(told: DaskserverSettings, child: int | None) -> bool:
-    if child is None:
-        return not is_locked(told.file(LOCK))
-    return os.waitpid(child, os.WNOHANG)[0] == child
+def _facts(told: DaskserverSettings) -> ConnectionFile | None:
+    with suppress(UsageError):
+        return connection.read(told.file(connection.FILE))
+    return None
 
 
 def end(directory: str) -> None:
@@ -156,14 +131,14 @@ def end(directory: str) -> None:
 
     Raises
     ------
-    DaskserverFailed
+    DaemonFailed
         It stays.
     """
     pid, lock = holder(directory), os.path.join(directory, LOCK)
     fd = _open(pid, directory)
     if fd is None:
         if is_locked(lock):
-            raise DaskserverFailed(f"cannot tell which process holds {lock}: end it, on whatever host it is")
+            raise DaemonFailed(f"cannot tell which process holds {lock}: end it, on whatever host it is")
         return
     try:
         for number, limit in ((signal.SIGTERM, STOP_LIMIT), (signal.SIGKILL, KILL_LIMIT)):
@@ -172,4 +147,4 @@ def end(directory: str) -> None:
                 return
     finally:
         os.close(fd)
-    raise DaskserverFailed(f"process {pid} of the daskserver cannot be killed: see whether its disk answers")
+    raise DaemonFailed(f"process {pid} of the daskserver cannot be killed: see whether its disk answers")

@@ -1,7 +1,7 @@
 """The process that runs one computation for all who ask for it.
 
-It is started as ``python -m seamless_dask.worker.local CACHE KEY``, by `.jobs`, with the job's
-lock as descriptor 3, in a session of its own. It hears neither the terminal's signals nor of the death of
+It is started as ``python -m seamless_dask.worker.local CACHE KEY LOCK``, by `start_runner`, with the job's
+lock as descriptor LOCK, in a session of its own. It hears neither the terminal's signals nor of the death of
 those who asked; that somebody withdraws it sees in the job's directory.
 """
 
@@ -19,7 +19,7 @@ from hashserver.system_text import each, to_system
 from ..config import Config
 from ..context import Context
 from ..errors import Cancelled, ComputationFailed
-from ..executors.local import jobs, request
+from ..executors.local import jobs
 from ..executors.local.job_directory import JobDirectory, Waiter
 from ..executors.local.supervisor import JobSupervisor, hold, join
 from ..graph import collection, current_worker
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from ..execution.supervisor import Supervisor
     from ..model.transformation import Value
+
+_SIGNALS = {signal.SIGHUP: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_DFL}
+"""Whatever the one who asked does about them (``nohup``, ``trap '' TERM``)."""
 
 
 class LocalWorker:
@@ -78,11 +81,11 @@ class LocalWorker:
 
 def main(arguments: list[str]) -> int:
     """Run one computation; how it ended is told to those who asked."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.set_inheritable(request.RUNNERS_LOCK, False)  # or a stray child of the command would hold it
-    os.chdir("/")
-    cache, key = arguments
+    for number, action in _SIGNALS.items():
+        signal.signal(number, action)
+    cache, key, fd = arguments
+    lock = int(fd)
+    os.set_inheritable(lock, False)  # or a stray child of the command would hold it
     job = JobDirectory(cache, Checksum(key))
     with open(job.file("request.json"), "rb") as file:
         asked = json.load(file)
@@ -92,7 +95,7 @@ def main(arguments: list[str]) -> int:
         jobs.clean(context)
         worker = LocalWorker(context, supervisor)
         current_worker.equip(worker)
-        hold(request.RUNNERS_LOCK, supervisor, lambda _: _compute(worker, asker, supervisor))
+        hold(lock, supervisor, lambda _: _compute(worker, asker, supervisor))
     return 0
 
 

@@ -6,13 +6,13 @@ import errno
 import json
 import os
 import signal
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hashserver.system_text import each, from_system, interpreter
+from hashserver.system_text import each, from_system
 
+from ... import daemon
 from ...errors import SeamlessError, WorkerLost
 from ...model import outcomes
 from ...model.options import Options
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from ...context import Context
-
-RUNNERS_LOCK = 3
-"""Descriptor of the locked file in a runner."""
 
 PATIENCE = 5.0
 """How long, in seconds, one who withdraws waits for the end of a computation that nobody wants any more."""
@@ -66,7 +63,7 @@ class JobRequest:
         self.asker = Waiter(options or Options(), need_bytes, fresh, detached=detached)
         self.job = JobDirectory(context.cache, key)
         self._name: str | None = None
-        self._child: int | None = None
+        self._child: daemon.Daemon | None = None
         self._value: Value | None = None
         self._bell: Bell | None = None
         self._shown = 0
@@ -240,26 +237,15 @@ class JobRequest:
 
     def _how_lost(self) -> str:
         child, status = self._child, self._reap()
-        if child is None or status is None or child != self.job.facts().get("pid"):
+        if child is None or status is None or child.pid != self.job.facts().get("pid"):
             return "ended without a word"
         if status < 0:
             return f"was killed by {signal.Signals(-status).name}"
-        with suppress(OSError), open(self.job.file("log"), encoding="utf-8", errors="replace") as file:
-            said = file.read()[-4096:].strip().splitlines()
-            return f"exited with status {status}" + (f" ({said[-1]})" if said else "")
-        return f"exited with status {status}"
+        return f"exited with status {status} ({daemon.last_line(self.job.file('log'))})"
 
     def _reap(self) -> int | None:
         """Return the exit status of the runner that we started, negative for a signal; None: not known."""
-        child, self._child = self._child, None
-        if child is None:
-            return None
-        with suppress(ChildProcessError):
-            pid, status = os.waitpid(child, os.WNOHANG)
-            if pid == child:
-                return os.waitstatus_to_exitcode(status)
-            self._child = child
-        return None
+        return self._child.poll() if self._child else None
 
     def _show(self, on_stderr: Callable[[bytes], None]) -> None:
         with suppress(OSError), open(self.job.file("stderr"), "rb") as file:
@@ -296,8 +282,8 @@ def lost(key: Checksum, losses: list[str]) -> SeamlessError:
     return WorkerLost(f"{key} was given up: {len(losses)} runners were lost: {told}")
 
 
-def start_runner(context: Context, job: JobDirectory, asker: Waiter, lock: int) -> int:
-    """Start the process that runs a computation, and return its number.
+def start_runner(context: Context, job: JobDirectory, asker: Waiter, lock: int) -> daemon.Daemon:
+    """Start the process that runs a computation, and return it.
 
     It inherits the lock, so that there is no moment in which nobody holds it.
     """
@@ -305,20 +291,7 @@ def start_runner(context: Context, job: JobDirectory, asker: Waiter, lock: int) 
     request = {"config": config, "asker": asker.to_json().decode()}
     with open(job.file("request.json"), "w", encoding="utf-8") as file:
         json.dump(request, file)
-    quiet = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    child = os.posix_spawn(
-        sys.executable,
-        [*interpreter(), "-P", "-m", "seamless_dask.worker.local", job.cache, job.key],
-        os.environ,
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, lock, RUNNERS_LOCK),
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, job.file("log"), quiet, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-        setsid=True,
-        setsigmask=[],
-        setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
-    )
-    job.describe(child, asker.options.label)
+    words = daemon.command("seamless_dask.worker.local", job.cache, job.key, str(lock))
+    child = daemon.spawn(words, job.file("log"), keep=[lock])
+    job.describe(child.pid, asker.options.label)
     return child

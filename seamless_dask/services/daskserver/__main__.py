@@ -19,9 +19,9 @@ from hashserver.errors import HashserverError
 from hashserver.printable import tell
 from hashserver.system_text import ensure_utf8
 
-from ... import connection
+from ... import connection, daemon
 from ...errors import SeamlessError
-from .. import logfile, process
+from .. import process
 from . import settings
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ async def _keep_logs_short(told: DaskserverSettings) -> None:
         await asyncio.sleep(LOG_INTERVAL)
         for name in LOGS:
             with suppress(OSError):
-                await asyncio.to_thread(logfile.rotate, told.file(name))
+                await asyncio.to_thread(daemon.rotate, told.file(name))
 
 
 def _stop_once(task: asyncio.Task[Any] | None) -> None:

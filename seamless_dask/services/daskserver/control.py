@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ... import connection
 from ...connection import LOCK, STARTING, ConnectionFile
+from ...daemon import DaemonFailed
 from ...errors import UsageError
 from ...locks import is_locked, locked
 from ...private import private_directory
 from .. import process
-from ..process import DaskserverFailed
 from . import in_job, settings
 from .hashserver_process import READY as HASHSERVER_READY
 
@@ -108,7 +108,7 @@ def start(told: DaskserverSettings, tell: Callable[[str], None]) -> tuple[Connec
 
     Raises
     ------
-    DaskserverFailed, JobFailed
+    DaemonFailed, JobFailed
         With its last words.
     """
     with locked(told.file(STARTING)):
@@ -117,7 +117,7 @@ def start(told: DaskserverSettings, tell: Callable[[str], None]) -> tuple[Connec
             _clear(told)
         job = _submit(told) if fresh and told.in_job else in_job.read(told.directory)
         if job is None:
-            return process.until_ready(told, process.spawn(told) if fresh else None), fresh
+            return (process.start(told), True) if fresh else (process.join(told), False)
     # a job may wait for days: meanwhile others may look at it, or stop it
     return in_job.until_ready(job, tell), fresh
 
@@ -158,7 +158,7 @@ def stop(directory: str) -> bool:
 
     Raises
     ------
-    DaskserverFailed, JobFailed
+    DaemonFailed, JobFailed
         If something may be left; the message says what.
     """
     with locked(os.path.join(directory, STARTING)):
@@ -187,7 +187,7 @@ def _clean_up(directory: str) -> None:
     for folder in ("dask-scratch-space", "remote"):  # workers' files; what a connection by ssh has copied
         shutil.rmtree(os.path.join(directory, folder), ignore_errors=True)
     if problem := asyncio.run(cancel_leftovers(directory)):
-        raise DaskserverFailed(problem)
+        raise DaemonFailed(problem)
 
 
 def _wait_for_hashserver(ready: str) -> None:

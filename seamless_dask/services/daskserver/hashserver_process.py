@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from hashserver.errors import HashserverError
 from hashserver.system_text import interpreter
 
+from ... import daemon
 from ...errors import SeamlessError
-from .. import logfile
 from . import client
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class HashserverChild:
         ready = self._settings.file(READY)
         with suppress(FileNotFoundError):
             os.unlink(ready)
-        log = logfile.begin(self._settings.file(LOG))
+        log = daemon.begin(self._settings.file(LOG))
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(ready),
@@ -185,7 +185,7 @@ class HashserverChild:
                 return
             if self._process.returncode is not None:
                 log = self._settings.file(LOG)
-                raise HashserverFailed(f"the hashserver did not start: {logfile.last_line(log)}")
+                raise HashserverFailed(f"the hashserver did not start: {daemon.last_line(log)}")
             await asyncio.sleep(0.02)
         raise HashserverFailed(f"the hashserver was not ready within {START_LIMIT:.0f} s")
 

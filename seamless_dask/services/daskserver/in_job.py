@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.atomic import write_atomic
 from hashserver.errors import ServiceUnavailable
 
-from ... import connection
+from ... import connection, daemon
 from ...errors import SeamlessError, UsageError
-from .. import logfile
 from ..process import LOG
 
 if TYPE_CHECKING:
@@ -190,7 +189,7 @@ def _what_happened(job: EnclosingJob, found: Look) -> str:
 
 
 def _last_words(job: EnclosingJob) -> str:
-    return logfile.last_line(os.path.join(job.directory, LOG)).removeprefix("seamless-daskserver: ")
+    return daemon.last_line(os.path.join(job.directory, LOG))
 
 
 # ---------------------------------------------------------------------------- the end

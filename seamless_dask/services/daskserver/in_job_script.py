@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from hashserver.atomic import write_atomic
 
+from ... import daemon
 from ...errors import UsageError
-from .. import logfile
 from ..cluster import batch, jobscript
 from ..process import LOG
 from .in_job import EnclosingJob, forget, write
@@ -55,7 +55,7 @@ def submit(told: DaskserverSettings) -> EnclosingJob:
     forget(told.directory)
     _write_script(told, job)
     write(job)
-    os.close(logfile.begin(told.file(LOG)))
+    os.close(daemon.begin(told.file(LOG)))
     try:
         number = asyncio.run(_submit(told, job))
     except BaseException as error:

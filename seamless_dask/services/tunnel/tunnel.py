@@ -20,25 +20,22 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import Any
 from urllib.parse import urlsplit
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import ServiceUnavailable
 from hashserver.printable import tell
-from hashserver.system_text import interpreter
 
-from ... import connection
+from ... import connection, daemon
 from ...connection import LOCK, ConnectionFile
+from ...daemon import DaemonFailed
 from ...errors import SeamlessError, UsageError
-from ..logfile import begin, last_line
 from ..process import LOG, held
 from . import remote
 from .ssh import NotAllowed, Ssh
 from .target import SERVICES, TunnelTarget, read, write
-
-if TYPE_CHECKING:
-    from subprocess import Popen
 
 logger = logging.getLogger(__name__)
 
@@ -225,23 +222,8 @@ async def _run(target: TunnelTarget) -> None:
         await tunnel.ssh.exit()
 
 
-def start(target: TunnelTarget) -> Popen[bytes]:
-    """Start the process, detached from the terminal. Until it is connected it ends with its input."""
-    import subprocess
-
-    remote.forget(target.directory)
-    log = begin(target.file(LOG))
-    try:
-        words = [*interpreter(), "-P", "-m", "seamless_dask.services.tunnel.tunnel", target.directory]
-        return subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd="/", start_new_session=True
-        )
-    finally:
-        os.close(log)
-
-
-def until_connected(target: TunnelTarget, process: Popen[bytes]) -> ConnectionFile:
-    """Wait for the connection file.
+def start(target: TunnelTarget) -> ConnectionFile:
+    """Start the process, and wait for its connection file. Until it is connected it ends with its input.
 
     Raises
     ------
@@ -250,17 +232,19 @@ def until_connected(target: TunnelTarget, process: Popen[bytes]) -> ConnectionFi
     ServiceUnavailable
         It cannot be; the message says why.
     """
-    assert process.stdin
-    with process.stdin:
-        while process.poll() is None:
-            with suppress(UsageError):
-                facts = connection.read(target.file(connection.FILE))
-                if facts.pid == process.pid:
-                    process.returncode = 0  # it outlives this command: no complaint about that
-                    return facts
-            time.sleep(0.02)
-    text = last_line(target.file(LOG)).removeprefix("seamless-daskserver: ")
-    raise (NotAllowed if process.returncode == NOT_ALLOWED else ServiceUnavailable)(text)
+
+    def serves(pid: int) -> ConnectionFile | None:
+        with suppress(UsageError):
+            facts = connection.read(target.file(connection.FILE))
+            return facts if facts.pid == pid else None
+        return None
+
+    remote.forget(target.directory)
+    words = daemon.command("seamless_dask.services.tunnel.tunnel", target.directory)
+    try:
+        return daemon.start("the connection", words, target.file(LOG), serves, inf, tied=True)
+    except DaemonFailed as error:
+        raise (NotAllowed if error.status == NOT_ALLOWED else ServiceUnavailable)(error.said) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import signal
 import stat
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,6 +84,14 @@ def test_a_server_that_was_killed_is_started_again(cli: Cli, ready: Path) -> Non
     again = json.loads(cli("seamless-init", "--json").stdout)
     assert again["started"] is True
     assert again["pid"] != pid
+
+
+def test_a_lock_that_the_callers_shell_holds_is_not_the_servers(cli: Cli, ready: Path, work: Path) -> None:
+    subprocess.run(
+        ["bash", "-ec", f"(flock 9; {cli.path('seamless-init')} -q) 9> lock"], cwd=work, check=True
+    )
+    with open(work / "lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_stop(cli: Cli, ready: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from hashserver.checksum import hash_bytes
 from hashserver.client.store import connect
+from seamless_dask.daemon import DaemonFailed
 from seamless_dask.locks import try_lock
 from seamless_dask.services import process
 from seamless_dask.services.daskserver import control
@@ -98,7 +99,7 @@ def test_a_process_that_is_none_of_ours_is_not_killed(daskserver: Daskserver) ->
         lock.write_text(json.dumps({"pid": bystander.pid, "host": os.uname().nodename}))
         descriptor = try_lock(str(lock))
         assert descriptor is not None
-        with pytest.raises(process.DaskserverFailed, match="cannot tell which process holds"):
+        with pytest.raises(DaemonFailed, match="cannot tell which process holds"):
             control.stop(directory)
         assert bystander.poll() is None
         os.close(descriptor)
@@ -131,6 +132,6 @@ def test_jobs_that_cannot_be_cancelled_are_named(
     journal = daskserver.directory / "jobs.json"
     journal.write_text(json.dumps({"kind": "slurm", "jobs": ["7", "8"]}))
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(process.DaskserverFailed, match="scancel 7 8"):
+    with pytest.raises(DaemonFailed, match="scancel 7 8"):
         control.stop(directory)
     journal.unlink()
