@@ -8,7 +8,7 @@ import statistics
 from .measure import BIN, PYTHON, Bench, run
 
 _number = itertools.count()
-RUNNER = "import dask._task_spec, dask.local, seamless_dask.worker.local, seamless_dask.execution"
+RUNNER = "import seamless_dask.worker.local, seamless_dask.graph.perform, seamless_dask.execution.bash"
 
 
 def main(bench: Bench) -> None:

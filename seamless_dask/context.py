@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from . import origins
 from .config import Config, is_address, load
@@ -159,11 +159,12 @@ class Context:
     @property
     def server(self) -> DatabaseClient | None:
         """The server that keeps the results, if it is the first place of buffers as well."""
+        database, config = self.database, self.config
+        if config.stores[0] != config.database:
+            return None
         from hashserver.client.database import DatabaseClient
 
-        database = self.database
-        is_one = isinstance(database, DatabaseClient) and self.config.stores[0] == self.config.database
-        return cast("DatabaseClient", database) if is_one else None
+        return database if isinstance(database, DatabaseClient) else None
 
     def move(self, before: str, now: str) -> None:
         """Use a hashserver at its new address; what is open is opened again when it is next used."""

@@ -97,8 +97,7 @@ def store_inputs(context: Context, job: CommandJob, arguments: argparse.Namespac
     sent = uploader.send([*unnamed, *job.named], "inputs")
     if sent.files:
         console.detail(f"inputs: {sent} stored")
-    for data in (*job.indices, job.text.encode(), job.document):
-        context.store.put(data)
+    context.store.put_many((*job.indices, job.text.encode(), job.document))
 
 
 def _is_local(context: Context) -> bool:

@@ -143,15 +143,10 @@ def _parents(source: Mapping[str, str]) -> list[str]:
 
 def _roots(source: Mapping[str, str]) -> list[str]:
     """Return where conda or mamba may be installed."""
-    import shutil
-
-    from .shell import absolute_places
+    from .shell import find_program
 
     found = [source.get("MAMBA_ROOT_PREFIX", "")]
-    programs = (
-        source.get("CONDA_EXE"),
-        shutil.which("conda", path=absolute_places(source.get("PATH", os.defpath))),
-    )
+    programs = (source.get("CONDA_EXE"), find_program("conda", source.get("PATH", os.defpath)))
     found += [os.path.dirname(os.path.dirname(program)) for program in programs if program]
     if active := source.get("CONDA_PREFIX", ""):
         parent = os.path.dirname(active)

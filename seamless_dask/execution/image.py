@@ -45,15 +45,13 @@ def program(image: str, path: str | None) -> str:
     UsageError
         If there is none, or no such image.
     """
-    import shutil
+    from .shell import find_program
 
-    from .shell import absolute_places
-
-    search = absolute_places(os.environ.get("PATH", "") if path is None else path)
+    search = os.environ.get("PATH", "") if path is None else path
     host = os.uname().nodename
     if image.startswith("-"):
         raise UsageError(f"{image} is no image: it would be taken for an option of the program that runs it")
-    found = next((found for name in PROGRAMS if (found := shutil.which(name, path=search))), None)
+    found = next((found for name in PROGRAMS if (found := find_program(name, search))), None)
     if found is None:
         raise UsageError(f"a container image needs apptainer or singularity, and {host} has neither")
     if "://" not in image and not os.path.exists(image):

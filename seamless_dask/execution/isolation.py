@@ -11,7 +11,7 @@ import time
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from .shell import absolute_places
+from .shell import find_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,11 +47,9 @@ def program() -> str | None:
     search = os.environ.get("PATH", "")
     found = _programs.get(search)
     if found is None or not os.access(found, os.X_OK):
-        import shutil
-
         # not to be found is no reason to do without: the search path may be any. What is in the current
         # directory is somebody's data.
-        found = shutil.which("bwrap", path=absolute_places(f"{search}:/usr/bin:/usr/local/bin:/bin"))
+        found = find_program("bwrap", f"{search}:/usr/bin:/usr/local/bin:/bin")
         if found is not None:
             _programs[search] = found
     return found

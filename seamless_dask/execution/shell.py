@@ -19,15 +19,17 @@ def system_shell() -> str:
     UsageError
         If it is in none of its places, nor on the search path of this process.
     """
-    import shutil
-
     found = next((path for path in _PLACES if os.access(path, os.X_OK)), None)
-    found = found or shutil.which("bash", path=absolute_places(os.environ.get("PATH", "")))
+    found = found or find_program("bash", os.environ.get("PATH", ""))
     if found is None:
         raise UsageError(f"{os.uname().nodename} has no bash, which runs commands: install it there")
     return found
 
 
-def absolute_places(path: str) -> str:
-    """Return a search path without its relative places: a clone that one stands in holds programs, too."""
-    return ":".join(part for part in path.split(":") if os.path.isabs(part))
+def find_program(name: str, path: str) -> str | None:
+    """Return where a search path has a program; None: nowhere.
+
+    Relative places do not count: a clone that one stands in holds programs, too.
+    """
+    places = (f"{part}/{name}" for part in path.split(":") if os.path.isabs(part))
+    return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from ..context import Context
-    from .handles import Handle
 
 
 class Graph(NamedTuple):
@@ -66,20 +65,6 @@ def build(
         for name, document in documents.items()
     }
     return Graph(tasks, names[key])
-
-
-def compute(context: Context, key: Checksum, options: Options | None = None, *, fresh: bool = False) -> Value:
-    """Compute a stored transformation in this process, which must be equipped for tasks.
-
-    Parameters are those of `build`.
-    """
-    graph = build(context, key, options, fresh=fresh)
-    if isinstance(graph, Value):
-        return graph
-    from dask.local import get_sync
-
-    handle: Handle = get_sync(graph.tasks, graph.key)
-    return handle.value
 
 
 def task_of(

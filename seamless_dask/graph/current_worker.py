@@ -71,21 +71,12 @@ class Worker(Protocol):
 EXTENSION = "seamless"
 """Name of the `Worker` among the extensions of a Dask worker."""
 
-_equipment: list[Worker] = []
-
-
-def equip(worker: Worker | None) -> None:
-    """Say what this process offers to tasks; None takes it back."""
-    _equipment[:] = [] if worker is None else [worker]
-
 
 def equipped() -> Worker | None:
-    """Return what this thread's Dask worker, or else this process, offers to tasks."""
+    """Return what this thread's Dask worker offers to tasks; None: nothing, or there is none."""
     worker = dask_worker()
-    if worker is not None:
-        found: Worker | None = worker.extensions.get(EXTENSION)
-        return found
-    return _equipment[0] if _equipment else None
+    found: Worker | None = None if worker is None else worker.extensions.get(EXTENSION)
+    return found
 
 
 def dask_worker() -> Any:

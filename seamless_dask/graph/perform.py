@@ -88,7 +88,7 @@ def resolve(
     if not document.deferred:
         return key, document
     upstream = {
-        of: upstream[of] if of in upstream else _compute(worker, of, options.of_upstream(of))
+        of: upstream[of] if of in upstream else compute(worker, of, options.of_upstream(of))
         for of in document.upstream
     }
     known = {
@@ -126,8 +126,8 @@ def run_step(worker: Worker, key: Checksum, upstream: Mapping[Checksum, Value], 
         raise in_step(worker.context, key, transformation, options.label, error) from None
 
 
-def _compute(worker: Worker, key: Checksum, options: Options) -> Value:
-    """Compute what a transformation refers to, however deep, and then itself."""
+def compute(worker: Worker, key: Checksum, options: Options) -> Value:
+    """Compute what a transformation refers to, however deep, and then itself, as far as it is not known."""
     known, documents = unknown_below(worker.context, key, fresh=options.fresh)
     steps = TopologicalSorter({of: document.upstream for of, document in documents.items()})
     for of in steps.static_order():

@@ -1,8 +1,8 @@
 """The one function that every Dask task calls.
 
 Its arguments are texts and handles, so that nothing of the user's is unpickled on the way. What it needs
-besides, it has from the process it runs in: a worker of Dask that our plugin equipped, or one that was told
-by `equip`. In any other process the computation is asked for as the command line does.
+besides, it has from the worker of Dask it runs in, which our plugin equipped. In any other process the
+computation is asked for as the command line does.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from ..errors import Cancelled, ComputationFailed
 from ..executors.local import jobs
 from ..executors.local.job_directory import JobDirectory, Waiter
 from ..executors.local.supervisor import JobSupervisor, hold, join
-from ..graph import collection, current_worker
+from ..graph.perform import compute, ensure
 from ..model.options import Options
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _SIGNALS = {signal.SIGHUP: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN, signal
 
 
 class LocalWorker:
-    """What tasks have in this process.
+    """What computations have in this process, into which no Dask is imported: a command would wait for it.
 
     Parameters
     ----------
@@ -94,7 +94,6 @@ def main(arguments: list[str]) -> int:
     with Context(config_of(asked["config"])) as context:
         jobs.clean(context)
         worker = LocalWorker(context, supervisor)
-        current_worker.equip(worker)
         hold(lock, supervisor, lambda _: _compute(worker, asker, supervisor))
     return 0
 
@@ -105,9 +104,8 @@ def config_of(document: dict[str, object]) -> Config:
 
 
 def _compute(worker: LocalWorker, asker: Waiter, supervisor: JobSupervisor) -> Value:
-    from ..graph.perform import ensure
-
-    value = collection.compute(worker.context, supervisor.job.key, asker.options, fresh=asker.fresh)
+    options = asker.options._replace(fresh=asker.fresh or asker.options.fresh)
+    value = compute(worker, supervisor.job.key, options)
     if supervisor.needs_bytes():
         ensure(worker, [value])
     return value

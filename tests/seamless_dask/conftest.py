@@ -20,7 +20,7 @@ from seamless_dask.errors import ComputationFailed
 from seamless_dask.execution.supervisor import NoSupervisor, Supervisor
 from seamless_dask.executors.local import jobs
 from seamless_dask.executors.local.job_directory import JobDirectory
-from seamless_dask.graph import current_worker
+from seamless_dask.graph import current_worker, task
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Description, ResultSpec, Value
 
@@ -28,7 +28,6 @@ ASKER = """
 import json, sys
 from hashserver.checksum import Checksum
 from seamless_dask.executors.local import jobs
-from seamless_dask.graph import current_worker
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.model.options import Options
@@ -184,11 +183,12 @@ class DirectWorker:
 
 
 @pytest.fixture
-def worker(lab: Lab) -> Iterator[DirectWorker]:
+def worker(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> DirectWorker:
+    """What tasks in this process have, as on a worker of Dask."""
     equipped = DirectWorker(lab.context)
-    current_worker.equip(equipped)
-    yield equipped
-    current_worker.equip(None)
+    for module in (current_worker, task):
+        monkeypatch.setattr(module, "equipped", lambda: equipped)
+    return equipped
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -395,3 +396,13 @@ def test_files_that_vanish_end_it_with_one_line(lab: Any, gone: str) -> None:
     assert "was removed while its result was waited for" in told(asker)["message"]
     lab.wait_until(lambda: not lab.is_alive(shell))
     assert lab.ran() == ["ran"]
+
+
+def test_a_process_that_runs_a_command_imports_no_dask(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dask.py").write_text("raise ImportError('it would be waited for')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    first = lab.store("echo 1")
+    key = lab.store("cat x; echo 2", inputs={"x": Deferred(first)})
+    assert lab.bytes(lab.run(key)) == b"1\n2\n"

@@ -16,8 +16,8 @@ from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.executors.local.job_directory import Waiter
 from seamless_dask.executors.local.supervisor import JobSupervisor, join
-from seamless_dask.graph import collection
 from seamless_dask.graph.fingertip import fingertip, fingertip_value
+from seamless_dask.graph.perform import compute
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import ResultSpec, Value
 
@@ -53,7 +53,7 @@ def test_it_goes_to_any_depth(lab: Any) -> None:
 
 def test_a_consumer_has_its_input_made_again(lab: Any, worker: Any) -> None:
     value = lab.run(lab.store("echo 1"), SCRATCH)
-    result = collection.compute(lab.context, lab.store("cat x; echo 2", inputs={"x": value}), PLAIN)
+    result = compute(worker, lab.store("cat x; echo 2", inputs={"x": value}), PLAIN)
     assert lab.bytes(result) == b"1\n2\n"
 
 
@@ -78,7 +78,7 @@ def test_one_of_several_results_is_traced_back(lab: Any) -> None:
 
 def test_the_bytes_of_an_input_directory_are_made_again(lab: Any, worker: Any) -> None:
     value = lab.run(lab.store("mkdir d; echo a > d/a", result=ResultSpec(paths=("d",))), SCRATCH)
-    result = collection.compute(lab.context, lab.store("cat d/a", inputs={"d": value}), PLAIN)
+    result = compute(worker, lab.store("cat d/a", inputs={"d": value}), PLAIN)
     assert lab.bytes(result) == b"a\n"
 
 
@@ -88,7 +88,7 @@ def test_a_corrupt_buffer_is_made_again(lab: Any, worker: Any) -> None:
     os.chmod(path, 0o600)
     with open(path, "wb") as file:
         file.write(b"evil\n")
-    result = collection.compute(lab.context, lab.store("cat x; echo", inputs={"x": value}), PLAIN)
+    result = compute(worker, lab.store("cat x; echo", inputs={"x": value}), PLAIN)
     assert lab.bytes(result) == b"good\n\n"
 
 
