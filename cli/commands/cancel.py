@@ -97,7 +97,7 @@ def meant(text: str) -> tuple[Checksum, Future | None]:
 
 def _cancel(context: Context, key: Checksum, future: Future | None, console: Console) -> bool:
     from seamless_dask.executors import request_log
-    from seamless_dask.queue.store import QueueStore
+    from seamless_dask.jobs.queue import QueueStore
 
     from ..data.pending import other_context, withdraw
 

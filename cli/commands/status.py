@@ -140,7 +140,7 @@ def job_facts(context: Context, console: Console, problems: list[str]) -> list[F
 
 def queue_facts(context: Context) -> Facts | None:
     """Return what there is to say of the queue of this cache, if there is one."""
-    from seamless_dask.queue.store import QueueStore
+    from seamless_dask.jobs.queue import QueueStore
 
     try:
         return QueueStore(context.config.cache).facts()

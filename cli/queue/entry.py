@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seamless_dask.context import Context
+    from seamless_dask.jobs.entries import QueueEntry
+    from seamless_dask.jobs.queue import QueueStore
     from seamless_dask.model.transformation import Value
-    from seamless_dask.queue.entries import QueueEntry
-    from seamless_dask.queue.store import QueueStore
 
 DONE, FAILED, KEPT = 0, 1, 75
 """Exit status of the process; what is kept stays in the queue."""

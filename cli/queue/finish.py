@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from seamless_dask.queue.entries import Failure
-    from seamless_dask.queue.store import QueueStore
+    from seamless_dask.jobs.entries import Failure
+    from seamless_dask.jobs.queue import QueueStore
 
 PAUSE = 0.05
 TAIL = 64 << 10
@@ -33,8 +33,8 @@ def parser(prog: str = "seamless-queue-finish") -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Wait, and report."""
+    from seamless_dask.jobs.queue import QueueStore
     from seamless_dask.private import private_directory
-    from seamless_dask.queue.store import QueueStore
 
     from ..opening import load_config
 

@@ -26,8 +26,8 @@ from ..text import count_text
 from .entry import DONE, FAILED, KEPT, perform
 
 if TYPE_CHECKING:
-    from seamless_dask.queue.entries import Failure, QueueEntry
-    from seamless_dask.queue.store import QueueStore
+    from seamless_dask.jobs.entries import Failure, QueueEntry
+    from seamless_dask.jobs.queue import QueueStore
 
 LOOK = 1.0
 """Seconds after which the queue looks for entries unasked: those of other hosts cannot ring its bell."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from seamless_dask.queue.store import QueueStore
+    from seamless_dask.jobs.queue import QueueStore
 
 
 def parser(prog: str = "seamless-queue") -> argparse.ArgumentParser:
@@ -37,8 +37,8 @@ def parser(prog: str = "seamless-queue") -> argparse.ArgumentParser:
 
 def execute(arguments: argparse.Namespace, console: Console) -> int:
     """Be the queue, or start it."""
+    from seamless_dask.jobs.queue import QueueStore
     from seamless_dask.private import private_directory
-    from seamless_dask.queue.store import QueueStore
 
     from ..opening import load_config
 

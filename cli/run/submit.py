@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from seamless_dask.jobs.entries import QueueEntry
+from seamless_dask.jobs.queue import QueueStore
 from seamless_dask.model.variables import of_submission
-from seamless_dask.queue.entries import QueueEntry
-from seamless_dask.queue.store import QueueStore
 
 from ..console import OK, Console
 from ..data.pending import announce, withdraw

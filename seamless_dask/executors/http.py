@@ -126,7 +126,7 @@ def _request(key: Checksum, options: Options, **wishes: bool) -> Facts:
 
 
 def _is_dead(asker: str) -> bool:
-    from .local.job_directory import is_dead
+    from ..jobs.directory import is_dead
 
     with suppress(ValueError):  # not a name that we give
         return is_dead(asker)

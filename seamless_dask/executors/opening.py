@@ -23,7 +23,7 @@ def executor(context: Context, notify: Callable[[str], None] | None = None) -> E
     """
     server = context.config.daskserver
     if server is None:
-        from .local.executor import Embedded
+        from .embedded import Embedded
 
         return Embedded(context)
     if is_address(server):

@@ -82,7 +82,7 @@ def check_protocol(protocol: object, here: str = "worker") -> None:
 
 def _elsewhere(key: Checksum, options: Options) -> Handle:
     """Ask for a computation as `seamless-run` does, in a process that is no worker of ours."""
-    from ..executors.local.executor import Embedded
+    from ..executors.embedded import Embedded
     from ..executors.opening import executor
 
     asking = dask_worker()

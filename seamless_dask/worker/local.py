@@ -19,10 +19,10 @@ from hashserver.system_text import each, to_system
 from ..config import Config
 from ..context import Context
 from ..errors import Cancelled, ComputationFailed
-from ..executors.local import jobs
-from ..executors.local.job_directory import JobDirectory, Waiter
-from ..executors.local.supervisor import JobSupervisor, hold, join
 from ..graph.perform import compute, ensure
+from ..jobs import local
+from ..jobs.directory import JobDirectory, Waiter
+from ..jobs.supervisor import JobSupervisor, hold, join
 from ..model.options import Options
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
     asker = Waiter.from_json(asked["asker"].encode())
     supervisor = JobSupervisor(job, job.file("stderr"))
     with Context(config_of(asked["config"])) as context:
-        jobs.clean(context)
+        local.clean(context)
         worker = LocalWorker(context, supervisor)
         hold(lock, supervisor, lambda _: _compute(worker, asker, supervisor))
     return 0

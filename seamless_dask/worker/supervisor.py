@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import Reschedule
 
 from seamless_dask.execution.supervisor import Stop, Usage
-from seamless_dask.executors.local.supervisor import exceeded
+from seamless_dask.jobs.supervisor import exceeded
 from seamless_dask.model.options import Options
 
 from . import internals, slot

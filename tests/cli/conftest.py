@@ -18,7 +18,7 @@ from seamless_dask.trust import trust
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from seamless_dask.queue.store import QueueStore
+    from seamless_dask.jobs.queue import QueueStore
 
     Queue = subprocess.Popen[bytes]
     StartQueue = Callable[..., Queue]
@@ -172,7 +172,7 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
 @pytest.fixture
 def spool(home: Path) -> QueueStore:
     """The files of the queue."""
-    from seamless_dask.queue.store import QueueStore
+    from seamless_dask.jobs.queue import QueueStore
 
     return QueueStore(str(home / "cache"))
 

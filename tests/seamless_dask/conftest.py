@@ -18,16 +18,16 @@ from hashserver.checksum import Checksum
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.execution.supervisor import NoSupervisor, Supervisor
-from seamless_dask.executors.local import jobs
-from seamless_dask.executors.local.job_directory import JobDirectory
 from seamless_dask.graph import current_worker, task
+from seamless_dask.jobs import local as jobs
+from seamless_dask.jobs.directory import JobDirectory
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Description, ResultSpec, Value
 
 ASKER = """
 import json, sys
 from hashserver.checksum import Checksum
-from seamless_dask.executors.local import jobs
+from seamless_dask.jobs import local as jobs
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.model.options import Options

@@ -13,11 +13,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Cancelled, LimitExceeded
+from ...jobs.journal import Asked, Journal, is_nested
+from ...jobs.registry import Job, JobRegistry, state_of
 from ...model import outcomes
 from . import states
-from .journal import Asked, Journal, is_nested
 from .lifecycle import JobLifecycle
-from .registry import Job, JobRegistry, state_of
 from .stderr import StderrStreams
 from .worker_updates import WorkerUpdates
 

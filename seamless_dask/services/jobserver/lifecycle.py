@@ -13,6 +13,7 @@ from hashserver.errors import AuthenticationFailed, ServiceUnavailable
 
 from ...errors import LimitExceeded, WorkerLost
 from ...graph import collection
+from ...graph.names import label_in
 from ...model import outcomes
 from ...model.transformation import Value
 from ...model.values import missing
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from ...context import Context
     from ...graph.collection import Graph
-    from .registry import Job, JobRegistry
+    from ...jobs.registry import Job, JobRegistry
     from .stderr import StderrStreams
 
     T = TypeVar("T")
@@ -100,7 +101,7 @@ class JobLifecycle:
         """Have a graph computed, again if Dask drops it."""
         for attempt in range(SUBMISSIONS):
             future = submission.send(await self._client.connected(), [graph])[graph.key]
-            self._board.name(job, graph.key, future)
+            self._board.name(job, graph.key, future, label_in(graph.key))
             try:
                 value: Value = (await future).value
                 return value

@@ -15,10 +15,10 @@ from hashserver.errors import InvalidChecksum
 
 from ...errors import UsageError
 from ...graph.names import key_in
+from ...jobs.journal import NESTED
 from ...model import requirements
 from ...model.options import Options
 from ...protocol.jobs import NESTED_OPERATION, PROTOCOL
-from .journal import NESTED
 from .requests import MOST_JOBS, Refused, asked_of, is_over, written
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
+    from ...jobs.journal import Asked
+    from ...jobs.registry import Job
     from .jobserver import Jobserver
-    from .journal import Asked
-    from .registry import Job
 
 LONGEST_WAIT = 60.0
 _NO_REQUEST = (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError, InvalidChecksum)

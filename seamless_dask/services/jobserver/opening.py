@@ -6,9 +6,9 @@ import os
 import resource
 from typing import TYPE_CHECKING, Any
 
+from ...jobs.journal import FILE, Journal
 from . import routes
 from .jobserver import Jobserver
-from .journal import FILE, Journal
 from .nested import Nested
 from .watch import JobserverPlugin
 

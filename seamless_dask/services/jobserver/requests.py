@@ -23,15 +23,15 @@ from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
 from ...errors import SeamlessError, UsageError
+from ...jobs.journal import Asked
 from ...model.options import Options
 from ...protocol.jobs import JSON_TYPE, NEXT, OVER, PROTOCOL
-from .journal import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ...jobs.registry import Job
     from .jobserver import Jobserver
-    from .registry import Job
 
 MOST_JOBS = 10_000
 MOST_BYTES = 32 << 20

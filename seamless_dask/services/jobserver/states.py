@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
     from distributed.scheduler import TaskState
 
-    from .registry import Job
+    from ...jobs.registry import Job
 
 HELD = ("queued", "no-worker", "released")
 """States of tasks that the scheduler keeps to itself."""

@@ -6,13 +6,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from .registry import Stream
+from ...jobs.registry import Stream
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
+    from ...jobs.registry import Job
     from ...model.outcomes import Outcome
-    from .registry import Job
 
 logger = logging.getLogger(__name__)
 

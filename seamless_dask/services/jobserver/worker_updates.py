@@ -12,7 +12,7 @@ from .ownclient import PREFIX
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-    from .registry import Job
+    from ...jobs.registry import Job
 
 logger = logging.getLogger(__name__)
 

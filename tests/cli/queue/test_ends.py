@@ -14,7 +14,7 @@ from ..conftest import ended, files, finish, project, wait_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from seamless_dask.queue.store import QueueStore
+    from seamless_dask.jobs.queue import QueueStore
 
     from .conftest import Cli, StartQueue, Submit
 

@@ -44,7 +44,7 @@ def test_a_hit_imports_nothing_that_is_slow(cli: Cli, work: Path, hello: Path) -
     loaded = cli.modules("seamless-run", "cat", "a.txt")
     slow = "dask distributed aiohttp fsspec click ssl asyncio http.client logging subprocess tempfile uuid"
     slow += " concurrent.futures multiprocessing dataclasses inspect"
-    slow += " seamless_cli.run.compute seamless_dask.executors.local.jobs"
+    slow += " seamless_cli.run.compute seamless_dask.jobs.local"
     assert loaded & set(slow.split()) == set()
 
 

@@ -14,8 +14,8 @@ from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed, LimitExceeded, UsageError
 from seamless_dask.executors.dask import DaskExecutor
+from seamless_dask.executors.embedded import Embedded
 from seamless_dask.executors.http import JobserverExecutor
-from seamless_dask.executors.local.executor import Embedded
 from seamless_dask.executors.opening import executor
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, Value

@@ -14,10 +14,10 @@ from hashserver.errors import BufferMissing, Irreproducible
 from hashserver.results.database import Database
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
-from seamless_dask.executors.local.job_directory import Waiter
-from seamless_dask.executors.local.supervisor import JobSupervisor, join
 from seamless_dask.graph.fingertip import fingertip, fingertip_value
 from seamless_dask.graph.perform import compute
+from seamless_dask.jobs.directory import Waiter
+from seamless_dask.jobs.supervisor import JobSupervisor, join
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import ResultSpec, Value
 

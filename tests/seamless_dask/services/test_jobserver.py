@@ -24,9 +24,10 @@ from seamless_dask.context import Context
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
 from seamless_dask.executors import waiting
 from seamless_dask.executors.http import JobserverExecutor
+from seamless_dask.jobs import registry
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, Value
-from seamless_dask.services.jobserver import opening, ownclient, registry, requests
+from seamless_dask.services.jobserver import opening, ownclient, requests
 from seamless_dask.services.jobserver.jobserver import Jobserver
 from seamless_dask.worker.data_locations import DataLocations
 from seamless_dask.worker.plugin import Equipment

@@ -31,16 +31,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hashserver.atomic import write_atomic
 
-from ...locks import birth, is_locked, locked, try_lock
-from ...model.options import Options
-from ...private import private_directory
+from ..locks import birth, is_locked, locked, try_lock
+from ..model.options import Options
+from ..private import private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hashserver.checksum import Checksum
 
-    from ...model.outcomes import Outcome
+    from ..model.outcomes import Outcome
 
 GUARD = "guard"
 SERVING = "serving"
@@ -293,7 +293,7 @@ class JobDirectory:
 
     def describe(self, process: int, label: str | None) -> None:
         """Write down who runs it, for people (the lock file's content means nothing else)."""
-        from ...model.records import timestamp
+        from ..model.records import timestamp
 
         facts = {"pid": process, "host": os.uname().nodename, "started": timestamp(), "label": label}
         with suppress(FileNotFoundError), open(self.file("lock"), "r+b") as file:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seamless_dask.queue.entries import QueueEntry
-from seamless_dask.queue.store import CANCELLED, STRANGE, NoQueue, QueueStore
+from seamless_dask.jobs.entries import QueueEntry
+from seamless_dask.jobs.queue import CANCELLED, STRANGE, NoQueue, QueueStore
 
 ENTRY = QueueEntry(
     "0" * 64, "true", "/", "{}", 0, [["a", "a.txt"]], [True], False, {}, {"A": "1"}, ["1" * 64]

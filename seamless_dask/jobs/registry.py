@@ -7,18 +7,17 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from ...errors import Cancelled, UsageError
-from ...graph.names import label_in
-from ...model import outcomes
-from ...model.options import Options
-from ...model.records import timestamp
+from ..errors import Cancelled, UsageError
+from ..model import outcomes
+from ..model.options import Options
+from ..model.records import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hashserver.checksum import Checksum
 
-    from ...model.outcomes import Outcome
+    from ..model.outcomes import Outcome
     from .journal import Asked, Journal
 
 LIMIT = 4 << 20
@@ -211,14 +210,14 @@ class JobRegistry:
         self._by_asker[asked.asker] = job
         return job, new
 
-    def name(self, job: Job, name: str | None, future: Any) -> None:
-        """Say which task a job is in the scheduler now; None: none any more."""
+    def name(self, job: Job, name: str | None, future: Any, label: str | None = None) -> None:
+        """Say which task a job is in the scheduler now, and what people call it; None: none any more."""
         if job.name is not None and self.by_name.get(job.name) is job:
             del self.by_name[job.name]
         job.name, job.future = name, future
         if name is not None:
             self.by_name[name] = job
-            job.label = job.label or label_in(name)
+            job.label = job.label or label
         job.notify()
 
     def begin(self, job: Job) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from hashserver.checksum import Checksum
+from seamless_dask.jobs import journal
+from seamless_dask.jobs.journal import Asked, Journal
 from seamless_dask.model.options import Options
-from seamless_dask.services.jobserver import journal
-from seamless_dask.services.jobserver.journal import Asked, Journal
 
 ONE = Asked("one", Checksum("1" * 64), Options(cpus=2), need_bytes=True)
 TWO = Asked("two", Checksum("2" * 64))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
-from ...errors import SeamlessError
-from ...model.options import Options
+from ..errors import SeamlessError
+from ..model.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ...model.outcomes import Outcome
+    from ..model.outcomes import Outcome
 
 logger = logging.getLogger(__name__)
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 from hashserver.system_text import each, from_system
 
-from ... import daemon
-from ...errors import SeamlessError, WorkerLost
-from ...model import outcomes
-from ...model.options import Options
-from ...model.transformation import Value
-from .job_directory import ATTEMPTS, SERVING, Bell, JobDirectory, Waiter
+from .. import daemon
+from ..errors import SeamlessError, WorkerLost
+from ..model import outcomes
+from ..model.options import Options
+from ..model.transformation import Value
+from .directory import ATTEMPTS, SERVING, Bell, JobDirectory, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hashserver.checksum import Checksum
 
-    from ...context import Context
+    from ..context import Context
 
 PATIENCE = 5.0
 """How long, in seconds, one who withdraws waits for the end of a computation that nobody wants any more."""
@@ -184,7 +184,7 @@ class JobRequest:
             return False
         value = Value(found[1].format, found[1].checksum)
         if self.asker.need_bytes:
-            from ...model.values import missing
+            from ..model.values import missing
 
             if missing(self.context.store, [value]):
                 return False

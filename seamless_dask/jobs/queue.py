@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 from hashserver.atomic import write_atomic
 
 from ..errors import SeamlessError
-from ..executors.local.job_directory import make_bell
 from ..locks import is_locked, locked, try_lock
 from ..private import private_directory
+from .directory import make_bell
 from .entries import Failure, QueueEntry
 
 if TYPE_CHECKING:

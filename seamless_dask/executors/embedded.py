@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..base import JobInfo
+from .base import JobInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hashserver.checksum import Checksum
 
-    from ...context import Context
-    from ...model.options import Options
-    from ...model.transformation import Value
+    from ..context import Context
+    from ..model.options import Options
+    from ..model.transformation import Value
 
 
 class Embedded:
-    """Runs computations on this host, each in a process of its own; see `.jobs`."""
+    """Runs computations on this host, each in a process of its own; see `seamless_dask.jobs.local`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -33,29 +33,29 @@ class Embedded:
         fresh: bool = False,
     ) -> Value:
         """Start or join it, and wait."""
-        from . import jobs
+        from ..jobs import local
 
         if tick:
             tick("running")
-        return jobs.run(self._context, key, options, on_stderr=on_stderr, need_bytes=need_bytes, fresh=fresh)
+        return local.run(self._context, key, options, on_stderr=on_stderr, need_bytes=need_bytes, fresh=fresh)
 
     def submit(
         self, key: Checksum, options: Options | None = None, *, need_bytes: bool = False, fresh: bool = False
     ) -> None:
         """Start or join it."""
-        from . import jobs
+        from ..jobs import local
 
-        jobs.submit(self._context, key, options, need_bytes=need_bytes, fresh=fresh, detached=True)
+        local.submit(self._context, key, options, need_bytes=need_bytes, fresh=fresh, detached=True)
 
     def cancel(self, key: Checksum) -> bool:
         """Stop it."""
-        from . import jobs
+        from ..jobs import local
 
-        return jobs.cancel(self._context, key)
+        return local.cancel(self._context, key)
 
     def jobs(self) -> list[JobInfo]:
         """Return what runs in this cache, and what has lost its process while somebody waits."""
-        from . import jobs
+        from ..jobs import local
 
         return [
             JobInfo(
@@ -68,7 +68,7 @@ class Embedded:
                 job.askers,
                 job.pid,
             )
-            for job in jobs.jobs(self._context)
+            for job in local.jobs(self._context)
             if job.state != "over"
         ]
 

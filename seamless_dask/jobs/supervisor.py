@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from hashserver.errors import BufferMissing
 
-from ...errors import Cancelled, LimitExceeded
-from ...execution.supervisor import Stop
-from ...model import outcomes
-from ...model.options import Options
-from ...model.transformation import Value
-from .job_directory import SERVING, Waiter, waits_for
+from ..errors import Cancelled, LimitExceeded
+from ..execution.supervisor import Stop
+from ..model import outcomes
+from ..model.options import Options
+from ..model.transformation import Value
+from .directory import SERVING, Waiter, waits_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...execution.supervisor import Usage
-    from .job_directory import JobDirectory
+    from ..execution.supervisor import Usage
+    from .directory import JobDirectory
 
     Action = Callable[["JobSupervisor"], Value]
 

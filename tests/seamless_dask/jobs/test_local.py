@@ -14,7 +14,7 @@ import pytest
 
 from hashserver.checksum import Checksum
 from seamless_dask.errors import ComputationFailed, LimitExceeded, ResultMissing, WorkerLost
-from seamless_dask.executors.local import jobs
+from seamless_dask.jobs import local as jobs
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, ResultSpec
 

@@ -1,8 +1,8 @@
 """Asking for a computation: start it or join it, wait, withdraw.
 
-The computation runs in a process of its own (`.process`), in a session of its own, so that a closed terminal
-or a killed asker does not end it: the result is recorded all the same. All who ask for one key share it; see
-`.job_directory` for how they find each other.
+The computation runs in a process of its own (`seamless_dask.worker.local`), in a session of its own, so that
+a closed terminal or a killed asker does not end it: the result is recorded all the same. All who ask for one
+key share it; see `.directory` for how they find each other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .job_directory import JobDirectory, all_jobs, is_dead
+from .directory import JobDirectory, all_jobs, is_dead
 from .request import JobRequest
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
 
-    from ...context import Context
-    from ...model.options import Options
-    from ...model.transformation import Value
+    from ..context import Context
+    from ..model.options import Options
+    from ..model.transformation import Value
 
 
 class LocalJobInfo(NamedTuple):

@@ -1,1 +1,0 @@
-"""Running on this host: the processes of one cache share what runs."""

@@ -1,0 +1,1 @@
+"""Many who wait for one computation."""

@@ -1,1 +1,0 @@
-"""What ``seamless-run --qsubmit`` has submitted."""
