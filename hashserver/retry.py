@@ -18,32 +18,35 @@ def pauses(
     seconds: float = inf,
     times: float = inf,
 ) -> Iterator[float]:
-    """Yield, before each attempt, how long to wait after it; 0.0 before the last one.
+    """Return how long to wait after each attempt; 0.0 after the last one.
 
     Whoever asks waits in its own way, which may be that of threads, of asyncio, or a bell with a time-out::
 
-        for pause in pauses(0.1, 5.0, seconds=60):
+        waits = pauses(0.1, 5.0, seconds=60)
+        while True:
             try:
                 return attempt()
             except ServiceUnavailable:
-                if not pause:
+                if not (pause := next(waits)):
                     raise
             time.sleep(pause)
 
     Parameters
     ----------
     first, longest
-        Seconds; all pauses are as long as the first one where no other length is given.
+        Seconds, more than none; all pauses are as long as the first one where no other length is given.
     factor
         How many times as long as the one before a pause is.
     seconds
-        After so many there is one more attempt, the last. The clock starts before the first one.
+        After so many, from now on, there is one more attempt, the last.
     times
         How many attempts there are at most.
     """
-    end, pause, most = monotonic() + seconds, first, first if longest is None else longest
-    count = 1
-    while count < times and (left := end - monotonic()) > 0:
+    return _pauses(first, first if longest is None else longest, factor, monotonic() + seconds, times)
+
+
+def _pauses(pause: float, longest: float, factor: float, end: float, times: float) -> Iterator[float]:
+    while times > 1 and (left := end - monotonic()) > 0:
         yield min(pause, left)
-        pause, count = min(factor * pause, most), count + 1
+        pause, times = min(factor * pause, longest), times - 1
     yield 0.0

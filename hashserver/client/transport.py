@@ -17,6 +17,8 @@ from hashserver.client.connection import IDLE_SECONDS, Connection, LostError, Re
 from hashserver.errors import InvalidRequest, ServiceUnavailable
 from hashserver.regular_file import open_regular
 
+from ..retry import pauses
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 EXPECT_SECONDS = 3.0
-PAUSES = (0.0, 0.05, 0.2, 0.5)
-"""Seconds before each attempt at a request; a patient client goes on with the last of them."""
+ATTEMPTS = 4
+"""How often a request is made at least; a patient client goes on, for as long as it likes."""
 KEPT_SECONDS = 30.0
 """How long a connection that nobody uses is kept: servers and their proxies close theirs later."""
 SILENT = 3.0
@@ -157,7 +159,7 @@ class Transport:
 
     def _try(self, attempt: Callable[[], T], replay: bool = True) -> T:
         """Return what an attempt gives; one that was lost is made again, for as long as patience lasts."""
-        begun, count, told = time.monotonic(), 0, False
+        begun, count, told, waits = time.monotonic(), 0, False, pauses(0.05, 0.5, factor=4)
         while True:
             try:
                 return attempt()
@@ -165,12 +167,12 @@ class Transport:
                 failure = error
             waited = time.monotonic() - begun
             count += 1
-            if not replay or _is_final(failure) or (count >= len(PAUSES) and not self._waits(waited)):
+            if not replay or _is_final(failure) or (count >= ATTEMPTS and not self._waits(waited)):
                 raise self.unavailable(self._explained(failure)) from None
             if self._patience.tell is not None and not told and waited > SILENT:
                 self._patience.tell(f"{self.unavailable(failure)}; trying again (Ctrl-C gives up)")
                 told = True
-            time.sleep(PAUSES[min(count, len(PAUSES) - 1)])
+            time.sleep(next(waits))
 
     def _waits(self, waited: float) -> bool:
         seconds, _, worth = self._patience

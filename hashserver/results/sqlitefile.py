@@ -14,6 +14,8 @@ from hashserver.atomic import temporary_path
 from hashserver.durability import sync_directory
 from hashserver.errors import DatabaseError, HashserverError, NoSpace, ReadOnly, ServiceUnavailable
 
+from ..retry import pauses
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -92,16 +94,14 @@ def primary_code(error: sqlite3.Error) -> int:
 
 def patiently(operation: Callable[[], T], path: str) -> T:
     """Call `operation` until no other process is in its way; other SQLite errors are translated."""
-    deadline = time.monotonic() + PATIENCE
-    pause = 0.001
+    waits = pauses(0.001, 0.05, seconds=PATIENCE)
     while True:
         try:
             return operation()
         except sqlite3.Error as error:
-            if not _passes(error) or time.monotonic() > deadline:
+            if not _passes(error) or not (pause := next(waits)):
                 raise translate(error, path) from error
         time.sleep(pause)
-        pause = min(2 * pause, 0.05)
 
 
 def _passes(error: sqlite3.Error) -> bool:

@@ -12,12 +12,15 @@ import os
 import re
 import time
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 from fsspec.asyn import _run_coros_in_chunks
 
 from hashserver.storage.asyncfs import AsyncFiles
 from hashserver.storage.patience import Silence, Turns
+
+from ..retry import pauses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -150,7 +153,7 @@ class S3Files(AsyncFiles):
             Which bytes; without an end all, or at most `most`.
         """
         at = start
-        attempt, reached = 0, start
+        reached, waits = start, pauses(0.2, inf, times=_ATTEMPTS)
         while True:
             try:
                 body, size = await self._open(path, at, end)
@@ -162,10 +165,12 @@ class S3Files(AsyncFiles):
                     raise Truncated(f"{path} has {size} bytes, and {at} of them came")
                 return size
             except Exception as error:
-                attempt, reached = (1 if at - reached >= _PART else attempt + 1), at
-                if attempt == _ATTEMPTS or not _is_passing(error):
+                if at - reached >= _PART:
+                    waits = pauses(0.2, inf, times=_ATTEMPTS)
+                reached = at
+                if not _is_passing(error) or not (pause := next(waits)):
                     raise
-                await asyncio.sleep(0.1 * 2**attempt)
+                await asyncio.sleep(pause)
 
     async def _open(self, path: str, start: int, end: int | None) -> tuple[Any, int]:
         """Return the body of a file from `start` on, and the length of the whole file."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import NoSpace, ServiceUnavailable, TreeError
+from hashserver.retry import pauses
 from hashserver.system_text import from_system, to_system
 from hashserver.workspace.index import index_bytes
 from seamless_dask.errors import ComputationFailed, ResultMissing, ResultNotStored
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 ROOM = 64 << 10
 """Bytes of a value that may travel with its record; what is larger is stored before."""
-PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds before it is tried again to store a result."""
+PAUSES, ATTEMPTS = (0.25, 32.0), 9
+"""Seconds before it is tried again to store a result, which come to a minute, and how often it is tried."""
 
 
 class CapturedResult(NamedTuple):
@@ -244,14 +245,16 @@ class Capture:
 
 def _lasting(store: Callable[[], T]) -> T:
     """Store something even when the server is away for a minute: what made it may have taken hours."""
-    for pause in PAUSES:
+    waits = pauses(*PAUSES, times=ATTEMPTS)
+    while True:
         try:
             return store()
         except NoSpace as error:  # room seldom comes back within a minute
             raise ResultNotStored(f"the result could not be stored: {error}") from error
         except ServiceUnavailable:
-            time.sleep(pause)
-    return store()
+            if not (pause := next(waits)):
+                raise
+        time.sleep(pause)
 
 
 def _read(path: str) -> bytes:

@@ -12,6 +12,7 @@ from select import POLLIN, poll
 from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.atomic import write_all
+from hashserver.retry import pauses
 
 from .environment import MARKER
 from .resources import Birthdays, Meter, StrayFinder
@@ -82,15 +83,15 @@ def run(command: CommandProcess, supervisor: Supervisor) -> Ended:
 def kill_strays(name: str, directory: str, since: Birthdays | None = None) -> None:
     """Kill the processes of a run that no longer belong to its process group."""
     find = StrayFinder(name, directory, since)
-    deadline = time.monotonic() + _SETTLE
-    # again until none is left: each may have started another one in the meantime
-    while pids := find():
+    # Again until none is left: each may have started another one in the meantime. One that is stuck in the
+    # kernel dies when it comes out.
+    for pause in pauses(0.001, seconds=_SETTLE):
+        if not (pids := find()):
+            return
         for pid in pids:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        if time.monotonic() > deadline:
-            return  # stuck in the kernel: it dies when it comes out
-        time.sleep(0.001)
+        time.sleep(pause)
 
 
 class _Run:
@@ -169,7 +170,8 @@ class _Run:
         for fd in (self._stderr, self._status, self._pidfd):
             if fd >= 0:
                 poller.register(fd, POLLIN)
-        pause, next_look = _FIRST_LOOK, time.monotonic() + _FIRST_LOOK
+        waits = pauses(_FIRST_LOOK, _LATER_LOOKS, factor=1.5)
+        next_look = time.monotonic() + next(waits)
         while True:
             ready = {fd for fd, _ in poller.poll(max(0.0, next_look - time.monotonic()) * 1000)}
             if self._stderr in ready and not self._tail.read(self._stderr):
@@ -183,8 +185,7 @@ class _Run:
                 if (stop := self._supervisor.poll(self._meter.read())) is not None:
                     return stop
                 self._show_stdout()
-                pause = min(pause * 1.5, _LATER_LOOKS)
-                next_look = time.monotonic() + pause
+                next_look = time.monotonic() + next(waits)
 
     def _has_ended(self, ready: set[int]) -> bool:
         if self._pidfd >= 0:

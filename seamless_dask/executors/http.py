@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hashserver.errors import ServiceUnavailable
+from hashserver.retry import pauses
 
 from ..errors import SeamlessError
 from ..locks import birth
@@ -100,8 +101,8 @@ class JobserverExecutor(JobserverClient):
 
     def _leave(self, request: Facts, done: Event) -> None:
         """Ask no more, also for those of this host whose processes have died."""
-        key, end = request["key"], time.monotonic() + WITHDRAWAL
-        while time.monotonic() < end:
+        key = request["key"]
+        for pause in pauses(0.5, seconds=WITHDRAWAL):
             try:
                 for name in self.ask("DELETE", f"{JOBS}/{key}?asker={request['asker']}")["askers"]:
                     if _is_dead(name):
@@ -109,7 +110,7 @@ class JobserverExecutor(JobserverClient):
             except Unknown:
                 pass
             except ServiceUnavailable:
-                time.sleep(0.5)
+                time.sleep(pause)
                 self.reconnect()
                 continue
             except SeamlessError as error:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hashserver.errors import AuthenticationFailed, ReadOnly, ServiceUnavailable
+from hashserver.retry import pauses
 
 from ..errors import ComputationFailed, WorkerLost
 from ..model import outcomes
@@ -108,14 +109,13 @@ class Waiting:
 
     def _back(self, lost: ServiceUnavailable) -> None:
         """Wait until the jobserver answers again."""
-        start, pause, told = time.monotonic(), 0.1, False
+        start, told, waits = time.monotonic(), False, pauses(0.1, MOST_PAUSE, factor=1.5)
         while True:
             if not told and time.monotonic() - start > SILENT:
                 self._executor.notify(f"{lost}; trying again until it answers (Ctrl-C gives up)")
                 told = True
             self._tick("reconnecting")
-            time.sleep(pause)
-            pause = min(1.5 * pause, MOST_PAUSE)
+            time.sleep(next(waits))
             self._executor.reconnect()
             try:
                 self._executor.ask("GET", f"{self._path}?{self._asker}")

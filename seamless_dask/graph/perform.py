@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from graphlib import TopologicalSorter
+from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
 from hashserver.checksum import Checksum
@@ -25,6 +26,7 @@ from hashserver.errors import (
     ReadOnly,
     ServiceUnavailable,
 )
+from hashserver.retry import pauses
 
 from ..errors import ComputationFailed, NoRoomThere, WorkerLost
 from ..model import records
@@ -391,7 +393,8 @@ def patiently(checksum: Checksum, retries: int, action: Callable[[], T]) -> T:
     WorkerLost
         When it has failed more often than `retries`.
     """
-    pause, losses = FIRST_PAUSE, []
+    waits = pauses(FIRST_PAUSE, inf, times=retries + 1)
+    losses: list[str] = []
     while True:
         try:
             return action()
@@ -399,10 +402,9 @@ def patiently(checksum: Checksum, retries: int, action: Callable[[], T]) -> T:
             raise
         except (ServiceUnavailable, OSError) as error:
             losses.append(str(error))
-            if len(losses) > retries:
+            if not (pause := next(waits)):
                 raise WorkerLost(f"{checksum} was given up after {_told(losses)}") from error
             time.sleep(pause)
-            pause *= 2
 
 
 def _told(losses: list[str]) -> str:

@@ -10,6 +10,7 @@ from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.security import Security
 
 from hashserver.errors import ServiceUnavailable
+from hashserver.retry import pauses
 
 from .jobs import OPERATION
 from .transports import GRACE, WAIT
@@ -129,7 +130,7 @@ class Scheduler:
         if scheme == "tcp" and found["require_encryption"]:
             raise ValueError("Dask's configuration asks for encryption, which tcp:// has not")
         context = found["ssl_context"] if scheme == "tls" else None
-        end = time.monotonic() + CONNECT_SECONDS
+        end, waits = time.monotonic() + CONNECT_SECONDS, pauses(PAUSE, seconds=CONNECT_SECONDS)
         while True:
             try:
                 left = max(end - time.monotonic(), PAUSE)
@@ -137,9 +138,9 @@ class Scheduler:
             except ssl.SSLError:
                 raise
             except ConnectionRefusedError:
-                if time.monotonic() + PAUSE > end:
+                if not (pause := next(waits)):
                     raise
-                time.sleep(PAUSE)
+                time.sleep(pause)
 
     def _reason(self, error: Exception) -> str:
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Reschedule
 
+from hashserver.retry import pauses
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
 from seamless_dask.model.options import Options
 
@@ -130,13 +131,12 @@ class DaskWorker:
         if isinstance(error, LimitExceeded) or error.exit_status not in _FROM_OUTSIDE:
             return
         name = internals.current_key(self._worker)
-        end = time.monotonic() + FATE
-        while time.monotonic() < end:
+        for pause in pauses(_LOOK, seconds=FATE):
             if internals.is_closing(self._worker) or not internals.has_scheduler(self._worker):
                 raise Reschedule
             if name is not None and not internals.is_wanted(self._worker, name):
                 raise Reschedule
-            time.sleep(_LOOK)
+            time.sleep(pause)
 
     def tell(self, value: Value, hit: bool) -> None:
         """Let the scheduler know the value, for the tasks that need it."""
@@ -192,11 +192,12 @@ class DaskWorker:
     def close(self) -> None:
         """Let go of everything as soon as nothing runs any more."""
         self._prefetch.close()
-        end = time.monotonic() + KILLING
-        while internals.is_closing(self._worker) and self._running and time.monotonic() < end:
+        for pause in pauses(_LOOK, seconds=KILLING):
+            if not (internals.is_closing(self._worker) and self._running):
+                break
             time.sleep(
-                _LOOK
-            )  # the threads of tasks kill their commands, and must not end with the process before
+                pause
+            )  # threads of tasks kill their commands, and must not end with the process before
         with self._lock:
             self._removed = True
         self._tidy()

@@ -25,7 +25,7 @@ HASTY = """
 import seamless_dask.execution.capture
 import seamless_dask.graph.perform
 seamless_dask.graph.perform.FIRST_PAUSE = 0.01
-seamless_dask.execution.capture.PAUSES = (0.01,) * len(seamless_dask.execution.capture.PAUSES)
+seamless_dask.execution.capture.PAUSES = (0.01, 0.01)
 """
 """Have what fails by the system's fault tried again sooner, not less often."""
 

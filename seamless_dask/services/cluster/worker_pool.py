@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import ServiceUnavailable
+from hashserver.retry import pauses
 
 from .batch import Shape
 from .launchers import Launcher, Process
@@ -69,8 +70,8 @@ class Trouble:
 
     def __init__(self) -> None:
         self.text = ""
-        self.pause = 0.0
         self.until = 0.0
+        self._pause, self._waits = 0.0, pauses(FIRST_PAUSE, LONGEST_PAUSE)
 
     def again(self, text: str, hopeless: bool = False) -> None:
         """Take note of a failure: the next attempt comes later than the one before.
@@ -79,10 +80,10 @@ class Trouble:
         """
         now = time.monotonic()
         if hopeless:
-            self.pause = LONGEST_PAUSE
-        elif now >= self.until:
-            self.pause = min(max(2 * self.pause, FIRST_PAUSE), LONGEST_PAUSE)
-        self.until = now + self.pause
+            self._waits = pauses(LONGEST_PAUSE)
+        if hopeless or now >= self.until:
+            self._pause = next(self._waits)
+        self.until = now + self._pause
         if text != self.text:
             logger.warning("%s", text)
         self.text = text

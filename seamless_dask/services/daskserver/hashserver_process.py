@@ -17,10 +17,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import HashserverError
+from hashserver.retry import pauses
 from hashserver.system_text import interpreter
 
 from ... import daemon
-from ...errors import SeamlessError
+from ...daemon import DaemonFailed
 from . import client
 
 if TYPE_CHECKING:
@@ -31,17 +32,13 @@ logger = logging.getLogger(__name__)
 
 READY, LOG = "hashserver.json", "logs/hashserver.log"
 START_LIMIT, STOP_LIMIT = 60.0, 10.0
-PAUSES = (0.1, 1.0, 5.0, 30.0)
-"""Seconds between a death and the next start; the count begins anew after one that lasted a minute."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+"""Seconds between a death and the next start; they begin anew after one that lasted a minute."""
 HEALTH_INTERVAL, HEALTH_LIMIT = 10.0, 60.0
 """Seconds between two questions whether it is well, and without an answer until it is killed."""
 
 _PARENT = "SEAMLESS_PARENT"
 _PR_SET_PDEATHSIG = 1
-
-
-class HashserverFailed(SeamlessError):
-    """The hashserver did not start; the message has its last words."""
 
 
 class HashserverChild:
@@ -74,7 +71,7 @@ class HashserverChild:
 
         Raises
         ------
-        HashserverFailed
+        DaemonFailed
             If it does not.
         """
         await self._launch()
@@ -99,16 +96,16 @@ class HashserverChild:
         return self._process.pid if self._process is not None and self.running else None
 
     async def _watch(self) -> None:
-        attempts = 0
+        waits = pauses(FIRST_PAUSE, LONGEST_PAUSE, factor=8)
         while True:
             if self._process is not None:
                 self._died(await self._end_of(self._process))
-                attempts = 0 if time.monotonic() - self._begun > 60 else attempts
-            await asyncio.sleep(PAUSES[min(attempts, len(PAUSES) - 1)])
-            attempts += 1
+                if time.monotonic() - self._begun > 60:
+                    waits = pauses(FIRST_PAUSE, LONGEST_PAUSE, factor=8)
+            await asyncio.sleep(next(waits))
             try:
                 await self._launch()
-            except (HashserverFailed, OSError) as error:
+            except (DaemonFailed, OSError) as error:
                 self._process = None
                 logger.error("%s", error)
             else:
@@ -177,17 +174,17 @@ class HashserverChild:
         return [*interpreter(), "-P", "-m", __spec__.name if __name__ == "__main__" else __name__, *words]
 
     async def _until_ready(self, ready: str) -> None:
-        assert self._process is not None
-        limit = time.monotonic() + START_LIMIT
-        while time.monotonic() < limit:
-            if (url := _read_ready(ready, self._process.pid)) is not None:
-                self.url, self.port = url, int(url.rpartition(":")[2])
-                return
-            if self._process.returncode is not None:
-                log = self._settings.file(LOG)
-                raise HashserverFailed(f"the hashserver did not start: {daemon.last_line(log)}")
-            await asyncio.sleep(0.02)
-        raise HashserverFailed(f"the hashserver was not ready within {START_LIMIT:.0f} s")
+        process, log = self._process, self._settings.file(LOG)
+        assert process is not None
+        self.url = await asyncio.to_thread(
+            daemon.wait,
+            "the hashserver",
+            log,
+            lambda: _read_ready(ready, process.pid),
+            lambda: process.returncode is not None,
+            START_LIMIT,
+        )
+        self.port = int(self.url.rpartition(":")[2])
 
     async def _end(self) -> None:
         process = self._process

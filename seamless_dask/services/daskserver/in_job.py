@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import ServiceUnavailable
+from hashserver.retry import pauses
 
 from ... import connection, daemon
 from ...errors import SeamlessError, UsageError
@@ -242,9 +243,8 @@ def _cancel(job: EnclosingJob) -> str:
 
 
 def _until_over(job: EnclosingJob, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not (found := look(job)).gone:
-        if time.monotonic() > end:
-            return not found.alive  # the batch system is still clearing up
-        time.sleep(LOOK_INTERVAL / 5)
-    return True
+    for pause in pauses(LOOK_INTERVAL / 5, seconds=seconds):
+        if (found := look(job)).gone:
+            return True
+        time.sleep(pause)
+    return not found.alive  # the batch system is still clearing up

@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hashserver.retry import pauses
+
 from ...errors import UsageError
 
 if TYPE_CHECKING:
@@ -146,12 +148,12 @@ def free_ports(settings: DaskserverSettings, address: str) -> Ports:
         if busy := [port for port in ports if not _is_free(address, port)]:
             raise UsageError(f"port {busy[0]} is in use: --port names the first of three that are free")
         return ports
-    last, end = _last_ports(settings), time.monotonic() + PORT_SECONDS
-    while True:
+    last = _last_ports(settings)
+    for pause in pauses(0.05, seconds=PORT_SECONDS):
         ports = Ports(*(port if _is_free(address, port) else 0 for port in last))
-        if ports == last or time.monotonic() > end:
+        if ports == last:
             break
-        time.sleep(0.05)
+        time.sleep(pause)
     if ports != last:
         logger.warning("ports of the last time are in use: clients that wait there will not find this one")
     return ports

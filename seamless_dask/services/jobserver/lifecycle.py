@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import TYPE_CHECKING
 
 from distributed import CancelledError
 
 from hashserver.errors import AuthenticationFailed, ServiceUnavailable
+from hashserver.retry import pauses
 
 from ...errors import LimitExceeded, WorkerLost
 from ...graph import collection
@@ -99,7 +101,7 @@ class JobLifecycle:
 
     async def _compute(self, job: Job, graph: Graph) -> Value:
         """Have a graph computed, again if Dask drops it."""
-        for attempt in range(SUBMISSIONS):
+        for pause in pauses(0.2, inf, times=SUBMISSIONS):
             future = submission.send(await self._client.connected(), [graph])[graph.key]
             self._board.name(job, graph.key, future, label_in(graph.key))
             try:
@@ -108,7 +110,7 @@ class JobLifecycle:
             except CancelledError as error:
                 logger.warning("Dask dropped %s (%s)", graph.key, error)
                 job.losses += 1
-                await asyncio.sleep(0.2 * 2**attempt)
+                await asyncio.sleep(pause)
             finally:
                 self._board.name(job, None, None)
                 future.release()
@@ -133,18 +135,16 @@ class JobLifecycle:
 
     async def _patiently(self, action: Callable[[], T]) -> T:
         """Call `action` in a thread; while a service does not answer it is tried again."""
-        loop, pause = asyncio.get_running_loop(), 0.1
-        end = loop.time() + PATIENCE
+        loop, waits = asyncio.get_running_loop(), pauses(0.1, 5.0, seconds=PATIENCE)
         while True:
             try:
                 return await loop.run_in_executor(self._threads, action)
             except AuthenticationFailed:
                 raise
             except ServiceUnavailable:
-                if loop.time() > end:
+                if not (pause := next(waits)):
                     raise
             await asyncio.sleep(pause)
-            pause = min(2 * pause, 5.0)
 
 
 def _unlimited(job: Job) -> set[str]:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from hashserver.errors import ServiceUnavailable
+from hashserver.retry import pauses
 
 from ...errors import SeamlessError, UsageError
 from .target import TunnelTarget, control_path
@@ -146,10 +147,10 @@ class Ssh:
     async def opened(self, seconds: float) -> None:
         """Wait, as long as is said, for the user to log in."""
         path = control_path(self.target)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not os.path.exists(path):
-                    await asyncio.sleep(0.5)
+        for pause in pauses(0.5, seconds=seconds):
+            if os.path.exists(path):
+                return
+            await asyncio.sleep(pause)
 
     async def forward(self, forward: str) -> None:
         """Forward a port, as ``-L`` has it."""

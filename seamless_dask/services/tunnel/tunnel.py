@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from hashserver.atomic import write_atomic
 from hashserver.errors import ServiceUnavailable
 from hashserver.printable import tell
+from hashserver.retry import pauses
 
 from ... import connection, daemon
 from ...connection import LOCK, ConnectionFile
@@ -82,7 +83,7 @@ class Tunnel:
         SeamlessError, ServiceUnavailable
             The first attempt fails. Later ones are repeated for ever.
         """
-        pause = FIRST_PAUSE
+        waits = pauses(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             began = time.monotonic()
             try:
@@ -94,9 +95,8 @@ class Tunnel:
                 if isinstance(error, NotAllowed):
                     await self.ssh.opened(DENIED_PAUSE)
             if time.monotonic() - began > LONGEST_PAUSE:
-                pause = FIRST_PAUSE
-            await _rest(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+                waits = pauses(FIRST_PAUSE, LONGEST_PAUSE)
+            await _rest(next(waits))
 
     async def _stay(self) -> None:
         """Connect, and look after what is forwarded until the link is gone."""
@@ -164,9 +164,11 @@ class Tunnel:
 
 async def _rest(seconds: float) -> None:
     """Wait so long, or until there are other networks than before."""
-    before, end = _routes(), time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0 and _routes() == before:
-        await asyncio.sleep(min(left, 1.0))
+    before = _routes()
+    for pause in pauses(1.0, seconds=seconds):
+        if _routes() != before:
+            return
+        await asyncio.sleep(pause)
 
 
 def _routes() -> str:

@@ -150,7 +150,7 @@ def unreliable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
         return run_bash(*arguments)
 
     monkeypatch.setattr(execution, "run_bash", run)
-    monkeypatch.setattr(performing, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(performing, "FIRST_PAUSE", 1e-6)
     return errors
 
 
