@@ -25,6 +25,7 @@ from .config import parse_size
 from .errors import UsageError
 from .graph import collection, handles
 from .graph.handles import Directory, File, Handle, Located
+from .graph.lazy_graph import GraphTask, layers_of
 from .graph.local_inputs import LocalInput, keep_all
 from .graph.names import dask_key, fresh_key, label_of
 from .model.options import Options
@@ -207,28 +208,21 @@ class Transformation(DaskMethodsMixin):
     __dask_optimize__ = staticmethod(optimize)
 
     def __dask_graph__(self) -> Any:
-        """Return the tasks of this one and of those that it needs, having stored what they need."""
-        from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+        """Return the tasks of this one and of those that it needs, having stored what they need.
+
+        Which of them are known is looked up when somebody reads the graph, and no later.
+        """
+        from dask.highlevelgraph import HighLevelGraph
 
         steps = self._steps()
-        _keep(steps.values())
+        contexts = _keep(steps.values())
         if self._graph is not None:
             return self._graph
-        graph: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         for step in steps.values():
-            graph |= step._own_tasks()
-        told = {step._name: found for step in steps.values() if (found := step._annotations())}
-
-        def layer(nodes: dict[str, Any], annotations: dict[str, Any] | None) -> MaterializedLayer:
-            made = MaterializedLayer(nodes)
-            # without any, it would have those of whoever uses this as an input
-            made.annotations = annotations
-            return made
-
-        if not told:
-            return HighLevelGraph({self._name: layer(graph, None)}, {self._name: set()})
-        layers = {name: layer({name: node}, told.get(name)) for name, node in graph.items()}
-        return HighLevelGraph(layers, {name: set(graph[name].dependencies) for name in graph})
+            given |= step._graph or {}
+        tasks = {name: step._task(contexts[name]) for name, step in steps.items() if step._graph is None}
+        return HighLevelGraph(*layers_of(self._name, tasks, given))
 
     def __dask_keys__(self) -> list[str]:
         return [self._name]
@@ -281,17 +275,21 @@ class Transformation(DaskMethodsMixin):
         code, told = self._parts.buffers[0], (self._annotated, self._graph)
         return self._name, self._document, self.options.to_json(), code, names, told
 
-    def _own_tasks(self) -> dict[str, Any]:
-        if self._graph is not None:
-            return dict(self._graph)
+    def _task(self, context: Context) -> GraphTask:
+        """Return its task, which is to run in a context."""
         upstream = {key: step._name for key, step in self._parts.upstream.items()}
-        node = collection.task_of(self._key, self.description, self.options, upstream, self._name)
-        return {self._name: node}
+        key = None if self.options.fresh else self._key
+
+        def made_with(found: Mapping[Checksum, Value | str]) -> Any:
+            return collection.task_of(self._key, self.description, self.options, found, self._name)
+
+        def known_as(value: Value) -> Any:
+            return collection.known_task_of(self._key, self.options, value, self._name)
+
+        return GraphTask(context, key, upstream, made_with, known_as, self._annotations())
 
     def _annotations(self) -> dict[str, Any]:
         """Return what Dask is told about its own task: options come before what was annotated."""
-        if self._graph is not None:
-            return {}
         told = collection.annotations_of(self.options)
         annotated = self._annotated.get("resources")
         if annotated and "resources" in told:
@@ -342,20 +340,27 @@ def _unpickled(name: str, packed: Iterable[tuple[Any, ...]]) -> Transformation:
     return made[name]
 
 
-def _keep(steps: Iterable[Transformation]) -> None:
-    """Store what some transformations need where they are to run now, which may be another place by then."""
-    contexts: dict[Context, None] = {}
+def _keep(steps: Iterable[Transformation]) -> dict[str, Context]:
+    """Store what some transformations need where they are to run now, which may be another place by then.
+
+    Returns
+    -------
+    dict
+        That place of each, by the names of their tasks.
+    """
+    contexts: dict[str, Context] = {}
     unnamed: dict[bool, Context] = {}  # to find these takes longer than all else
     for step in steps:
         context = step._context or unnamed.get(step._arrived)
         if context is None:
             context = unnamed[step._arrived] = step.context
-        contexts[context] = None
+        contexts[step._name] = context
         if context not in step._kept:
             with _lock:
                 _pending.setdefault(context, WeakSet()).add(step)
-    for context in contexts:
+    for context in dict.fromkeys(contexts.values()):
         flush(context)
+    return contexts
 
 
 def flush(context: Context) -> None:

@@ -100,6 +100,13 @@ def task_of(
     )
 
 
+def known_task_of(key: Checksum, options: Options, value: Value, name: str) -> Any:
+    """Return what stands in a graph for a transformation that is known; parameters as of `task_of`."""
+    from dask._task_spec import Task
+
+    return Task(name, task.known, task.PROTOCOL, str(key), options.to_json(), handle_of(*value))
+
+
 def annotations_of(options: Options) -> dict[str, Any]:
     """Return what Dask is told about a task: resources that a worker must have, and priority."""
     resources: dict[str, float] = {CPUS: options.cpus} if options.cpus else {}

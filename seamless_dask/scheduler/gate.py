@@ -19,7 +19,7 @@ from .message_queue import Message, MessageQueue
 from .retries import is_ours
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from hashserver.checksum import Checksum
 
@@ -97,9 +97,9 @@ class Gate:
     ) -> tuple[dict[Any, handles.Handle], set[Any]]:
         """Look up what is asked for, then what is still needed for the rest."""
         there = set(filter(self._is_in_memory, keys))
-        hits = await self._look_up(key for key in keys if key not in there)
+        hits = await self._look_up(graph, (key for key in keys if key not in there))
         rest = [key for key in keys if key not in hits and key not in there]
-        if all(key in graph and not graph[key].dependencies for key in rest):
+        if all(key in graph and not self._needs(graph, key) for key in rest):
             return hits, there
 
         def is_cut(key: Any) -> bool:
@@ -107,16 +107,34 @@ class Gate:
                 there.add(key)
             return key in hits or key in there
 
-        needed = reachable(graph, rest, is_cut)
-        return hits | await self._look_up(needed.difference(keys)), there
+        needed = reachable(lambda key: self._needs(graph, key), rest, is_cut)
+        return hits | await self._look_up(graph, needed.difference(keys)), there
 
-    async def _look_up(self, keys: Iterable[Any]) -> dict[Any, handles.Handle]:
+    def _needs(self, graph: Mapping[Any, Any], key: Any) -> Iterable[Any]:
+        """Return what a task of a graph waits for.
+
+        A client has put what it found to be known into its tasks. One of an earlier graph may wait for that
+        all the same, and goes on when it is completed.
+        """
+        node = graph.get(key)
+        if node is None:
+            return ()
+        needed: frozenset[Any] = node.dependencies
+        ts = self._plugin.scheduler.tasks.get(key)
+        if ts is None or not is_ours(key):
+            return needed
+        return {*needed, *(other.key for other in ts.dependencies)}
+
+    async def _look_up(self, graph: Mapping[Any, Any], keys: Iterable[Any]) -> dict[Any, handles.Handle]:
+        """Return what is known by now; else what was known when the graph was made."""
         asked = {key: checksum_of(key) for key in keys if can_be_known(key)}
         if not asked:
             return {}
         found = await self._plugin.lookups.find(asked.values())
         self._statistics.asked(len(asked), len(found))
-        return {key: handles.of(*found[name][1]) for key, name in asked.items() if name in found}
+        hits = {key: handles.of(*found[name][1]) for key, name in asked.items() if name in found}
+        missing = asked.keys() - hits.keys()
+        return hits | {key: told for key in missing if (told := graphs.handle_in(graph.get(key))) is not None}
 
     def _is_in_memory(self, key: Any) -> bool:
         ts = self._plugin.scheduler.tasks.get(key)
@@ -208,15 +226,14 @@ class Gate:
             clients.retry(self._plugin.scheduler, failed, is_ours)
 
 
-def reachable(graph: dict[Any, Any], keys: Iterable[Any], is_cut: Callable[[Any], bool]) -> set[Any]:
+def reachable(
+    needs: Callable[[Any], Iterable[Any]], keys: Iterable[Any], is_cut: Callable[[Any], bool]
+) -> set[Any]:
     """Return what `keys` need, themselves included, without what is only behind a cut."""
     stack = [key for key in keys if not is_cut(key)]
     seen = set(stack)
     while stack:
-        node = graph.get(stack.pop())
-        if node is None:
-            continue
-        for other in node.dependencies:
+        for other in needs(stack.pop()):
             if other not in seen and not is_cut(other):
                 seen.add(other)
                 stack.append(other)

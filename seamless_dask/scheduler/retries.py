@@ -156,7 +156,7 @@ class Retries:
     def refusal(self, nodes: Iterable[Any]) -> SeamlessError | None:
         """Return the error for a graph whose tasks another version of this package made."""
         for node in nodes:
-            if getattr(node, "func", None) is not task.run:
+            if getattr(node, "func", None) not in (task.run, task.known):
                 continue
             try:
                 task.check_protocol(node.args[0] if node.args else None, "scheduler")

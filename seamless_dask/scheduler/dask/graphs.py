@@ -78,9 +78,9 @@ def alone(node: Any, value: Any) -> Any:
     Should it have to run, because Dask is asked for that, its worker sees to what it needs. One that is not
     of the shape that ours have is its value.
     """
-    if not node.dependencies:
+    if handle_in(node) is None and not node.dependencies:
         return node
-    if getattr(node, "func", None) is not task.run or len(node.args) < 4:
+    if getattr(node, "func", None) not in (task.run, task.known) or len(node.args) < 4:
         return DataNode(node.key, value)
     return Task(node.key, task.run, *node.args[:3], ())
 
@@ -106,6 +106,15 @@ def substituted(node: Any, values: Mapping[Any, Any]) -> Any:
     if isinstance(node, Alias) and node.target in values:
         return DataNode(node.key, values[node.target])
     return node.substitute({key: DataNode(key, value) for key, value in values.items()})
+
+
+def handle_in(node: Any) -> Handle | None:
+    """Return the result of a task that was known when its graph was made; None: it was not."""
+    if getattr(node, "func", None) is not task.known or len(node.args) < 4:
+        return None
+    found = node.args[3]
+    found = found.value if isinstance(found, DataNode) else found
+    return found if isinstance(found, Handle) else None
 
 
 class Arguments(NamedTuple):

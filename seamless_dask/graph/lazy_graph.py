@@ -1,0 +1,292 @@
+"""What is known of a graph is looked up where it is made, so that every scheduler of Dask's is spared it.
+
+That happens when Dask first reads the graph, together with all others that it has been given and not read by
+then: `dask.compute` asks each collection for its graph before it reads the first one. What is known stands in
+the graph as a value; what only that needs is left out.
+
+Nothing depends on the answer: what is not found here is looked up again by whoever is to run it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
+
+from dask.highlevelgraph import Layer, MaterializedLayer
+
+from ..model.transformation import Value
+from . import task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from hashserver.checksum import Checksum
+
+    from ..context import Context
+
+LONGEST = 3.0
+"""Seconds that a look-up may take: who only draws a graph does not wait for a server that is gone."""
+PAUSE = 30.0
+"""Seconds for which a database that did not answer is not asked again."""
+RECENT = 10.0
+"""Seconds for which an answer counts that came along with another graph's."""
+
+_lock = threading.RLock()
+_unread: WeakSet[LazyGraph] = WeakSet()
+_silent_until: WeakKeyDictionary[Context, float] = WeakKeyDictionary()
+
+
+class GraphTask(NamedTuple):
+    """One transformation of a graph.
+
+    Attributes
+    ----------
+    context : Context
+        Whose database may know it.
+    key : Checksum or None
+        Under which it is looked up; None: it is to run whatever is known.
+    upstream : mapping
+        The names of the tasks that it needs, by the keys of their transformations.
+    made_with : callable
+        Returns its node, given the value or else the name of each of those.
+    known_as : callable
+        Returns its node, given its value.
+    annotations : dict
+        What Dask is told about it.
+    """
+
+    context: Context
+    key: Checksum | None
+    upstream: Mapping[Checksum, str]
+    made_with: Callable[[Mapping[Checksum, Value | str]], Any]
+    known_as: Callable[[Value], Any]
+    annotations: dict[str, Any]
+
+
+class LazyGraph:
+    """The graph of one collection, looked up when somebody first asks for its nodes.
+
+    Parameters
+    ----------
+    name
+        Of the task whose result the collection is.
+    tasks
+        By name, those that it needs among them.
+    given
+        Nodes that are not ours to decide about, such as futures.
+    """
+
+    def __init__(self, name: str, tasks: Mapping[str, GraphTask], given: Mapping[str, Any]) -> None:
+        self.name, self.tasks, self._given = name, tasks, given
+        self._answers: _Answers | None = None
+        self._nodes: dict[str, Any] | None = None
+        with _lock:
+            _unread.add(self)
+
+    @property
+    def nodes(self) -> dict[str, Any]:
+        """What Dask is to see, by name; always the same, whatever becomes known later."""
+        with _lock:
+            if self._nodes is None:
+                if not self._is_answered():
+                    _look_up([self, *(graph for graph in _unread - {self} if not graph._is_answered())])
+                assert self._answers is not None
+                self._nodes, self._answers = self._made(self._answers), None
+                _unread.discard(self)
+        return self._nodes
+
+    def _is_answered(self) -> bool:
+        return self._answers is not None and self._answers.age() < RECENT
+
+    def needed(self, answers: _Answers) -> Iterator[str]:
+        """Yield the names of the tasks that are needed, as far as that can be told."""
+        waiting = [self.name]
+        seen = set(waiting)
+        while waiting:
+            name = waiting.pop()
+            yield name
+            one = self.tasks.get(name)
+            if one is not None and answers.value(one) is None:
+                new = [other for other in one.upstream.values() if other not in seen]
+                seen.update(new)
+                waiting += new
+
+    def is_known(self, name: str) -> bool:
+        """Whether a value stands in the place of a task."""
+        return getattr(self.nodes.get(name), "func", None) is task.known
+
+    def _made(self, answers: _Answers) -> dict[str, Any]:
+        nodes = dict(self._given)
+        for name in self.needed(answers):
+            one = self.tasks.get(name)
+            # values are parts of the tasks that need them; that of the last one is what is asked for
+            if one is not None and (name == self.name or answers.value(one) is None):
+                nodes[name] = answers.node(name, self.tasks)
+        return nodes
+
+
+class _Answers:
+    """What is known of the tasks of some graphs."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[Context, Checksum], Value | None] = {}
+        self._nodes: dict[str, Any] = {}  # the same in all graphs: pickled once for all of them
+        self._since = time.monotonic()
+
+    def age(self) -> float:
+        return time.monotonic() - self._since
+
+    def value(self, one: GraphTask) -> Value | None:
+        return None if one.key is None else self._values.get((one.context, one.key))
+
+    def look_up(self, tasks: Iterable[GraphTask]) -> None:
+        """Look up those of some tasks that were not, in one request for each database."""
+        wanted: dict[Context, dict[Checksum, None]] = {}
+        for one in tasks:
+            if one.key is not None and (one.context, one.key) not in self._values:
+                wanted.setdefault(one.context, {})[one.key] = None
+        for context, keys in wanted.items():
+            found = _ask(context, list(keys))
+            self._values |= {(context, key): found.get(key) for key in keys}
+
+    def node(self, name: str, tasks: Mapping[str, GraphTask]) -> Any:
+        if name not in self._nodes:
+            one = tasks[name]
+            value = self.value(one)
+            found = {key: self._upstream(other, tasks) for key, other in one.upstream.items()}
+            self._nodes[name] = one.made_with(found) if value is None else one.known_as(value)
+        return self._nodes[name]
+
+    def _upstream(self, name: str, tasks: Mapping[str, GraphTask]) -> Value | str:
+        return (self.value(tasks[name]) if name in tasks else None) or name
+
+
+def _look_up(graphs: list[LazyGraph]) -> None:
+    """Look up what is asked for, then what the rest of it still needs: two requests at most."""
+    answers = _Answers()
+    answers.look_up(graph.tasks[graph.name] for graph in graphs)
+    answers.look_up(
+        graph.tasks[name] for graph in graphs for name in graph.needed(answers) if name in graph.tasks
+    )
+    for graph in graphs:
+        graph._answers = answers
+
+
+def _ask(context: Context, keys: list[Checksum]) -> dict[Checksum, Value]:
+    """Return what a database knows; that it does not answer is told once."""
+    if time.monotonic() < _silent_until.get(context, 0.0):
+        return {}
+    answer: queue.SimpleQueue[dict[Checksum, Value] | str] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = context.database.lookup_many(keys)
+            answer.put({key: Value(known.format, known.checksum) for key, (_, known) in found.items()})
+        except Exception as error:  # whatever it is, the graph can go out as it is
+            answer.put(str(error) or repr(error))
+
+    # a thread, since a server may be waited for longer than that; nobody waits for it when Python ends
+    threading.Thread(target=ask, name="seamless-graph-lookup", daemon=True).start()
+    try:
+        found = answer.get(timeout=LONGEST)
+    except queue.Empty:
+        found = f"no answer within {LONGEST:g} s"
+    if not isinstance(found, str):
+        _silent_until.pop(context, None)
+        return found
+    if context not in _silent_until:
+        warnings.warn(
+            f"results are not looked up before tasks are submitted, but by whoever runs them: {found}",
+            stacklevel=2,
+        )
+    _silent_until[context] = time.monotonic() + PAUSE
+    return {}
+
+
+class LazyLayer(Layer):
+    """All of a `LazyGraph`, or one task of it, as a layer; what is pickled is one of Dask's.
+
+    Parameters
+    ----------
+    graph
+        Of which it is a part.
+    name
+        Of the task; None: all of them.
+    """
+
+    def __init__(self, graph: LazyGraph, name: str | None = None) -> None:
+        super().__init__()
+        self._graph, self._name = graph, name
+
+    @property
+    def annotations(self) -> dict[str, Any] | None:
+        """What Dask is told about its task; a value needs no worker of a certain kind."""
+        if self._name is None or not (told := self._graph.tasks[self._name].annotations):
+            return None
+        return None if self._graph.is_known(self._name) else told
+
+    @annotations.setter
+    def annotations(self, ambient: object) -> None:
+        """Leave alone what holds where somebody uses this as an input."""
+
+    @property
+    def mapping(self) -> Mapping[str, Any]:
+        """The nodes by name."""
+        nodes = self._graph.nodes
+        return nodes if self._name is None else {name: nodes[name] for name in (self._name,) if name in nodes}
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.mapping[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.mapping)
+
+    def __len__(self) -> int:
+        return len(self.mapping)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.mapping
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _materialized, (dict(self.mapping), self.annotations)
+
+    def is_materialized(self) -> bool:
+        """Whether it has been looked up."""
+        return self._graph._nodes is not None
+
+    def get_output_keys(self) -> Any:
+        """Return the names of all that may be in it."""
+        return {*self._graph.tasks, *self._graph._given} if self._name is None else {self._name}
+
+
+def _materialized(nodes: dict[str, Any], annotations: dict[str, Any] | None) -> MaterializedLayer:
+    layer = MaterializedLayer(nodes)
+    layer.annotations = annotations
+    return layer
+
+
+def layers_of(
+    name: str, tasks: Mapping[str, GraphTask], given: Mapping[str, Any]
+) -> tuple[dict[str, Layer], dict[str, set[str]]]:
+    """Return the layers of a `LazyGraph`, and which needs which; parameters are those of that.
+
+    Annotations are those of a layer: where there are any, each task is a layer. What one collection needs of
+    them another one may not, so that no two collections have a layer in common but for their own.
+    """
+    graph = LazyGraph(name, tasks, given)
+    if not any(one.annotations for one in tasks.values()):
+        return {name: LazyLayer(graph)}, {name: set()}
+    names = (
+        {other: f"{name}:{other}" for other in tasks} | dict.fromkeys(given, f"{name}:given") | {name: name}
+    )
+    layers: dict[str, Layer] = {names[other]: LazyLayer(graph, other) for other in tasks}
+    needs = {
+        names[other]: {names[upstream] for upstream in one.upstream.values()} for other, one in tasks.items()
+    }
+    if given:
+        layers[f"{name}:given"], needs[f"{name}:given"] = _materialized(dict(given), None), set()
+    return layers, needs
