@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     Bytes = bytes | bytearray | memoryview
 
-IDLE_SECONDS = 120.0
 _LONGEST_HEAD = 1 << 16
 _SENT = 1 << 23
 _LOSSES = ("SSLEOFError", "SSLZeroReturnError")  # by name: `ssl` is not imported for plain connections
@@ -37,6 +36,20 @@ class LostError(ConnectionError):
 def is_loss(error: OSError) -> bool:
     """Say whether the other side has gone away: by TLS that is told in other words than by TCP."""
     return isinstance(error, BrokenPipeError | ConnectionResetError) or type(error).__name__ in _LOSSES
+
+
+def mind_cuts(sock: socket.socket, seconds: int) -> None:
+    """Have the system give a connection up when nothing has come for so long: a cut link sends no sign."""
+    import socket
+
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, seconds // 2),
+        (socket.TCP_KEEPINTVL, seconds // 4),
+        (socket.TCP_KEEPCNT, 2),
+        (socket.TCP_USER_TIMEOUT, seconds * 1000),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Connection:
@@ -139,14 +152,14 @@ class Sink:
         int
             The number of bytes that were sent: less than `stop` if the file ends before.
         """
-        start = 0
+        start, before = 0, self._sock.gettimeout()
         self._sock.settimeout(None)  # the descriptor must block for os.sendfile; SO_SNDTIMEO bounds it
         try:
             target = self._sock.fileno()
             while start < stop and (sent := os.sendfile(target, fd, start, min(stop - start, _SENT))):
                 start += sent
         finally:
-            self._sock.settimeout(IDLE_SECONDS)
+            self._sock.settimeout(before)
         return start
 
     def end(self) -> None:

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from hashserver.client.connection import IDLE_SECONDS, Connection, LostError, Response, Sink, Upload, is_loss
+from hashserver.client.connection import Connection, LostError, Response, Sink, Upload, is_loss, mind_cuts
 from hashserver.errors import InvalidRequest, ServiceUnavailable
 from hashserver.regular_file import open_regular
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 EXPECT_SECONDS = 3.0
+IDLE_SECONDS = 120.0
+"""How long a server may say and take nothing, if its client does not say."""
 ATTEMPTS = 4
 """How often a request is made at least; a patient client goes on, for as long as it likes."""
 KEPT_SECONDS = 30.0
@@ -73,6 +75,10 @@ class Transport:
         Certificates to trust instead of the system's.
     patience
         How long a request is repeated that could not be sent, or was lost.
+    idle_seconds
+        How long the server may say nothing until a connection counts as lost.
+    cut_seconds
+        How long the link may give no sign of life, whatever the server does; without it the system says.
     """
 
     def __init__(
@@ -81,9 +87,13 @@ class Transport:
         token: str | None = None,
         ca_file: str | None = None,
         patience: Patience | None = None,
+        *,
+        idle_seconds: float | None = None,
+        cut_seconds: int | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._patience = patience or Patience(0.0)
+        self._idle_seconds, self._cut_seconds = idle_seconds or IDLE_SECONDS, cut_seconds
         self._socket = self.url.removeprefix(UNIX) if self.url.startswith(UNIX) else None
         self._tls, self._host, self._port, self._base = (
             (False, "localhost", 80, "") if self._socket else split(self.url)
@@ -247,7 +257,7 @@ class Transport:
         except TimeoutError:
             return None  # not every server knows the question: send the body all the same
         finally:
-            connection.sock.settimeout(IDLE_SECONDS)
+            connection.sock.settimeout(self._idle_seconds)
         return answer if answer.status != 100 else None
 
     def _take(self) -> Connection:
@@ -271,7 +281,7 @@ class Transport:
         import socket
 
         if self._socket:
-            return Connection(_connect_unix(self._socket), plain=True)
+            return Connection(_connect_unix(self._socket, self._idle_seconds), plain=True)
         sock = socket.create_connection((self._host, self._port), timeout=CONNECT_SECONDS)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -280,7 +290,9 @@ class Transport:
                 sock = self._wrap(sock)
             elif self._has_token and not _is_loopback(sock.getpeername()[0]):
                 raise InvalidRequest(f"{self.url}: a token is sent to another host only by https")
-            sock.settimeout(IDLE_SECONDS)
+            sock.settimeout(self._idle_seconds)
+            if self._cut_seconds is not None:
+                mind_cuts(sock, self._cut_seconds)
         except BaseException:
             sock.close()
             raise
@@ -353,7 +365,7 @@ def split(url: str) -> tuple[bool, str, int, str]:
     return scheme == "https", host.strip("[]"), int(port), slash + base
 
 
-def _connect_unix(path: str) -> socket.socket:
+def _connect_unix(path: str, idle_seconds: float) -> socket.socket:
     import socket
 
     sock = socket.socket(socket.AF_UNIX)
@@ -367,7 +379,7 @@ def _connect_unix(path: str) -> socket.socket:
         finally:
             os.close(directory)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(IDLE_SECONDS), 0))
-        sock.settimeout(IDLE_SECONDS)
+        sock.settimeout(idle_seconds)
     except BaseException:
         sock.close()
         raise

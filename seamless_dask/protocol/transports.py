@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Protocol
 
-from hashserver.client.connection import Connection
 from hashserver.client.transport import Transport
 
 from .jobs import JSON_TYPE
@@ -67,25 +65,9 @@ class JobTransport(Protocol):
 class HttpTransport(Transport):
     """Plain HTTP; it is noticed when a link is cut: no answer takes longer than it was asked to."""
 
+    def __init__(self, url: str, token: str | None = None, ca_file: str | None = None) -> None:
+        super().__init__(url, token, ca_file, idle_seconds=WAIT + GRACE, cut_seconds=CUT_SECONDS)
+
     def ask(self, method: str, path: str, body: bytes) -> Response:
         """Send a request."""
         return self.request(method, path, body, headers={"Content-Type": JSON_TYPE} if body else {})
-
-    def _connect(self) -> Connection:
-        found = super()._connect()
-        found.sock.settimeout(WAIT + GRACE)
-        if found.sock.family != socket.AF_UNIX:
-            mind_cuts(found.sock)
-        return found
-
-
-def mind_cuts(sock: socket.socket) -> None:
-    """Have the system give a connection up when nothing has come for `CUT_SECONDS`."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        (socket.TCP_KEEPIDLE, CUT_SECONDS // 2),
-        (socket.TCP_KEEPINTVL, CUT_SECONDS // 4),
-        (socket.TCP_KEEPCNT, 2),
-        (socket.TCP_USER_TIMEOUT, CUT_SECONDS * 1000),
-    ):
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)

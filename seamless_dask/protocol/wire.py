@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from .transports import mind_cuts
+from hashserver.client.connection import mind_cuts
+
+from .transports import CUT_SECONDS
 
 if TYPE_CHECKING:
     import ssl
@@ -69,7 +71,7 @@ class Wire:
         self._sock = socket.create_connection((host, port), connect_seconds)
         try:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            mind_cuts(self._sock)
+            mind_cuts(self._sock, CUT_SECONDS)
             if context is not None:
                 self._sock = context.wrap_socket(self._sock, server_hostname=host)
             self._shake_hands(time.monotonic() + connect_seconds)

@@ -9,23 +9,12 @@ from hashserver.auth import read_token_file
 from hashserver.client.transport import Transport
 
 if TYPE_CHECKING:
-    from hashserver.client.connection import Connection as HttpConnection
-
     from ...connection import ConnectionFile
 
 PATH = "/seamless/daskserver.json"
 """GET tells how a daskserver is, DELETE ends it."""
 PATIENCE = 10.0
 """Seconds that an answer may take."""
-
-
-class Impatient(Transport):
-    """A transport that counts a server as gone when it says nothing for `PATIENCE` seconds."""
-
-    def _connect(self) -> HttpConnection:
-        found = super()._connect()
-        found.sock.settimeout(PATIENCE)
-        return found
 
 
 def ask(url: str, token_file: str, ca_file: str | None, path: str, method: str = "GET") -> tuple[int, bytes]:
@@ -37,7 +26,7 @@ def ask(url: str, token_file: str, ca_file: str | None, path: str, method: str =
         There is none, or the token file cannot be used.
     """
     token = read_token_file(token_file)[0].secret
-    transport = Impatient(url, token, ca_file)
+    transport = Transport(url, token, ca_file, idle_seconds=PATIENCE)
     # one attempt: whoever asks wants to know how it is now
     with closing(transport), transport.request(method, path, replay=False) as response:
         return response.status, response.read()

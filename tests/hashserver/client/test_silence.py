@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.client import connection, transport
+from hashserver.client import transport
 from hashserver.client.database import DatabaseClient, connect_database
 from hashserver.client.store import Client, connect
 from hashserver.errors import ServiceUnavailable
@@ -41,8 +41,7 @@ class Far:
 def far(
     request: pytest.FixtureRequest, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Far]:
-    for module in (connection, transport):
-        monkeypatch.setattr(module, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(transport, "IDLE_SECONDS", 1.0)
     monkeypatch.setattr(transport, "CONNECT_SECONDS", 1.0)
     pem = certificate(tmp_path / "server.pem") if request.param == "https" else None
     network = Stalling(int(start(pem).rpartition(":")[2]))
