@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import HashserverError, InvalidRequest
@@ -65,15 +65,25 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="for how long nothing may move in a request to a store such as s3:// (%(default)g)",
     )
+    add(
+        "--storage-options",
+        metavar="FILE",
+        help='what fsspec is told about --store: JSON such as {"URL": {…}} that only you can read',
+    )
     add("--ready-file", metavar="FILE", help="JSON with URL and process, there while the server listens")
     return result
 
 
-def _store_options(options: argparse.Namespace) -> dict[str, float]:
+def _store_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return what a store behind fsspec is told; one on this host or another server has no use for it."""
+    from hashserver.storage.options import find, read
+
+    found = find(read(options.storage_options), options.store) if options.storage_options else None
+    if options.storage_options and found is None:
+        raise InvalidRequest(f"nothing in {options.storage_options} is for the place that --store names")
     scheme, separator, _ = options.store.partition("://")
     is_remote = separator and scheme not in ("file", "http", "https", "unix")
-    return {"seconds": options.store_timeout} if is_remote else {}
+    return {"seconds": options.store_timeout, **(found.arguments if found else {})} if is_remote else {}
 
 
 def _size(text: str) -> int:

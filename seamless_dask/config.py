@@ -36,6 +36,8 @@ from .settings import parse_size as parse_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from hashserver.storage.options import StorageOptions
+
     from .connection import ConnectionFile
     from .settings import Settings
 
@@ -66,6 +68,8 @@ class Config(NamedTuple):
         Directory and bound (bytes) of the cache of inputs that the tasks of one node share.
     store_timeout
         Seconds for which nothing may move in a request to a store that fsspec reaches.
+    storage_options : tuple of StorageOptions
+        What fsspec is told about which stores; see `options_of`.
     profile : str or None
         The profile that was asked for.
     daskserver : str or None
@@ -87,6 +91,7 @@ class Config(NamedTuple):
     daskserver: str | None = None
     credentials: tuple[Credential, ...] = ()
     store_timeout: float = STORE_SECONDS
+    storage_options: tuple[StorageOptions, ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Config:
@@ -94,13 +99,23 @@ class Config(NamedTuple):
         found: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
         }
-        return cls(
-            **found | {"credentials": tuple(Credential(*one) for one in document.get("credentials", ()))}
-        )
+        found["credentials"] = tuple(Credential(*one) for one in document.get("credentials", ()))
+        if options := document.get("storage_options"):
+            from hashserver.storage.options import StorageOptions
+
+            found["storage_options"] = tuple(StorageOptions(*one) for one in options)
+        return cls(**found)
 
     def credential(self, url: str) -> Credential:
         """Return what is bound to the server of `url`: no other is sent it."""
         return origins.of(self.credentials, url)
+
+    def options_of(self, *urls: str | None) -> tuple[StorageOptions, ...]:
+        """Return what is told about some stores, and about no others."""
+        from hashserver.storage.options import find
+
+        found = (find(self.storage_options, url) for url in urls if url is not None)
+        return tuple(dict.fromkeys(one for one in found if one is not None))
 
 
 class _Layer(NamedTuple):
@@ -250,10 +265,23 @@ class _Assembly:
             node_cache=found.get("node_cache") or os.path.join(cache, "node"),
             node_cache_size=found.get("node_cache_size", NODE_CACHE_SIZE),
             store_timeout=found.get("store_timeout", STORE_SECONDS),
+            storage_options=self._storage_options(),
             profile=self._profile,
             daskserver=found.get("daskserver"),
             credentials=credentials,
         )
+
+    def _storage_options(self) -> tuple[StorageOptions, ...]:
+        """Return all tables; of two for one URL the first counts."""
+        if not any("storage_options" in layer.values for layer in self._layers):
+            return ()
+        from hashserver.storage.options import StorageOptions
+
+        tables: dict[tuple[str, bool], StorageOptions] = {}
+        for layer in self._layers:
+            for url, table in layer.values.get("storage_options", {}).items():
+                tables.setdefault((url, layer.own), StorageOptions.of(url, table, layer.own))
+        return tuple(tables.values())
 
     @staticmethod
     def _value(key: str, layers: list[_Layer]) -> Any:

@@ -202,7 +202,8 @@ class Context:
             self._make_parent(url)
             return open_store(url)
         if not _is_url(url):
-            return open_store(url, seconds=self.config.store_timeout)
+            told = self.config.options_of(url)
+            return open_store(url, seconds=self.config.store_timeout, **(told[0].arguments if told else {}))
         found = self.config.credential(url)
         return open_store(url, token_file=found.token_file, ca_file=found.ca_file, patience=self._patient())
 

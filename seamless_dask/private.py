@@ -56,6 +56,14 @@ def _warn_of_parent(path: str, named_by: str) -> None:
             )
 
 
+def warn_of_readers(path: str, secrets: str) -> None:
+    """Say so, once, where others can read a file of this user's that has secrets."""
+    if os.stat(path).st_mode & 0o077 and path not in _told:
+        _told.add(path)
+        with suppress(OSError, ValueError, AttributeError):  # nobody listens
+            tell(f"seamless: others may read the {secrets} in {path}: chmod 600 {path}")
+
+
 _told: set[str] = set()
 
 

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.regular_file import read_regular
-from hashserver.system_text import each, to_system
+from hashserver.system_text import each, from_system, to_system
 
 from .errors import UsageError
 
@@ -21,7 +21,8 @@ MAX_BYTES = 256 << 10
 ISOLATIONS = ("auto", "bubblewrap", "none")
 _LISTS = ("store", "databases")
 _PLACES = ("cache", "database", "hashserver", "daskserver", "token_file", "ca_file", "node_cache")
-KEYS = (*_LISTS, *_PLACES, "isolation", "node_cache_size", "store_timeout")
+STORAGE_OPTIONS = "storage_options"
+KEYS = (*_LISTS, *_PLACES, "isolation", "node_cache_size", "store_timeout", STORAGE_OPTIONS)
 CREDENTIALS = "credentials"
 NODE_CACHE_SIZE = 20 << 30
 """Bytes, where nothing else is said."""
@@ -67,7 +68,14 @@ def default_cache(environment: Mapping[str, str]) -> str:
 def users_settings(environment: Mapping[str, str]) -> Settings | None:
     """Return what the user's own configuration says."""
     path = os.path.join(users_directory(environment), "config.toml")
-    return read(path) if os.path.exists(path) else None
+    if not os.path.exists(path):
+        return None
+    found = read(path)
+    if any(STORAGE_OPTIONS in table for table in (found.top, *found.profiles.values())):
+        from .private import warn_of_readers
+
+        warn_of_readers(path, "storage options")
+    return found
 
 
 def project_settings(directory: str) -> Settings | None:
@@ -182,7 +190,9 @@ def from_environment(environment: Mapping[str, str], directory: str) -> dict[str
     for key in KEYS:
         name = "SEAMLESS_" + key.upper()
         text = environment.get(name)
-        if text:
+        if text and key == STORAGE_OPTIONS:
+            layer[key] = _options_of_file(_place(text, directory), name)
+        elif text:
             value = text.split() if key in _LISTS else text
             layer[key] = _value(key, value, f"environment: {name}", directory)
     return layer
@@ -235,6 +245,8 @@ def _value(key: str, value: Any, where: str, directory: str) -> Any:
         return size
     if key == "store_timeout":
         return _seconds(value, where)
+    if key == STORAGE_OPTIONS:
+        return _options(value, where)
     if not isinstance(value, str) or not value:
         raise UsageError(f"{where} must be a text, not {shown(value)}")
     if key == "isolation" and value not in ISOLATIONS:
@@ -247,6 +259,32 @@ def _value(key: str, value: Any, where: str, directory: str) -> Any:
             f" not {shown(value)}"
         )
     return value if key == "isolation" else _place(value, directory)
+
+
+def _options(tables: Any, where: str) -> dict[str, dict[str, Any]]:
+    """Return tables of storage options by the URL that they are for."""
+    from hashserver.errors import InvalidRequest
+    from hashserver.storage.options import check
+
+    if not isinstance(tables, dict):
+        raise UsageError(f'{where} must be tables such as [storage_options."s3://bucket"]')
+    source = where.rpartition(": ")[0]
+    try:
+        # passwords are for servers, not for the system
+        return {to_system(url): check(url, each(table, from_system), source) for url, table in tables.items()}
+    except InvalidRequest as error:
+        raise UsageError(str(error)) from None
+
+
+def _options_of_file(path: str, named_by: str) -> dict[str, dict[str, Any]]:
+    """Return what the file of a variable says: workers are handed theirs so."""
+    from hashserver.errors import InvalidRequest
+    from hashserver.storage.options import read as read_options
+
+    try:
+        return {one.prefix: one.arguments for one in read_options(path)}
+    except InvalidRequest as error:
+        raise UsageError(f"{named_by}: {error}") from None
 
 
 def _seconds(value: Any, where: str) -> float:

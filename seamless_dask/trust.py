@@ -21,6 +21,7 @@ from .origins import lies_in
 from .settings import (
     FILE,
     NODE_CACHE_SIZE,
+    STORAGE_OPTIONS,
     STORE_SECONDS,
     default_cache,
     find,
@@ -40,6 +41,9 @@ DIRECTORY = "trust"
 _STRICTNESS = ("none", "auto", "bubblewrap")
 _FILES = ("ca_file", "daskserver")
 """Keys that name local files whose content counts: certificates, and connection files of others."""
+_FREE_OPTIONS = {"anon": (True,), "requester_pays": (True, False)}
+"""Storage options that a trusted project may set, and to what. All others may say where requests go, with
+which of the user's secrets, or how well these are protected on their way."""
 
 
 class Record(NamedTuple):
@@ -96,13 +100,12 @@ def admitted(
     record = _recorded(project.path, environment)
     if record is None or not record.holds(project, environment):
         raise _untrusted(project, wanted, changed=record is not None)
-    if "token_file" in wanted:
-        raise UsageError(_no_token(project))
+    _refuse_secrets(project)
     return [_with_kept_files(layer, record, environment) for layer in layers]
 
 
 def _untrusted(project: Settings, wanted: Mapping[str, Any], *, changed: bool) -> Untrusted:
-    named = ", ".join(f"{key} = {shown(value)}" for key, value in wanted.items())
+    named = ", ".join(_told(wanted))
     how = "has changed since it was trusted" if changed else "is not trusted"
     return Untrusted(
         f"{project.path} {how}, and sets {named}: {command(project.path)} if you want that", project
@@ -115,7 +118,7 @@ def _settled(above: Sequence[Mapping[str, Any]]) -> set[str]:
     daskserver = next((layer["daskserver"] for layer in above if "daskserver" in layer), None)
     names_file = daskserver is not None and not is_address(daskserver)
     if "hashserver" in said or names_file or {"store", "database"} <= said:
-        said |= {"hashserver", "store", "database", "token_file", "ca_file"}
+        said |= {"hashserver", "store", "database", "token_file", "ca_file", STORAGE_OPTIONS}
     return said
 
 
@@ -133,11 +136,33 @@ def _is_harmless(key: str, value: Any, below: Sequence[Mapping[str, Any]]) -> bo
     return False
 
 
-def _no_token(project: Settings) -> str:
-    return (
-        f"{project.path}: token_file belongs in your own configuration, bound to its server:"
-        ' [credentials."https://host:port"]'
-    )
+def _refuse_secrets(project: Settings) -> None:
+    """Refuse what belongs in the user's own configuration, trusted or not."""
+    for table in _tables(project):
+        if "token_file" in table:
+            raise UsageError(
+                f"{project.path}: token_file belongs in your own configuration, bound to its server:"
+                ' [credentials."https://host:port"]'
+            )
+        for url, options in table.get(STORAGE_OPTIONS, {}).items():
+            if wrong := [key for key, value in options.items() if not _is_free(key, value)]:
+                raise UsageError(
+                    f"{project.path}: storage option {shown(wrong[0])} of {shown(url)} belongs in your own"
+                    f" configuration: a project may set {', '.join(_FREE_OPTIONS)} only"
+                )
+
+
+def _is_free(key: str, value: object) -> bool:
+    return any(value is one for one in _FREE_OPTIONS.get(key, ()))
+
+
+def _told(layer: Mapping[str, Any]) -> list[str]:
+    """Return what a table sets, a text each; of storage options none that may be a secret."""
+    texts = [f"{key} = {shown(value)}" for key, value in layer.items() if key != STORAGE_OPTIONS]
+    for url, options in layer.get(STORAGE_OPTIONS, {}).items():
+        keys = [key if key in _FREE_OPTIONS else shown(key) for key in options]
+        texts.append(f"storage options of {shown(url)} ({', '.join(keys)})")
+    return texts
 
 
 # ---------------------------------------------------------------------- records
@@ -180,8 +205,7 @@ def accept(project: Settings, environment: Mapping[str, str] | None = None) -> N
 
     from .private import private_directory
 
-    if any("token_file" in layer for layer in _tables(project)):
-        raise UsageError(_no_token(project))
+    _refuse_secrets(project)
     environment = os.environ if environment is None else environment
     directory = _directory(environment)
     private_directory(directory, "XDG_CONFIG_HOME")
@@ -323,11 +347,11 @@ def wishes(project: Settings, profile: str | None = None) -> list[str]:
     profile
         The only one of its profiles that is shown.
     """
-    lines = [f"{key} = {shown(value)}" for key, value in project.top.items()]
+    lines = _told(project.top)
     for name, table in project.profiles.items():
         if profile not in (None, name):
             continue
-        lines += [f"[profile.{shown(name)}] {key} = {shown(value)}" for key, value in table.items()]
+        lines += [f"[profile.{shown(name)}] {text}" for text in _told(table)]
     if project.profile:
         lines.append(f"profile = {shown(project.profile)}")
     return lines

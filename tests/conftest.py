@@ -42,6 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         "SEAMLESS_TOKEN_FILE",
         "SEAMLESS_PROFILE",
         "SEAMLESS_DASKSERVER",
+        "SEAMLESS_STORAGE_OPTIONS",
     ):
         monkeypatch.delenv(name, raising=False)
     return directory

@@ -141,6 +141,8 @@ def _settings(arguments: argparse.Namespace, config: Config) -> DaskserverSettin
         job_queue=arguments.job_queue,
         job_memory=arguments.job_memory,
         job_time_limit=arguments.job_time_limit,
+        store_timeout=config.store_timeout,
+        storage_options=config.options_of(None if hashserver else store, _absolute(arguments.worker_store)),
     )
 
 

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from hashserver.storage.options import StorageOptions
     from seamless_dask.config import Config
 
 LOG, LOCK, TOKEN = "hashserver.log", "hashserver.lock", "token"
+OPTIONS = "hashserver.storage-options.json"
 START_LIMIT, STOP_LIMIT = 30.0, 20.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -46,6 +48,8 @@ class InitSettings(NamedTuple):
     host: str
     port: str
     more: tuple[str, ...]
+    options: tuple[StorageOptions, ...]
+    """What is told about the store."""
 
     def file(self, name: str) -> str:
         """Path of a file of the cache."""
@@ -110,7 +114,8 @@ def _settings(arguments: argparse.Namespace) -> InitSettings:
         config.token_file or os.path.join(config.cache, TOKEN),
         arguments.host,
         arguments.port,
-        _more(arguments),
+        (*_more(arguments), "--store-timeout", str(config.store_timeout)),
+        config.options_of(store),
     )
 
 
@@ -165,12 +170,16 @@ def running_server(cache: str) -> StartedServer | None:
 
 
 def _start(settings: InitSettings) -> StartedServer:
+    from hashserver.storage.options import write
+
     _make_token(settings.token_file)
+    options = write(settings.file(OPTIONS), settings.options)
     words = daemon.command(
         *("hashserver", "--store", settings.store, "--database", settings.database),
         *("--host", settings.host, "--port", settings.port),
         *("--token-file", settings.token_file, "--ready-file", settings.file(READY)),
         *settings.more,
+        *(("--storage-options", options) if options else ()),
     )
 
     def serves(pid: int) -> StartedServer | None:

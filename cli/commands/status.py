@@ -70,6 +70,7 @@ def configuration(context: Context) -> Facts:
     from seamless_dask.protocol.discovery import without_secrets
 
     config = context.config._asdict() | {"stores": tuple(map(without_secrets, context.config.stores))}
+    config["storage_options"] = [one.prefix for one in context.config.storage_options] or None
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in config.items()

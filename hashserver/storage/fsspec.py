@@ -23,7 +23,16 @@ from hashserver.errors import (
 )
 from hashserver.storage.files import DescriptorParts, Download, write_error
 from hashserver.storage.patience import STORE_SECONDS
-from hashserver.storage.remotefs import check_url, open_files, shown, spool, translate
+from hashserver.storage.remotefs import (
+    MISTAKES,
+    check_url,
+    hidden,
+    open_files,
+    shown,
+    spool,
+    translate,
+    wrong_options,
+)
 from hashserver.storage.store import SMALL, Store, Writer, all_missing, local_error
 from hashserver.workspace.index import is_executable
 
@@ -78,7 +87,7 @@ class FsspecStore(Store):
         self._numbers = 0
         self._direct = url.partition("://")[0] in _ATOMIC
         self._refused_until = 0.0
-        self._there = self._tidied = False
+        self._there = self._tidied = self._answered = False
 
     @property
     def writable(self) -> bool:
@@ -348,17 +357,25 @@ class FsspecStore(Store):
         """
         files = self._files
         try:
-            return function(files)
+            result = function(files)
+            self._answered = True
+            return result
         except FileNotFoundError as error:
             if not writing:
                 raise
-            raise translate(error, self._address, writing) from error
-        except TypeError:
-            raise  # a mistake of ours
+            raise self._meaning(error, writing) from hidden(error, self._options)
         except Exception as error:
+            # some options are looked at with the first request only
+            if isinstance(error, MISTAKES) and self._options and not self._answered:
+                raise wrong_options(error, self._address, self._options) from None
+            if isinstance(error, TypeError):
+                raise  # a mistake of ours
             if files.is_lost():
                 self._forget(files)
-            raise translate(error, self._address, writing or changing) from error
+            raise self._meaning(error, writing or changing) from hidden(error, self._options)
+
+    def _meaning(self, error: Exception, writing: bool) -> HashserverError:
+        return translate(error, self._address, writing, self._options)
 
     def _add(self, function: Callable[[Files], T]) -> T:
         """Call what uploads: unlike looking and tidying, it tells whether this place may be written."""

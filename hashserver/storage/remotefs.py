@@ -11,13 +11,16 @@ from hashserver.errors import (
     AuthenticationFailed,
     HashserverError,
     InvalidRequest,
+    NoSpace,
     ReadOnly,
     ServiceUnavailable,
 )
 from hashserver.storage.files import write_error
+from hashserver.storage.options import secrets_in, without
 from hashserver.storage.patience import Pulse, Silence, in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from hashserver.storage.asyncfs import AsyncFiles
@@ -30,9 +33,10 @@ _CREDENTIALS = frozenset(
         *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "InvalidSecurity"),
         *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
         *("UnauthorizedSSOTokenError", "TokenRetrievalError", "AuthenticationException"),
-        *("BadAuthenticationType", "PasswordRequiredException", "ClientAuthenticationError"),
+        *("BadAuthenticationType", "PasswordRequiredException", "ClientAuthenticationError", "HTTP 401"),
     }
 )
+_FORBIDDEN = frozenset({"ForbiddenOperation", "HTTP 403", "HTTP 405"})
 _NO_STORE = frozenset(
     {
         *("zip", "tar", "libarchive", "reference", "data", "dir", "generic", "github", "git", "gist"),
@@ -95,14 +99,16 @@ def open_files(url: str, options: dict[str, Any], seconds: float) -> tuple[Files
         scheme = url.partition("://")[0]
         raise ServiceUnavailable(f"{scheme}:// needs a further package: {error}") from error
     except ValueError as error:
-        raise ServiceUnavailable(f"{shown(url)} is not a store: {scrub(error, url)}") from error
-    except TypeError as error:
+        text = f"{shown(url)} is not a store: {scrub(error, url, options)}"
+        raise ServiceUnavailable(text) from hidden(error, options)
+    except FileNotFoundError as error:  # nobody was asked yet: it is a key, a certificate
         raise InvalidRequest(
-            f"{shown(url)} needs other options ({scrub(error, url)}): give them in the"
-            " configuration of fsspec, ~/.config/fsspec/conf.json"
-        ) from error
+            f"{shown(url)}: a file that its options name is not there ({scrub(error, url, options)})"
+        ) from hidden(error, options)
+    except MISTAKES as error:
+        raise wrong_options(error, url, options) from hidden(error, options)
     except Exception as error:
-        raise translate(error, url, writing=False) from error
+        raise translate(error, url, False, options) from hidden(error, options)
 
 
 def _open(url: str, options: dict[str, Any], seconds: float) -> tuple[Files, str]:
@@ -116,6 +122,11 @@ def _open(url: str, options: dict[str, Any], seconds: float) -> tuple[Files, str
         from hashserver.storage.sftp import connect
 
         fs, root = connect(url, options, seconds)
+        return SyncFiles(fs, seconds), root
+    if scheme in ("webdav", "dav"):
+        from hashserver.storage import webdav
+
+        fs, root = webdav.connect(url, options, seconds)
         return SyncFiles(fs, seconds), root
     if scheme in ("s3", "s3a"):
         options = {**options, "config_kwargs": _s3_config(options, seconds)}
@@ -145,25 +156,50 @@ def shown(url: str) -> str:
     return urlunsplit((parts.scheme, user.partition(":")[0] + at + host, parts.path.rstrip("/"), "", ""))
 
 
-def scrub(error: BaseException, url: str) -> str:
-    """Return the first line of an error's message without the secrets of `url`."""
-    text = (str(error) or type(error).__name__).splitlines()[0][:300]
+MISTAKES = (TypeError, AttributeError, KeyError)
+"""What libraries raise for options that they do not know, or that are of another kind."""
+
+
+def wrong_options(error: BaseException, url: str, options: Mapping[str, Any]) -> InvalidRequest:
+    """Return the error for a place that takes no such options, or lacks some."""
+    place = shown(url)
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if unknown is not None and unknown[1] in options:
+        return InvalidRequest(f"{place} has no storage option {unknown[1]!r}: take it out")
+    named = f"; it was given {', '.join(sorted(options))}" if options else ""
+    return InvalidRequest(
+        f"{place} needs other options ({scrub(error, url, options)}{named}): give them under"
+        " [storage_options], to a hashserver by --storage-options, or in ~/.config/fsspec/conf.json"
+    )
+
+
+def hidden(error: Exception, options: Mapping[str, Any]) -> Exception | None:
+    """Return what an error may say that it comes from: with options nothing, for it may quote them."""
+    return None if options else error
+
+
+def scrub(error: BaseException, url: str, options: Mapping[str, Any] | None = None) -> str:
+    """Return the first line of an error's message without the secrets of `url` and `options`."""
+    text = (str(error) or type(error).__name__).splitlines()[0]
     parts = urlsplit(url)
     secret = parts.netloc.rpartition("@")[0].partition(":")[2]
     for word in (url, secret, parts.query):
         if word:
             text = text.replace(word, "***")
+    text = without(text, secrets_in(options or {}))[:300]
     # signatures and keys that a library may quote with the address of a request
     return re.sub(
         r"(?i)((?:signature|credential|token|password|secret|key)[\w-]*=)[^&\s\"']+", r"\1***", text
     )
 
 
-def translate(error: BaseException, url: str, writing: bool) -> HashserverError:
+def translate(
+    error: BaseException, url: str, writing: bool, options: Mapping[str, Any] | None = None
+) -> HashserverError:
     """Return what a file system's error means in our terms."""
     if isinstance(error, HashserverError):
         return error
-    place, names = shown(url), _names(error)
+    place, names, said = shown(url), _names(error), scrub(error, url, options)
     if isinstance(error, Silence):
         return ServiceUnavailable(f"{place} does not answer: {error} (store-timeout bounds that)")
     if "UnknownHost" in names:
@@ -175,18 +211,20 @@ def translate(error: BaseException, url: str, writing: bool) -> HashserverError:
         host = urlsplit(url).hostname
         return AuthenticationFailed(f"the host key of {place} is not the known one: `ssh {host}` shows why")
     if names & _CREDENTIALS:
-        return AuthenticationFailed(f"{place} does not accept your credentials: {scrub(error, url)}")
-    if isinstance(error, PermissionError):
+        return AuthenticationFailed(f"{place} does not accept your credentials: {said}")
+    if isinstance(error, PermissionError) or names & _FORBIDDEN:
         if writing:
-            return ReadOnly(f"{place} cannot be written: {scrub(error, url)}")
-        return AuthenticationFailed(f"{place} may not be read with your credentials: {scrub(error, url)}")
+            return ReadOnly(f"{place} cannot be written: {said}")
+        return AuthenticationFailed(f"{place} may not be read with your credentials: {said}")
+    if "InsufficientStorage" in names:
+        return NoSpace(f"no room left in {place}")
     if isinstance(error, FileNotFoundError):
-        return ServiceUnavailable(f"{place} does not exist: create it first ({scrub(error, url)})")
+        return ServiceUnavailable(f"{place} does not exist: create it first ({said})")
     if writing and isinstance(error, OSError) and error.errno:
         meaning = write_error(error, place)
         if type(meaning) is not ServiceUnavailable:
             return meaning
-    return ServiceUnavailable(f"{place} cannot be reached: {scrub(error, url)}")
+    return ServiceUnavailable(f"{place} cannot be reached: {said}")
 
 
 def _names(error: BaseException) -> set[str]:
@@ -200,6 +238,7 @@ def _names(error: BaseException) -> set[str]:
         response = getattr(current, "response", None)
         if isinstance(response, dict):
             names.add(str(response.get("Error", {}).get("Code")))
+        names.add(f"HTTP {getattr(response, 'status_code', None)}")
         current = current.__cause__ or current.__context__
     return names
 

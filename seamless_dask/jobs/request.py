@@ -282,6 +282,10 @@ def lost(key: Checksum, losses: list[str]) -> SeamlessError:
     return WorkerLost(f"{key} was given up: {len(losses)} runners were lost: {told}")
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)  # it may have what opens a store
+
+
 def start_runner(context: Context, job: JobDirectory, asker: Waiter, lock: int) -> daemon.Daemon:
     """Start the process that runs a computation, and return it.
 
@@ -289,7 +293,7 @@ def start_runner(context: Context, job: JobDirectory, asker: Waiter, lock: int) 
     """
     config = each(context.config._asdict(), from_system)
     request = {"config": config, "asker": asker.to_json().decode()}
-    with open(job.file("request.json"), "w", encoding="utf-8") as file:
+    with open(job.file("request.json"), "w", encoding="utf-8", opener=_private) as file:
         json.dump(request, file)
     words = daemon.command("seamless_dask.worker.local", job.cache, job.key, str(lock))
     child = daemon.spawn(words, job.file("log"), keep=[lock])

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import fsspec
 import pytest
@@ -27,7 +27,7 @@ from hashserver.opening import open_store
 from hashserver.storage.store import Store
 
 SSHD = "/usr/sbin/sshd"
-KINDS = ["local", "memory", "s3", "sftp", "http"]
+KINDS = ["local", "memory", "s3", "sftp", "webdav", "http"]
 
 
 class Backend(NamedTuple):
@@ -35,7 +35,7 @@ class Backend(NamedTuple):
 
     kind: str
     url: str
-    options: dict[str, str]
+    options: dict[str, Any]
     plant: Callable[[str, bytes], None]
     names: Callable[[], list[str]]
 
@@ -43,7 +43,7 @@ class Backend(NamedTuple):
         return open_store(self.url, **self.options)
 
 
-def folder_backend(kind: str, url: str, folder: Path, **options: str) -> Backend:
+def folder_backend(kind: str, url: str, folder: Path, **options: Any) -> Backend:
     def plant(checksum: str, data: bytes) -> None:
         path = folder / checksum[:2] / checksum
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -232,6 +232,66 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 def sftp_backend(sshd: SshServer, home: Path, tmp_path: Path) -> Backend:
     sshd.accept(home)
     return folder_backend("sftp", sshd.url(tmp_path / "store"), tmp_path / "store")
+
+
+# ---------------------------------------------------------------------- WebDAV
+
+
+WEBDAV = """
+import sys
+from cheroot.wsgi import Server
+from wsgidav.wsgidav_app import WsgiDAVApp
+
+directory, user, password = sys.argv[1:]
+application = WsgiDAVApp({
+    "provider_mapping": {"/": {"root": directory}},
+    "simple_dc": {"user_mapping": {"*": {user: {"password": password}}}},
+    "http_authenticator": {"accept_basic": True, "accept_digest": False, "default_to_digest": False},
+    "lock_storage": False,
+    "verbose": 0,
+})
+server = Server(("127.0.0.1", 0), application, numthreads=16)
+server.prepare()
+print(f"listening on http://127.0.0.1:{server.bind_addr[1]}", file=sys.stderr, flush=True)
+server.serve()
+"""
+
+
+class WebdavServer(NamedTuple):
+    """A private WebDAV server: its address, its folder, and who may enter."""
+
+    url: str
+    folder: Path
+    user: str = "tester"
+    password: str = "a sesame that opens"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"base_url": self.url, "auth": [self.user, self.password]}
+
+
+@pytest.fixture(scope="session")
+def webdav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebdavServer]:
+    for module in ("webdav4", "wsgidav", "cheroot"):
+        pytest.importorskip(module)
+    server = WebdavServer("", tmp_path_factory.mktemp("webdav"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", WEBDAV, server.folder, server.user, server.password],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    match = wait_for_line(process, r"listening on (\S+)")
+    with drained(process):
+        yield server._replace(url=match[1])
+
+
+@pytest.fixture
+def webdav_backend(webdav: WebdavServer) -> Backend:
+    name = uuid.uuid4().hex
+    return folder_backend(
+        "webdav", f"webdav://{name}/store", webdav.folder / name / "store", **webdav.options
+    )
 
 
 # ---------------------------------------------------------------------- HTTP

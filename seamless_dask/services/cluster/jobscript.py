@@ -40,10 +40,16 @@ class Files(NamedTuple):
     """This and the next two: TLS between scheduler and workers."""
     cert_file: str | None = None
     key_file: str | None = None
+    storage_options: str | None = None
+    """What is told about stores that it reaches by itself."""
 
 
 _OPTIONS = {"ca_file": "--tls-ca-file", "cert_file": "--tls-cert", "key_file": "--tls-key"}
-_VARIABLES = {"token_file": "SEAMLESS_TOKEN_FILE", "hashserver_ca_file": "SEAMLESS_CA_FILE"}
+_VARIABLES = {
+    "token_file": "SEAMLESS_TOKEN_FILE",
+    "hashserver_ca_file": "SEAMLESS_CA_FILE",
+    "storage_options": "SEAMLESS_STORAGE_OPTIONS",
+}
 
 _PRIVATE = """\
 umask 077

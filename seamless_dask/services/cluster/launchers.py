@@ -91,6 +91,7 @@ class LocalLauncher:
             for name, path in (
                 ("SEAMLESS_TOKEN_FILE", self.files.token_file),
                 ("SEAMLESS_CA_FILE", self.files.hashserver_ca_file),
+                ("SEAMLESS_STORAGE_OPTIONS", self.files.storage_options),
             )
             if path
         }

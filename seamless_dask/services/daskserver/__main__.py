@@ -66,7 +66,7 @@ def _reason(error: BaseException) -> str:
 def _forget_environment(told: DaskserverSettings) -> None:
     """Leave workers nothing of what the shell said about places: the plugin tells them."""
     keys = ("store", "database", "databases", "hashserver", "daskserver", "token_file", "ca_file", "profile")
-    for key in keys:
+    for key in (*keys, "storage_options"):
         os.environ.pop(f"SEAMLESS_{key.upper()}", None)
     os.environ["SEAMLESS_CACHE"] = told.cache
 

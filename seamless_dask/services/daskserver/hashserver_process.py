@@ -169,6 +169,9 @@ class HashserverChild:
         words = ["--store", settings.store, "--database", settings.database]
         words += ["--host", self._address, "--port", str(self.port)]
         words += ["--token-file", credentials.token_file, "--ready-file", ready]
+        words += ["--store-timeout", str(settings.store_timeout)]
+        if options := settings.options_file:
+            words += ["--storage-options", options]
         if credentials.cert_file and credentials.key_file:
             words += ["--tls-cert", credentials.cert_file, "--tls-key", credentials.key_file]
         return [*interpreter(), "-P", "-m", __spec__.name if __name__ == "__main__" else __name__, *words]

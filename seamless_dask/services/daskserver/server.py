@@ -200,7 +200,10 @@ class Daskserver:
         from ..cluster.jobscript import Files
 
         own = self.credentials
-        return Files(self.place.token_file, self.place.ca_file, own.ca_file, own.cert_file, own.key_file)
+        told = self.settings
+        options = told.options_file if told.worker_store else None
+        tls = own.ca_file, own.cert_file, own.key_file
+        return Files(self.place.token_file, self.place.ca_file, *tls, options)
 
     def _announce(self, stack: AsyncExitStack) -> None:
         """Write the connection file, and remember the ports."""

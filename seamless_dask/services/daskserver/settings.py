@@ -14,11 +14,13 @@ from hashserver.retry import pauses
 from ...errors import UsageError
 
 if TYPE_CHECKING:
+    from hashserver.storage.options import StorageOptions
+
     from .credentials import Credentials
 
 logger = logging.getLogger(__name__)
 
-FILE, PORTS = "settings.json", "ports.json"
+FILE, PORTS, OPTIONS = "settings.json", "ports.json", "storage-options.json"
 PORT_SECONDS = 5.0
 """How long the ports of the last time are waited for: one that was killed may not have let go of them."""
 
@@ -62,6 +64,16 @@ class DaskserverSettings(NamedTuple):
     """Dask's configuration where it was started: in a job it may be another one that is found."""
     shared: tuple[tuple[str, int], ...] = ()
     """Directories that must be the same ones in a job, with their inodes."""
+    store_timeout: float = 60.0
+    """How long nothing may move in a request to a store."""
+    storage_options: tuple[StorageOptions, ...] = ()
+    """What is told about `store` and `worker_store`; the process finds it in a file of its own."""
+
+    @property
+    def options_file(self) -> str | None:
+        """Path of the file with storage options, if there is one."""
+        path = self.file(OPTIONS)
+        return path if os.path.exists(path) else None
 
     def file(self, name: str) -> str:
         """Path of a file of the daskserver's directory."""
@@ -78,7 +90,13 @@ class Ports(NamedTuple):
 
 def write(settings: DaskserverSettings) -> None:
     """Write the file that the daskserver's process reads."""
-    _write_json(settings.file(FILE), settings._asdict())
+    from hashserver.storage.options import write as write_options
+
+    _write_json(settings.file(FILE), settings._replace(storage_options=())._asdict())
+    try:
+        write_options(settings.file(OPTIONS), settings.storage_options)
+    except OSError as error:
+        raise UsageError(f"cannot write {settings.file(OPTIONS)}: {error.strerror}") from None
 
 
 def read(directory: str) -> DaskserverSettings:
@@ -95,6 +113,7 @@ def read(directory: str) -> DaskserverSettings:
         found["queues"] = tuple(found["queues"])
         for name in ("resources", "shared"):
             found[name] = tuple((key, value) for key, value in found[name])
+        found["storage_options"] = ()
         return DaskserverSettings(**found)
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"no settings in {directory}: seamless-daskserver start writes them") from None

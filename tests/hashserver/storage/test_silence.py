@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from hashserver.errors import ServiceUnavailable
 from hashserver.storage.fsspec import FsspecStore
 from hashserver.storage.store import Store
 
-from ..conftest import SshServer, use_s3
+from ..conftest import SshServer, WebdavServer, use_s3
 from ..server.conftest import Running, receive
 from ..stalling import Stalling
 
@@ -41,12 +42,14 @@ class Place(NamedTuple):
     network: Stalling
     direct: str
     options: dict[str, Any]
+    options_direct: dict[str, Any] | None = None
+    """Those of the way that does not, where the URL is the same."""
 
     def open(self) -> FsspecStore:
         return FsspecStore(self.url, seconds=1.0, **self.options)
 
     def fill(self, data: bytes) -> Checksum:
-        with closing(FsspecStore(self.direct, **self.options)) as store:
+        with closing(FsspecStore(self.direct, **(self.options_direct or self.options))) as store:
             return store.put(data)
 
 
@@ -61,7 +64,7 @@ def at_last(action: Callable[[], Any]) -> Any:
                 raise
 
 
-@pytest.fixture(params=["s3", "sftp"])
+@pytest.fixture(params=["s3", "sftp", "webdav"])
 def place(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
 ) -> Iterator[Place]:
@@ -73,6 +76,12 @@ def place(
         fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True).mkdir(bucket)
         url = f"s3://{bucket}/x"
         yield Place("s3", url, network, url, {"skip_instance_cache": True})
+    elif request.param == "webdav":
+        server: WebdavServer = request.getfixturevalue("webdav")
+        network = Stalling(int(server.url.rpartition(":")[2]))
+        near = server._replace(url=f"http://127.0.0.1:{network.port}")
+        url = f"webdav://{uuid.uuid4().hex}/x"
+        yield Place("webdav", url, network, url, near.options, server.options)
     else:
         sshd: SshServer = request.getfixturevalue("sshd")
         network = Stalling(sshd.port)
@@ -155,9 +164,17 @@ def test_a_reader_whom_the_place_gave_up_meanwhile_gets_the_rest(place: Place) -
 # ---------------------------------------------------------------------- commands
 
 
+def table(url: str, options: dict[str, Any]) -> str:
+    """Return a table of storage options as TOML; for these values JSON is."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in options.items() if key != "skip_instance_cache"]
+    return "\n".join([f'[storage_options."{url}"]', *lines]) if lines else ""
+
+
 def command(name: str, place: Place, home: Path, path: Path) -> subprocess.CompletedProcess[str]:
     (home / ".config" / "seamless").mkdir(parents=True, exist_ok=True)
-    (home / ".config" / "seamless" / "config.toml").write_text("store-timeout = 1\n")
+    config = home / ".config" / "seamless" / "config.toml"
+    config.touch(0o600)
+    config.write_text("store-timeout = 1\n" + table(place.url, place.options))
     return subprocess.run(
         [BIN / name, path.name],
         cwd=path.parent,
@@ -190,7 +207,13 @@ def test_a_command_that_is_in_the_middle(place: Place, home: Path, tmp_path: Pat
 @contextmanager
 def hashserver(place: Place, directory: Path, seconds: float) -> Iterator[Running]:
     directory.mkdir()
-    running = Running(directory, "--store", place.url, "--store-timeout", str(seconds))
+    words = ["--store", place.url, "--store-timeout", str(seconds)]
+    if place.kind == "webdav":
+        path = directory / "options.json"
+        path.touch(0o600)
+        path.write_text(json.dumps({place.url: place.options}))
+        words += ["--storage-options", str(path)]
+    running = Running(directory, *words)
     try:
         yield running
     finally:

@@ -1,0 +1,50 @@
+"""fsspec's WebDAV file system: renames are one request, and each wait has a bound."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from webdav4.fsspec import WebdavFileSystem, translate_exceptions
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class WebdavFiles(WebdavFileSystem):  # type: ignore[misc]
+    """Files at the ``base_url`` that storage options name; what a URL says is the path below it."""
+
+    def __init__(self, base_url: str, auth: Any = None, **options: Any) -> None:
+        # what httpx takes has no form in TOML and JSON: a pair of user and password, and who vouches for TLS
+        if isinstance(verify := options.get("verify"), str):
+            options["verify"] = ssl.create_default_context(cafile=verify)
+        super().__init__(base_url, auth=tuple(auth) if isinstance(auth, list) else auth, **options)
+
+    def mv(self, path1: str, path2: str, **_: Any) -> None:
+        """Give a file another name: one request, where fsspec copies, so that half a file may be seen."""
+        with translate_exceptions():
+            self.client.move(self._strip_protocol(path1), self._strip_protocol(path2), overwrite=True)
+
+    def get_file(self, rpath: str, lpath: str, callback: Any = None, **_: Any) -> None:
+        """Fetch a file, telling `callback` how it gets on."""
+        with translate_exceptions(), open(lpath, "wb") as file:
+            moved = None if callback is None else callback.relative_update
+            self.client.download_fileobj(self._strip_protocol(rpath), file, callback=moved)
+
+    def hang_up(self) -> None:
+        """Close all connections."""
+        self.client.http.close()
+
+    give_up = hang_up
+
+    def is_lost(self) -> bool:
+        """Whether it was closed."""
+        return bool(self.client.http.is_closed)
+
+
+def connect(url: str, options: dict[str, Any], seconds: float) -> tuple[WebdavFiles, str]:
+    """Return the file system that `options` name, and the path on it of a ``webdav://path`` URL."""
+    if not isinstance(options.get("timeout", seconds), int | float):  # found out with each request only
+        raise TypeError("timeout must be a number of seconds")
+    fs = WebdavFiles(skip_instance_cache=True, **{"timeout": seconds, **options})
+    return fs, fs._strip_protocol(url).rstrip("/")
