@@ -36,7 +36,9 @@ def test_recipe_has_the_dependencies_of_pyproject() -> None:
 def test_recipe_constrains_the_optional_dependencies() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     declared = {
-        _conda(requirement) for name in ("s3", "sftp", "zstd", "daskserver") for requirement in extras[name]
+        _conda(requirement)
+        for name in ("s3", "sftp", "webdav", "zstd", "daskserver")
+        for requirement in extras[name]
     }
     assert set(RECIPE["requirements"]["run_constraints"]) == declared
 

@@ -65,6 +65,13 @@ def carrying(files: Files, tmp_path: Path, log: str | None = None) -> list[str]:
     return jobscript.carrying(files, {"SEAMLESS_WORKER_QUEUE": "a b"}, f"{tmp_path}/cache", log)
 
 
+def test_storage_options_arrive_in_a_private_file(files: Files, tmp_path: Path) -> None:
+    show = shlex.join(["sh", "-c", 'cat "$SEAMLESS_STORAGE_OPTIONS"; stat -c %a "$SEAMLESS_STORAGE_OPTIONS"'])
+    done = run(carrying(files, tmp_path), tmp_path, show)
+    assert done.stdout.startswith(f"{SECRET} storage_options\n")
+    assert done.stdout.endswith("\n600\n")
+
+
 def test_files_arrive_unchanged_and_go(files: Files, tmp_path: Path) -> None:
     show = shlex.join(
         [
