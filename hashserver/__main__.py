@@ -219,11 +219,15 @@ def _service(options: argparse.Namespace, token_file: str) -> Service:
     if options.store.startswith(("http://", "https://")):
         raise InvalidRequest("--store is where the buffers lie; another hashserver cannot be one")
     store = open_store(options.store, **_store_options(options))
-    store.has([Checksum("0" * 64)])  # a store that cannot be reached shall be known now
-    if not options.read_only:
-        store.clean()
-    database = Database(options.database, read_only=options.read_only)
-    database.counts()
+    try:
+        store.has([Checksum("0" * 64)])  # a store that cannot be reached shall be known now
+        if not options.read_only:
+            store.clean()
+        database = Database(options.database, read_only=options.read_only)
+        database.counts()
+    except BaseException:
+        store.close()
+        raise
     for warning in database.warnings:
         tell(f"hashserver: {warning}")
     return Service(store, database, tokens, options.read_only, options.max_size)

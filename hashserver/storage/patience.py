@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +25,19 @@ class Silence(TimeoutError):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         super().__init__(f"nothing came from it, and nothing could be sent to it, for {seconds:g} s")
+
+
+_left_behind: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_FAREWELL_SECONDS = 1.0
+
+
+@atexit.register
+def _await_those_left_behind() -> None:
+    # Ending with the interpreter while it is in native code, a thread aborts the process ("FATAL: exception
+    # not rethrown"). What it waits for has been closed: mostly it is about to end by itself.
+    end = time.monotonic() + _FAREWELL_SECONDS
+    for thread in list(_left_behind):
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 class Pulse:
@@ -91,7 +106,8 @@ def in_thread(
             discard(found[0])
 
     # a daemon: the interpreter does not wait for it
-    threading.Thread(target=work, name="store", daemon=True).start()
+    thread = threading.Thread(target=work, name="store", daemon=True)
+    thread.start()
     try:
         while not ended.wait(max(pulse.left(), 0.001)):
             if pulse.left() <= 0:
@@ -100,6 +116,7 @@ def in_thread(
         with lock:
             abandoned = not outcome
         if abandoned:
+            _left_behind.add(thread)
             give_up()
         raise
     result, error = outcome[0]

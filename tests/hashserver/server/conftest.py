@@ -41,6 +41,10 @@ class Reply(NamedTuple):
         return text
 
 
+class NotStarted(Exception):
+    """A server has ended instead of listening; what it said."""
+
+
 class Running:
     """A server process and a plain way to talk to it."""
 
@@ -75,8 +79,10 @@ class Running:
             self.lines.append(line)
             if "listening" in line:
                 break
-        assert self.lines, "the server ended at once"
-        assert "listening" in self.lines[-1], self.lines
+        if not self.lines or "listening" not in self.lines[-1]:
+            self.process.wait()
+            self.process.stderr.close()
+            raise NotStarted(self.lines)
         self.url = self.lines[-1].split()[-1]
         self.port = int(self.url.rpartition(":")[2])
 

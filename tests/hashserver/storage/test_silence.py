@@ -24,7 +24,7 @@ from hashserver.storage.fsspec import FsspecStore
 from hashserver.storage.store import Store
 
 from ..conftest import SshServer, WebdavServer, use_s3
-from ..server.conftest import Running, receive
+from ..server.conftest import NotStarted, Running, receive
 from ..stalling import Stalling
 
 BIN = Path(sys.executable).parent
@@ -54,12 +54,12 @@ class Place(NamedTuple):
 
 
 def at_last(action: Callable[[], Any]) -> Any:
-    """Return what an action gives once the place answers: a busy host may take a second to connect anew."""
+    """Return what an action gives once the place answers: a busy host may take a second to connect."""
     end = time.monotonic() + 60
     while True:
         try:
             return action()
-        except ServiceUnavailable:
+        except (ServiceUnavailable, NotStarted):
             if time.monotonic() > end:
                 raise
 
@@ -213,7 +213,7 @@ def hashserver(place: Place, directory: Path, seconds: float) -> Iterator[Runnin
         path.touch(0o600)
         path.write_text(json.dumps({place.url: place.options}))
         words += ["--storage-options", str(path)]
-    running = Running(directory, *words)
+    running = at_last(lambda: Running(directory, *words))
     try:
         yield running
     finally:
