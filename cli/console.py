@@ -5,16 +5,15 @@ Standard output carries results and nothing else; everything said to a person go
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 from hashserver.errors import HashserverError
 from hashserver.printable import one_line, visible
-from hashserver.system_text import ensure_utf8, to_bytes
+from hashserver.system_text import to_bytes
 from seamless_dask.errors import (
     Cancelled,
     ComputationFailed,
@@ -27,9 +26,12 @@ from seamless_dask.errors import (
 from .text import CLEAR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from .progress import Progress, Spinner
+    from .table import ParsedArguments
+
+    Execute = Callable[[ParsedArguments, "Console"], int]
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 STDERR_LINES = 20
@@ -168,46 +170,6 @@ def os_error_text(error: OSError) -> str:
     return ": ".join([*names[-1:], reason])
 
 
-def add_common(parser: argparse.ArgumentParser, json: bool = False) -> None:
-    """Give `parser` the options that every command takes."""
-    group = parser.add_argument_group("common options")
-    group.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv shows tracebacks")
-    group.add_argument("-q", "--quiet", action="count", default=0, help="say less; -qq hides warnings too")
-    if json:
-        group.add_argument("--json", action="store_true", help="print facts as JSON")
-    add_configuration(parser)
-
-
-def add_configuration(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` the options that take the place of settings."""
-    group = parser.add_argument_group("configuration (each also a setting of seamless.toml)")
-    group.add_argument("--profile", metavar="NAME", help="use the settings of [profile.NAME]")
-    group.add_argument(
-        "--daskserver", metavar="FILE|ADDRESS", help="its connection file, or tcp:// or tls://"
-    )
-    group.add_argument("--hashserver", metavar="URL", help="hashserver for buffers and results")
-    group.add_argument("--store", metavar="URL", help="where buffers are: a directory or an fsspec URL")
-    group.add_argument("--database", metavar="FILE|URL", help="result database")
-    group.add_argument("--token-file", metavar="FILE", help="file with the hashserver's token")
-    group.add_argument("--ca-file", metavar="FILE", help="certificate authority of the hashserver")
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Refuse what is not known where it stands: an action's own help says what there is."""
-        found, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            meant = suggestion(unknown[0], self._option_string_actions)
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
-        return found, unknown
-
-    def error(self, message: str) -> NoReturn:
-        """End the process with one line and status 2."""
-        self.exit(USAGE, f"{self.prog}: {one_line(message)}; {self.prog} --help lists the options\n")
-
-
 def suggestion(word: str, options: Iterable[str]) -> str:
     """Return a hint at the option that `word` may have been meant for; empty when none is like it."""
     from difflib import get_close_matches
@@ -216,31 +178,11 @@ def suggestion(word: str, options: Iterable[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def new_parser(prog: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
-    """Return a parser with the manners of all commands: no abbreviations, complaints of one line."""
-    return _Parser(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
-
-
-def start(
-    parser: argparse.ArgumentParser,
-    execute: Callable[[argparse.Namespace, Console], int],
-    argv: Sequence[str] | None = None,
-) -> int:
-    """Parse the command line and execute the command.
-
-    Returns
-    -------
-    int
-        The exit status.
-    """
-    if argv is None:
-        ensure_utf8()
-    if "_ARGCOMPLETE" in os.environ:
-        complete(parser)
-    arguments = parser.parse_args(argv)
-    verbosity = arguments.verbose - arguments.quiet
-    console = Console(parser.prog, verbosity, getattr(arguments, "json", False))
-    return guarded(lambda: execute(arguments, console), console)
+def carry_out(execute: Execute, arguments: ParsedArguments, console: Console) -> int:
+    """Do what the arguments ask, as loudly as they ask; return the exit status."""
+    console.verbosity = arguments.verbose - arguments.quiet
+    console.json = getattr(arguments, "json", False)
+    return execute(arguments, console)
 
 
 def guarded(action: Callable[[], int], console: Console) -> int:
@@ -313,10 +255,3 @@ def error_text(error: Exception) -> str:
     if isinstance(error, OSError):
         return os_error_text(error)
     return f"internal error: {type(error).__name__}: {error} (-vv shows where)"
-
-
-def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks for completions, and end the process."""
-    import argcomplete
-
-    argcomplete.autocomplete(parser, always_complete_options=False)

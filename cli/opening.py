@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator
 
     from seamless_dask.config import Config
@@ -17,11 +16,12 @@ if TYPE_CHECKING:
     from seamless_dask.executors.base import Executor
 
     from .console import Console
+    from .table import ParsedArguments
 
 SETTINGS = ("profile", "daskserver", "hashserver", "store", "database", "token_file", "ca_file")
 
 
-def load_config(arguments: argparse.Namespace, tell: Callable[[str], None] | None = None) -> Config:
+def load_config(arguments: ParsedArguments, tell: Callable[[str], None] | None = None) -> Config:
     """Return the configuration in force, without the places that only a scheduler knows.
 
     Parameters
@@ -90,7 +90,7 @@ def current_directory() -> str:
         raise UsageError("the current directory was deleted: cd to another one") from None
 
 
-def open_context(arguments: argparse.Namespace, tell: Callable[[str], None] | None = None) -> Context:
+def open_context(arguments: ParsedArguments, tell: Callable[[str], None] | None = None) -> Context:
     """Return store, database and stat cache as configured; nothing is opened before it is used."""
     from seamless_dask.config import is_address
     from seamless_dask.context import Context

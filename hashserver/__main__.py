@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import errno
 import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
 
 from hashserver.atomic import write_atomic
 from hashserver.errors import HashserverError, InvalidRequest
-from hashserver.printable import one_line, tell
+from hashserver.printable import tell
 from hashserver.system_text import ensure_utf8
 
 if TYPE_CHECKING:
@@ -28,53 +29,100 @@ SHUTDOWN_SECONDS = 3.0
 """What is on its way when the server is told to stop gets so long to finish."""
 
 
-class _ServerParser(argparse.ArgumentParser):
-    """A parser whose complaint moves no cursor."""
+class ServerOptions(NamedTuple):
+    """What the server is started with; see ``hashserver --help``."""
 
-    def error(self, message: str) -> NoReturn:
-        """End the process with the usage and status 2."""
-        super().error(one_line(message))
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command's options."""
-    result = _ServerParser(
-        prog="hashserver",
-        description="Keep buffers under their checksums, and results of transformations; serve both by HTTP.",
-        epilog="Every request but GET /healthcheck needs a token of the token file. SIGTERM ends the server.",
-    )
-    add = result.add_argument
-    add("--store", required=True, metavar="URL", help="where buffers are: a directory, s3://…, sftp://…")
-    add("--database", required=True, metavar="FILE", help="the result database; made if missing")
-    add("--host", default="127.0.0.1", help="address (%(default)s); others than loopback need TLS")
-    add(
-        "--port",
-        default=DEFAULT_PORTS,
-        metavar="N|A-B",
-        help="port, or range of which the first free one is taken (%(default)s); 0 takes any",
-    )
-    add("--token-file", metavar="FILE", help="made if missing, with two tokens (DATABASE.tokens)")
-    add("--read-only", action="store_true", help="take no data and no results, whatever the token")
-    add("--tls-cert", metavar="FILE", help="certificate chain, PEM")
-    add("--tls-key", metavar="FILE", help="its private key, PEM, without a password")
-    add("--max-size", type=_size, metavar="SIZE", help="longest buffer to take, such as 500M (no limit)")
-    add(
-        "--store-timeout",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="for how long nothing may move in a request to a store such as s3:// (%(default)g)",
-    )
-    add(
-        "--storage-options",
-        metavar="FILE",
-        help='what fsspec is told about --store: JSON such as {"URL": {…}} that only you can read',
-    )
-    add("--ready-file", metavar="FILE", help="JSON with URL and process, there while the server listens")
-    return result
+    store: str
+    database: str
+    host: str
+    port: str
+    token_file: str | None
+    read_only: bool
+    tls_cert: str | None
+    tls_key: str | None
+    max_size: int | None
+    store_timeout: float
+    storage_options: str | None
+    ready_file: str | None
 
 
-def _store_options(options: argparse.Namespace) -> dict[str, Any]:
+def _size(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(text[-1:].upper(), 1)
+    digits = text[:-1] if factor > 1 else text
+    if not digits.isascii() or not digits.isdecimal():
+        raise click.BadParameter(f"not a size: {text}")
+    return int(digits) * factor
+
+
+def _in_full(name: str) -> str:
+    """Return the only option that begins so."""
+    names = [*(field.replace("_", "-") for field in ServerOptions._fields), "help"]
+    found = [name] if name in names else [full for full in names if full.startswith(name)]
+    return found[0] if len(found) == 1 else name
+
+
+@click.command(
+    "hashserver",
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": _in_full},
+    epilog="Every request but GET /healthcheck needs a token of the token file. SIGTERM ends the server.\n\n"
+    "\b\nExample:\n  hashserver --store /data/buffers --database /data/seamless.db",
+)
+@click.option(
+    "--store", required=True, metavar="URL", help="Where buffers are: a directory, s3://…, sftp://…"
+)
+@click.option("--database", required=True, metavar="FILE", help="The result database; made if missing.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address; others than loopback need TLS."
+)
+@click.option(
+    "--port", default=DEFAULT_PORTS, show_default=True, metavar="N|A-B",
+    help="Port, or range of which the first free one is taken; 0 takes any.",
+)  # fmt: skip
+@click.option("--token-file", metavar="FILE", help="Made if missing, with two tokens (DATABASE.tokens).")
+@click.option("--read-only", is_flag=True, help="Take no data and no results, whatever the token.")
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")
+@click.option("--tls-key", metavar="FILE", help="Its private key, PEM, without a password.")
+@click.option(
+    "--max-size", callback=_size, metavar="SIZE", help="Longest buffer to take, such as 500M (no limit)."
+)
+@click.option(
+    "--store-timeout", type=float, default=60.0, show_default=True, metavar="SECONDS",
+    help="For how long nothing may move in a request to a store such as s3://.",
+)  # fmt: skip
+@click.option(
+    "--storage-options", metavar="FILE",
+    help='What fsspec is told about --store: JSON such as {"URL": {…}} that only you can read.',
+)  # fmt: skip
+@click.option(
+    "--ready-file", metavar="FILE", help="JSON with URL and process, there while the server listens."
+)
+def command(**options: Any) -> int:
+    """Keep buffers under their checksums, and results of transformations; serve both by HTTP."""
+    return _run(ServerOptions(**options))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server until it is told to stop; return the exit status."""
+    if argv is None:
+        ensure_utf8()
+    try:
+        return int(command.main(argv, "hashserver", standalone_mode=False) or 0)
+    except click.UsageError as error:
+        tell(f"hashserver: {error.format_message().rstrip('.')}; hashserver --help lists the options")
+        return 2
+    except click.Abort:  # Ctrl-C before there is a server
+        return 130
+    except HashserverError as error:
+        tell(f"hashserver: {error}")
+        return 2 if isinstance(error, InvalidRequest) else 1
+    except OSError as error:
+        tell(f"hashserver: {error}")
+        return 1
+
+
+def _store_options(options: ServerOptions) -> dict[str, Any]:
     """Return what a store behind fsspec is told; one on this host or another server has no use for it."""
     from hashserver.storage.options import find, read
 
@@ -86,30 +134,7 @@ def _store_options(options: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": options.store_timeout, **(found.arguments if found else {})} if is_remote else {}
 
 
-def _size(text: str) -> int:
-    factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(text[-1:].upper(), 1)
-    digits = text[:-1] if factor > 1 else text
-    if not digits.isascii() or not digits.isdecimal():
-        raise argparse.ArgumentTypeError(f"not a size: {text}")
-    return int(digits) * factor
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop; return the exit status."""
-    if argv is None:
-        ensure_utf8()
-    options = parser().parse_args(argv)
-    try:
-        return _run(options)
-    except HashserverError as error:
-        tell(f"hashserver: {error}")
-        return 2 if isinstance(error, InvalidRequest) else 1
-    except OSError as error:
-        tell(f"hashserver: {error}")
-        return 1
-
-
-def _run(options: argparse.Namespace) -> int:
+def _run(options: ServerOptions) -> int:
     tls = _tls(options.tls_cert, options.tls_key)
     ports = _ports(options.port)
     token_file = _token_file(options)
@@ -154,7 +179,7 @@ def _ports(text: str) -> range:
     return ports
 
 
-def _token_file(options: argparse.Namespace) -> str:
+def _token_file(options: ServerOptions) -> str:
     """Return the path of the token file, which is made if it is missing."""
     from hashserver.auth import create_token_file
 
@@ -208,7 +233,7 @@ def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socke
     return sock
 
 
-def _service(options: argparse.Namespace, token_file: str) -> Service:
+def _service(options: ServerOptions, token_file: str) -> Service:
     from hashserver.auth import read_token_file
     from hashserver.checksum import Checksum
     from hashserver.opening import open_store
@@ -234,7 +259,7 @@ def _service(options: argparse.Namespace, token_file: str) -> Service:
 
 
 async def _serve(
-    options: argparse.Namespace,
+    options: ServerOptions,
     service: Service,
     listener: socket.socket,
     tls: ssl.SSLContext | None,

@@ -9,33 +9,39 @@ from typing import TYPE_CHECKING
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
-from ..console import ERROR, OK, CommandError, Console, add_common, new_parser, start
+from ..console import ERROR, OK, CommandError, Console
 from ..opening import open_context, open_executor
+from ..start import start
+from ..table import COMMON, CONFIGURATION, JOB, Argument, CommandTable, OptionGroup, flag
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from hashserver.workspace.pending import Future
     from seamless_dask.context import Context
 
-
-def parser(prog: str = "seamless-cancel") -> argparse.ArgumentParser:
-    """Command line of ``seamless-cancel``."""
-    result = new_parser(
-        prog,
-        "Cancel computations that are waiting or running, whoever has asked for them. A path stands for the"
-        " job that makes it (its .FUTURE).",
-    )
-    result.add_argument(
-        "jobs", metavar="CHECKSUM|PATH", nargs="+", help="key of a transformation, or a result that is made"
-    )
-    result.add_argument("--local", action="store_true", help="those that run on this host without a server")
-    add_common(result, json=True)
-    return result
+    from ..table import ParsedArguments
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+TABLE = CommandTable(
+    "Cancel computations that are waiting or running, whoever has asked for them. A path stands for the job"
+    " that makes it (its .FUTURE).",
+    (
+        OptionGroup("Where", (flag("--local", help="those that run on this host without a server"),)),
+        COMMON,
+        CONFIGURATION,
+    ),
+    (
+        Argument(
+            "jobs", "CHECKSUM|PATH", "key of a transformation, or a result that is made",
+            many=True, completes=JOB,
+        ),
+    ),
+    examples=("seamless-cancel table.txt",),
+)  # fmt: skip
+
+
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Cancel them; 1 when one of them was not under way."""
     status, facts = OK, []
     with closing(open_context(arguments, console.note)) as context:
@@ -122,4 +128,4 @@ def _refuse_distant(text: str, future: Future) -> None:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-cancel") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

@@ -8,46 +8,47 @@ from typing import TYPE_CHECKING
 from hashserver.errors import BufferMissing, SidecarError
 from hashserver.workspace.sidecar import find_sidecar, write_directory_sidecars, write_file_sidecar
 
-from ..console import OK, Console, add_common, new_parser, start
+from ..console import OK, Console
 from ..data.identify import PathIdentity, identify_local, identify_sidecar, no_such_path
 from ..opening import open_context
+from ..start import start
+from ..table import COMMON, CONFIGURATION, PATH, Argument, CommandTable, OptionGroup, flag
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from hashserver.checksum import Checksum
     from hashserver.storage.store import Store
     from seamless_dask.context import Context
 
-
-def parser(prog: str = "seamless-checksum") -> argparse.ArgumentParser:
-    """Command line of ``seamless-checksum``."""
-    result = new_parser(
-        prog, "Print the checksums of files and directories, one a line as sha256sum does: CHECKSUM  PATH."
-    )
-    result.add_argument("paths", metavar="PATH", nargs="+", help="files and directories")
-    result.add_argument("--write", action="store_true", help="write sidecars too, without uploading anything")
-    add_replace(result)
-    add_common(result, json=True)
-    return result
+    from ..table import ParsedArguments
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+REPLACE = flag("--replace", help="write an index even if files that it named go from it")
+"""Lets an index lose members."""
+
+TABLE = CommandTable(
+    "Print the checksums of files and directories, one a line as sha256sum does: CHECKSUM  PATH.",
+    (
+        OptionGroup(
+            "Sidecars", (flag("--write", help="write sidecars too, without uploading anything"), REPLACE)
+        ),
+        COMMON,
+        CONFIGURATION,
+    ),
+    (Argument("paths", "PATH", "files and directories", many=True, completes=PATH),),
+    examples=("seamless-checksum --write data.csv measurements/",),
+)
+
+
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Print the checksums."""
     with closing(open_context(arguments, console.note)) as context:
         found = [identify(path, context, console) for path in arguments.paths]
         if arguments.write:
-            write_all(found, context, parser().prog + " --write --replace", arguments.replace)
+            write_all(found, context, "seamless-checksum --write --replace", arguments.replace)
     report(found, console)
     return OK
-
-
-def add_replace(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` the option that lets an index lose members."""
-    parser.add_argument(
-        "--replace", action="store_true", help="write an index even if files that it named go from it"
-    )
 
 
 def identify(path: str, context: Context, console: Console) -> PathIdentity:
@@ -128,4 +129,4 @@ def _line(item: PathIdentity) -> str:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-checksum") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..console import OK, Console, add_common, new_parser, start
-from ..table import COMMANDS
+from ..console import OK, Console
+from ..start import start
+from ..table import COMMANDS, QUIETLY, Argument, CommandTable
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
+
+    from ..table import ParsedArguments
 
 SHELLS = ("bash", "zsh", "fish")
 
-
-def parser(prog: str = "seamless completion") -> argparse.ArgumentParser:
-    """Command line of ``seamless completion``."""
-    result = new_parser(
-        prog,
-        "Print the completion script of a shell.",
-        epilog='bash: eval "$(seamless completion bash)" in ~/.bashrc;'
-        ' zsh: eval "$(seamless completion zsh)" in ~/.zshrc, after compinit;'
-        " fish: seamless completion fish > ~/.config/fish/completions/seamless.fish",
-    )
-    result.add_argument("shell", choices=SHELLS, help="the shell to write for")
-    add_common(result)
-    return result
+TABLE = CommandTable(
+    "Print the completion script of a shell: for seamless, and for each seamless-X.",
+    (QUIETLY,),
+    (Argument("shell", "SHELL", "the shell to write for: bash, zsh or fish", choices=SHELLS),),
+    examples=(
+        'eval "$(seamless completion bash)"    # in ~/.bashrc',
+        'eval "$(seamless completion zsh)"     # in ~/.zshrc, after compinit',
+        "seamless completion fish | source    # in ~/.config/fish/config.fish",
+    ),
+)
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Print the script."""
-    from argcomplete.shell_integration import shellcode
+    from ..completion import script
 
-    console.print(shellcode(command_names(), shell=arguments.shell))
+    for name in command_names():
+        console.print(script(name, arguments.shell))
     return OK
 
 
@@ -43,4 +43,4 @@ def command_names() -> list[str]:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless completion") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -11,25 +10,27 @@ from typing import TYPE_CHECKING
 from seamless_dask.errors import UsageError
 
 from ..console import OK, CommandError, Console
+from ..table import Argument, OptionGroup, value, values
 
 if TYPE_CHECKING:
     from seamless_dask.connection import ConnectionFile
     from seamless_dask.services.tunnel.target import TunnelTarget
 
-
-def add_options(table: argparse.ArgumentParser) -> None:
-    """Add the options of ``connect``."""
-    table.add_argument("destination", metavar="[USER@]HOST", help="where it runs, as ssh has it")
-    table.add_argument("--jump", metavar="HOST", help="go by way of this one: ssh's -J")
-    table.add_argument(
-        "--ssh-option", action="append", default=[], metavar="KEY=VALUE", help="option for ssh: its -o"
-    )
-    table.add_argument(
-        "--remote-name", metavar="NAME", help="what the daskserver is called there; by default as here"
-    )
+    from ..table import ParsedArguments
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+OPTIONS = OptionGroup(
+    "Connection",
+    (
+        value("--jump", metavar="HOST", help="go by way of this one: ssh's -J"),
+        values("--ssh-option", metavar="KEY=VALUE", help="option for ssh: its -o"),
+        value("--remote-name", metavar="NAME", help="what the daskserver is called there (as here)"),
+    ),
+)
+DESTINATION = Argument("destination", "[USER@]HOST", "where it runs, as ssh has it")
+
+
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Connect, and stay connected in the background."""
     from seamless_dask.connection import STARTING
     from seamless_dask.locks import locked
@@ -55,7 +56,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _target(arguments: argparse.Namespace) -> TunnelTarget:
+def _target(arguments: ParsedArguments) -> TunnelTarget:
     from seamless_dask.config import load
     from seamless_dask.services.daskserver.control import private_place
     from seamless_dask.services.tunnel.target import TunnelTarget

@@ -2,82 +2,85 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seamless_dask.errors import UsageError
 
-from ..console import OK, CommandError, Console, add_common, new_parser, start, write_stdout
+from ..console import OK, CommandError, Console, write_stdout
 from ..run.option_table import count
+from ..start import start
+from ..table import COMMON, CONFIGURATION, CommandTable, OptionGroup, flag, value
 from . import connect
-from .daskserver_options import add_start_options
+from .daskserver_options import START
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from seamless_dask.config import Config
     from seamless_dask.connection import ConnectionFile
     from seamless_dask.services.daskserver.settings import DaskserverSettings
 
+    from ..table import ParsedArguments
+
 _NOWHERE = "tcp://"
 """Takes the place of a daskserver in the configuration; with it no other server is looked for either."""
 
 
-def parser(prog: str = "seamless-daskserver") -> argparse.ArgumentParser:
-    """Command line of ``seamless-daskserver``."""
-    result = new_parser(
-        prog,
-        "Start and stop the services that compute: a Dask scheduler that knows all results, a hashserver,"
-        " and as many workers as there is work for.",
-        epilog="User code runs as the account that starts a daskserver: its token is that account.",
-    )
-    result.add_argument("--name", default="default", help="one of several daskservers (%(default)s)")
-    add_common(result, json=True)
-    actions = result.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add_start_options(_action(actions, prog, "start", "start it; safe to repeat", _start))
-    _action(actions, prog, "stop", "stop it and all that belongs to it", _stop)
-    _action(actions, prog, "status", "show how its parts are; 1 when something is wrong", _status)
-    logs = _action(actions, prog, "logs", "show what it has written", _logs)
-    logs.add_argument("-f", "--follow", action="store_true", help="go on showing what is written")
-    logs.add_argument(
-        "-n", "--lines", type=count, default=100, metavar="N", help="the last N lines (%(default)s)"
-    )
-    reach = _action(actions, prog, "connect", "reach one on another host, over ssh", connect.execute)
-    connect.add_options(reach)
-    logs.add_argument("--part", choices=("daskserver", "hashserver"), default="daskserver", help="whose log")
-    return result
+_NAME = value("--name", metavar="NAME", default="default", help="one of several daskservers (default)")
+_COMMON = (OptionGroup("Which one", (_NAME,)), COMMON, CONFIGURATION)
+_LOGS = OptionGroup(
+    "What to show",
+    (
+        flag("-f", "--follow", help="go on showing what is written"),
+        value("-n", "--lines", metavar="N", convert=count, default=100, help="the last N lines (100)"),
+        value("--part", metavar="PART", choices=("daskserver", "hashserver"), default="daskserver",
+            help="whose log: daskserver or hashserver"),
+    ),
+)  # fmt: skip
+TABLE = CommandTable(
+    "Start and stop the services that compute: a Dask scheduler that knows all results, a hashserver, and as"
+    " many workers as there is work for.",
+    _COMMON,
+    examples=("seamless-daskserver start --workers 8", "seamless-daskserver status"),
+    notes="User code runs as the account that starts a daskserver: its token is that account.",
+    actions={
+        "start": CommandTable(
+            "Start it; safe to repeat.",
+            (*START, *_COMMON),
+            examples=("seamless-daskserver start --cluster slurm --workers 0:20 --queue short",),
+        ),
+        "stop": CommandTable(
+            "Stop it and all that belongs to it.", _COMMON, examples=("seamless-daskserver stop",)
+        ),
+        "status": CommandTable(
+            "Show how its parts are; 1 when something is wrong.",
+            _COMMON,
+            examples=("seamless-daskserver status",),
+        ),
+        "logs": CommandTable(
+            "Show what it has written.", (_LOGS, *_COMMON), examples=("seamless-daskserver logs --follow",)
+        ),
+        "connect": CommandTable(
+            "Reach one on another host, over ssh.",
+            (connect.OPTIONS, *_COMMON),
+            (connect.DESTINATION,),
+            examples=("seamless-daskserver connect me@login.example.org",),
+        ),
+    },
+)
 
 
-def _action(
-    actions: Any, prog: str, name: str, text: str, execute: Callable[[argparse.Namespace, Console], int]
-) -> argparse.ArgumentParser:
-    """Add an action that takes the common options as well."""
-    result: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        prog=f"{prog} {name}",
-        allow_abbrev=False,
-    )
-    result.add_argument("--name", help="one of several daskservers")
-    add_common(result, json=True)
-    for action in result._actions:
-        action.default = argparse.SUPPRESS  # what stands before the action holds unless it is said again
-    result.set_defaults(execute=execute)
-    return result
-
-
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Do what is asked."""
     if arguments.daskserver:
         raise UsageError("--daskserver is for clients; --name says which of this account's is meant")
-    status: int = arguments.execute(arguments, console)
-    return status
+    doing = {"start": _start, "stop": _stop, "status": _status, "logs": _logs, "connect": connect.execute}
+    return doing[arguments.action](arguments, console)
 
 
-def _config(arguments: argparse.Namespace) -> Config:
+def _config(arguments: ParsedArguments) -> Config:
     """Return the configuration without a daskserver: the file that it names may be yet to come."""
     from seamless_dask.config import load
 
@@ -87,13 +90,13 @@ def _config(arguments: argparse.Namespace) -> Config:
     return with_trust(lambda: load(given))
 
 
-def _directory(arguments: argparse.Namespace) -> str:
+def _directory(arguments: ParsedArguments) -> str:
     from seamless_dask.services.daskserver.control import private_place
 
     return private_place(_config(arguments).cache, arguments.name)
 
 
-def _start(arguments: argparse.Namespace, console: Console) -> int:
+def _start(arguments: ParsedArguments, console: Console) -> int:
     from seamless_dask.services.daskserver import control
 
     _refuse_in_job(arguments)
@@ -108,7 +111,7 @@ def _start(arguments: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _settings(arguments: argparse.Namespace, config: Config) -> DaskserverSettings:
+def _settings(arguments: ParsedArguments, config: Config) -> DaskserverSettings:
     from seamless_dask.services.daskserver.control import private_place
     from seamless_dask.services.daskserver.settings import DaskserverSettings
 
@@ -160,7 +163,7 @@ def _in_job(told: DaskserverSettings) -> DaskserverSettings:
     )
 
 
-def _refuse_in_job(arguments: argparse.Namespace) -> None:
+def _refuse_in_job(arguments: ParsedArguments) -> None:
     """Refuse what makes no sense for a daskserver in a job, or without."""
     if not arguments.in_job:
         if arguments.job_time_limit or arguments.job_queue or arguments.job_memory:
@@ -214,7 +217,7 @@ def _report(facts: ConnectionFile, told: DaskserverSettings, fresh: bool, consol
         console.facts({"running": True, "started": fresh, "connection": path, **facts._asdict()}, lines)
 
 
-def _stop(arguments: argparse.Namespace, console: Console) -> int:
+def _stop(arguments: ParsedArguments, console: Console) -> int:
     from seamless_dask.services.daskserver import control
 
     stopped = control.stop(_directory(arguments))
@@ -224,7 +227,7 @@ def _stop(arguments: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _logs(arguments: argparse.Namespace, console: Console) -> int:
+def _logs(arguments: ParsedArguments, console: Console) -> int:
     path = os.path.join(_directory(arguments), "logs", f"{arguments.part}.log")
     if not os.path.exists(path):
         raise CommandError(f"there is no {path}: seamless-daskserver start")
@@ -251,7 +254,7 @@ def _shown_safely(words: list[str]) -> int:
     return OK
 
 
-def _status(arguments: argparse.Namespace, console: Console) -> int:
+def _status(arguments: ParsedArguments, console: Console) -> int:
     from .daskserver_status import show
 
     return show(_directory(arguments), arguments.name, console)
@@ -259,4 +262,4 @@ def _status(arguments: argparse.Namespace, console: Console) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-daskserver") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

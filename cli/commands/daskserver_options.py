@@ -2,102 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-
 from ..run.option_table import count, duration, size
+from ..table import DIRECTORY, OptionGroup, flag, value, values
 
 KINDS = ("local", "slurm", "pbs", "lsf", "oar", "sge", "htcondor")
 
 
-def add_start_options(table: argparse.ArgumentParser) -> None:
-    """Add them to a table."""
-    _add_place(table)
-    _add_workers(table)
-    _add_job(table)
-    add = table.add_argument_group("manner").add_argument
-    add(
-        "--idle-timeout",
-        type=duration,
-        metavar="TIME",
-        help="end after so long with nothing to do: 90, 30m, 2h",
-    )
-    add("--foreground", action="store_true", help="stay, with the log on standard error; Ctrl-C stops it")
-
-
-def _add_place(table: argparse.ArgumentParser) -> None:
-    add = table.add_argument_group("where it listens").add_argument
-    add(
-        "--host",
-        metavar="ADDRESS",
-        help="address to listen at; loopback by default, for jobs this host's own",
-    )
-    add("--interface", metavar="NAME", help="the same, by the name of a network interface")
-    add(
-        "--port",
-        type=_port,
-        metavar="N",
-        help="first of three ports; by default those of the last time, or any",
-    )
-    add(
-        "--insecure",
-        action="store_true",
-        help="no TLS; on loopback only, and only on a host without other users",
-    )
-
-
-def _add_workers(table: argparse.ArgumentParser) -> None:
-    add = table.add_argument_group("workers").add_argument
-    add(
-        "--cluster",
-        choices=KINDS,
-        default="local",
-        help="what they are: processes of this host, or jobs (%(default)s)",
-    )
-    add(
-        "--workers",
-        type=_range,
-        default=(0, None),
-        metavar="N|MIN:MAX",
-        help="how many there are, as work comes and goes",
-    )
-    add("--threads", type=count, metavar="N", help="processors of a worker")
-    add("--memory", type=size, metavar="SIZE", help="memory of a worker: 500MB, 4GiB")
-    add(
-        "--queue",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="queue that tasks may ask for, the default first",
-    )
-    add("--resource", action="append", default=[], type=_resource, metavar="N=V", help="what each worker has")
-    add("--worker-store", metavar="URL", help="where workers reach the buffers by themselves")
-
-
-def _add_job(table: argparse.ArgumentParser) -> None:
-    add = table.add_argument_group("in a job, where the login node may run no services").add_argument
-    add(
-        "--in-job",
-        action="store_true",
-        help="run in a job of the cluster; its directory must be on a file system shared with the nodes",
-    )
-    add("--job-time-limit", type=duration, metavar="TIME", help="for how long: 12h, 7d")
-    add("--job-queue", metavar="NAME", help="which queue that job goes to")
-    add("--job-memory", type=size, metavar="SIZE", help="its memory (2GiB)")
-
-
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65534:
-        raise argparse.ArgumentTypeError(f"not a port: {text!r}")
+        raise ValueError(f"not a port: {text!r}")
     return int(text)
 
 
 def _range(text: str) -> tuple[int, int | None]:
     least, colon, most = text.partition(":")
     if not least.isdigit() or (colon and not most.isdigit()):
-        raise argparse.ArgumentTypeError(f"neither a number nor MIN:MAX: {text!r}")
+        raise ValueError(f"neither a number nor MIN:MAX: {text!r}")
     found = int(least), int(most or least)
     if not 0 <= found[0] <= found[1] or not found[1]:
-        raise argparse.ArgumentTypeError(f"no workers could be started with {text!r}")
+        raise ValueError(f"no workers could be started with {text!r}")
     return found
 
 
@@ -106,4 +29,46 @@ def _resource(text: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"not NAME=NUMBER: {text!r}") from None
+        raise ValueError(f"not NAME=NUMBER: {text!r}") from None
+
+
+_PLACE = (
+    value("--host", metavar="ADDRESS",
+        help="address to listen at; loopback by default, for jobs this host's own"),
+    value("--interface", metavar="NAME", help="the same, by the name of a network interface"),
+    value("--port", metavar="N", convert=_port,
+        help="first of three ports; by default those of the last time, or any"),
+    flag("--insecure", help="no TLS; on loopback only, and only on a host without other users"),
+)  # fmt: skip
+_WORKERS = (
+    value("--cluster", metavar="KIND", choices=KINDS, default="local",
+        help="what they are: processes of this host (local), or jobs of slurm, pbs, lsf, oar, sge, htcondor"),
+    value("--workers", metavar="N|MIN:MAX", convert=_range, default=(0, None),
+        help="how many there are, as work comes and goes"),
+    value("--threads", metavar="N", convert=count, help="processors of a worker"),
+    value("--memory", metavar="SIZE", convert=size, help="memory of a worker: 500MB, 4GiB"),
+    values("--queue", metavar="NAME", help="queue that tasks may ask for, the default first"),
+    values("--resource", metavar="N=V", convert=_resource, help="what each worker has"),
+    value("--worker-store", metavar="URL", completes=DIRECTORY,
+        help="where workers reach the buffers by themselves"),
+)  # fmt: skip
+_JOB = (
+    flag("--in-job", help="run in a job of the cluster; its directory must be on a file system shared with"
+        " the nodes"),
+    value("--job-time-limit", metavar="TIME", convert=duration, help="for how long: 12h, 7d"),
+    value("--job-queue", metavar="NAME", help="which queue that job goes to"),
+    value("--job-memory", metavar="SIZE", convert=size, help="its memory (2GiB)"),
+)  # fmt: skip
+_MANNER = (
+    value("--idle-timeout", metavar="TIME", convert=duration,
+        help="end after so long with nothing to do: 90, 30m, 2h"),
+    flag("--foreground", help="stay, with the log on standard error; Ctrl-C stops it"),
+)  # fmt: skip
+
+START = (
+    OptionGroup("Where it listens", _PLACE),
+    OptionGroup("Workers", _WORKERS),
+    OptionGroup("In a job, where the login node may run no services", _JOB),
+    OptionGroup("Manner", _MANNER),
+)
+"""The options by their groups."""

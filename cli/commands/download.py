@@ -10,7 +10,7 @@ from hashserver.checksum import Checksum, is_checksum
 from hashserver.errors import BufferMissing, HashserverError, InvalidIndex, ServiceUnavailable
 from seamless_dask.errors import Cancelled, ComputationFailed, SeamlessError
 
-from ..console import ERROR, OK, CommandError, Console, add_common, error_text, new_parser, show_tail, start
+from ..console import ERROR, OK, CommandError, Console, error_text, show_tail
 from ..data.deliver import (
     deliver_directory,
     deliver_file,
@@ -23,13 +23,16 @@ from ..data.identify import PathIdentity, identify_sidecar, no_such_path
 from ..data.missing import named
 from ..data.pending import settle_future
 from ..opening import open_context
+from ..start import start
+from ..table import COMMON, CONFIGURATION, PATH, Argument, CommandTable, OptionGroup, flag, value
 from ..text import count_text
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Sequence
 
     from seamless_dask.context import Context
+
+    from ..table import ParsedArguments
 
 
 class Downloaded(NamedTuple):
@@ -40,23 +43,28 @@ class Downloaded(NamedTuple):
     written: int
 
 
-def parser(prog: str = "seamless-download") -> argparse.ArgumentParser:
-    """Command line of ``seamless-download``."""
-    result = new_parser(
-        prog,
-        "Fetch the files and directories that sidecars name. What is there already is not fetched again;"
-        " a file of yours that differs is never replaced without --overwrite.",
-    )
-    result.add_argument("paths", metavar="PATH", nargs="+", help="files and directories; with -o a checksum")
-    target = result.add_mutually_exclusive_group()
-    target.add_argument("--stdout", action="store_true", help="print the file instead of writing it")
-    target.add_argument("-o", "--output", metavar="PATH", help="write it here instead")
-    result.add_argument("--overwrite", action="store_true", help="replace files that differ")
-    add_common(result, json=True)
-    return result
+TABLE = CommandTable(
+    "Fetch the files and directories that sidecars name. What is there already is not fetched again; a file"
+    " of yours that differs is never replaced without --overwrite.",
+    (
+        OptionGroup(
+            "Where to",
+            (
+                flag("--stdout", help="print the file instead of writing it"),
+                value("-o", "--output", metavar="PATH", help="write it here instead"),
+                flag("--overwrite", help="replace files that differ"),
+            ),
+        ),
+        COMMON,
+        CONFIGURATION,
+    ),
+    (Argument("paths", "PATH", "files and directories; with -o a checksum", many=True, completes=PATH),),
+    examples=("seamless-download results/", "seamless-download table.txt -o copy.txt"),
+    exclusive=(("stdout", "output"),),
+)
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Download; what fails is told, the rest goes on."""
     paths = [path for word in arguments.paths for found in expand(word) for path in members(subject(found))]
     if len(paths) > 1 and (arguments.stdout or arguments.output):
@@ -122,9 +130,7 @@ def expand(word: str) -> Iterator[str]:
     yield from sorted(found) or [word]
 
 
-def _download(
-    context: Context, path: str, arguments: argparse.Namespace, console: Console
-) -> list[Downloaded]:
+def _download(context: Context, path: str, arguments: ParsedArguments, console: Console) -> list[Downloaded]:
     identity = _by_checksum(context, path, arguments)
     if identity is None:
         settle_future(context, path, console)
@@ -139,7 +145,7 @@ def _download(
         raise named(context, error, path) from error
 
 
-def _by_checksum(context: Context, text: str, arguments: argparse.Namespace) -> PathIdentity | None:
+def _by_checksum(context: Context, text: str, arguments: ParsedArguments) -> PathIdentity | None:
     """Return what a bare checksum identifies: a directory, if its bytes are an index as we write it."""
     if not is_checksum(text) or os.path.lexists(text) or identify_sidecar(text) is not None:
         return None
@@ -159,7 +165,7 @@ def _by_checksum(context: Context, text: str, arguments: argparse.Namespace) -> 
 
 
 def _fetch(
-    context: Context, path: str, identity: PathIdentity, arguments: argparse.Namespace, console: Console
+    context: Context, path: str, identity: PathIdentity, arguments: ParsedArguments, console: Console
 ) -> list[Downloaded]:
     if arguments.stdout:
         if identity.kind == "directory":
@@ -236,4 +242,4 @@ def _facts(item: Downloaded) -> dict[str, object]:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-download") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING
 
 from seamless_dask.errors import ComputationFailed
 
-from ..console import ERROR, OK, Console, add_common, new_parser, show_tail, start
+from ..console import ERROR, OK, Console, show_tail
 from ..opening import open_context
-from .resolve import add_target
+from ..start import start
+from ..table import CONFIGURATION, QUIETLY, CommandTable
+from .resolve import NAMED, TARGET
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
-
-def parser(prog: str = "seamless-fingertip") -> argparse.ArgumentParser:
-    """Command line of ``seamless-fingertip``."""
-    result = new_parser(prog, "Print the bytes of a checksum; when they are gone, run again what made them.")
-    add_target(result)
-    add_common(result)
-    return result
+    from ..table import ParsedArguments
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+TABLE = CommandTable(
+    "Print the bytes of a checksum; when they are gone, run again what made them.",
+    (TARGET, QUIETLY, CONFIGURATION),
+    (NAMED,),
+    examples=("seamless-fingertip table.txt.CHECKSUM -o table.txt",),
+)
+
+
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Make the bytes again if need be, and print them."""
     from ..data.deliver import hand_over
 
@@ -48,4 +51,4 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-fingertip") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

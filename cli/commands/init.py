@@ -14,14 +14,17 @@ from seamless_dask.config import READY_FILE as READY
 from seamless_dask.config import is_hashserver
 from seamless_dask.locks import locked
 
-from ..console import OK, CommandError, Console, add_common, new_parser, start
+from ..console import OK, CommandError, Console
+from ..start import start
+from ..table import COMMON, CONFIGURATION, CommandTable, OptionGroup, flag, value
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from hashserver.storage.options import StorageOptions
     from seamless_dask.config import Config
+
+    from ..table import ParsedArguments
 
 LOG, LOCK, TOKEN = "hashserver.log", "hashserver.lock", "token"
 OPTIONS = "hashserver.storage-options.json"
@@ -56,30 +59,32 @@ class InitSettings(NamedTuple):
         return os.path.join(self.cache, name)
 
 
-def parser(prog: str = "seamless-init") -> argparse.ArgumentParser:
-    """Command line of ``seamless-init``."""
-    result = new_parser(
-        prog,
-        "Start a hashserver for the store and database of this host;"
-        " commands of this account use it from then on."
-        " Safe to repeat: a server that runs is reported.",
-    )
-    result.add_argument("--stop", action="store_true", help="stop the server")
-    result.add_argument(
-        "--host", default="127.0.0.1", help="address to listen at; another than loopback needs TLS"
-    )
-    result.add_argument(
-        "--port", default="0", metavar="N|A-B", help="port or range of ports; any free one by default"
-    )
-    result.add_argument("--tls-cert", metavar="FILE", help="certificate")
-    result.add_argument("--tls-key", metavar="FILE", help="key of the certificate")
-    result.add_argument("--read-only", action="store_true", help="nothing can be stored")
-    result.add_argument("--max-size", metavar="SIZE", help="largest buffer that is taken")
-    add_common(result, json=True)
-    return result
+TABLE = CommandTable(
+    "Start a hashserver for the store and database of this host; commands of this account use it from then"
+    " on. Safe to repeat: a server that runs is reported.",
+    (
+        OptionGroup(
+            "Server",
+            (
+                flag("--stop", help="stop the server"),
+                value("--host", metavar="HOST", default="127.0.0.1",
+                    help="address to listen at; another than loopback needs TLS"),
+                value("--port", metavar="N|A-B", default="0",
+                    help="port or range of ports; any free one by default"),
+                value("--tls-cert", metavar="FILE", help="certificate"),
+                value("--tls-key", metavar="FILE", help="key of the certificate"),
+                flag("--read-only", help="nothing can be stored"),
+                value("--max-size", metavar="SIZE", help="largest buffer that is taken"),
+            ),
+        ),
+        COMMON,
+        CONFIGURATION,
+    ),
+    examples=("seamless-init", "seamless-init --stop"),
+)  # fmt: skip
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Start, report or stop the server."""
     settings = _settings(arguments)
     with locked(settings.file(LOCK)):
@@ -92,7 +97,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
     return OK
 
 
-def _settings(arguments: argparse.Namespace) -> InitSettings:
+def _settings(arguments: ParsedArguments) -> InitSettings:
     """Return what a server is started with; a server that runs already is no answer to that."""
     if arguments.hashserver:
         raise CommandError(
@@ -119,13 +124,13 @@ def _settings(arguments: argparse.Namespace) -> InitSettings:
     )
 
 
-def _config(arguments: argparse.Namespace) -> Config:
+def _config(arguments: ParsedArguments) -> Config:
     from ..opening import load_config
 
     return load_config(arguments)
 
 
-def _more(arguments: argparse.Namespace) -> tuple[str, ...]:
+def _more(arguments: ParsedArguments) -> tuple[str, ...]:
     words: list[str] = ["--read-only"] if arguments.read_only else []
     for option in ("tls_cert", "tls_key", "max_size"):
         value = getattr(arguments, option)
@@ -240,4 +245,4 @@ def _report(server: StartedServer, settings: InitSettings, fresh: bool, console:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-init") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,12 +10,16 @@ from hashserver.checksum import Checksum
 from hashserver.errors import BufferMissing, InvalidChecksum, SidecarError
 from hashserver.workspace.sidecar import CHECKSUM, read_checksum
 
-from ..console import OK, Console, add_common, new_parser, start
+from ..console import OK, Console
 from ..data.missing import named
 from ..opening import open_context
+from ..start import start
+from ..table import CONFIGURATION, FILE, QUIETLY, Argument, CommandTable, OptionGroup, flag, value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ..table import ParsedArguments
 
 
 class Named(NamedTuple):
@@ -33,33 +36,38 @@ def checksum_argument(text: str) -> Named:
     except InvalidChecksum as error:
         if not text.endswith(CHECKSUM):
             hint = f": name its sidecar, {text}{CHECKSUM}" if os.path.exists(text + CHECKSUM) else ""
-            raise argparse.ArgumentTypeError(f"{error}{hint}") from None
+            raise ValueError(f"{error}{hint}") from None
     try:
         return Named(read_checksum(text), text.removesuffix(CHECKSUM).rstrip("/") or ".")
     except SidecarError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise ValueError(str(error)) from None
     except FileNotFoundError:
-        raise argparse.ArgumentTypeError(f"{text}: no such file") from None
+        raise ValueError(f"{text}: no such file") from None
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` the options that say where bytes go."""
-    parser.add_argument(
-        "named", metavar="CHECKSUM", type=checksum_argument, help="what to print: a checksum, or X.CHECKSUM"
-    )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of standard output")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE whatever is in it")
+TARGET = OptionGroup(
+    "Where to",
+    (
+        value("-o", "--output", metavar="FILE", help="write to FILE instead of standard output"),
+        flag("--overwrite", help="replace FILE whatever is in it"),
+    ),
+)
+NAMED = Argument(
+    "named", "CHECKSUM", "what to print: a checksum, or X.CHECKSUM", convert=checksum_argument, completes=FILE
+)
+
+TABLE = CommandTable(
+    "Print the bytes of a checksum; for a directory, its index.",
+    (TARGET, QUIETLY, CONFIGURATION),
+    (NAMED,),
+    examples=(
+        "seamless-resolve table.txt.CHECKSUM",
+        "seamless-resolve $(cat table.txt.CHECKSUM) -o copy.txt",
+    ),
+)
 
 
-def parser(prog: str = "seamless-resolve") -> argparse.ArgumentParser:
-    """Command line of ``seamless-resolve``."""
-    result = new_parser(prog, "Print the bytes of a checksum; for a directory, its index.")
-    add_target(result)
-    add_common(result)
-    return result
-
-
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Print the bytes."""
     from ..data.deliver import hand_over
 
@@ -73,4 +81,4 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-resolve") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

@@ -11,43 +11,48 @@ from hashserver.errors import BufferMissing, InvalidChecksum
 from hashserver.workspace.sidecar import CHECKSUM, read_checksum
 from seamless_dask.errors import ComputationFailed
 
-from ..console import OK, CommandError, Console, add_common, new_parser, show_tail, start
+from ..console import OK, CommandError, Console, show_tail
 from ..opening import open_context
+from ..run.option_table import duration, size
+from ..start import start
+from ..table import COMMON, CONFIGURATION, FILE, Argument, CommandTable, OptionGroup, flag, value, values
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from seamless_dask.context import Context
     from seamless_dask.model.transformation import Value
 
-
-def parser(prog: str = "seamless-run-transformation") -> argparse.ArgumentParser:
-    """Command line of ``seamless-run-transformation``."""
-    from ..run.option_table import duration, size
-
-    result = new_parser(
-        prog,
-        "Run a transformation given by its checksum or its document, and print the checksum of the result.",
-    )
-    result.add_argument(
-        "transformation", metavar="CHECKSUM|FILE", help="checksum, or file with the canonical JSON"
-    )
-    result.add_argument("--scratch", action="store_true", help="record the result, do not keep its bytes")
-    result.add_argument("--fingertip", action="store_true", help="see to it that the bytes are there, too")
-    result.add_argument(
-        "--module", action="append", default=[], metavar="NAME", help="environment module to load"
-    )
-    result.add_argument(
-        "--prologue", action="append", default=[], metavar="CMD", help="runs before the command"
-    )
-    result.add_argument("--memory", type=size, metavar="SIZE", help="limit of the whole process tree")
-    result.add_argument("--time-limit", type=duration, metavar="TIME", help="limit of wall time")
-    add_common(result, json=True)
-    return result
+    from ..table import ParsedArguments
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+TABLE = CommandTable(
+    "Run a transformation given by its checksum or its document, and print the checksum of the result.",
+    (
+        OptionGroup(
+            "Manner",
+            (
+                flag("--scratch", help="record the result, do not keep its bytes"),
+                flag("--fingertip", help="see to it that the bytes are there, too"),
+                values("--module", metavar="NAME", help="environment module to load"),
+                values("--prologue", metavar="CMD", help="runs before the command"),
+                value("--memory", metavar="SIZE", help="limit of the whole process tree", convert=size),
+                value("--time-limit", metavar="TIME", help="limit of wall time", convert=duration),
+            ),
+        ),
+        COMMON,
+        CONFIGURATION,
+    ),
+    (
+        Argument(
+            "transformation", "CHECKSUM|FILE", "checksum, or file with the canonical JSON", completes=FILE
+        ),
+    ),
+    examples=("seamless-run-transformation transformation.json",),
+)
+
+
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Look the transformation up, or run it."""
     with closing(open_context(arguments, console.note)) as context:
         key = identity(context, arguments.transformation)
@@ -104,7 +109,7 @@ def _from_file(context: Context, path: str) -> Checksum:
     return key
 
 
-def run(context: Context, key: Checksum, arguments: argparse.Namespace, console: Console) -> Value:
+def run(context: Context, key: Checksum, arguments: ParsedArguments, console: Console) -> Value:
     """Run a transformation."""
     from seamless_dask.model.options import Options
 
@@ -129,4 +134,4 @@ def run(context: Context, key: Checksum, arguments: argparse.Namespace, console:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-run-transformation") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

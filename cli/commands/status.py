@@ -11,33 +11,42 @@ from hashserver.errors import HashserverError
 from hashserver.printable import one_line
 from seamless_dask.errors import SeamlessError
 
-from ..console import ERROR, OK, Console, add_common, error_text, new_parser, start
+from ..console import ERROR, OK, Console, error_text
 from ..opening import open_context, open_executor
+from ..start import start
+from ..table import COMMON, CONFIGURATION, CommandTable, OptionGroup, value
 from ..text import count_text
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from hashserver.storage.store import Store
     from seamless_dask.context import Context
 
+    from ..table import ParsedArguments
+
 Facts = dict[str, Any]
 
 
-def parser(prog: str = "seamless-status") -> argparse.ArgumentParser:
-    """Command line of ``seamless-status``."""
-    result = new_parser(
-        prog, "Show where buffers and results are kept, whether they can be reached, and running jobs."
-    )
-    result.add_argument(
-        "--export-db", metavar="FILE", help="write a copy of the result database to mail around"
-    )
-    add_common(result, json=True)
-    return result
+TABLE = CommandTable(
+    "Show where buffers and results are kept, whether they can be reached, and running jobs.",
+    (
+        OptionGroup(
+            "Sharing",
+            (
+                value(
+                    "--export-db", metavar="FILE", help="write a copy of the result database to mail around"
+                ),
+            ),
+        ),
+        COMMON,
+        CONFIGURATION,
+    ),
+    examples=("seamless-status", "seamless-status --json"),
+)
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Show the status; 1 when something is wrong."""
     with closing(open_context(arguments, console.note)) as context:
         if arguments.export_db:
@@ -212,4 +221,4 @@ def _database_line(database: Facts) -> str:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-status") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

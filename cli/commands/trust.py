@@ -6,36 +6,44 @@ from typing import TYPE_CHECKING
 
 from hashserver.printable import one_line
 
-from ..console import ERROR, OK, Console, new_parser, start
+from ..console import ERROR, OK, Console
+from ..start import start
+from ..table import COMMON, DIRECTORY, PROFILE, Argument, CommandTable, OptionGroup, flag, value
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
-
-def parser(prog: str = "seamless-trust") -> argparse.ArgumentParser:
-    """Command line of ``seamless-trust``."""
-    result = new_parser(
-        prog,
-        "Let the seamless.toml that counts in a directory name servers, stores and files, as it is now."
-        " Without that it may only choose a profile of your own, stricter isolation and tighter bounds.",
-        epilog="A change of the file, or of a certificate that it names, asks again.",
-    )
-    result.add_argument("directory", metavar="DIR", nargs="?", default=".", help="the current one by default")
-    action = result.add_mutually_exclusive_group()
-    action.add_argument(
-        "--list", action="store_true", help="show what is trusted, and whether it has changed"
-    )
-    action.add_argument("--undo", action="store_true", help="trust it no more")
-    group = result.add_argument_group("common options")
-    group.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv shows tracebacks")
-    group.add_argument("-q", "--quiet", action="count", default=0, help="say less; -qq hides warnings too")
-    group.add_argument("--profile", metavar="NAME", help="of its profiles show this one alone")
-    group.add_argument("--json", action="store_true", help="print facts as JSON")
-    return result
+    from ..table import ParsedArguments
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+TABLE = CommandTable(
+    "Let the seamless.toml that counts in a directory name servers, stores and files, as it is now. Without"
+    " that it may only choose a profile of your own, stricter isolation and tighter bounds.",
+    (
+        OptionGroup(
+            "What to do",
+            (
+                flag("--list", help="show what is trusted, and whether it has changed"),
+                flag("--undo", help="trust it no more"),
+                value("--profile", metavar="NAME", help="of its profiles show this one alone",
+                    completes=PROFILE),
+            ),
+        ),
+        COMMON,
+    ),
+    (
+        Argument(
+            "directory", "[DIR]", "the current one by default",
+            required=False, default=".", completes=DIRECTORY,
+        ),
+    ),
+    examples=("seamless-trust", "seamless-trust --list"),
+    notes="A change of the file, or of a certificate that it names, asks again.",
+    exclusive=(("list", "undo"),),
+)  # fmt: skip
+
+
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Do what is asked."""
     from seamless_dask import trust
 
@@ -71,4 +79,4 @@ def _list(console: Console) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-trust") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

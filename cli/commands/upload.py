@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.errors import HashserverError, ServiceUnavailable
 from hashserver.workspace.sidecar import sync_sidecars
 
-from ..console import ERROR, OK, CommandError, Console, add_common, error_text, new_parser, start
+from ..console import ERROR, OK, CommandError, Console, error_text
 from ..data.identify import PathIdentity, identify_sidecar, literal_sidecar_warning, no_such_path, stat_path
 from ..data.transfer import COPY, HARDLINK, IN_PLACE, Sent, Uploader
 from ..opening import open_context
-from .checksum import add_replace, check_loss, write_sidecars
+from ..start import start
+from ..table import COMMON, CONFIGURATION, PATH, Argument, CommandTable, OptionGroup, flag
+from .checksum import REPLACE, check_loss, write_sidecars
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from hashserver.checksum import Checksum
     from hashserver.storage.store import Store
+
+    from ..table import ParsedArguments
 
 
 class Uploaded(NamedTuple):
@@ -30,30 +33,29 @@ class Uploaded(NamedTuple):
     sent: Sent
 
 
-def parser(prog: str = "seamless-upload") -> argparse.ArgumentParser:
-    """Command line of ``seamless-upload``."""
-    result = new_parser(
-        prog,
-        "Store files and directories and write their sidecars (FILE.CHECKSUM, DIR/.CHECKSUM, DIR/.INDEX)."
-        " What the store has already is not sent again.",
-    )
-    result.add_argument("paths", metavar="PATH", nargs="+", help="files and directories")
-    manner = result.add_mutually_exclusive_group()
-    manner.add_argument(
-        "--hardlink", action="store_true", help="link files into a store of the same file system"
-    )
-    manner.add_argument(
-        "--in-place", action="store_true", help="record files where they are; no byte is copied"
-    )
-    result.add_argument(
-        "--move", action="store_true", help="delete what was uploaded once the store has it, verified"
-    )
-    add_replace(result)
-    add_common(result, json=True)
-    return result
+TABLE = CommandTable(
+    "Store files and directories and write their sidecars (FILE.CHECKSUM, DIR/.CHECKSUM, DIR/.INDEX). What"
+    " the store has already is not sent again.",
+    (
+        OptionGroup(
+            "Manner",
+            (
+                flag("--hardlink", help="link files into a store of the same file system"),
+                flag("--in-place", help="record files where they are; no byte is copied"),
+                flag("--move", help="delete what was uploaded once the store has it, verified"),
+                REPLACE,
+            ),
+        ),
+        COMMON,
+        CONFIGURATION,
+    ),
+    (Argument("paths", "PATH", "files and directories", many=True, completes=PATH),),
+    examples=("seamless-upload --move measurements/ notes.txt",),
+    exclusive=(("hardlink", "in_place"),),
+)
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Upload; what fails is told, the rest goes on."""
     if arguments.move and arguments.in_place:
         raise _usage("--move would delete the only copy that --in-place keeps; leave one of them out")
@@ -81,7 +83,7 @@ def _usage(text: str) -> Exception:
     return UsageError(text)
 
 
-def _upload(uploader: Uploader, path: str, arguments: argparse.Namespace, console: Console) -> Uploaded:
+def _upload(uploader: Uploader, path: str, arguments: ParsedArguments, console: Console) -> Uploaded:
     literal_sidecar_warning(path, console)
     if _is_away(path, uploader.store):
         return _already_uploaded(uploader.store, path, console)
@@ -193,4 +195,4 @@ def _facts(item: Uploaded) -> dict[str, object]:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-upload") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

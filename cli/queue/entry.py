@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from contextlib import closing
@@ -21,6 +20,7 @@ from ..run.command import Known, deliver
 from ..run.compute import stderr_shower
 from ..run.job import CommandJob
 from ..run.results import DeliveryOptions, OutputTarget
+from ..table import ParsedArguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ def _perform(entry: QueueEntry, failed: Mapping[str, str]) -> None:
             f"cannot work in {entry.directory}, where it was submitted: {error.strerror}"
         ) from None
     said = dict.fromkeys((*SETTINGS, "local")) | entry.settings
-    with closing(open_context(argparse.Namespace(**said))) as context:
+    with closing(open_context(ParsedArguments(**said))) as context:
         _refuse_failed_upstream(context, entry, failed)
         job = _job(context, entry)
         value = _value(context, job, entry)

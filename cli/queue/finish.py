@@ -5,33 +5,33 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..console import ERROR, OK, CommandError, Console, add_common, new_parser, show_tail, start
+from ..console import ERROR, OK, CommandError, Console, show_tail
+from ..start import start
+from ..table import COMMON, CONFIGURATION, CommandTable
 from ..text import count_text
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from seamless_dask.jobs.entries import Failure
     from seamless_dask.jobs.queue import QueueStore
 
+    from ..table import ParsedArguments
+
 PAUSE = 0.05
 TAIL = 64 << 10
 
 
-def parser(prog: str = "seamless-queue-finish") -> argparse.ArgumentParser:
-    """Command line of ``seamless-queue-finish``."""
-    result = new_parser(
-        prog,
-        "Wait until all that was submitted is done, end the queue, and report what failed.",
-        epilog="Exit status: 0, or 1 if anything failed. With -v the end of what failed commands wrote to"
-        " standard error is shown.",
-    )
-    add_common(result, json=True)
-    return result
+TABLE = CommandTable(
+    "Wait until all that was submitted is done, end the queue, and report what failed.",
+    (COMMON, CONFIGURATION),
+    examples=("seamless-queue-finish -v",),
+    notes="Exit status: 0, or 1 if anything failed. With -v the end of what failed commands wrote to standard"
+    " error is shown.",
+)
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Wait, and report."""
     from seamless_dask.jobs.queue import QueueStore
     from seamless_dask.private import private_directory
@@ -94,4 +94,4 @@ def _tail(path: str) -> str:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-queue-finish") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

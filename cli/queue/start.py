@@ -9,33 +9,39 @@ from typing import TYPE_CHECKING
 
 from hashserver.printable import visible
 
-from ..console import OK, CommandError, Console, add_common, new_parser, start
+from ..console import OK, CommandError, Console
+from ..run.option_table import count
+from ..start import start
+from ..table import COMMON, CONFIGURATION, CommandTable, OptionGroup, flag, value
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from seamless_dask.jobs.queue import QueueStore
 
-
-def parser(prog: str = "seamless-queue") -> argparse.ArgumentParser:
-    """Command line of ``seamless-queue``."""
-    from ..run.option_table import count
-
-    result = new_parser(
-        prog,
-        "Run what seamless-run --qsubmit submits, until seamless-queue-finish.",
-        epilog="Ctrl-C cancels what runs and ends the queue; what is left waits for the next one.",
-    )
-    result.add_argument(
-        "--workers", type=count, metavar="N", help="commands at a time (the processors of this host)"
-    )
-    result.add_argument("-d", "--detach", action="store_true", help="start it and return")
-    add_common(result, json=True)
-    return result
+    from ..table import ParsedArguments
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+TABLE = CommandTable(
+    "Run what seamless-run --qsubmit submits, until seamless-queue-finish.",
+    (
+        OptionGroup(
+            "Manner",
+            (
+                value("--workers", metavar="N", help="commands at a time (the processors of this host)",
+                    convert=count),
+                flag("-d", "--detach", help="start it and return"),
+            ),
+        ),
+        COMMON,
+        CONFIGURATION,
+    ),
+    examples=("seamless-queue --workers 8 --detach",),
+    notes="Ctrl-C cancels what runs and ends the queue; what is left waits for the next one.",
+)  # fmt: skip
+
+
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Be the queue, or start it."""
     from seamless_dask.jobs.queue import QueueStore
     from seamless_dask.private import private_directory
@@ -116,4 +122,4 @@ def _detached(spool: QueueStore, workers: int, console: Console, ready: int) -> 
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-queue") -> int:
     """Entry point."""
-    return start(parser(prog), execute, argv)
+    return start(TABLE, execute, argv, prog)

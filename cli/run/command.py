@@ -6,30 +6,29 @@ computation needs is imported when there is one (`seamless_cli.run.compute`).
 
 from __future__ import annotations
 
-import os
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import Checksum
 from hashserver.errors import BufferCorrupt, BufferMissing
-from hashserver.system_text import ensure_utf8
 from hashserver.workspace.pending import remove_future
 
-from ..console import OK, CommandError, Console, complete, guarded
+from ..console import OK, CommandError, Console
 from ..opening import open_context
 from ..shell.collect import collect
+from ..start import start
 from .job import CommandJob, build, names_environment, options_of
-from .option_table import parser
-from .options import parse
+from .option_table import TABLE
+from .options import read_plain
 from .results import DeliveryOptions, deliver_results, needs_bytes, refuse_printing, result_values
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from seamless_dask.context import Context
     from seamless_dask.model.transformation import Value
+
+    from ..table import ParsedArguments
 
 INLINE = 1 << 16
 """A result of up to this many bytes comes with the answer of the look-up."""
@@ -56,10 +55,8 @@ class Known(NamedTuple):
     data: bytes | None = None
 
 
-def execute(arguments: argparse.Namespace, console: Console) -> int:
+def execute(arguments: ParsedArguments, console: Console) -> int:
     """Run the command, or find its result."""
-    console.verbosity = arguments.verbose - arguments.quiet
-    console.json = arguments.json
     for note in arguments.notes:
         console.note(note)
     with closing(open_context(arguments, console.note)) as context:
@@ -72,7 +69,7 @@ def execute(arguments: argparse.Namespace, console: Console) -> int:
         return _settle(context, job, arguments, console)
 
 
-def _settle(context: Context, job: CommandJob, arguments: argparse.Namespace, console: Console) -> int:
+def _settle(context: Context, job: CommandJob, arguments: ParsedArguments, console: Console) -> int:
     if arguments.undo:
         return _undo(context, job, console)
     if arguments.write_job:
@@ -125,7 +122,7 @@ def look_up(context: Context, key: Checksum) -> Known | None:
 
 
 def _serves(
-    context: Context, known: Known, job: CommandJob, arguments: argparse.Namespace, console: Console
+    context: Context, known: Known, job: CommandJob, arguments: ParsedArguments, console: Console
 ) -> bool:
     """Say whether a known result is good enough for the environment that was named."""
     if not names_environment(arguments):
@@ -239,10 +236,4 @@ def _shown(value: object) -> str:
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-run") -> int:
     """Entry point."""
-    if argv is None:
-        ensure_utf8()
-    if "_ARGCOMPLETE" in os.environ:
-        complete(parser(prog))
-    console = Console(prog)
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: execute(parse(words, prog), console), console)
+    return start(TABLE, execute, argv, prog, read_plain)

@@ -19,13 +19,13 @@ from .job import CommandJob, names_environment, note_unserved, options_of
 from .results import DeliveryOptions, check_targets, needs_bytes
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
 
     from seamless_dask.context import Context
     from seamless_dask.model.transformation import Value
 
     from ..data.identify import LocalFile
+    from ..table import ParsedArguments
 
 ASK_FILES, ASK_BYTES = 1000, 10**9
 
@@ -33,7 +33,7 @@ ASK_FILES, ASK_BYTES = 1000, 10**9
 def compute(
     context: Context,
     job: CommandJob,
-    arguments: argparse.Namespace,
+    arguments: ParsedArguments,
     manner: DeliveryOptions,
     console: Console,
     known: bool = False,
@@ -87,7 +87,7 @@ def _input_of(context: Context, job: CommandJob, error: BufferMissing) -> str | 
     return input_path(context.store, job.transformation.inputs | stdin, error.checksum)
 
 
-def store_inputs(context: Context, job: CommandJob, arguments: argparse.Namespace, console: Console) -> None:
+def store_inputs(context: Context, job: CommandJob, arguments: ParsedArguments, console: Console) -> None:
     """Store what the command reads, its text and its document."""
     by_reference = context.embedded and not arguments.copy_inputs and _is_local(context)
     uploader = Uploader(context, console, EMBEDDED_INPUT if by_reference else COPY)

@@ -16,8 +16,6 @@ from ..text import count_text
 from .results import OutputTarget
 
 if TYPE_CHECKING:
-    import argparse
-
     from hashserver.checksum import Checksum
     from hashserver.workspace.pending import Future
     from hashserver.workspace.tree import Identity
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..console import Console
     from ..shell.collect import Input, Inputs
+    from ..table import ParsedArguments
 
 
 class CommandJob(NamedTuple):
@@ -77,7 +76,7 @@ class _Identified(NamedTuple):
     upstream: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
-def build(context: Context, meant: Inputs, arguments: argparse.Namespace, console: Console) -> CommandJob:
+def build(context: Context, meant: Inputs, arguments: ParsedArguments, console: Console) -> CommandJob:
     """Identify all inputs and put the transformation together.
 
     Raises
@@ -239,7 +238,7 @@ def _options_upstream(key: Checksum, request: LoggedRequest | None) -> dict[str,
     return options.upstream | ({} if own == "{}" else {key: own})
 
 
-def options_of(arguments: argparse.Namespace, job: CommandJob, isolation: str) -> Options:
+def options_of(arguments: ParsedArguments, job: CommandJob, isolation: str) -> Options:
     """Return how the job is to be run."""
     from seamless_dask.model.options import Options
 
@@ -287,7 +286,7 @@ def note_unserved(options: Options, config: Config, console: Console) -> None:
         console.note(f"{', '.join(given)} choose among the workers of a daskserver: this host computes")
 
 
-def names_environment(arguments: argparse.Namespace) -> bool:
+def names_environment(arguments: ParsedArguments) -> bool:
     """Say whether an environment was named, which a known result is compared with."""
     return bool(arguments.prologue or arguments.module or arguments.conda or arguments.image)
 

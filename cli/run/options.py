@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seamless_dask.errors import UsageError
 
-from ..console import suggestion
+from ..fast_reader import NotPlain, refuse_exclusive, take_options
 from ..shell.word import is_plain, join
-from .option_table import parser
+from ..start import read
+from ..table import ParsedArguments
+from .option_table import TABLE
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
+
+    from ..table import CommandTable
 
 TAIL = {
     "--capture": True, "--input": True, "--var": True, "--metavar": True,
@@ -44,11 +47,10 @@ _EXCLUSIVE = (
     *(("local", name) for name in _SERVICES),
 )
 
-_DASHED = re.compile(r"-[^0-9.]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def parse(argv: Sequence[str], prog: str = "seamless-run") -> argparse.Namespace:
+def parse(argv: Sequence[str], prog: str = "seamless-run") -> ParsedArguments:
     """Parse the command line of ``seamless-run``.
 
     Parameters
@@ -60,8 +62,8 @@ def parse(argv: Sequence[str], prog: str = "seamless-run") -> argparse.Namespace
 
     Returns
     -------
-    argparse.Namespace
-        One attribute per option; see `parser`. Beside them: ``text``, the shell text (several words
+    ParsedArguments
+        One attribute per option; see `TABLE`. Beside them: ``text``, the shell text (several words
         are joined with shell quoting); ``words``, the command's words, or None when it was given as one
         string; ``notes``, what the user should be told about the line.
 
@@ -72,119 +74,65 @@ def parse(argv: Sequence[str], prog: str = "seamless-run") -> argparse.Namespace
     SystemExit
         After ``--help``.
     """
-    table = parser(prog)
-    argv = [_utf8(word) for word in argv]
-    argv, is_flagged = _without_flag(table, argv)
-    split = _end_of_options(table, argv)
-    head, rest = argv[:split], argv[split:]
-    if is_flagged and rest:  # what follows the text are options, whatever the text looks like
-        head, rest = [*head, "-c", rest[0], *rest[1:]], []
-    closed = rest[:1] == ["--"]
-    words = rest[1:] if closed else rest
-    notes: list[str] = []
-    if "-c" not in _option_names(table, head) and words and not closed:
-        if _is_line(words):
-            head, words = [*head, *words[1:]], words[:1]
-        else:
-            words, tail, notes = _split_tail(words)
-            head = [*head, *tail]
-    result = table.parse_args([*head, "--"])
-    result.words, result.text = _command(result.line, words, table)
-    result.notes = notes
-    _finish(result, table)
-    return result
+    return read(TABLE, argv, prog, read_plain)
 
 
-def _utf8(word: str) -> str:
+def read_plain(table: CommandTable, argv: Sequence[str]) -> ParsedArguments | None:
+    """Read a plain line; None when it is left to click."""
     try:
-        word.encode()
-    except UnicodeEncodeError:
-        raise UsageError(
-            f"not UTF-8: {os.fsencode(word)!r}; rename the file, or quote less of the line"
-        ) from None
-    return word
+        "".join(argv).encode()
+        return _read_plain(table, argv)
+    except (NotPlain, UnicodeEncodeError):
+        return None
 
 
-def _actions(table: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    return {name: action for action in table._actions for name in action.option_strings}
+def _read_plain(table: CommandTable, argv: Sequence[str]) -> ParsedArguments:
+    options, given = table.by_name(), dict[str, Any]()
+    words = list(argv[take_options(options, argv, given) :])
+    notes: list[str] = []
+    if "line" in given:
+        words.insert(0, given["line"])
+        if len(words) > 1:
+            raise NotPlain
+    elif words[:1] == ["--"]:
+        del words[0]
+    elif words and not is_plain(words[0]) and (len(words) == 1 or words[1][:1] == "-"):  # a quoted string
+        if take_options(options, words[1:], given) < len(words) - 1 or "line" in given:
+            raise NotPlain
+        del words[1:]
+    else:
+        start = _tail_start(words)
+        take_options(options, words[start:], given)
+        notes = notes_on(words[:start], words[start:])
+        del words[start:]
+    if not words or (len(words) == 1 and not words[0].strip()):
+        raise NotPlain
+    refuse_exclusive(table, given)
+    return finished(ParsedArguments(**(table.defaults() | given), command=None), words, notes)
 
 
-def _option(actions: dict[str, argparse.Action], word: str) -> tuple[str, bool]:
-    """Return the name of the option that `word` is, and whether its value is the next word."""
-    head, equals, _ = word.partition("=")
-    if word in actions:
-        return word, actions[word].nargs is None
-    if equals and head in actions:
-        return head, False
-    if word.startswith("--"):
-        return "", False
-    for position in range(1, len(word)):
-        action = actions.get("-" + word[position])
-        if action is None:
-            return "", False
-        if action.nargs is None:
-            return "-" + word[position], position + 1 == len(word)
-    return word[:2], False
-
-
-def _without_flag(table: argparse.ArgumentParser, argv: list[str]) -> tuple[list[str], bool]:
-    """Take away a ``-c`` that other options follow: it says, as in Seamless 1.x, that text is to come."""
-    actions, position = _actions(table), 0
-    while position + 1 < len(argv) and argv[position].startswith("-") and argv[position] not in ("-", "--"):
-        word, following = argv[position], argv[position + 1]
-        if word == "-c" and following.startswith("-") and _option(actions, following)[0]:
-            return [*argv[:position], *argv[position + 1 :]], True
-        position += 1 + _option(actions, word)[1]
-    return argv, False
-
-
-def _end_of_options(table: argparse.ArgumentParser, argv: list[str]) -> int:
-    """Return where the command begins (or the ``--`` before it)."""
-    actions, position = _actions(table), 0
-    while position < len(argv):
-        word = argv[position]
-        if word == "--" or word == "-" or not word.startswith("-"):
-            return position
-        name, takes_next = _option(actions, word)
-        if not name:
-            shown = word.partition("=")[0]
-            meant = suggestion(word, actions)
-            raise UsageError(f"no option {shown}{meant}; {table.prog} --help lists them")
-        if takes_next:
-            _refuse_dashed(actions[name], word, argv[position + 1 : position + 2])
-        position += 1 + takes_next
-    return len(argv)
-
-
-def _refuse_dashed(action: argparse.Action, word: str, value: list[str]) -> None:
-    """Say how a value is written that looks like an option."""
-    if value and _DASHED.match(value[0]):
-        name = max(action.option_strings, key=len)
-        if not name.startswith("--"):
-            raise UsageError(f"{word} {value[0]}: a value that begins with a dash is written ./{value[0]}")
-        raise UsageError(f"{word} {value[0]}: a value that begins with a dash is written {name}={value[0]}")
-
-
-def _option_names(table: argparse.ArgumentParser, head: list[str]) -> set[str]:
-    actions, position, names = _actions(table), 0, set()
-    while position < len(head):
-        name, takes_next = _option(actions, head[position])
-        names.add(name)
-        position += 1 + takes_next
-    return names
-
-
-def _is_line(words: list[str]) -> bool:
-    """Whether the command is one quoted string, after which only options follow."""
-    return not is_plain(words[0]) and (len(words) == 1 or words[1].startswith("-"))
-
-
-def _split_tail(words: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Split a command's words from the tail of options; returns words, tail, and notes."""
-    start = next((i for i in range(1, len(words)) if _is_tail(words[i:])), len(words))
+def _tail_start(words: Sequence[str]) -> int:
+    """Return where options of ours begin after a command's words; looked for from the end of the line."""
+    start = end = len(words)
     if "--" in words:
-        start = len(words)  # the end of the line lies beyond it
-    command, tail = words[:start], words[start:]
+        return end
+    is_tail = {end}
+    for position in range(end - 1, 0, -1):
+        name, equals, _ = words[position].partition("=")
+        takes = TAIL.get(name)
+        if takes is None:
+            continue
+        takes_next = takes and not equals
+        if takes_next and (position + 1 == end or words[position + 1][:1] == "-"):
+            continue
+        if (takes or not equals) and position + 1 + takes_next in is_tail:
+            is_tail.add(position)
+            start = position
+    return start
+
+
+def notes_on(command: Sequence[str], tail: Sequence[str]) -> list[str]:
+    """Return what is to be told of a line where options of ours may stand behind the command's words."""
     notes = []
     for name in _ALSO_THEIRS:
         if any(word.partition("=")[0] == name for word in tail):
@@ -192,7 +140,7 @@ def _split_tail(words: list[str]) -> tuple[list[str], list[str], list[str]]:
                 f"{name} at the end of the line was taken as an option of seamless-run;"
                 " put -- before the command to leave it to the command"
             )
-    left = [word for word in ([] if "--" in words else command) if word.partition("=")[0] in _HARDLY_THEIRS]
+    left = [word for word in ([] if "--" in command else command) if word.partition("=")[0] in _HARDLY_THEIRS]
     if left:
         notes.append(
             f"{left[0]} was left to the command, since what follows it is no option of ours with its value;"
@@ -200,7 +148,7 @@ def _split_tail(words: list[str]) -> tuple[list[str], list[str], list[str]]:
         )
     if len(command) > 1 and _is_no_program(command[0]):
         notes.append(f"{command[0]!r} is taken as the name of a program: quote the whole line, or none of it")
-    return command, tail, notes
+    return notes
 
 
 def _is_no_program(word: str) -> bool:
@@ -212,42 +160,15 @@ def _is_no_program(word: str) -> bool:
     return which(word) is None and not os.path.exists(word)
 
 
-def _is_tail(words: list[str]) -> bool:
-    position = 0
-    while position < len(words):
-        name, equals, _ = words[position].partition("=")
-        if name not in TAIL or (equals and not TAIL[name]):
-            return False
-        position += 1
-        if TAIL[name] and not equals:
-            if position == len(words) or words[position].startswith("-"):
-                return False
-            position += 1
-    return True
-
-
-def _command(
-    line: str | None, words: list[str], table: argparse.ArgumentParser
-) -> tuple[list[str] | None, str]:
-    if line is not None:
-        if words:
-            raise UsageError(
-                f"-c takes the whole command; {words[0]!r} is a word too many: quote the command"
-            )
-        words = [line]
-    elif len(words) > 1:
-        return words, join(words)
-    text = words[0] if words else ""
-    if not text.strip():
-        raise UsageError(f"no command: {table.usage}")
-    return None, text
-
-
-def _finish(result: argparse.Namespace, table: argparse.ArgumentParser) -> None:
-    """Turn texts into what they mean, and check what argparse cannot."""
-    if superfluous := [word for word in result.command if word != "--"]:
-        raise UsageError(f"{superfluous[0]!r} is a word too many after a command that is one quoted string")
-    del result.command, result.line
+def finished(result: ParsedArguments, words: list[str], notes: list[str]) -> ParsedArguments:
+    """Turn texts into what they mean, and check what no parser does."""
+    result.words, result.text = (words, join(words)) if len(words) > 1 else (None, words[0])
+    result.notes = notes
+    result.workdir = "/" if result.root else result.workdir
+    result.mapping = "strip" if result.strip else "extension" if result.by_extension else None
+    result.guess = 2 if result.guess_2 else 1 if result.guess_1 else 0
+    for name in ("command", "line", "root", "strip", "by_extension", "guess_1", "guess_2"):
+        delattr(result, name)
     result.var = _variables(result.var, "--var")
     result.metavar = _variables(result.metavar, "--metavar")
     result.resource = _resources(result.resource)
@@ -257,7 +178,7 @@ def _finish(result: argparse.Namespace, table: argparse.ArgumentParser) -> None:
     for names in _EXCLUSIVE:
         given = ["--" + name.replace("_", "-") for name in names if getattr(result, name)]
         if len(given) > 1:
-            table.error(f"{given[0]} and {given[1]} exclude each other")
+            raise UsageError(f"{given[0]} and {given[1]} exclude each other")
     for name, option in _NAMING.items():
         # An empty path is the current directory to the system, and a variable without a value to the user.
         value = getattr(result, name)
@@ -266,6 +187,7 @@ def _finish(result: argparse.Namespace, table: argparse.ArgumentParser) -> None:
     for value in (result.text, *result.input, *result.capture):
         if "\0" in value:
             raise UsageError("a NUL character in the command line")
+    return result
 
 
 def _resources(items: list[str]) -> dict[str, float]:

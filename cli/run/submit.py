@@ -17,16 +17,16 @@ from .job import CommandJob, names_environment, note_unserved, options_of
 from .results import DeliveryOptions, check_targets, needs_bytes
 
 if TYPE_CHECKING:
-    import argparse
-
     from seamless_dask.context import Context
     from seamless_dask.model.options import Options
+
+    from ..table import ParsedArguments
 
 
 def enqueue(
     context: Context,
     job: CommandJob,
-    arguments: argparse.Namespace,
+    arguments: ParsedArguments,
     manner: DeliveryOptions,
     console: Console,
 ) -> int:
@@ -63,7 +63,7 @@ def enqueue(
 
 
 def _entry(
-    job: CommandJob, arguments: argparse.Namespace, manner: DeliveryOptions, options: Options
+    job: CommandJob, arguments: ParsedArguments, manner: DeliveryOptions, options: Options
 ) -> QueueEntry:
     settings = {name: value for name in (*SETTINGS, "local") if (value := getattr(arguments, name, None))}
     return QueueEntry(

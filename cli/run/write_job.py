@@ -23,15 +23,15 @@ from ..shell.word import quote
 from .job import CommandJob, options_of
 
 if TYPE_CHECKING:
-    import argparse
-
     from seamless_dask.context import Context
     from seamless_dask.model.options import Options
+
+    from ..table import ParsedArguments
 
 SHELL_FLAGS = "-eo pipefail"
 
 
-def write_job(context: Context, job: CommandJob, arguments: argparse.Namespace, console: Console) -> int:
+def write_job(context: Context, job: CommandJob, arguments: ParsedArguments, console: Console) -> int:
     """Write the job to a new directory."""
     root = arguments.write_job
     if os.path.lexists(root):

@@ -15,10 +15,11 @@ from .path_lookup import Lookup
 from .syntax import Commandline
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Mapping
 
     from seamless_dask.model.transformation import ResultSpec
+
+    from ..table import ParsedArguments
 
 __all__ = ["CapturePattern", "Count", "Input", "Inputs", "collect", "count"]
 
@@ -73,7 +74,7 @@ class Inputs(NamedTuple):
 
 def collect(
     text: str | Commandline,
-    options: argparse.Namespace,
+    options: ParsedArguments,
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Inputs:
@@ -83,7 +84,7 @@ def collect(
     ----------
     text : str or Commandline
         Shell text.
-    options : argparse.Namespace
+    options : ParsedArguments
         What `options.parse` returned.
     cwd : str, optional
         Absolute path of the current directory.
@@ -135,7 +136,7 @@ def _set_apart(gather: Gather, outputs: Outputs, hints: Hints) -> None:
 
 
 def _captures(
-    line: Commandline, options: argparse.Namespace, names: Names, system: System, hints: Hints
+    line: Commandline, options: ParsedArguments, names: Names, system: System, hints: Hints
 ) -> list[CapturePattern]:
     captures = list(dict.fromkeys(parse_capture(text, names.base) for text in options.capture))
     more = implied(line, captures, names, system, hints)

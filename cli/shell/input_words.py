@@ -16,9 +16,9 @@ from .syntax import ASSIGNMENT, COMMAND, READ, TEST, WRITE
 from .word import is_glob, quote
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
 
+    from ..table import ParsedArguments
     from .input_set import Gather
     from .names import System
     from .path_lookup import PathLookup
@@ -39,7 +39,7 @@ class Reader:
     ----------
     line : Commandline
         What is read.
-    options : argparse.Namespace
+    options : ParsedArguments
         What `options.parse` returned.
     gather : Gather
         What takes the inputs.
@@ -52,9 +52,7 @@ class Reader:
         Byte ranges of words that the text must call something else, and what.
     """
 
-    def __init__(
-        self, line: Commandline, options: argparse.Namespace, gather: Gather, system: System
-    ) -> None:
+    def __init__(self, line: Commandline, options: ParsedArguments, gather: Gather, system: System) -> None:
         self.line, self.options, self.gather, self.system = line, options, gather, system
         self.names, self.outputs, self.hints = gather.names, gather.outputs, gather.hints
         self.changes: list[tuple[int, int, str]] = []

@@ -20,8 +20,8 @@ SCRIPTS = [name for name in COMMANDS if name != "completion"]
 def test_every_command_exists_twice(cli: Cli, name: str) -> None:
     alone = cli(f"seamless-{name}", "--help").text
     grouped = cli("seamless", name, "--help").text
-    assert f"usage: seamless-{name} " in alone
-    assert f"usage: seamless {name} " in grouped
+    assert f"Usage: seamless-{name} " in alone
+    assert f"Usage: seamless {name} " in grouped
     for option in ("--verbose", "--quiet", "--profile"):
         assert option in alone
 
@@ -38,7 +38,7 @@ def test_version(cli: Cli) -> None:
 def test_no_command_is_a_usage_error(cli: Cli) -> None:
     done = cli("seamless", status=2)
     assert done.stdout == b""
-    assert "usage:" in done.stderr
+    assert "Usage:" in done.stderr
 
 
 def test_an_unknown_command_gets_a_suggestion(cli: Cli) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from seamless_cli.main import full_parser
+from seamless_cli.table import COMMANDS, load
 
 ROOT = Path(__file__).parents[2]
 README_FILES = "mkdir data && printf '2\\n1\\n' > data/input.txt"
@@ -82,17 +81,17 @@ def test_example(block: Block, tmp_path: Path, home: Path) -> None:
     assert (jobs.stat().st_mtime_ns if jobs.exists() else None) == before, "something ran again"
 
 
-def _options(parser: argparse.ArgumentParser, command: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
+def _options() -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the options of all commands and of their actions: the command's name, and the option's."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, below in action.choices.items():
-                yield from _options(below, command or name)
-        elif action.option_strings and command:
-            yield command, tuple(action.option_strings)
+    for command in COMMANDS:
+        table = load(command).TABLE
+        for part in (table, *table.actions.values()):
+            yield command, ("-h", "--help")
+            for option in part.options():
+                yield command, option.names
 
 
-OPTIONS = sorted(set(_options(full_parser())))
+OPTIONS = sorted(set(_options()))
 COMMON = {names for command, names in OPTIONS if command == "checksum-index"}
 """What every command has."""
 OWN_PAGES = {"run": ["seamless-run"], "daskserver": ["daskserver", "clusters"], "queue": ["queue"]}
