@@ -4,8 +4,8 @@ Dask suspects every task that was assigned to a worker that died. Here only thos
 each is given up on its own account, once it has been lost more often than its ``retries`` allow. Tasks that
 are not ours keep Dask's ways.
 
-A worker gets tasks of ours once it has said that it is equipped. One that lacks this package could not even
-read the message: it would close itself, at the cost of whatever else it does.
+A worker gets tasks of ours once it has said that it is equipped; on one that lacks this package they could
+only fail. A task of others that fails there for want of the package goes to a worker that has it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 from ..errors import NoRoomThere, SeamlessError, UsageError, WorkerLost
 from ..graph import task
@@ -31,6 +32,8 @@ KEY = re.compile(r"(-tf-[0-9a-f]{64}(-fresh-\w+)?|^restore-[0-9a-f]{64})$")
 
 _ON_PURPOSE = ("retire-workers", "restart", "client-restart")
 _FAULTS = ("WorkerLost(", "NoRoomThere(")
+_UNUSABLE = "seamless-dask cannot be used on this worker"
+"""What is raised by the stand-ins that a worker without this package has."""
 _HOW = {
     "check-worker-ttl": "no sign of life any more (the host, or the connection to it, is lost)",
     "handle-worker-cleanup": "killed, or its connection broke",
@@ -92,6 +95,7 @@ class Retries:
         """Whether somebody is going to `tell` how a worker of that name came to its end."""
         self._warned = False
         self._stranded: set[Any] = set()
+        self._bound: WeakSet[Any] = WeakSet()
         self._actions: dict[str, Callable[[dict[str, Any]], None]] = {
             "started": self._started,
             "remaking": self._started,
@@ -102,7 +106,6 @@ class Retries:
     def start(self) -> None:
         """Take part in the scheduler's decisions."""
         workers.restrict_workers(self.scheduler, self.restricts, self._usable)
-        workers.restrict_replicas(self.scheduler, is_ours, self._able)
         transitions.allow_queueing(self.scheduler)
         transitions.intercept(self.scheduler, "processing", "erred", self._erring)
 
@@ -270,6 +273,9 @@ class Retries:
     def _erring(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: assumptions.Go) -> Any:
         """Decide about a task that fails on a worker: the worker may be to blame."""
         worker, text = details.get("worker"), details.get("exception_text") or ""
+        if worker in self.unequipped and _UNUSABLE in text and self._can_go_elsewhere(ts):
+            self._bound.add(ts)
+            return transitions.put_back(self.scheduler, ts, stimulus_id)
         if worker is None or not is_ours(ts.key) or not text.startswith(_FAULTS):
             return go()
         place = StartedOn(worker, str(ts.processing_on.name))
@@ -310,7 +316,13 @@ class Retries:
 
     def needs_package(self, ts: Any) -> bool:
         """Whether a worker must have this package for a task; where all have it, others' tasks do not."""
-        return concerns(ts) or (self._are_mixed() and graphs.carries_handle(ts.run_spec))
+        return concerns(ts) or (
+            self._are_mixed() and (ts in self._bound or graphs.carries_handle(ts.run_spec))
+        )
+
+    def _can_go_elsewhere(self, ts: Any) -> bool:
+        """Whether a worker that may have a task has this package, or can come."""
+        return bool(workers.allowed_workers(self.scheduler, ts) & self.equipped) or self._others_come(ts)
 
     def _are_mixed(self) -> bool:
         return len(self.equipped) != len(self.scheduler.workers)
@@ -341,9 +353,6 @@ class Retries:
         if workers.is_pinned(ts):
             return False
         return self.expects_more() or len(self.equipped) + len(self.unequipped) < len(self.scheduler.workers)
-
-    def _able(self) -> set[str] | None:
-        return self.equipped if self._are_mixed() else None
 
     def _usable(self, ts: Any, workers: set[Any]) -> set[Any]:
         equipped = {ws for ws in workers if ws.address in self.equipped}

@@ -146,7 +146,8 @@ LOOKED_AT = 1000
 def carries_handle(node: Any) -> bool:
     """Whether a handle is among the arguments of a task, in whatever they hold.
 
-    The scheduler has the graph's node itself: a worker without this package cannot read its message.
+    The scheduler has the graph's node itself. On a worker without this package reading a handle is an error,
+    and a function that catches it would come to another result.
     """
     stack, left = [node], LOOKED_AT
     while stack and left:

@@ -51,7 +51,6 @@ def _check_methods(scheduler: Scheduler) -> None:
         "validate_waiting": ("key",),
         "stimulus_queue_slots_maybe_opened": ("stimulus_id",),
         "retire_workers": ("workers", "names"),
-        "replicate": ("keys", "workers"),
         "request_remove_replicas": ("addr", "keys", "stimulus_id"),
         "bulk_schedule_unrunnable_after_adding_worker": ("ws",),
         "_add_to_memory": ("ts", "ws", "recommendations", "client_msgs", "type", "typename"),

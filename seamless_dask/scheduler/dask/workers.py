@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ def restrict_workers(
         found: set[Any] | None = valid(ts)
         if not concerned(ts):
             return found
+        if found is not None and ts.loose_restrictions and not usable(ts, found):
+            # Dask would have any worker take the task in the place of those that it had rather go to
+            ts.worker_restrictions = ts.host_restrictions = ts.resource_restrictions = found = None
+            ts.loose_restrictions = False
         return usable(ts, set(scheduler.running) if found is None else found)
 
     scheduler.valid_workers = valid_workers  # type: ignore[method-assign]
@@ -32,45 +36,19 @@ def restrict_workers(
 
 def allowed_workers(scheduler: Scheduler, ts: Any) -> set[str]:
     """Return the addresses of the workers that Dask itself would give a task."""
-    found = type(scheduler).valid_workers(scheduler, ts)
+    found = None if ts.loose_restrictions else type(scheduler).valid_workers(scheduler, ts)
     return set(scheduler.workers) if found is None else {ws.address for ws in found}
 
 
 def is_pinned(ts: Any) -> bool:
     """Whether only workers or hosts that are named may have a task."""
-    return bool(ts.worker_restrictions or ts.host_restrictions)
-
-
-def restrict_replicas(
-    scheduler: Any, concerned: Callable[[Any], bool], usable: Callable[[], Collection[str] | None]
-) -> None:
-    """Have keys that are ``concerned`` copied only to workers that are ``usable``; None: all are.
-
-    `Scheduler.replicate` tries for ever where a worker cannot read a value, and whoever retires workers
-    meanwhile waits for that. It is looked up on the instance, and reached by clients through ``handlers``.
-    """
-    original = scheduler.replicate
-
-    async def replicate(keys: Collection[Any], *args: Any, workers: Any = None, **options: Any) -> Any:
-        able = usable()
-        mine = [] if able is None else [key for key in keys if concerned(key)]
-        if able is None or not mine:
-            return await original(keys, *args, workers=workers, **options)
-        rest, answer = [key for key in keys if key not in mine], None
-        if rest:
-            answer = await original(rest, *args, workers=workers, **options)
-        if among := sorted(set(able).intersection(scheduler.workers_list(workers))):
-            answer = await original(mine, *args, workers=among, **options) or answer
-        return answer
-
-    scheduler.replicate = scheduler.handlers["replicate"] = replicate
+    return bool(ts.worker_restrictions or ts.host_restrictions) and not ts.loose_restrictions
 
 
 def restore_workers(scheduler: Any) -> None:
-    """Take `restrict_workers` and `restrict_replicas` back."""
-    for name in ("valid_workers", "is_rootish", "replicate"):
+    """Take `restrict_workers` back."""
+    for name in ("valid_workers", "is_rootish"):
         scheduler.__dict__.pop(name, None)
-    scheduler.handlers["replicate"] = scheduler.replicate
 
 
 def finds_no_slot(scheduler: Scheduler, ts: Any, equipped: Container[str]) -> bool:

@@ -10,7 +10,9 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from distributed.worker_state_machine import RemoveReplicasEvent
 
+from seamless_dask import File
 from seamless_dask.errors import NoRoomThere, WorkerLost
 from seamless_dask.graph import collection, handles
 from seamless_dask.model.options import Options
@@ -242,12 +244,117 @@ def test_what_is_pinned_to_a_worker_without_the_package_says_why_it_waits(
     reader.cancel()
 
 
-def test_results_are_not_copied_to_a_worker_that_cannot_read_them(quick_farm: Any, bare: str) -> None:
+def a_file() -> File:
+    return File(checksum="a" * 64)
+
+
+def read(value: Any) -> Any:
+    return str(value[0].checksum)
+
+
+def is_file() -> bool:
+    return isinstance(7, File)
+
+
+def addresses(farm: Any, futures: list[Any]) -> set[str]:
+    """Those of all workers that hold something."""
+    return {address for found in farm.client.who_has(futures).values() for address in found}
+
+
+def test_what_holds_handles_is_copied_to_all_workers(quick_farm: Any, bare: str) -> None:
+    """Dask would try for ever to copy what one of them cannot unpickle."""
+    [data] = quick_farm.client.scatter([[a_file()]], broadcast=True)
     ran = quick_farm.submit(quick_farm.store("echo x"))
     found = ran.result(60)
     quick_farm.client.replicate([ran])
-    assert bare not in quick_farm.client.who_has(ran)[ran.key]
-    assert ran.result(60) == found
+    for future in (data, ran):
+        assert addresses(quick_farm, [future]) == set(quick_farm.scheduler.workers)
+    equipped = list(quick_farm.plugin.recovery.equipped)
+    quick_farm.client.run(forget, [data.key, ran.key], workers=equipped)
+    quick_farm.lab.wait_until(lambda: addresses(quick_farm, [data, ran]) == {bare})
+    assert quick_farm.client.gather([data, ran]) == [[a_file()], found]
+
+
+def forget(keys: list[str], dask_worker: Any) -> None:
+    dask_worker.handle_stimulus(RemoveReplicasEvent(keys=keys, stimulus_id="test"))
+
+
+def test_what_holds_handles_is_moved_to_a_worker_without_the_package(quick_farm: Any, bare: str) -> None:
+    data = quick_farm.client.scatter([[a_file(), number] for number in range(20)])
+    quick_farm.client.rebalance()
+    assert bare in addresses(quick_farm, data)
+    quick_farm.client.retire_workers(list(quick_farm.plugin.recovery.equipped))
+    assert addresses(quick_farm, data) == {bare}
+    assert quick_farm.client.gather(data) == [[a_file(), number] for number in range(20)]
+
+
+def test_data_sets_with_handles_are_read_by_whoever_has_the_package(quick_farm: Any, bare: str) -> None:
+    [future] = quick_farm.client.scatter([[a_file()]], workers=[bare])
+    quick_farm.client.publish_dataset(value=[a_file()], future=future)
+    assert quick_farm.client.get_dataset("value") == [a_file()]
+    assert quick_farm.client.get_dataset("future").result(60) == [a_file()]
+
+
+def test_what_reads_a_handle_out_of_sight_runs_where_that_can_be(quick_farm: Any, bare: str) -> None:
+    data = quick_farm.client.scatter([[a_file(), number] for number in range(10)], workers=[bare])
+    readers = [quick_farm.client.submit(read, one, pure=False) for one in data]
+    assert quick_farm.client.gather(readers) == ["a" * 64] * 10
+    assert bare not in addresses(quick_farm, readers)
+
+
+def test_where_that_can_be_nowhere_it_fails_and_says_why(quick_farm: Any, bare: str) -> None:
+    equipped = list(quick_farm.plugin.recovery.equipped)
+    [data] = quick_farm.client.scatter([[a_file(), 7]], workers=equipped)
+    assert quick_farm.client.submit(len, data, workers=[bare]).result(60) == 2
+    reader = quick_farm.client.submit(read, data, workers=[bare])
+    with pytest.raises(ModuleNotFoundError, match=r"cannot be used on this worker: .* install seamless-dask"):
+        reader.result(60)
+
+
+@pytest.mark.parametrize("mentioned", [lambda: is_file, lambda: a_file, lambda: a_file().read_text])
+def test_a_function_that_mentions_the_package_costs_nobody_a_worker(
+    quick_farm: Any, bare: str, mentioned: Any
+) -> None:
+    pinned = quick_farm.client.submit(mentioned(), workers=[bare], pure=False)
+    with pytest.raises(ModuleNotFoundError, match="cannot be used on this worker"):
+        pinned.result(60)
+    assert bare in quick_farm.scheduler.workers
+
+
+@pytest.mark.parametrize("read", [lambda ran: (str, ran), lambda ran: (id, [a_file()])])
+def test_a_worker_without_the_package_that_is_only_preferred_is_passed_over(
+    quick_farm: Any, bare: str, read: Any
+) -> None:
+    ran = quick_farm.submit(quick_farm.store("echo x"))
+    reader = quick_farm.client.submit(*read(ran), workers=[bare], allow_other_workers=True, pure=False)
+    reader.result(60)
+    assert bare not in addresses(quick_farm, [reader])
+
+
+def test_where_no_worker_has_the_package_a_preference_changes_nothing(quick_farm: Any) -> None:
+    """Dask gives such a task to anybody; it came back at once, for ever."""
+    quick_farm.client.run(unequip)
+    quick_farm.lab.wait_until(lambda: len(quick_farm.plugin.recovery.unequipped) == 2)
+    first, _ = quick_farm.scheduler.workers
+    reader = quick_farm.client.submit(id, [a_file()], workers=[first], allow_other_workers=True)
+    assert quick_farm.lab.wait_until(lambda: quick_farm.plugin.recovery.why_no_worker(reader.key))
+    quick_farm.client.run(equip)
+    reader.result(60)
+
+
+def test_a_task_of_ours_that_comes_to_a_worker_without_the_package_goes_elsewhere(
+    quick_farm: Any, bare: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it was given away before the worker had said so."""
+    retries, scheduler = quick_farm.plugin.recovery, quick_farm.scheduler
+    given: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(retries, "is_misled", lambda ts: given.append(ts.processing_on.address))
+        patched.setattr(scheduler, "valid_workers", lambda _: {scheduler.workers[bare]})
+        future = quick_farm.submit(quick_farm.store("echo x"))
+        quick_farm.lab.wait_until(lambda: given)
+    assert quick_farm.lab.bytes(future.result(60).value) == b"x\n"
+    assert set(given) == {bare}
 
 
 def test_tasks_queue_while_a_worker_has_not_said_yet_that_it_is_equipped(quick_farm: Any) -> None:
