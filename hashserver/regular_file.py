@@ -10,6 +10,9 @@ import stat
 # that is opened must not become ours.
 READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
+PATH_MAX = 4096
+"""Linux takes paths of fewer bytes."""
+
 
 def open_regular(path: str | os.PathLike[str], follow: bool = True) -> tuple[int, os.stat_result]:
     """Open a regular file for reading; return its descriptor and its state.
@@ -36,6 +39,30 @@ def open_regular(path: str | os.PathLike[str], follow: bool = True) -> tuple[int
         os.close(fd)
         raise
     return fd, state
+
+
+def open_far(path: str, flags: int) -> int:
+    """Open what may have a longer path than the system takes in one piece: a part after the other.
+
+    Whoever is in a deep directory names what is there by a short relative path, and it has its absolute one
+    all the same.
+
+    Raises
+    ------
+    OSError
+        As the system says: `errno.ENAMETOOLONG` only where a single name is too long.
+    """
+    left, above = os.fsencode(path), None
+    try:
+        while len(left) >= PATH_MAX and (at := left.rfind(b"/", 1, PATH_MAX - 1)) > 0:
+            folder = os.open(left[:at], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
+            if above is not None:
+                os.close(above)
+            left, above = left[at:].lstrip(b"/"), folder
+        return os.open(left, flags, dir_fd=above)
+    finally:
+        if above is not None:
+            os.close(above)
 
 
 def read_regular(path: str | os.PathLike[str], limit: int | None = None, follow: bool = True) -> bytes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from hashserver.regular_file import PATH_MAX, open_far
 from hashserver.workspace.index import parse_index
 from hashserver.workspace.sidecar import (
     CHECKSUM,
@@ -18,6 +20,7 @@ from hashserver.workspace.sidecar import (
     member_stand_in,
     read_future,
     read_index,
+    read_sidecar,
 )
 from seamless_dask.errors import UsageError
 
@@ -92,6 +95,9 @@ class Lookup:
     def _find(self, full: str) -> PathLookup | None:
         if not _possible(full):
             return None
+        if len(os.fsencode(full)) >= PATH_MAX:
+            _refuse_far(full)
+            return None
         status = _status(full)
         kind = "directory" if status is not None and stat.S_ISDIR(status.st_mode) else "file"
         sidecar, future = find_sidecar(full), read_future(full)
@@ -124,7 +130,7 @@ class Lookup:
     def _index(self, folder: str) -> tuple[Sidecar, Index] | None:
         if folder not in self._indices:
             self._indices[folder] = None
-            if os.path.lexists(f"{folder}/{INDEX}") or os.path.lexists(folder + INDEX):
+            if _has_index(folder):
                 sidecar = find_sidecar(folder)
                 data = None if sidecar is None or sidecar.kind != "directory" else read_index(sidecar)
                 if sidecar is not None and data is not None:
@@ -149,7 +155,7 @@ class Lookup:
         path = f"{folder}/{name}"
         if name.endswith(INDEX):
             # It makes a pair with its .CHECKSUM, which is seen by itself; any other is data.
-            paired = os.path.exists(path[: -len(INDEX)] + CHECKSUM)
+            paired = read_sidecar(path[: -len(INDEX)] + CHECKSUM, 0) is not None
             return "" if paired and index_stand_in(path) is not None else name
         suffix = CHECKSUM if name.endswith(CHECKSUM) else FUTURE
         return name if member_stand_in(path) is None else name[: -len(suffix)]
@@ -179,9 +185,33 @@ class Lookup:
         return found is not None and found.kind == "directory"
 
 
+def _has_index(folder: str) -> bool:
+    """Whether it may have one; where the path is too long for a look it is opened."""
+    beside = os.path.lexists(f"{folder}/{INDEX}") or os.path.lexists(folder + INDEX)
+    return beside or len(os.fsencode(folder)) + len("/" + INDEX) >= PATH_MAX
+
+
+def _refuse_far(full: str) -> None:
+    """Refuse what is there, or has a sidecar, and is too deep for a run to name it by its whole path."""
+    with suppress(OSError):
+        os.close(open_far(full, os.O_PATH | os.O_CLOEXEC))
+        raise _too_far(full)
+    if find_sidecar(full) is not None or read_future(full) is not None:
+        raise _too_far(full)
+
+
+def _too_far(full: str) -> UsageError:
+    size = len(os.fsencode(full))
+    return UsageError(
+        f"{os.path.basename(full)}: its whole path has {size} bytes, and the system takes {PATH_MAX - 1}:"
+        " move it up, or a directory above it"
+    )
+
+
 def _possible(full: str) -> bool:
     """Whether a file system could hold `full`."""
-    if "\0" in full or len(full.encode("utf-8", "surrogateescape")) > 4095:
+    # a current directory has a path of so many bytes at most, and what is named from there has so many, too
+    if "\0" in full or len(os.fsencode(full)) >= 2 * PATH_MAX:
         return False
     return all(len(name.encode("utf-8", "surrogateescape")) <= _LONGEST_NAME for name in full.split("/"))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hashserver.atomic import write_atomic
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum, SidecarError
-from hashserver.regular_file import READ_FLAGS
+from hashserver.regular_file import READ_FLAGS, open_far
 
 if TYPE_CHECKING:
     from typing import Any
@@ -57,7 +57,7 @@ def read_sidecar(path: str, limit: int = LIMIT) -> bytes | None:
         If it cannot be read.
     """
     try:
-        fd = os.open(path, READ_FLAGS)
+        fd = open_far(path, READ_FLAGS)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -11,6 +11,7 @@ from hashserver.atomic import write_atomic
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.durability import sync_file
 from hashserver.errors import InvalidChecksum, InvalidIndex, SidecarError
+from hashserver.regular_file import PATH_MAX
 from hashserver.workspace.index import parse_index
 from hashserver.workspace.pending import (
     FUTURE,
@@ -43,6 +44,7 @@ __all__ = [
     "read_checksum",
     "read_future",
     "read_index",
+    "read_sidecar",
     "remove_future",
     "remove_sidecars",
     "write_atomic",
@@ -222,17 +224,26 @@ def write_file_sidecar(path: str | os.PathLike[str], checksum: Checksum, durable
         raise SidecarError(f"{text} is a directory: move it away, a file's sidecar is to stand beside it")
     target = text + CHECKSUM
     _drop_index_of_old_pair(text)
-    try:
-        write_atomic(target, f"{checksum}\n".encode(), durable=durable)
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise SidecarError(no_room(text)) from None
-        raise
+    _write(text, target, f"{checksum}\n".encode(), durable)
     return target
 
 
+def _write(path: str, target: str, data: bytes, durable: bool) -> None:
+    try:
+        write_atomic(target, data, durable=durable)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise SidecarError(no_room(path)) from None
+        raise
+
+
 def no_room(path: str) -> str:
-    """Say that the name of `path` is too long to have a sidecar beside it."""
+    """Say that `path`, or its name, is too long to have a sidecar beside it."""
+    most = PATH_MAX - len("/" + CHECKSUM) - 1
+    if (size := len(os.fsencode(path))) > most:
+        return (
+            f"{path}: a path of {size} bytes leaves no room for its sidecar ({most} do): cd to its directory"
+        )
     size = len(os.path.basename(path).encode("utf-8", "surrogateescape"))
     return f"{path}: a name of {size} bytes leaves no room for its sidecar ({LONGEST_NAME} do): shorten it"
 
@@ -265,8 +276,8 @@ def write_directory_sidecars(
     for prefix in prefixes:
         _refuse_foreign(prefix)
     for prefix in reversed(prefixes):
-        write_atomic(prefix + INDEX, index_bytes, durable=durable)
-        write_atomic(prefix + CHECKSUM, f"{checksum}\n".encode(), durable=durable)
+        _write(stem, prefix + INDEX, index_bytes, durable)
+        _write(stem, prefix + CHECKSUM, f"{checksum}\n".encode(), durable)
     return stem + "/" + CHECKSUM
 
 

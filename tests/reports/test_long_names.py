@@ -6,6 +6,7 @@ written, ends in ``File name too long``, since the record of it has a longer nam
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,6 +100,62 @@ def deep(request: pytest.FixtureRequest, work: Path) -> str:
     (work / path).parent.mkdir(parents=True)
     (work / path).write_text("deep\n")
     return path
+
+
+@pytest.fixture(params=[4087, 4088, 4092, 4093])
+def bottom(request: pytest.FixtureRequest, work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory whose path has so many bytes: none, or one of the two letters of a file is over."""
+    room = request.param - len(str(work)) - 1
+    folders, last = divmod(room - 20, 201)
+    path = work / "/".join(["d" * 200] * folders + ["e" * (last + 20)])
+    path.mkdir(parents=True)
+    assert len(str(path)) == request.param
+    return path
+
+
+def test_what_is_named_from_where_it_is_and_deleted_after_its_upload(cli: Cli, bottom: Path) -> None:
+    """The sidecar has a longer path than the system takes, and a short one from here."""
+    (bottom / "f").write_text("deep\n")
+    cli("seamless-upload", "--move", "f", cwd=bottom)
+    assert sorted(os.listdir(bottom)) == ["f.CHECKSUM"]
+    assert cli("seamless-run", "cat f", cwd=bottom).text == "deep\n"
+    assert cli("seamless-run", "cat *", cwd=bottom).text == "deep\n"
+    assert cli("seamless-run", "cat < f", cwd=bottom).text == "deep\n"
+    assert cli("seamless-run", "--input", "f", "cat *", cwd=bottom).text == "deep\n"
+    cli("seamless-download", "f", cwd=bottom)
+    assert (bottom / "f").read_text() == "deep\n"
+
+
+def test_a_directory_too(cli: Cli, bottom: Path) -> None:
+    (bottom / "m").write_text("deep\n")
+    cli("seamless-upload", "--move", bottom.name, cwd=bottom.parent)
+    assert sorted(os.listdir(bottom)) == [".CHECKSUM", ".INDEX"]
+    assert cli("seamless-run", f"ls {bottom.name}", cwd=bottom.parent).text == "m\n"
+    assert cli("seamless-run", f"cat {bottom.name}/m", cwd=bottom.parent).text == "deep\n"
+
+
+def test_what_cannot_be_named_by_its_whole_path_is_not_said_to_be_missing(cli: Cli, bottom: Path) -> None:
+    name = "x" * (4096 - len(str(bottom)))
+    at = os.open(bottom, os.O_RDONLY)
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=at))
+    finally:
+        os.close(at)
+    for line in (f"cat {name}", f"cat < {name}"):
+        error = cli("seamless-run", line, status=2, cwd=bottom).error
+        assert "its whole path has 4097 bytes, and the system takes 4095" in error
+    cli("seamless-upload", "--move", name, cwd=bottom)
+    assert f"{name}.CHECKSUM" in os.listdir(bottom)
+    assert "its whole path" in cli("seamless-run", f"cat {name}", status=2, cwd=bottom).error
+    cli("seamless-download", name, cwd=bottom)
+    assert name in os.listdir(bottom)
+
+
+def test_one_that_is_named_by_it_is_kept(cli: Cli, bottom: Path) -> None:
+    (bottom / "f").write_text("deep\n")
+    error = cli("seamless-upload", "--move", bottom / "f", status=1).error
+    assert f"a path of {len(str(bottom)) + 2} bytes leaves no room for its sidecar (4085 do)" in error
+    assert os.listdir(bottom) == ["f"]
 
 
 def test_a_path_as_long_as_the_system_takes(cli: Cli, work: Path, deep: str) -> None:
