@@ -104,11 +104,11 @@ def open_context(arguments: ParsedArguments, tell: Callable[[str], None] | None 
 
 
 @contextmanager
-def open_executor(context: Context, console: Console) -> Iterator[Executor]:
-    """Offer who runs computations."""
+def open_executor(context: Context, console: Console, *, bounded: bool = True) -> Iterator[Executor]:
+    """Offer who runs computations; `bounded` as for `seamless_dask.executors.opening.executor`."""
     from contextlib import closing
 
     from seamless_dask.executors.opening import executor
 
-    with closing(executor(context, console.note)) as opened:
+    with closing(executor(context, console.note, bounded=bounded)) as opened:
         yield opened

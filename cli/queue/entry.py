@@ -87,7 +87,8 @@ def _job(context: Context, entry: QueueEntry) -> CommandJob:
 def _value(context: Context, job: CommandJob, entry: QueueEntry) -> Value:
     options = Options.from_json(entry.options)
     on_stderr = stderr_shower() if options.direct_print else None
-    with open_executor(context, Console("seamless-run")) as executor:
+    # as many run at a time as the queue has workers
+    with open_executor(context, Console("seamless-run"), bounded=False) as executor:
         return executor.run(
             job.key, options, on_stderr=on_stderr, need_bytes=entry.need_bytes, fresh=options.fresh
         )

@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 
 
 class Embedded:
-    """Runs computations on this host, each in a process of its own; see `seamless_dask.jobs.local`."""
+    """Runs computations on this host, each in a process of its own; see `seamless_dask.jobs.local`.
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    Parameters
+    ----------
+    context : Context
+        Store and database.
+    bounded : bool
+        No more commands run at a time than this host has processors; false: somebody else sees to that.
+    """
+
+    def __init__(self, context: Context, *, bounded: bool = True) -> None:
+        self._context, self._bounded = context, bounded
 
     def run(
         self,
@@ -37,7 +45,15 @@ class Embedded:
 
         if tick:
             tick("running")
-        return local.run(self._context, key, options, on_stderr=on_stderr, need_bytes=need_bytes, fresh=fresh)
+        return local.run(
+            self._context,
+            key,
+            options,
+            on_stderr=on_stderr,
+            need_bytes=need_bytes,
+            fresh=fresh,
+            bounded=self._bounded,
+        )
 
     def submit(
         self, key: Checksum, options: Options | None = None, *, need_bytes: bool = False, fresh: bool = False
@@ -73,7 +89,7 @@ class Embedded:
         ]
 
     def state(self, key: Checksum) -> str | None:
-        """Return ``running`` or ``lost``."""
+        """Return ``queued``, ``running`` or ``lost``."""
         return next((job.state for job in self.jobs() if job.key == key), None)
 
     def close(self) -> None:

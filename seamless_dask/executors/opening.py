@@ -13,19 +13,23 @@ if TYPE_CHECKING:
     from .base import Executor
 
 
-def executor(context: Context, notify: Callable[[str], None] | None = None) -> Executor:
+def executor(
+    context: Context, notify: Callable[[str], None] | None = None, *, bounded: bool = True
+) -> Executor:
     """Return who runs computations in `context`; to be closed.
 
     Parameters
     ----------
     notify
         Gets what a person who waits should know, one line each.
+    bounded
+        On this host no more commands run at a time than it has processors; false: the caller sees to that.
     """
     server = context.config.daskserver
     if server is None:
         from .embedded import Embedded
 
-        return Embedded(context)
+        return Embedded(context, bounded=bounded)
     if is_address(server):
         from .dask import DaskExecutor
 

@@ -9,6 +9,8 @@
     <cache>/jobs/<key>/askers/<id>.fifo   written to when that is there
     <cache>/jobs/<key>/losses     one line for every runner that was lost
     <cache>/jobs/<key>/cancel     everybody withdraws
+    <cache>/jobs/<key>/queued     it waits for a place among the commands that run on this host
+    <cache>/jobs/<key>/nested     locked by what the command itself has asked for and waits for
     <cache>/jobs/<key>/serving    nobody waits, but a step that others wait for is still being run
     <cache>/jobs/<key>/stderr, log, config.json
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from ..model.outcomes import Outcome
 
 GUARD = "guard"
-SERVING = "serving"
+SERVING, QUEUED, NESTED = "serving", "queued", "nested"
 ATTEMPTS = 20
 """How often a step is tried in a directory that others remove."""
 BELIEVED = 86400.0

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .directory import JobDirectory, all_jobs, is_dead
+from .directory import QUEUED, JobDirectory, all_jobs, is_dead
 from .request import JobRequest
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class LocalJobInfo(NamedTuple):
     """A computation of this cache, as `jobs` tells it.
 
-    `state` is ``running``, ``lost`` (its runner is dead and somebody waits) or ``over``; `askers` counts
-    those who wait.
+    `state` is ``queued`` (for a place on its host), ``running``, ``lost`` (its runner is dead and somebody
+    waits) or ``over``; `askers` counts those who wait.
     """
 
     key: str
@@ -106,6 +106,8 @@ def _info(job: JobDirectory) -> LocalJobInfo:
         running, waiting = job.held(), job.waiting()
     facts: dict[str, Any] = job.facts()
     state = "running" if running else "lost" if waiting else "over"
+    if running and os.path.exists(job.file(QUEUED)):
+        state = "queued"
     return LocalJobInfo(
         job.key,
         state,

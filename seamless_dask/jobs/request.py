@@ -17,6 +17,7 @@ from ..errors import SeamlessError, WorkerLost
 from ..model import outcomes
 from ..model.options import Options
 from ..model.transformation import Value
+from . import places
 from .directory import ATTEMPTS, SERVING, Bell, JobDirectory, Waiter
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class JobRequest:
         A result on record is not enough.
     detached : bool
         It will not be waited for.
+    bounded : bool
+        It waits until this host has a place for one more command; false: somebody else sees to that.
     """
 
     def __init__(
@@ -58,8 +61,9 @@ class JobRequest:
         need_bytes: bool = False,
         fresh: bool = False,
         detached: bool = False,
+        bounded: bool = True,
     ) -> None:
-        self.context, self.key = context, key
+        self.context, self.key, self._bounded = context, key, bounded
         self.asker = Waiter(options or Options(), need_bytes, fresh, detached=detached)
         self.job = JobDirectory(context.cache, key)
         self._name: str | None = None
@@ -127,6 +131,10 @@ class JobRequest:
         ComputationFailed, Cancelled, WorkerLost, ...
             As it ended.
         """
+        with places.waiting():
+            return self._wait(on_stderr, tick)
+
+    def _wait(self, on_stderr: Callable[[bytes], None] | None, tick: Callable[[], None] | None) -> Value:
         pause = 0.01
         while self._value is None:
             outcome = self._outcome()
@@ -231,7 +239,7 @@ class JobRequest:
         with suppress(OSError):
             self._shown = os.stat(self.job.file("stderr")).st_size
         try:
-            self._child = start_runner(self.context, self.job, self.asker, lock)
+            self._child = start_runner(self.context, self.job, self.asker, lock, self._bounded)
         finally:
             os.close(lock)
 
@@ -286,13 +294,15 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)  # it may have what opens a store
 
 
-def start_runner(context: Context, job: JobDirectory, asker: Waiter, lock: int) -> daemon.Daemon:
+def start_runner(
+    context: Context, job: JobDirectory, asker: Waiter, lock: int, bounded: bool
+) -> daemon.Daemon:
     """Start the process that runs a computation, and return it.
 
     It inherits the lock, so that there is no moment in which nobody holds it.
     """
     config = each(context.config._asdict(), from_system)
-    request = {"config": config, "asker": asker.to_json().decode()}
+    request = {"config": config, "asker": asker.to_json().decode(), "bounded": bounded}
     with open(job.file("request.json"), "w", encoding="utf-8", opener=_private) as file:
         json.dump(request, file)
     words = daemon.command("seamless_dask.worker.local", job.cache, job.key, str(lock))

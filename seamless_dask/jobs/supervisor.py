@@ -12,7 +12,8 @@ from ..execution.supervisor import Stop
 from ..model import outcomes
 from ..model.options import Options
 from ..model.transformation import Value
-from .directory import SERVING, Waiter, waits_for
+from .directory import NESTED, QUEUED, SERVING, Waiter, waits_for
+from .places import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,8 @@ class JobSupervisor:
         The name under which that computation is itself registered here.
     final : bool
         This step is what the parent's askers asked for: their limits and wishes hold for it.
+    place : Place, optional
+        That of this process; by default the parent's.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class JobSupervisor:
         parent: JobSupervisor | None = None,
         name: str = "",
         final: bool = False,
+        place: Place | None = None,
     ) -> None:
         self.job, self.stderr = job, stderr
+        self.place: Place = place or (parent.place if parent else Place(None))
         self._parent, self._name, self._final = parent, name, final
         self._askers: dict[str, Waiter] = {}
         self._bytes_seen_to = False
@@ -62,6 +67,7 @@ class JobSupervisor:
 
     def poll(self, usage: Usage) -> Stop | None:
         """Say whether everybody has gone, or every one's limits are exceeded."""
+        self.place.follow()
         if self._parent and self._final and (stop := self._parent.poll(usage)):
             return self._without_parent(self._parent, stop)
         if stop := self.abandoned():
@@ -78,9 +84,16 @@ class JobSupervisor:
         """Begin at once."""
 
     def gateway(self, control: str, inner: str) -> dict[str, str]:
-        """Offer nothing: without a daskserver a command that asks for computations runs them itself."""
-        del control, inner
-        return {}
+        """Offer a way to say that it waits: without a daskserver a command starts itself what it asks for.
+
+        A sandbox hides the cache, so that what is asked for in there has another one, and other places.
+        """
+        return self.place.offer(self.job.file(NESTED)) if control == inner else {}
+
+    def alone(self, action: Action) -> Value:
+        """Call `action` as soon as this host has a place for it."""
+        with self.place.held(self.abandoned, self.job.file(QUEUED)):
+            return action(self)
 
     def _without_parent(self, parent: JobSupervisor, stop: Stop) -> Stop | None:
         """Go on for the others when the parent's askers are not waiting any more."""

@@ -21,7 +21,8 @@ from ..context import Context
 from ..errors import Cancelled, ComputationFailed
 from ..graph.perform import compute, ensure
 from ..jobs import local
-from ..jobs.directory import JobDirectory, Waiter
+from ..jobs.directory import QUEUED, JobDirectory, Waiter
+from ..jobs.places import Place
 from ..jobs.supervisor import JobSupervisor, hold, join
 from ..model.options import Options
 
@@ -64,9 +65,11 @@ class LocalWorker:
         if stop := own.abandoned():
             raise Cancelled(str(stop))
         if checksum == own.job.key:
-            return action(own)
+            return own.alone(action)
         job = JobDirectory(own.job.cache, checksum)
-        return join(job, own, key == own.job.key, lambda supervisor: known() or action(supervisor))
+        # one that needs its input made again waits: who makes that may need the very place
+        with own.place.given_up(own.abandoned, own.job.file(QUEUED)):
+            return join(job, own, key == own.job.key, lambda supervisor: known() or supervisor.alone(action))
 
     def is_unknown(self, checksum: Checksum) -> bool:
         """Look everything up when it is needed."""
@@ -90,7 +93,8 @@ def main(arguments: list[str]) -> int:
     with open(job.file("request.json"), "rb") as file:
         asked = json.load(file)
     asker = Waiter.from_json(asked["asker"].encode())
-    supervisor = JobSupervisor(job, job.file("stderr"))
+    place = Place(cache if asked["bounded"] else None)
+    supervisor = JobSupervisor(job, job.file("stderr"), place=place)
     with Context(config_of(asked["config"])) as context:
         local.clean(context)
         worker = LocalWorker(context, supervisor)

@@ -149,7 +149,7 @@ class Lab:
             process.kill()
             process.communicate()
         for info in jobs.jobs(self.context):
-            if info.state == "running" and info.pid != os.getpid():
+            if info.state in ("running", "queued") and info.pid != os.getpid():
                 os.kill(info.pid or 0, signal.SIGKILL)
         self.context.close()
 

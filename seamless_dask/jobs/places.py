@@ -1,0 +1,158 @@
+"""As many commands at a time on one host as it has processors, whoever has asked for them.
+
+::
+
+    <cache>/places/<host>/<number>   a processor: locked by a process that runs a command
+    <cache>/places/<host>/turn       locked by the one of those who wait that looks for a free place
+
+A process has a place by a lock, which goes with it however it ends. A command that waits for computations it
+has asked for itself takes none meanwhile: what it waits for may need this very one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from ..errors import Cancelled
+from ..locks import is_locked, try_lock
+from ..private import private_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..execution.supervisor import Stop
+
+OUTER = "SEAMLESS_OUTER"
+"""Tells a command the file that says, by shared locks, that it waits for what it has asked for itself."""
+LOOK, PAUSE = 0.01, 0.1
+"""Seconds between two looks for a free place, and for the turn to look."""
+
+
+class Place:
+    """The place of this process, which it has while it runs a command.
+
+    Parameters
+    ----------
+    cache : str or None
+        Those who use this cache share the places; None: this process needs none.
+    """
+
+    def __init__(self, cache: str | None) -> None:
+        self._directory, self._files = "", list[str]()
+        if cache is not None:
+            self._directory = private_directory(os.path.join(cache, "places", os.uname().nodename))
+            self._files = [self._file(str(number)) for number in sorted(os.sched_getaffinity(0))]
+        self._lock: int | None = None
+        self._held = False
+        self._outer: str | None = None
+
+    @contextmanager
+    def held(self, abandoned: Callable[[], Stop | None], mark: str) -> Iterator[None]:
+        """Have a place for some time, having waited for it.
+
+        Parameters
+        ----------
+        abandoned
+            Says why it is not needed any more.
+        mark
+            A file that is there as long as it is waited for.
+
+        Raises
+        ------
+        Cancelled
+            It is not needed any more.
+        """
+        self._wait(abandoned, mark)
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held, self._outer = False, None
+            self._release()
+
+    @contextmanager
+    def given_up(self, abandoned: Callable[[], Stop | None], mark: str) -> Iterator[None]:
+        """Have none for some time, and wait for one afterwards if there was one before."""
+        held, self._held = self._held, False
+        self._release()
+        try:
+            yield
+        finally:
+            self._held = held
+        if held:
+            self._wait(abandoned, mark)
+
+    def offer(self, path: str) -> dict[str, str]:
+        """Return the variables by which a command says that it waits; `path` is the file for that."""
+        if not self._files:
+            return {}
+        self._outer = path
+        _make(path)
+        return {OUTER: path}
+
+    def follow(self) -> None:
+        """Give the place to others while the command waits for what it has asked for, then take a free one.
+
+        The command cannot be halted until there is one: for a moment there may be more of them than places.
+        """
+        if self._held and self._outer is not None and is_locked(self._outer):
+            self._release()
+        elif self._held:
+            self._take()
+
+    def _wait(self, abandoned: Callable[[], Stop | None], mark: str) -> None:
+        turn: int | None = None
+        try:
+            while True:
+                # all may wait for their turn, but only one tries every place
+                turn = try_lock(self._file("turn")) if self._files and turn is None else turn
+                if (turn is not None or not self._files) and self._take():
+                    return
+                if stop := abandoned():
+                    raise Cancelled(str(stop))
+                _make(mark)
+                time.sleep(PAUSE if turn is None else LOOK)
+        finally:
+            if turn is not None:
+                os.close(turn)
+            with suppress(OSError):
+                os.unlink(mark)
+
+    def _take(self) -> bool:
+        """Take a free place; true when there is one, or none is needed."""
+        for path in self._files:
+            if self._lock is None:
+                self._lock = try_lock(path)
+        return self._lock is not None or not self._files
+
+    def _release(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self._directory, name)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Let the command that this process belongs to, if there is one, give up its place for some time."""
+    path, lock = os.environ.get(OUTER), None
+    if path is not None:
+        with suppress(OSError):  # it is no command of this host
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _make(path: str) -> None:
+    with suppress(OSError):  # somebody has removed the directory
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
