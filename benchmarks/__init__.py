@@ -12,6 +12,7 @@ from . import (
     jobserver_run,
     large_file,
     lookup,
+    many_runs,
     qsubmit,
     s3,
     scheduler,
@@ -24,6 +25,7 @@ from .measure import Bench
 EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
     "cached-run": cached_run.main,
     "uncached-run": uncached_run.main,
+    "many-runs": many_runs.main,
     "jobserver-run": jobserver_run.main,
     "large-file": large_file.main,
     "s3": s3.main,
