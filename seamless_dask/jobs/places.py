@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled
-from ..locks import is_locked, try_lock
+from ..locks import is_locked, lock_now, try_lock
 from ..private import private_directory
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
 
 OUTER = "SEAMLESS_OUTER"
 """Tells a command the file that says, by shared locks, that it waits for what it has asked for itself."""
-LOOK, PAUSE = 0.01, 0.1
-"""Seconds between two looks for a free place, and for the turn to look."""
+LOOK, ASK = 0.01, 0.2
+"""Seconds between two looks for a free place, and between two questions whether it is needed still."""
 
 
 class Place:
-    """The place of this process, which it has while it runs a command.
+    """The place of this process, which its main thread has while it runs a command.
 
     Parameters
     ----------
@@ -105,29 +106,28 @@ class Place:
             self._take()
 
     def _wait(self, abandoned: Callable[[], Stop | None], mark: str) -> None:
-        turn: int | None = None
+        if not self._files:
+            return
+        turn = os.open(self._file("turn"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            while True:
-                # all may wait for their turn, but only one tries every place
-                turn = try_lock(self._file("turn")) if self._files and turn is None else turn
-                if (turn is not None or not self._files) and self._take():
+            with _asking(abandoned):
+                if lock_now(turn) and self._take():
                     return
-                if stop := abandoned():
-                    raise Cancelled(str(stop))
                 _make(mark)
-                time.sleep(PAUSE if turn is None else LOOK)
+                fcntl.flock(turn, fcntl.LOCK_EX)  # in the order of their coming
+                while not self._take():
+                    time.sleep(LOOK)
         finally:
-            if turn is not None:
-                os.close(turn)
+            os.close(turn)
             with suppress(OSError):
                 os.unlink(mark)
 
     def _take(self) -> bool:
-        """Take a free place; true when there is one, or none is needed."""
+        """Take a free place; false: there is none."""
         for path in self._files:
             if self._lock is None:
                 self._lock = try_lock(path)
-        return self._lock is not None or not self._files
+        return self._lock is not None
 
     def _release(self) -> None:
         lock, self._lock = self._lock, None
@@ -151,6 +151,27 @@ def waiting() -> Iterator[None]:
     finally:
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def _asking(abandoned: Callable[[], Stop | None]) -> Iterator[None]:
+    """Raise `Cancelled` out of whatever the main thread waits for, a lock too, when that is needed no more.
+
+    Python goes on waiting after a signal whose handler raises nothing. One that comes when the lock has just
+    been got does no harm: whoever has opened the file closes it.
+    """
+
+    def ask(*_: object) -> None:
+        if stop := abandoned():
+            raise Cancelled(str(stop))
+
+    before = signal.signal(signal.SIGALRM, ask)
+    signal.setitimer(signal.ITIMER_REAL, ASK, ASK)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _make(path: str) -> None:

@@ -14,6 +14,7 @@ from hashserver.system_text import each, from_system
 
 from .. import daemon
 from ..errors import SeamlessError, WorkerLost
+from ..locks import birth
 from ..model import outcomes
 from ..model.options import Options
 from ..model.transformation import Value
@@ -68,6 +69,7 @@ class JobRequest:
         self.job = JobDirectory(context.cache, key)
         self._name: str | None = None
         self._child: daemon.Daemon | None = None
+        self._born = 0
         self._value: Value | None = None
         self._bell: Bell | None = None
         self._shown = 0
@@ -217,6 +219,9 @@ class JobRequest:
             raise WorkerLost(f"{self.job.path} was removed while its result was waited for: ask for it again")
 
     def _runner_is_gone(self) -> bool:
+        # many may wait for long: one whose own runner lives has not to take the guard to know
+        if self._child is not None and self._born and birth(self._child.pid) == self._born:
+            return False
         return not self.job.running()
 
     def _revive(self) -> outcomes.Outcome | None:
@@ -240,6 +245,7 @@ class JobRequest:
             self._shown = os.stat(self.job.file("stderr")).st_size
         try:
             self._child = start_runner(self.context, self.job, self.asker, lock, self._bounded)
+            self._born = birth(self._child.pid)
         finally:
             os.close(lock)
 
