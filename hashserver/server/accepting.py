@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from hashserver.server.application import ServerConnection
+    from hashserver.server.connection import ServerConnection
 
 MOST_FILES = 65536
 """More descriptors are not asked for: a table of millions costs memory and time."""

@@ -7,8 +7,6 @@ as much as they would.
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 import sys
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,6 +32,7 @@ from hashserver.server import buffer_routes as buffers
 from hashserver.server import pack_routes as packs
 from hashserver.server import result_routes as results
 from hashserver.server.answers import Answer, content_type, error_answer, json_answer
+from hashserver.server.connection import Protocols, protocols
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_SECONDS = 75.0
 """A connection on which nothing, or not even a whole head, arrives for so long is closed."""
-
-HEAD_SECONDS = 20.0
-"""A new connection whose first request has no whole head by then is closed, however its bytes drip."""
 
 _LINGER_SECONDS = 5.0
 _READ_BUFFER = 1 << 20
@@ -160,81 +156,12 @@ class HashserverApplication:
 
     def protocol_factory(self) -> Protocols:
         """Return what makes a protocol for each connection of an event loop."""
-        return Protocols(
+        return protocols(
             self.handle,
-            access_log=None,
-            logger=_silent_logger(),
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             lingering_time=_LINGER_SECONDS,
             read_bufsize=_READ_BUFFER,
-            auto_decompress=False,
         )
-
-
-class ServerConnection(web.RequestHandler):
-    """A connection that must begin with a request soon, and tells when it has none.
-
-    It answers what is no request at all in our own words: aiohttp's quote it, perhaps with a token.
-    """
-
-    __slots__ = ("_began", "_late", "_when_lost", "has_asked")
-
-    has_asked: bool
-
-    def when_lost(self, call: Callable[[ServerConnection], None]) -> None:
-        """Have `call` called when the connection is over."""
-        self._when_lost, self.has_asked = call, False
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether a request is waited for; by the future that aiohttp waits with itself."""
-        return self._waiter is not None and not self._waiter.done()
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether nothing more is owed to it: it is let send the rest of a body that nobody wants."""
-        return self.has_asked and self._waiter is None and not self._request_in_progress
-
-    @property
-    def idle_since(self) -> float:
-        """When that began, on a clock of its own."""
-        return self._next_keepalive_close_time
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; aiohttp waits as long for the first head as between two requests, which is too long."""
-        super().connection_made(transport)
-        self._began = self.idle_since
-        self._late = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._close_late)
-
-    def _close_late(self) -> None:
-        # a request that was answered in the meantime has put the end of the wait off
-        if self.is_idle and self.idle_since == self._began:
-            self.force_close()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """End."""
-        self._late.cancel()
-        super().connection_lost(exc)
-        self._when_lost(self)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Return the answer to a request that the parser refused."""
-        reason = re.split("[:\"']", message or "")[0].strip()
-        return error_answer(request, status, f"not a request in HTTP/1.1: {reason or 'unreadable'}")
-
-
-class Protocols(web.Server):
-    """Makes the protocol of each connection."""
-
-    def __call__(self) -> ServerConnection:
-        """Return a new one."""
-        return ServerConnection(self, loop=self._loop, **self._kwargs)
 
 
 def _find(path: str) -> tuple[dict[str, Route], str | None]:
@@ -276,10 +203,3 @@ def status_of(error: HashserverError) -> int:
         if isinstance(error, kind):
             return status
     return 500
-
-
-def _silent_logger() -> logging.Logger:
-    # aiohttp would log malformed requests with their bytes, which may hold a token
-    logger = logging.getLogger("hashserver.http")
-    logger.disabled = True
-    return logger

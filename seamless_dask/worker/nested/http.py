@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import aiohttp
+from aiohttp import hdrs, web
+from yarl import URL
 
 from hashserver import protocol
-from seamless_dask.protocol.jobs import JOBS, JSON_TYPE, OVER
+from hashserver.server.connection import Protocols, protocols
+from hashserver.server.uploads import expects_permission, proceed
+from seamless_dask.protocol.jobs import JOBS, OVER
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     Ask = Callable[..., Awaitable[dict[str, Any]]]
 
-LONGEST_HEAD = 1 << 16
-HEAD_SECONDS = 20.0
-"""A connection on which no whole head has come by then is closed."""
 MOST_BYTES = 8 << 20
 """Of the body of a post to the jobserver."""
 
 _BLOCK = 1 << 18
+_CONNECT_SECONDS = 10.0
 _LOOKING = ("GET", "HEAD")
 _HEX = "[0-9a-f]{64}"
 _OPEN = {
@@ -47,185 +50,139 @@ _OPEN = {
     protocol.HEALTHCHECK: ("GET",),
 }
 _JOB = re.compile(rf"{JOBS}/({_HEX})(/stderr)?")
+_OF_ONE_LINK = (hdrs.CONNECTION, hdrs.TRANSFER_ENCODING, hdrs.HOST, hdrs.AUTHORIZATION, hdrs.EXPECT)
+"""Headers that are not passed on."""
+_OURS = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE, hdrs.USER_AGENT)
+"""Headers that aiohttp would add to a request."""
 
 
 class Hashserver:
     """Where the hashserver is, and what opens it."""
 
     def __init__(self, url: str, token: str | None, ca_file: str | None) -> None:
-        self.url, self.token, self._ca_file = url, token, ca_file
+        self._url, self._token, self._ca_file = url.rstrip("/"), token, ca_file
 
     @cached_property
-    def tls(self) -> ssl.SSLContext | None:
+    def _tls(self) -> ssl.SSLContext | bool:
         """How it is known to be the right one."""
-        if not self.url.startswith("https"):
-            return None
+        if not self._url.startswith("https"):
+            return True
         import ssl
 
         return ssl.create_default_context(cafile=self._ca_file)
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a connection."""
-        place = urlsplit(self.url)
-        port = place.port or (443 if self.tls else 80)
-        return await asyncio.open_connection(place.hostname, port, ssl=self.tls, limit=LONGEST_HEAD)
-
-
-class Head(NamedTuple):
-    """The head of a request; names of headers in lower case."""
-
-    method: str
-    target: str
-    headers: dict[str, str]
-
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition("?")[0]
-
-    @classmethod
-    def parse(cls, data: bytes) -> Head | None:
-        """Read it; None when it can be understood in more than one way."""
-        first, *lines = data.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
-        words = first.split(" ")
-        pairs = [line.partition(":") for line in lines]
-        headers = {name.lower(): value.strip() for name, _, value in pairs}
-        is_odd = any(
-            ord(character) < 32 or ord(character) == 127 for line in (first, *lines) for character in line
+    def session(self) -> aiohttp.ClientSession:
+        """Return what asks it, by connections of its own, for as long as that takes."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._tls, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+            headers={} if self._token is None else {hdrs.AUTHORIZATION: f"Bearer {self._token}"},
+            skip_auto_headers=_OURS,
+            auto_decompress=False,
+            read_bufsize=_BLOCK,
         )
-        is_odd = is_odd or not all(re.fullmatch(r"[A-Za-z0-9-]+", name) for name, _, _ in pairs)
-        if is_odd or len(headers) != len(lines) or len(words) != 3 or words[2] != "HTTP/1.1":
-            return None
-        return cls(words[0], words[1], headers)
 
-    def forward(self, server: Hashserver) -> bytes:
-        """Return the head for the hashserver, with its own token."""
-        place = urlsplit(server.url)
-        kept = {name: value for name, value in self.headers.items() if name not in _REPLACED}
-        kept |= {"host": place.netloc, "connection": "close"}
-        if server.token is not None:
-            kept["authorization"] = f"Bearer {server.token}"
-        lines = [f"{self.method} {place.path.rstrip('/')}{self.target} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in kept.items()]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    def url(self, target: str) -> URL:
+        """Return the address of what a request asks for, which is passed on as it is."""
+        return URL(self._url + target, encoded=True)
 
 
-_REPLACED = {"host", "connection", "authorization"}
-
-
-async def answer(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str, hashserver: Hashserver, ask: Ask
-) -> None:
-    """Answer one request.
+class CommandApplication:
+    """Answers what the command of one run asks.
 
     Parameters
     ----------
-    reader, writer
-        The connection; the caller closes it.
     token
-        What opens this socket.
+        What opens its socket.
     hashserver
         Who answers for buffers and results.
     ask
         Asks the jobserver; see `seamless_dask.services.jobserver.nested.Nested.request`.
     """
-    async with asyncio.timeout(HEAD_SECONDS):
-        head = Head.parse(await reader.readuntil(b"\r\n\r\n"))
-    if head is None:
-        await _refuse(writer, 400, "not a request in HTTP/1.1")
-    elif not hmac.compare_digest(head.headers.get("authorization", "").encode(), f"Bearer {token}".encode()):
-        await _refuse(writer, 401, "the token is not that of this run")
-    elif head.path == JOBS or head.path.startswith(f"{JOBS}/"):
-        await _jobs(head, reader, writer, ask)
-    elif not any(head.method in methods and re.fullmatch(path, head.path) for path, methods in _OPEN.items()):
-        await _refuse(writer, 403, "a command may not do that")
-    else:
-        await _forward(head, reader, writer, hashserver)
+
+    def __init__(self, token: str, hashserver: Hashserver, ask: Ask) -> None:
+        self._token, self._hashserver, self._ask = f"Bearer {token}".encode(), hashserver, ask
+
+    def protocols(self) -> Protocols:
+        """Return what makes the protocols of connections; who hangs up waits for no answer any more."""
+        return protocols(self._handle, handler_cancellation=True, read_bufsize=_BLOCK)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        method, path = request.method, request.raw_path.partition("?")[0]
+        given = request.headers.get(hdrs.AUTHORIZATION, "")
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._token):
+            return _refusal(401, "the token is not that of this run")
+        if path == JOBS or path.startswith(f"{JOBS}/"):
+            return await self._jobs(request, path)
+        if not any(method in methods and re.fullmatch(known, path) for known, methods in _OPEN.items()):
+            return _refusal(403, "a command may not do that")
+        async with self._hashserver.session() as session:
+            return await _forward(request, session, self._hashserver.url(request.raw_path))
+
+    async def _jobs(self, request: web.BaseRequest, path: str) -> web.Response:
+        query = dict(parse_qsl(request.raw_path.partition("?")[2]))
+        found = _JOB.fullmatch(path)
+        if path == JOBS and request.method == "POST":
+            length = request.content_length or 0
+            if length > MOST_BYTES:
+                return _refusal(413, f"more than {MOST_BYTES} bytes at once: send fewer jobs")
+            # not given up with the connection: how it is answered tells whether the command waits
+            return _said(await asyncio.shield(self._post(await request.content.readexactly(length))))
+        if found is None or request.method not in ("GET", "DELETE") or "asker" not in query:
+            return _refusal(403, "a command has a say in the jobs that it has asked for, and no others")
+        given = {name: query[name] for name in ("asker", "wait", "after", "start") if name in query}
+        method = "STDERR" if found[2] else request.method
+        return _said(await self._ask(method=method, key=found[1], **given))
+
+    async def _post(self, body: bytes) -> dict[str, Any]:
+        return await self._ask(method="POST", body=body)
 
 
-async def _jobs(head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ask: Ask) -> None:
-    said = await _said(head, reader, ask)
-    body = said["body"]
-    if isinstance(body, bytes):
-        over = {OVER: "1" if said["over"] else "0"}
-        await _send(writer, said["status"], body, {"Content-Type": "application/octet-stream"} | over)
-    else:
-        await _send(writer, said["status"], json.dumps(body).encode(), {"Content-Type": JSON_TYPE})
-
-
-async def _said(head: Head, reader: asyncio.StreamReader, ask: Ask) -> dict[str, Any]:
+def _said(answer: dict[str, Any]) -> web.Response:
     """Return what the jobserver says."""
-    query = dict(parse_qsl(head.target.partition("?")[2]))
-    found = _JOB.fullmatch(head.path)
-    length = head.headers.get("content-length", "0")
-    if head.path == JOBS and head.method == "POST":
-        if not length.isdecimal() or int(length) > MOST_BYTES:
-            return _refusal(413, f"more than {MOST_BYTES} bytes at once: send fewer jobs")
-        return await ask(method="POST", body=await reader.readexactly(int(length)))
-    if found is None or head.method not in ("GET", "DELETE") or "asker" not in query:
-        return _refusal(403, "a command has a say in the jobs that it has asked for, and no others")
-    given = {name: query[name] for name in ("asker", "wait", "after", "start") if name in query}
-    method = "STDERR" if found[2] else head.method
-    return await _while_there(reader, ask(method=method, key=found[1], **given))
+    body = answer["body"]
+    if not isinstance(body, bytes):
+        return _last(web.json_response(body, status=answer["status"]))
+    over = {OVER: "1" if answer["over"] else "0"}
+    return _last(web.Response(status=answer["status"], body=body, headers=over))
 
 
-def _refusal(status: int, reason: str) -> dict[str, Any]:
-    return {"status": status, "body": {"error": reason}}
+def _refusal(status: int, reason: str) -> web.Response:
+    return _last(web.json_response({"error": reason}, status=status))
 
 
-async def _while_there(reader: asyncio.StreamReader, asking: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    """Wait for an answer as long as somebody waits for it."""
-    answered, gone = asyncio.ensure_future(asking), asyncio.ensure_future(reader.read(1))
+def _last(response: web.Response) -> web.Response:
+    """Have the connection end with an answer."""
+    response.force_close()
+    return response
+
+
+async def _forward(request: web.BaseRequest, session: aiohttp.ClientSession, url: URL) -> web.StreamResponse:
+    """Have the hashserver answer a request."""
+    headers = [(name, value) for name, value in request.headers.items() if name.title() not in _OF_ONE_LINK]
     try:
-        await asyncio.wait((answered, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not answered.done():
-            raise EOFError
-        return answered.result()
+        answer = await session.request(
+            request.method, url, headers=headers, allow_redirects=False,
+            data=_sent(request) if request.can_read_body else None, expect100=expects_permission(request),
+        )  # fmt: skip
+    except aiohttp.ClientConnectorError as error:
+        return _refusal(503, f"the hashserver does not answer: {error.strerror or error}")
+    try:
+        kept = [(name, value) for name, value in answer.headers.items() if name.title() not in _OF_ONE_LINK]
+        response = web.StreamResponse(status=answer.status, headers=dict(kept))
+        response.force_close()
+        await response.prepare(request)
+        async for data in answer.content.iter_any():
+            await response.write(data)
+    except aiohttp.ClientError as error:  # only a broken connection can still tell the command
+        raise ConnectionResetError("the hashserver went away") from error
     finally:
-        answered.cancel()
-        gone.cancel()
+        answer.close()  # it may have answered before all was sent
+    return response
 
 
-async def _forward(
-    head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hashserver: Hashserver
-) -> None:
-    try:
-        far_reader, far_writer = await hashserver.connect()
-    except OSError as error:
-        return await _refuse(writer, 503, f"the hashserver does not answer: {error.strerror or error}")
-    far_writer.write(head.forward(hashserver))
-    up = asyncio.ensure_future(_upload(reader, far_writer))
-    try:
-        while (data := await far_reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 1"):
-            writer.write(data)
-        writer.write(data.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n")
-        await _pump(far_reader, writer)
-    finally:
-        up.cancel()
-        far_writer.close()
-
-
-async def _upload(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on what is sent; who hangs up has not sent it to its end."""
-    try:
-        await _pump(reader, writer)
-    except OSError:
-        return  # the other side has answered already
-    writer.transport.abort()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(_BLOCK):
-        writer.write(data)
-        await writer.drain()
-
-
-async def _refuse(writer: asyncio.StreamWriter, status: int, reason: str) -> None:
-    await _send(writer, status, json.dumps({"error": reason}).encode(), {"Content-Type": JSON_TYPE})
-
-
-async def _send(writer: asyncio.StreamWriter, status: int, body: bytes, headers: dict[str, str]) -> None:
-    lines = [f"HTTP/1.1 {status} -", "Connection: close", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body)
-    await writer.drain()
+async def _sent(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """Yield what the command sends, as soon as the hashserver wants it."""
+    proceed(request)
+    async for data in request.content.iter_any():
+        yield data

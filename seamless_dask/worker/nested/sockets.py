@@ -20,7 +20,7 @@ import stat
 import sys
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.client.store import find_token
@@ -31,14 +31,16 @@ from seamless_dask.protocol.jobs import NESTED_OPERATION
 
 from .. import internals
 from ..scheduler_rpc import Unanswered, ask
-from . import http
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from distributed import Worker
 
+    from hashserver.server.connection import Protocols, ServerConnection
     from seamless_dask.context import Context
+
+    from .http import Ask, Hashserver
 
 MOST_OPEN = 512
 """Connections that one command may have, where there are descriptors for so many."""
@@ -65,7 +67,8 @@ class Gateways:
         self._places: dict[str, CommandSocket] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._hashserver: http.Hashserver | None = None
+        self._hashserver: Hashserver | None = None
+        self._opens: tuple[str, str | None, str | None]
         self._offered: bool | None = None
 
     def open(self, task: str, checksum: str, given: Options, control: str, inner: str) -> Gateway | None:
@@ -84,9 +87,8 @@ class Gateways:
             if not self._is_offered():
                 return None
             loop = self._loop or self._start()
-        assert self._hashserver is not None
         place = self._place(f"{control}/{GATEWAY}", f"{inner}/{GATEWAY}")
-        made = Gateway(loop, self._ask, self._hashserver, (task, checksum, _bounds(given)), place)
+        made = Gateway(loop, self._ask, self._protocols, (task, checksum, _bounds(given)), place)
         # the thread sleeps on, unless the command connects
         self._listening[made.fileno()] = made
         self._epoll.register(made.fileno(), select.EPOLLIN)
@@ -148,13 +150,20 @@ class Gateways:
         found = config.credential(config.database)
         token = find_token(found.token_file)
         secret = None if token is None else token.secret
-        self._hashserver = http.Hashserver(config.database, secret, found.ca_file)
+        self._opens = config.database, secret, found.ca_file
         loop = self._loop = asyncio.new_event_loop()
         self._epoll = select.epoll()
         loop.add_reader(self._epoll.fileno(), self._accept)
         self._thread = threading.Thread(target=_serve, args=(loop,), name="seamless-nested", daemon=True)
         self._thread.start()
         return loop
+
+    def _protocols(self, token: str, ask: Ask) -> Protocols:
+        from .http import CommandApplication, Hashserver  # aiohttp: for commands that do ask
+
+        if self._hashserver is None:
+            self._hashserver = Hashserver(*self._opens)
+        return CommandApplication(token, self._hashserver, ask).protocols()
 
     def _accept(self) -> None:
         for fd, _ in self._epoll.poll(0):
@@ -249,15 +258,17 @@ class Gateway:
         self,
         loop: asyncio.AbstractEventLoop,
         ask: Callable[..., Any],
-        hashserver: http.Hashserver,
+        make: Callable[[str, Ask], Protocols],
         runs: tuple[str, str, str],
         place: CommandSocket,
     ) -> None:
         self.waiting, self.place = False, place
-        self._loop, self._ask, self._hashserver = loop, ask, hashserver
+        self._loop, self._ask, self._make = loop, ask, make
         self._task, self._checksum, self._given = runs
         self._token, self._run = place.token, secrets.token_hex(8)
-        self._open: set[asyncio.Task[Any]] = set()
+        self._protocols: Protocols | None = None
+        self._open: set[ServerConnection] = set()
+        self._begins: set[asyncio.Task[None]] = set()
         self.variables = {"SEAMLESS_DASKSERVER": f"{place.inner}/connection.json"}
 
     def fileno(self) -> int:
@@ -276,9 +287,14 @@ class Gateway:
             connection = self.place.socket.accept()[0]
         except OSError as error:  # gone already, or all of this is
             return error.errno not in (errno.EMFILE, errno.ENFILE)
-        task = self._loop.create_task(self._answer(connection))
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
+        if self._protocols is None:
+            self._protocols = self._make(self._token, self._jobs)
+        protocol = self._protocols()
+        protocol.when_lost(self._open.discard)
+        self._open.add(protocol)
+        task = self._loop.create_task(self._begin(protocol, connection))
+        self._begins.add(task)
+        task.add_done_callback(self._begins.discard)
         return not self.is_full()
 
     def is_full(self) -> bool:
@@ -287,14 +303,15 @@ class Gateway:
         return len(self._open) >= min(MOST_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
 
     def _end(self) -> None:
-        for task in self._open:
-            task.cancel()
+        for protocol in list(self._open):
+            protocol.force_close()
 
-    async def _answer(self, connection: socket.socket) -> None:
-        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=http.LONGEST_HEAD)
-        # whoever asked may be gone, or about to be
-        with closing(writer), suppress(OSError, EOFError, asyncio.LimitOverrunError):
-            await http.answer(reader, writer, self._token, self._hashserver, self._jobs)
+    async def _begin(self, protocol: ServerConnection, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+        except OSError:
+            connection.close()
+            self._open.discard(protocol)
 
     async def _jobs(self, **arguments: Any) -> dict[str, Any]:
         """Ask the jobserver."""

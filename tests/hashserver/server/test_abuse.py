@@ -17,7 +17,7 @@ import pytest
 
 from hashserver.checksum import hash_bytes
 from hashserver.protocol import MOST_ASKED
-from hashserver.server import application
+from hashserver.server import application, connection
 
 from .conftest import UNKNOWN, Running, receive
 
@@ -110,9 +110,9 @@ def test_a_server_may_open_as_many_files_as_the_system_lets_it(own: Running) -> 
 
 
 def test_a_connection_that_never_asks_is_closed_soon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert application.HEAD_SECONDS < application.KEEP_ALIVE_SECONDS
+    assert connection.HEAD_SECONDS < application.KEEP_ALIVE_SECONDS
     with (
-        changed(monkeypatch, tmp_path, "application", HEAD_SECONDS=0.3) as running,
+        changed(monkeypatch, tmp_path, "connection", HEAD_SECONDS=0.3) as running,
         running.connect() as silent,
         running.connect() as half,
         running.connect() as whole,
