@@ -5,6 +5,7 @@
     SeamlessError
     ├── UsageError                 the user's input
     │   ├── InvalidTransformation  a document that is not a transformation
+    │   ├── NoIdentity             a function that reaches what is no value
     │   └── Untrusted              a project's settings that go further than they may
     ├── ComputationFailed          the computation: exit status, missing result, limit, kill
     │   ├── ResultMissing          a declared result was not written
@@ -50,6 +51,10 @@ class Untrusted(UsageError):
 
 class InvalidTransformation(UsageError):
     """A document that is not a transformation in canonical form."""
+
+
+class NoIdentity(UsageError):
+    """A function reaches what is no value: a connection, a lock, an open file."""
 
 
 class ComputationFailed(SeamlessError):

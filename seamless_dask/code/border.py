@@ -1,0 +1,78 @@
+"""What is the user's and what is a library's.
+
+The user's is read and counts as code; a library's counts by its name. Neither the standard library nor
+``site-packages`` is the user's; an editable install lies elsewhere, and so is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+
+LOADED = "seamless_text_"
+"""How the names of modules begin that were made from text: what they hold is the user's."""
+_OURS = ("hashserver", "seamless_dask", "seamless_cli")
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+@dataclass(frozen=True)
+class Border:
+    """Whose a module is.
+
+    Parameters
+    ----------
+    add, remove
+        Names of modules, with all below them, that are the user's or a library's wherever they lie; the
+        longest that fits decides.
+    """
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+    @cached_property
+    def _known(self) -> dict[str, tuple[ModuleType | None, bool]]:
+        return {}
+
+    def owns(self, name: str | None) -> bool:
+        """Tell whether the module of a name is the user's."""
+        if not name:
+            return False
+        module = sys.modules.get(name)
+        known = self._known.get(name)
+        if known is None or known[0] is not module:
+            known = self._known[name] = module, self._decide(name, module)
+        return known[1]
+
+    def _decide(self, name: str, module: ModuleType | None) -> bool:
+        if name.partition(".")[0] in _OURS:
+            return False
+        fitting = [(len(each), True) for each in self.add if _is_below(name, each)]
+        fitting += [(len(each), False) for each in self.remove if _is_below(name, each)]
+        if fitting:
+            return max(fitting)[1]
+        return name == "__main__" or name.startswith(LOADED) or _is_users(module)
+
+
+def _is_below(name: str, top: str) -> bool:
+    return name == top or name.startswith(top + ".")
+
+
+def _is_users(module: ModuleType | None) -> bool:
+    place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+    return bool(place) and not is_library_file(str(place))
+
+
+def is_library_file(path: str) -> bool:
+    """Tell whether a file belongs to the standard library or to something installed."""
+    path = os.path.realpath(path)
+    return any(part in _INSTALLED for part in path.split(os.sep)) or path.startswith(_standard_library())
+
+
+def _standard_library() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    places = {paths["stdlib"], paths["platstdlib"], os.path.dirname(os.__file__)}
+    return tuple(os.path.realpath(place) + os.sep for place in places)

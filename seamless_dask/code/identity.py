@@ -1,0 +1,155 @@
+"""What identifies a Python function: `identify`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import NoIdentity
+from .border import Border
+from .composing import Text, compose
+from .fallback import WEAKER, pickled
+from .hazards import READS_DOCS, READS_HINTS
+from .items import FUNCTION, INPUT, Buffer, Describe, Hazard, Target, reachable
+from .literals import Unprintable
+from .reach import Reach
+
+FORM = 1
+"""The version of the frozen form: of the printer, and of what counts."""
+
+
+class CodeWarning(UserWarning):
+    """Something in a function that its identity does not see."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """One thing that counts.
+
+    Attributes
+    ----------
+    name
+        What it is called in the text.
+    kind
+        ``function``, ``class``, ``value``, ``input``, ``import`` or ``module``.
+    file, line
+        Where it comes from; nothing for values and imports.
+    value
+        The object itself.
+    """
+
+    name: str
+    kind: str
+    file: str
+    line: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class Code:
+    """A function as text.
+
+    Attributes
+    ----------
+    text
+        One module of Python, which is both what counts and what runs.
+    inputs
+        Values that it reaches and that are not printed in it, by the name by which it asks for them.
+    reached
+        All that it took in, and from where.
+    warnings
+        What the identity does not see.
+    lines
+        The line table, plain data for ``json``: it does not count; tracebacks show the user's files by it.
+    guard
+        Tells whether all that was reached is still the same objects and code; if not, identify again.
+    """
+
+    text: str
+    inputs: Mapping[str, Buffer]
+    reached: tuple[Reached, ...]
+    warnings: tuple[Hazard, ...]
+    lines: Mapping[str, Any]
+    guard: Callable[[], bool]
+
+
+def identify(function: Any, border: Border | None = None, describe: Describe | None = None) -> Code:
+    """Return what a function is: itself, and all of the user's own that it reaches.
+
+    What the identity does not see is warned about, each place once in a process.
+
+    Parameters
+    ----------
+    function
+        A function, what decorators made of one, or a class.
+    border
+        What is the user's; by default what lies in neither the standard library nor ``site-packages``.
+    describe
+        Makes bytes of globals that are no plain values. Without it these are errors.
+
+    Raises
+    ------
+    NoIdentity
+        It reaches what is no value.
+    """
+    border = border or Border()
+    docs = hints = False
+    while True:
+        reach = Reach(border, describe, docs, hints)
+        main = reach.start(function)
+        reads_docs, reads_hints = bool(reach.words & READS_DOCS), bool(reach.words & READS_HINTS)
+        if reads_docs <= docs and reads_hints <= hints:
+            break
+        docs, hints = docs or reads_docs, hints or reads_hints
+    try:
+        code = _code(compose(main), main, reach.checks.compiled())
+    except (Unprintable, RecursionError) as error:
+        code = _as_pickle(function, main, border, str(error) or "it is too deeply nested")
+    _tell(code.warnings)
+    return code
+
+
+def _code(text: Text, main: Target, guard: Callable[[], bool]) -> Code:
+    items = [item for item in reachable(main.item) if item.kind != "builtin"]
+    return Code(
+        text=text.text,
+        inputs={text.names[item]: item.buffer for item in items if item.buffer is not None},
+        reached=tuple(
+            Reached(text.names[item], item.kind, item.file, item.line, item.value) for item in items
+        ),
+        warnings=tuple(hazard for item in items for hazard in item.hazards),
+        lines=text.lines,
+        guard=guard,
+    )
+
+
+def _as_pickle(function: Any, main: Target, border: Border, reason: str) -> Code:
+    """Return a function by value as a whole."""
+    name = main.item.name
+    try:
+        buffer = pickled(function, border)
+    except TypeError as error:
+        raise NoIdentity(f"{name} has no identity: {reason}, and {error}") from error
+    file, line = main.item.file, main.item.line
+    return Code(
+        text=f"{FUNCTION} = {INPUT}({name!r})\n",
+        inputs={name: buffer},
+        reached=(Reached(name, "input", file, line, function),),
+        warnings=(Hazard(file, line, WEAKER.format(name=name, reason=reason)),),
+        lines={},
+        guard=lambda: False,
+    )
+
+
+_told: set[Hazard] = set()
+
+
+def _tell(hazards: tuple[Hazard, ...]) -> None:
+    for hazard in hazards:
+        if hazard not in _told:
+            _told.add(hazard)
+            warnings.warn_explicit(
+                hazard.message, CodeWarning, hazard.file or FUNCTION, hazard.line, registry={}
+            )

@@ -1,0 +1,305 @@
+"""What the names in a tree mean: each that means something outside becomes a use of another item."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import CellType, ModuleType
+from typing import Any, Protocol
+
+from . import hazards
+from .border import Border, is_library_file
+from .guards import Checks
+from .items import Item, Target
+from .scopes import Names, Reference, analyse
+
+_LEFT_ALONE = {
+    "__name__",
+    "__file__",
+    "__doc__",
+    "__package__",
+    "__spec__",
+    "__loader__",
+    "__builtins__",
+    "__debug__",
+}
+"""What every module has of its own: names of modules and files do not count."""
+MISSING = object()
+
+
+class NoValue(Exception):
+    """A global that is no value: the arguments are its name and itself."""
+
+
+class Binder(Protocol):
+    """Who knows which item an object is."""
+
+    border: Border
+    checks: Checks
+
+    def bind(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target:
+        """Return the item of an object that is called `hint` in a module.
+
+        Raises
+        ------
+        NoValue
+            There can be none.
+        """
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where the names of a definition are looked up.
+
+    Parameters
+    ----------
+    namespace
+        The module's.
+    cells
+        Variables of the functions around it.
+    """
+
+    namespace: dict[str, Any]
+    cells: Mapping[str, CellType]
+
+    def find(self, name: str, checks: Checks) -> Any:
+        """Return what a name means at the moment, ``MISSING`` for builtins and for what is nowhere."""
+        if name in self.cells:
+            try:
+                value = self.cells[name].cell_contents
+            except ValueError:  # not assigned yet
+                checks.never()
+                return MISSING
+            checks.cell(self.cells[name], value)
+            return value
+        if name not in self.namespace:
+            checks.absent(self.namespace, name)
+            return MISSING
+        value = self.namespace[name]
+        checks.entry(self.namespace, name, value)
+        return value
+
+
+class TreeReader:
+    """Finds what the tree of an item uses.
+
+    Parameters
+    ----------
+    binder
+        Asked for the item of each object.
+    item
+        Whose tree it is.
+    environment
+        Where names are looked up.
+    """
+
+    def __init__(self, binder: Binder, item: Item, environment: Environment) -> None:
+        self._binder, self._item, self._environment = binder, item, environment
+        self._parents: dict[int, ast.AST] = {}
+        self._names = Names()
+        self._is_seeded = False
+
+    def read(
+        self, tree: ast.AST, private: str, hints: list[tuple[Any, str]], bases: Mapping[int, Any]
+    ) -> None:
+        """Note all uses.
+
+        Parameters
+        ----------
+        tree
+            A definition or an expression.
+        private
+            The class around it.
+        hints
+            Annotations: a node and the field in which they stand.
+        bases
+            What names of base classes mean: their present meaning may be another one.
+        """
+        self._parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        self._is_seeded = bool({"seed", "manual_seed"} & hazards.words(tree))
+        names = self._names = analyse(tree, private)
+        self._item.bound |= names.bound
+        in_hints = {id(node): place for place in hints for node in ast.walk(getattr(*place))}
+        for reference in names.outside:
+            place = in_hints.get(id(reference.node))
+            if place is not None:
+                self._hint(reference, place)
+            else:
+                self._reference(reference, reference.now, bases)
+        for statement in names.declared:
+            self._declaration(statement)
+        for each in names.imports:
+            self._import(each)
+        for node, message in hazards.method_hazards(tree, names.bound):
+            self._item.warn(node, message)
+
+    def _hint(self, reference: Reference, place: tuple[Any, str]) -> None:
+        """Read a name in an annotation; one that cannot be evaluated there makes a text of the annotation."""
+        before = len(self._item.uses)
+        try:
+            self._reference(reference, place not in self._item.hints, {})
+        except NoValue:
+            self._item.free.add(reference.name)
+        found = [use.item for use in self._item.uses[before:]]
+        is_builtin = hasattr(builtins, reference.name)
+        if (not found and not is_builtin) or self._item in found:
+            self._item.hints.append(place)
+
+    def _reference(self, reference: Reference, now: bool, bases: Mapping[int, Any]) -> None:
+        name, item = reference.name, self._item
+        if name in _LEFT_ALONE:
+            item.free.add(name)
+            if name == "__file__":
+                item.warn(reference.node, hazards.OWN_FILE)
+            return
+        value = bases.get(id(reference.node), MISSING)
+        if value is MISSING:
+            value = self._environment.find(name, self._binder.checks)
+        if reference.stored:
+            item.warn(reference.node, hazards.GLOBAL.format(name))
+        if value is MISSING:
+            item.free.add(reference.node.id)
+            self._look_for_hazards(name, reference.node)
+            return
+        node, value, hint = self._follow(reference.node, value, name)
+        target = self._bind(value, hint, node)
+        item.use(node, target, now)
+        if reference.fixed:
+            item.fixed.append(item.uses[-1])
+        if target.item.origin:
+            self._look_for_hazards(".".join([target.item.origin, *target.path]), node)
+
+    def _bind(self, value: Any, hint: str, node: ast.AST) -> Target:
+        try:
+            return self._binder.bind(value, hint, self._environment.namespace)
+        except NoValue as error:
+            if len(error.args) == 2:  # say where it is read, the first that knows
+                error.args = (*error.args, self._item.name, self._item.file, getattr(node, "lineno", 0))
+            raise
+
+    def _follow(self, node: ast.expr, value: Any, name: str) -> tuple[ast.expr, Any, str]:
+        """Go on from a module to what is asked of it: one function of the user's module, not all of it."""
+        while isinstance(value, ModuleType):
+            above = self._parents.get(id(node))
+            if not isinstance(above, ast.Attribute) or above.value is not node:
+                break
+            if not isinstance(above.ctx, ast.Load):
+                self._item.warn(above, hazards.GLOBAL.format(f"{name}.{above.attr}"))
+                break
+            inner = vars(value).get(above.attr, MISSING)
+            users = self._binder.border.owns(value.__name__)
+            below = isinstance(inner, ModuleType) and inner.__name__ == f"{value.__name__}.{above.attr}"
+            if inner is MISSING or above.attr in _LEFT_ALONE or not (users or below):
+                break
+            self._binder.checks.entry(vars(value), above.attr, inner)
+            node, value, name = above, inner, above.attr
+        return node, value, name
+
+    def _look_for_hazards(self, dotted: str, node: ast.expr) -> None:
+        while True:
+            message = hazards.hazard(dotted, node, self._parents, self._names.bound)
+            if message and not (self._is_seeded and "seed" in message):
+                self._item.warn(node, message)
+                return
+            above = self._parents.get(id(node))
+            if not isinstance(above, ast.Attribute):
+                return
+            dotted, node = f"{dotted}.{above.attr}", above
+
+    def _declaration(self, statement: ast.Global | ast.Nonlocal) -> None:
+        """Note which names of a ``global`` or ``nonlocal`` lie outside."""
+        found = self._item.declared.setdefault(id(statement), {})
+        outside = {each.name for each in self._names.outside if each.stored}
+        for name in statement.names:
+            if isinstance(statement, ast.Nonlocal) and name not in self._environment.cells:
+                continue
+            value = self._environment.find(name, self._binder.checks)
+            if value is not MISSING:
+                found[name] = self._bind(value, name, statement).item
+            elif name in outside:
+                self._item.free.add(name)
+
+    def _import(self, statement: ast.Import | ast.ImportFrom) -> None:
+        """Put what is imported from the user's modules in the place of the import, which works only here."""
+        statements: list[ast.stmt] = []
+        for alias in statement.names:
+            value = self._imported(statement, alias)
+            if value is MISSING:
+                kept: ast.stmt
+                if isinstance(statement, ast.Import):
+                    kept = ast.Import([alias])
+                else:
+                    kept = ast.ImportFrom(statement.module, [alias], statement.level)
+                statements.append(ast.copy_location(kept, statement))
+                continue
+            name = alias.asname or alias.name.partition(".")[0]
+            target = self._bind(value, alias.name.rpartition(".")[2], statement)
+            place = self._item.named(target, now=False)
+            assignment = ast.Assign([ast.Name(name, ast.Store())], place)
+            statements.append(ast.copy_location(assignment, statement))
+        if any(isinstance(each, ast.Assign) for each in statements):
+            self._item.replaced[id(statement)] = [_located(each, statement) for each in statements]
+
+    def _imported(self, statement: ast.Import | ast.ImportFrom, alias: ast.alias) -> Any:
+        """Return what an import of the user's gives, ``MISSING`` for a library's."""
+        if isinstance(statement, ast.Import):
+            module = self._module(alias.name)
+            if module is None:
+                return MISSING
+            return module if alias.asname else sys.modules[alias.name.partition(".")[0]]
+        name = statement.module or ""
+        if statement.level:
+            package = str(self._environment.namespace.get("__package__") or "")
+            name = ".".join(
+                [
+                    *package.split(".")[: len(package.split(".")) - statement.level + 1],
+                    *([name] if name else []),
+                ]
+            )
+        module = self._module(name)
+        if module is None:
+            return MISSING
+        value = vars(module).get(alias.name, MISSING)
+        if value is MISSING:
+            value = self._module(f"{name}.{alias.name}") or MISSING
+        if value is not MISSING and alias.name in vars(module):
+            self._binder.checks.entry(vars(module), alias.name, value)
+        return value
+
+    def _module(self, name: str) -> ModuleType | None:
+        """Return a module of the user's; a function may name one that nothing has imported yet."""
+        if name not in sys.modules and not _is_users(name.partition(".")[0], self._binder.border):
+            return None
+        try:
+            module = importlib.import_module(name)
+        except ImportError:  # the function may be ready for that
+            return None
+        return module if self._binder.border.owns(name) else None
+
+
+def _is_users(top: str, border: Border) -> bool:
+    if top in sys.modules:
+        return border.owns(top)
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    if spec is None:
+        return False
+    places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
+    return any(place and not is_library_file(place) for place in places) or top in border.add
+
+
+def _located(statement: ast.stmt, like: ast.stmt) -> ast.stmt:
+    for node in _below(statement):
+        ast.copy_location(node, like)
+    return statement
+
+
+def _below(statement: ast.stmt) -> Iterator[ast.AST]:
+    return (node for node in ast.walk(statement) if "lineno" in node._attributes)

@@ -1,0 +1,484 @@
+"""All of the user's own that a function reaches: each object becomes an item of the text, once."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import enum
+import functools
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+from ..errors import NoIdentity
+from .border import Border
+from .data import NotPlain, is_immutable, is_scalar, literal
+from .definitions import ClassReader, add_attributes, add_defaults, define_function, environment_of
+from .expressions import expression
+from .fallback import WEAKER, pickled
+from .guards import Checks
+from .items import Describe, Item, Target
+from .library import public_name
+from .literals import Unprintable
+from .names import Environment, NoValue, TreeReader
+from .sources import Found, SourceMissing, assigned, class_source, function_source, layers, plain_function
+from .stripping import Stripper
+
+LARGE = 1 << 20
+"""Text of a value of more bytes is an input instead."""
+_LEFT_OUT = "{} of the module {}, which is used as a whole, is no value and is left out"
+
+
+class Reach:
+    """Finds what a function reaches.
+
+    Parameters
+    ----------
+    border
+        What is the user's.
+    describe
+        Makes bytes of values that are no plain ones.
+    docs, hints
+        Whether docstrings and annotations count.
+    """
+
+    def __init__(self, border: Border, describe: Describe | None, docs: bool, hints: bool) -> None:
+        self.border, self.docs, self.hints = border, docs, hints
+        self.checks = Checks()
+        self.words: set[str] = set()
+        self._describe = describe
+        self._items: dict[tuple[object, ...], Item] = {}
+        self._kept: list[object] = []
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._main: Item | None = None
+        self._tree: tuple[FunctionType, Any] | None = None
+
+    def start(self, function: Any) -> Target:
+        """Find all that a function reaches and return its own item.
+
+        Raises
+        ------
+        NoIdentity
+            It reaches what is no value.
+        """
+        try:
+            target = self.bind(function, "function", {})
+            self._main = main = target.item
+            self._finish()
+            if self._tree and any(use.item is main for item in self._items.values() for use in item.uses):
+                # It is called by others too, who leave arguments out: its defaults are code then.
+                self.checks.function(self._tree[0])
+                add_defaults(self, main, *self._tree)
+                self._finish()
+        except NoValue as error:
+            raise NoIdentity(_no_value(error)) from None
+        return target
+
+    def _finish(self) -> None:
+        while self._waiting:
+            self._waiting.popleft()()
+
+    def bind(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target:
+        """Return the item of an object that is called `hint` in a module."""
+        return self._code(value, hint, namespace) or self._value(value, hint, namespace)
+
+    def _item(self, kind: str, name: str, value: Any, *key: object) -> tuple[Item, bool]:
+        """Return the item of a key, and whether it is new; objects are kept: addresses stay theirs."""
+        item = self._items.get(key)
+        if item is not None:
+            return item, False
+        self._kept.append(value)
+        item = self._items[key] = Item(kind, _public(name), value)
+        return item, True
+
+    def _code(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target | None:
+        """Return the item of what counts by its code or by its name, None for data."""
+        if is_scalar(value) or type(value) in (list, dict, set, tuple, frozenset):
+            return None
+        if isinstance(value, ModuleType):
+            return self._module(value, hint)
+        if isinstance(value, type):
+            return self._class(value, hint, namespace)
+        if type(value).__module__.partition(".")[0] == "seamless_dask" and hasattr(value, "__wrapped__"):
+            return self.bind(value.__wrapped__, hint, namespace)  # one of our decorators
+        if isinstance(value, FunctionType):
+            return self._function(value, hint, namespace)
+        if isinstance(value, MethodType):
+            owner = self.bind(value.__self__, f"{hint}_self", namespace)
+            return Target(owner.item, (*owner.path, value.__func__.__name__))
+        if isinstance(value, enum.Enum) and value.name in type(value).__members__:
+            owner = self.bind(type(value), type(value).__name__, namespace)
+            return Target(owner.item, (*owner.path, str(value.name)))
+        if type(value) in (functools.partial, object):
+            return None
+        return self._wrapper(value, hint, namespace) or self._of_library(value, hint)
+
+    def _module(self, module: ModuleType, hint: str) -> Target:
+        if self.border.owns(module.__name__) or sys.modules.get(module.__name__) is not module:
+            return Target(self._whole(module, hint))
+        item, new = self._item("import", hint.rpartition(".")[2], module, "module", module.__name__)
+        if new:
+            item.origin = module.__name__
+        return Target(item)
+
+    def _whole(self, module: ModuleType, hint: str) -> Item:
+        """Return the item of a module of the user's that is used as an object: all that it has counts."""
+        item, new = self._item("module", hint.rpartition(".")[2], module, "module", id(module))
+        if new:
+            item.file = str(getattr(module, "__file__", "") or "")
+            self._waiting.append(lambda: self._fill(item, module))
+        return item
+
+    def _fill(self, item: Item, module: ModuleType) -> None:
+        namespace = vars(module)
+        self.checks.size(namespace)
+        kind = self.bind(ModuleType, "ModuleType", namespace)
+        made = ast.Call(item.named(kind), [ast.Constant(item.name)], [])
+        entries: dict[str, ast.expr] = {}
+        for name in sorted(name for name in namespace if not (name.startswith("__") and name.endswith("__"))):
+            value = namespace[name]
+            self.checks.entry(namespace, name, value)
+            try:
+                target = self.bind(value, name, namespace)
+            except NoValue:
+                item.warn(ast.Pass(), _LEFT_OUT.format(name, module.__name__))
+                continue
+            if target.item is not item:
+                entries[name] = item.named(target)
+        update = ast.Attribute(ast.Attribute(item.own_name(), "__dict__", ast.Load()), "update", ast.Load())
+        contents = ast.Dict([ast.Constant(name) for name in entries], list(entries.values()))
+        item.body = [ast.Assign([item.own_name()], made), ast.Expr(ast.Call(update, [contents], []))]
+
+    def _of_library(self, value: Any, hint: str) -> Target | None:
+        """Return the item of something that a library's module has by a name."""
+        name = getattr(value, "__name__", "")
+        if isinstance(name, str) and getattr(builtins, name, None) is value:
+            item, _ = self._item("builtin", name, value, "builtin", name)
+            item.origin = name
+            return Target(item)
+        found = public_name(value, hint)
+        if found is None or self.border.owns(found[0]):
+            return None
+        module, path = found
+        first, *rest = path.split(".")
+        item, new = self._item("import", first, value, "name", module, first)
+        if new:
+            item.origin = f"{module}.{first}"
+            item.body = [ast.ImportFrom(module, [ast.alias(first)], 0)]
+        return Target(item, tuple(rest))
+
+    def _function(self, function: FunctionType, hint: str, namespace: dict[str, Any]) -> Target | None:
+        module = function.__globals__.get("__name__")
+        is_users = self.border.owns(module) or module is None
+        if hasattr(function, "__wrapped__"):
+            wrapper = self._wrapper(function, hint, namespace)
+            if wrapper is not None:
+                return wrapper
+        if not is_users:
+            found = self._of_library(function, hint) or self._assigned(function, hint, namespace)
+            if found is not None:
+                return found
+        if (owner := _owner(function)) is not None and is_users:
+            target = self.bind(owner, owner.__name__, namespace)
+            return Target(target.item, (*target.path, function.__name__))
+        name = hint if function.__name__ == "<lambda>" else function.__name__
+        item, new = self._item("function", name, function, "object", id(function))
+        if new:
+            self._waiting.append(lambda: self._define(item, function, function, ()))
+        return Target(item)
+
+    def _wrapper(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target | None:
+        """Return the item of what decorators of others made of a function of the user's."""
+        function = plain_function(value)
+        if (
+            function is None
+            or function is value
+            or not self.border.owns(function.__globals__.get("__name__"))
+        ):
+            return None
+        try:
+            found = function_source(function)
+        except SourceMissing:
+            return None
+        decorators = self._decorators(found, function)
+        if layers(value) > len(decorators) or not _is_by_its_name(value, function):
+            made = self._assigned(value, hint, namespace)  # by a call: `fast = lru_cache(slow)`
+            if made is not None or isinstance(value, FunctionType) or not decorators:
+                return made
+        if isinstance(value, FunctionType) and not self._makes(decorators, value, function):
+            return None
+        item, new = self._item("function", function.__name__, value, "object", id(value))
+        if new:
+            self._waiting.append(lambda: self._define(item, value, function, decorators))
+        return Target(item)
+
+    def _decorators(self, found: Found, function: FunctionType) -> list[ast.expr]:
+        """Return the decorators of a definition below those of ours."""
+        if isinstance(found.node, ast.Lambda):
+            return []
+        decorators: list[ast.expr] = list(found.node.decorator_list)
+        for number, node in reversed(list(enumerate(decorators))):
+            if getattr(self._root(node, function), "__module__", "").partition(".")[0] == "seamless_dask":
+                return decorators[number + 1 :]
+        return decorators
+
+    def _root(self, node: ast.expr, function: FunctionType) -> Any:
+        """Return what a decorator is, without calling it."""
+        attributes: list[str] = []
+        while isinstance(node, (ast.Call, ast.Attribute)):
+            if isinstance(node, ast.Attribute):
+                attributes.insert(0, node.attr)
+                node = node.value
+            else:
+                node = node.func
+        if not isinstance(node, ast.Name):
+            return None
+        value = environment_of(function).find(node.id, Checks())
+        for name in attributes:
+            value = vars(value).get(name, value) if isinstance(value, ModuleType) else value
+        return value
+
+    def _makes(self, decorators: Sequence[ast.expr], value: FunctionType, function: FunctionType) -> bool:
+        """Tell whether one of the decorators has the code of a wrapper; a library's are taken on trust."""
+        if not self.border.owns(value.__globals__.get("__name__")):
+            return True
+        roots = [plain_function(self._root(node, function)) for node in decorators]
+        return any(root is not None and _contains(root.__code__, value.__code__) for root in roots)
+
+    def _define(self, item: Item, value: Any, function: FunctionType, decorators: Sequence[ast.expr]) -> None:
+        self.checks.function(function, with_defaults=item is not self._main)
+        item.file, item.line = function.__code__.co_filename, function.__code__.co_firstlineno
+        try:
+            found = function_source(function)
+            item.file, item.source = found.file, found.source
+            tree = define_function(self, item, function, found, list(decorators))
+        except (SourceMissing, Unprintable, RecursionError) as error:
+            return self._pickle(item, str(error) or "it is too deeply nested")
+        if item is self._main:
+            self._tree = function, tree
+        else:
+            add_defaults(self, item, function, tree)
+        if value is function:
+            add_attributes(self, item, function)
+        return None
+
+    def _class(self, owner: type, hint: str, namespace: dict[str, Any]) -> Target:
+        if not self.border.owns(owner.__module__):
+            found = self._of_library(owner, owner.__name__) or self._assigned(owner, hint, namespace)
+            if found is not None:
+                return found
+        outer = _at(owner.__module__, owner.__qualname__, owner)
+        if outer is not None:
+            target = self.bind(outer, outer.__name__, namespace)
+            return Target(target.item, (*target.path, owner.__name__))
+        item, new = self._item("class", owner.__name__, owner, "object", id(owner))
+        if new:
+            self._waiting.append(lambda: self._define_class(item, owner, hint, namespace))
+        return Target(item)
+
+    def _define_class(self, item: Item, owner: type, hint: str, namespace: dict[str, Any]) -> None:
+        self.checks.type(owner)
+        for value in vars(owner).values():
+            if (function := plain_function(value)) is not None:
+                self.checks.function(function)
+        try:
+            found = class_source(owner)
+            item.file, item.line, item.source = found.file, found.node.lineno, found.source
+            ClassReader(self, item, owner, found).define()
+        except (SourceMissing, Unprintable, RecursionError) as error:
+            if not (self._named_tuple(item, owner) or self._expression(item, hint, namespace)):
+                self._pickle(item, str(error) or "it is too deeply nested")
+
+    def _named_tuple(self, item: Item, owner: type) -> bool:
+        """Define what ``namedtuple`` made by calling it again."""
+        fields = getattr(owner, "_fields", None)
+        if owner.__bases__ != (tuple,) or not isinstance(fields, tuple) or not hasattr(owner, "_make"):
+            return False
+        from collections import namedtuple
+
+        function = item.named(self.bind(namedtuple, "namedtuple", {}))
+        names = ast.List([ast.Constant(name) for name in fields], ast.Load())
+        made = ast.Call(function, [ast.Constant(owner.__name__), names], [])
+        if defaults := tuple(getattr(owner, "_field_defaults", {}).values()):
+            value = item.named(self.bind(defaults, f"{item.name}_defaults", {}))
+            made.keywords.append(ast.keyword("defaults", value))
+        item.body = [ast.Assign([item.own_name()], made)]
+        return True
+
+    def _assigned(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target | None:
+        """Return the item of something that a call in the user's module made: `fast = vectorize(slow)`."""
+        if namespace.get(hint) is not value or assigned(hint, namespace) is None:
+            return None
+        item, new = self._item("value", hint, value, "object", id(value))
+        if new:
+            self._waiting.append(lambda: self._must_express(item, hint, namespace))
+        return Target(item)
+
+    def _must_express(self, item: Item, hint: str, namespace: dict[str, Any]) -> None:
+        if not self._expression(item, hint, namespace):
+            self._pickle(item, "there is no source of it")
+
+    def _expression(self, item: Item, hint: str, namespace: dict[str, Any]) -> bool:
+        found = assigned(hint, namespace)
+        if found is None or namespace.get(hint) is not item.value:
+            return False
+        item.file, item.line = found.file, found.node.lineno
+        item.body = [
+            ast.copy_location(
+                ast.Assign([item.own_name()], Stripper(docs=True, hints=True).expression(found.node)),
+                found.node,
+            )
+        ]
+        tree = item.body[0].value  # type: ignore[attr-defined]
+        # In `slow = lru_cache(slow)` the name on the right means what the call was given.
+        inner = getattr(item.value, "__wrapped__", item.value)
+        before = {
+            id(node): inner for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == hint
+        }
+        TreeReader(self, item, Environment(namespace, {})).read(tree, "", [], before)
+        return not any(use.item is item for use in item.uses)
+
+    def _value(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target:
+        """Return the item of data: a literal where it is plain and not too large, an input otherwise."""
+        if is_immutable(value):
+            item = Item("value", _public(hint), value)
+            node = literal(value, lambda each: None)
+            key: tuple[object, ...] = ("literal", hint, expression(node))
+        else:
+            key = "object", id(value)
+        item, new = self._item("value", hint, value, *key)
+        if new:
+            try:
+                self._print(item, namespace)
+            except NotPlain:
+                del self._items[key]
+                item.uses.clear()
+                return Target(self._input(item, value, key))
+        return Target(item)
+
+    def _print(self, item: Item, namespace: dict[str, Any]) -> None:
+        """Make the literal of an item."""
+
+        def code(each: Any) -> ast.expr | None:
+            target = self._code(each, getattr(each, "__name__", item.name), namespace)
+            return None if target is None else item.named(target)
+
+        value = item.value
+        place = None if type(value) in _CONTAINERS else self._expressed(value, item, namespace)
+        node = place or literal(value, code)
+        if not is_immutable(value) and type(value) in _CONTAINERS:
+            self.checks.data(value)
+        if self._describe is not None and len(expression(node)) > LARGE:
+            raise NotPlain(value)
+        item.body = [ast.Assign([item.own_name()], node)]
+
+    def _expressed(self, value: Any, item: Item, namespace: dict[str, Any]) -> ast.expr | None:
+        """Return the expression of types and the like: aliases of types are no values, and need none."""
+        if type(value).__module__ not in ("typing", "types", "typing_extensions"):
+            return None
+        found = assigned(item.name, namespace)
+        if found is None or namespace.get(item.name) is not value:
+            return None
+        tree = Stripper(docs=True, hints=True).expression(found.node)
+        TreeReader(self, item, Environment(namespace, {})).read(tree, "", [], {})
+        return tree
+
+    def _input(self, item: Item, value: Any, key: tuple[object, ...]) -> Item:
+        """Return the item of a value that only `describe` can make something of."""
+        if self._describe is None:
+            raise NoValue(item.name, value)
+        try:
+            answer = self._describe(value)
+        except TypeError:
+            raise NoValue(item.name, value) from None
+        self.checks.described(value, self._describe, answer)
+        made, _ = self._item("input", item.name, value, *key)
+        if isinstance(answer, str):
+            made.kind = "value"
+            made.body = [ast.Assign([made.own_name()], ast.parse(answer, mode="eval").body)]
+            made.free |= {node.id for node in ast.walk(made.body[0]) if isinstance(node, ast.Name)}
+            return made
+        made.buffer = answer
+        for each in answer.uses:
+            made.named(self.bind(each, getattr(each, "__name__", item.name), {}))
+        return made
+
+    def _pickle(self, item: Item, reason: str) -> None:
+        """Take something by value, because its source is not known."""
+        try:
+            item.buffer = pickled(item.value, self.border)
+        except TypeError as error:
+            raise NoIdentity(f"{item.name} has no identity: {reason}, and {error}") from error
+        item.kind = "input"
+        for each in (item.body, item.uses, item.hints, item.own, item.fixed):
+            each.clear()
+        item.warn(ast.Pass(), WEAKER.format(name=item.name, reason=reason))
+        self.checks.never()
+
+
+_CONTAINERS = (list, dict, set, tuple, frozenset, bytearray)
+
+
+def _public(name: str) -> str:
+    """Return a name that is no private one of a class: those mean something else inside one."""
+    if not name.isidentifier():
+        name = "function"
+    return "_" + name.lstrip("_") if name.startswith("__") and not name.endswith("__") else name
+
+
+def _owner(function: FunctionType) -> type | None:
+    """Return the class that a function is a method of."""
+    cells = environment_of(function).cells
+    if "__class__" in cells:
+        owner = cells["__class__"].cell_contents
+        return owner if isinstance(owner, type) and _has(owner, function) else None
+    return _at(function.__module__, function.__qualname__, function, function.__globals__)
+
+
+def _is_by_its_name(value: Any, function: FunctionType) -> bool:
+    """Tell whether a wrapper may be what the definition of a function left under its name."""
+    is_local = "<locals>" in function.__qualname__
+    return is_local or function.__globals__.get(function.__name__) is value
+
+
+def _has(owner: type, function: FunctionType) -> bool:
+    found = owner.__dict__.get(function.__name__)
+    return found is function or plain_function(found) is function
+
+
+def _at(module: str | None, path: str, value: Any, namespace: dict[str, Any] | None = None) -> type | None:
+    """Return the class in which something stands by its qualified name."""
+    if namespace is None:
+        namespace = vars(sys.modules[module]) if module in sys.modules else {}
+    first, *middle = path.split(".")[:-1] or [""]
+    owner = namespace.get(first)
+    for name in middle:
+        owner = owner.__dict__.get(name) if isinstance(owner, type) else None
+    last = path.rpartition(".")[2]
+    if not isinstance(owner, type) or owner is value:
+        return None
+    found = owner.__dict__.get(last)
+    return (
+        owner
+        if found is value or (isinstance(value, FunctionType) and plain_function(found) is value)
+        else None
+    )
+
+
+def _contains(outer: Any, code: Any) -> bool:
+    return outer is code or any(
+        _contains(each, code) for each in outer.co_consts if isinstance(each, type(outer))
+    )
+
+
+def _no_value(error: NoValue) -> str:
+    name, value, *place = error.args
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    reader, file, line = place or ("it", "", 0)
+    where = f", at {file}:{line}" if file else ""
+    return (
+        f"{name} ({kind}), which {reader} reads{where}, is no value:"
+        f" make it inside the function, or pass what it is made from"
+    )

@@ -1,0 +1,253 @@
+"""Which names of a definition mean something outside it.
+
+The rules of Python's scopes, on a tree: what ``symtable`` tells by name is needed for each place where a name
+stands.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A place where a name stands that means something outside.
+
+    Attributes
+    ----------
+    node
+        The place.
+    name
+        The name as Python looks it up: private ones of a class are mangled.
+    now
+        It is read where the definition is executed, not where it is called.
+    fixed
+        It cannot be given another name: a class body has one of its own by it.
+    """
+
+    node: ast.Name
+    name: str
+    now: bool
+    fixed: bool = False
+
+    @property
+    def stored(self) -> bool:
+        """It is assigned to, or deleted."""
+        return not isinstance(self.node.ctx, ast.Load)
+
+
+@dataclass
+class Names:
+    """What stands in a definition.
+
+    Attributes
+    ----------
+    outside
+        Names that mean something outside, in the order of the text.
+    bound
+        All names that any scope inside has of its own.
+    declared
+        Statements ``global`` and ``nonlocal`` whose names may be outside.
+    imports
+        Statements of import inside functions.
+    """
+
+    outside: list[Reference] = field(default_factory=list)
+    bound: set[str] = field(default_factory=set)
+    declared: list[ast.Global | ast.Nonlocal] = field(default_factory=list)
+    imports: list[ast.Import | ast.ImportFrom] = field(default_factory=list)
+
+
+@dataclass
+class _Scope:
+    parent: _Scope | None = None
+    is_class: bool = False
+    bound: set[str] = field(default_factory=set)
+    outer: set[str] = field(default_factory=set)
+    """Declared ``global``."""
+    between: set[str] = field(default_factory=set)
+    """Declared ``nonlocal``."""
+    stored: set[str] = field(default_factory=set)
+    private: str = ""
+    now: bool = True
+
+
+def mangled(name: str, private: str) -> str:
+    """Return a name as Python looks it up in the class called `private`."""
+    if not private or not name.startswith("__") or name.endswith("__") or "." in name:
+        return name
+    owner = private.lstrip("_")
+    return f"_{owner}{name}" if owner else name
+
+
+def analyse(tree: ast.AST, private: str = "") -> Names:
+    """Return the names of a definition or expression that stands in a module, or in the class `private`."""
+    visitor = _Visitor()
+    visitor.visit(tree, _Scope(private=private))
+    return visitor.names
+
+
+class _Visitor:
+    def __init__(self) -> None:
+        self.names = Names()
+
+    def visit(self, node: ast.AST, scope: _Scope) -> None:
+        match node:
+            case ast.Name():
+                self._name(node, scope)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                self._function(node, scope)
+            case ast.ClassDef():
+                self._class(node, scope)
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                self._comprehension(node, scope)
+            case ast.Assign() | ast.AnnAssign() | ast.AugAssign() | ast.NamedExpr():
+                self._assignment(node, scope)
+            case ast.Global() | ast.Nonlocal():
+                self.names.declared.append(node)
+            case ast.Import() | ast.ImportFrom():
+                self.names.imports.append(node)
+            case _:
+                self._all(ast.iter_child_nodes(node), scope)
+
+    def _all(self, nodes: Iterable[ast.AST], scope: _Scope) -> None:
+        for node in nodes:
+            self.visit(node, scope)
+
+    def _name(self, node: ast.Name, scope: _Scope) -> None:
+        name = mangled(node.id, scope.private)
+        is_load = isinstance(node.ctx, ast.Load)
+        if not _is_local(name, scope):
+            self.names.outside.append(Reference(node, name, scope.now))
+        elif scope.is_class and is_load and name not in scope.stored:
+            # `x = x` in a class reads the outer one: Python looks in the class first, then outside.
+            self.names.outside.append(Reference(node, name, scope.now, fixed=True))
+        elif not is_load:
+            scope.stored.add(name)
+
+    def _assignment(self, node: ast.AST, scope: _Scope) -> None:
+        """Visit the value before what it is assigned to, as Python does."""
+        children = sorted(
+            ast.iter_child_nodes(node), key=lambda child: child is not getattr(node, "value", 0)
+        )
+        self._all(children, scope)
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: _Scope) -> None:
+        inner = self._with_types(node, scope)
+        if not isinstance(node, ast.Lambda):
+            self._all(node.decorator_list, scope)
+        given = node.args
+        self._all([*given.defaults, *(each for each in given.kw_defaults if each)], scope)
+        parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+        parameters += [each for each in (given.vararg, given.kwarg) if each]
+        self._all((each.annotation for each in parameters if each.annotation), inner)
+        if not isinstance(node, ast.Lambda) and node.returns:
+            self.visit(node.returns, inner)
+        body = [node.body] if isinstance(node, ast.Lambda) else node.body
+        inside = self._scope(inner, body, now=False)
+        inside.bound.update(mangled(each.arg, scope.private) for each in parameters)
+        self.names.bound |= inside.bound
+        self._all(body, inside)
+
+    def _class(self, node: ast.ClassDef, scope: _Scope) -> None:
+        self._all(node.decorator_list, scope)
+        inner = self._with_types(node, scope)
+        self._all([*node.bases, *node.keywords], inner)
+        cell = _Scope(inner, bound={"__class__"}, private=node.name, now=scope.now)
+        inside = self._scope(cell, node.body, now=scope.now)
+        inside.is_class = True
+        self._all(node.body, inside)
+
+    def _with_types(self, node: ast.AST, scope: _Scope) -> _Scope:
+        """Return the scope of the type parameters, where there are any."""
+        parameters = getattr(node, "type_params", None)
+        if not parameters:
+            return scope
+        inner = _Scope(scope, bound={each.name for each in parameters}, private=scope.private, now=scope.now)
+        self.names.bound |= inner.bound
+        self._all(parameters, inner)
+        return inner
+
+    def _comprehension(self, node: Comprehension, scope: _Scope) -> None:
+        first, *others = node.generators
+        self.visit(first.iter, scope)
+        inner = _Scope(scope, private=scope.private, now=scope.now)
+        for each in node.generators:
+            inner.bound.update(mangled(name, scope.private) for name in _targets(each.target))
+        self.names.bound |= inner.bound
+        self._all([first.target, *first.ifs, *others], inner)
+        parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        self._all((part for part in parts if part is not None), inner)
+
+    def _scope(self, parent: _Scope, body: Iterable[ast.AST], now: bool) -> _Scope:
+        scope = _Scope(parent, private=parent.private, now=now)
+        for kind, name in _bindings(body):
+            getattr(scope, kind).add(mangled(name, scope.private))
+        scope.bound -= scope.outer | scope.between
+        self.names.bound |= scope.bound
+        return scope
+
+
+def _is_local(name: str, scope: _Scope) -> bool:
+    here: _Scope | None = scope
+    while here is not None:
+        if not here.is_class or here is scope:
+            if name in here.outer:
+                return False
+            if name in here.bound and name not in here.between:
+                return True
+        here = here.parent
+    return False
+
+
+def _targets(node: ast.AST) -> Iterator[str]:
+    return (
+        each.id
+        for each in ast.walk(node)
+        if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load)
+    )
+
+
+def _bindings(body: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
+    """Yield the names that some statements bind or declare in their own scope."""
+    for node in body:
+        yield from _own(node)
+        yield from _bindings(_children(node))
+
+
+def _own(node: ast.AST) -> Iterator[tuple[str, str]]:
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            yield "bound", name
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield "bound", name
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            yield from (("bound", each.asname or each.name.partition(".")[0]) for each in names)
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            yield "bound", name
+        case ast.MatchMapping(rest=str(name)):
+            yield "bound", name
+        case ast.Global(names=names):
+            yield from (("outer", name) for name in names)
+        case ast.Nonlocal(names=names):
+            yield from (("between", name) for name in names)
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the parts of a node that belong to the same scope."""
+    if isinstance(node, _COMPREHENSIONS):
+        # Its own variables are not ours, but what `:=` in it binds is.
+        yield from (each.target for each in ast.walk(node) if isinstance(each, ast.NamedExpr))
+    elif isinstance(node, _FUNCTIONS):
+        yield from getattr(node, "decorator_list", ())
+        yield from (each for each in [*node.args.defaults, *node.args.kw_defaults] if each)
+    elif isinstance(node, ast.ClassDef):
+        yield from [*node.decorator_list, *node.bases, *node.keywords]
+    else:
+        yield from ast.iter_child_nodes(node)
