@@ -49,7 +49,8 @@ def compose(main: Target) -> Text:
     """
     items = [item for item in reachable(main.item) if item.kind != "builtin"]
     names = _named(items)
-    names |= {use.item: use.item.name for item in items for use in item.uses if use.item.kind == "builtin"}
+    builtins = [main.item, *(use.item for item in items for use in item.uses)]
+    names |= {item: item.name for item in builtins if item.kind == "builtin"}
     order = list(_ordered(items))  # before places get their names: it looks at which are annotations
     pieces = [(item, _statements(item, names)) for item in order]
     imports = sorted((piece for piece in pieces if piece[0].kind == "import"), key=_import_order)

@@ -69,7 +69,7 @@ def _stripped(definer: Definer, item: Item, found: Found, decorators: list[ast.e
 
 
 def _unquoted(owner: Any, field: str) -> bool:
-    """Put the tree of an annotation that is a text in its place, so that its names are seen; tell whether it is one."""
+    """Put the tree of an annotation that is a text in its place, for its names; tell whether it is one."""
     node = getattr(owner, field)
     if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
         return False
@@ -130,9 +130,9 @@ class ClassReader:
             cells |= environment_of(each).cells
         cells.pop("__class__", None)
         self._environment = Environment(self._namespace, cells)
-        # What a decorator, a metaclass or `NamedTuple` puts there, it puts there again.
-        is_made = found.node.decorator_list or hasattr(owner, "_field_defaults")
-        self._is_plain = type(owner) is type and not is_made
+        # What `NamedTuple`, an enumeration or a decorator puts there, it puts there again.
+        self._is_plain = type(owner) is type and not hasattr(owner, "_field_defaults")
+        self._is_made_by_users = any(map(self._is_users, found.node.decorator_list))
         self._by_value: list[tuple[ast.Assign | ast.AnnAssign, ast.expr]] = []
 
     def define(self) -> None:
@@ -212,9 +212,18 @@ class ClassReader:
         if not self._is_plain:
             return
         for name, value in list(self._owner.__dict__.items()):
-            module = value.__globals__.get("__name__") if isinstance(value, FunctionType) else None
-            if self._definer.border.owns(module) and not self._is_own(name, value):
+            if not isinstance(value, FunctionType) or self._is_own(name, value):
+                continue
+            is_made = self._is_made_by_users and "<locals>" in value.__qualname__
+            if self._definer.border.owns(value.__globals__.get("__name__")) and not is_made:
                 self._item.body.append(_setting(self._item, name, self._bound(value, name)))
+
+    def _is_users(self, decorator: ast.expr) -> bool:
+        """Tell whether a decorator may put functions of the user's into the class."""
+        while isinstance(decorator, (ast.Call, ast.Attribute)):
+            decorator = decorator.func if isinstance(decorator, ast.Call) else decorator.value
+        value = self._namespace.get(decorator.id) if isinstance(decorator, ast.Name) else None
+        return self._definer.border.owns(getattr(value, "__module__", getattr(value, "__name__", None)))
 
     def _is_own(self, name: str, function: FunctionType) -> bool:
         plain = plain_function(function) or function
@@ -234,8 +243,15 @@ class ClassReader:
             return
         known = {mangled(name, self._owner.__name__) for name in _bound(self._found.node)} | _OF_CLASSES
         for name, value in list(self._owner.__dict__.items()):
-            if name not in known and not name.startswith("__") and self._counts_by_value(value):
-                self._item.body.append(_setting(self._item, name, self._literal(value, name)))
+            if name in known or name.startswith("__") or not self._counts_by_value(value):
+                continue
+            try:
+                place = self._literal(value, name)
+            except NoValue:
+                if self._found.node.decorator_list:
+                    continue
+                raise
+            self._item.body.append(_setting(self._item, name, place))
 
 
 def _assigned(node: ast.Assign) -> set[str]:

@@ -106,6 +106,8 @@ class Reach:
         if isinstance(value, FunctionType):
             return self._function(value, hint, namespace)
         if isinstance(value, MethodType):
+            if (found := self._of_library(value, hint)) is not None:
+                return found  # such as `random.shuffle`
             owner = self.bind(value.__self__, f"{hint}_self", namespace)
             return Target(owner.item, (*owner.path, value.__func__.__name__))
         if isinstance(value, enum.Enum) and value.name in type(value).__members__:
@@ -397,8 +399,9 @@ class Reach:
         made, _ = self._item("input", item.name, value, *key)
         if isinstance(answer, str):
             made.kind = "value"
-            made.body = [ast.Assign([made.own_name()], ast.parse(answer, mode="eval").body)]
-            made.free |= {node.id for node in ast.walk(made.body[0]) if isinstance(node, ast.Name)}
+            tree = ast.parse(answer, mode="eval").body
+            made.body = [ast.Assign([made.own_name()], tree)]
+            made.free |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
             return made
         made.buffer = answer
         for each in answer.uses:

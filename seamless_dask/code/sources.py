@@ -86,6 +86,8 @@ class _Index:
         self.functions: dict[int, list[tuple[FunctionNode, str]]] = defaultdict(list)
         self.by_name: dict[str, list[tuple[FunctionNode, str]]] = defaultdict(list)
         self.classes: dict[str, list[tuple[ast.ClassDef, str]]] = defaultdict(list)
+        self.known: dict[CodeType, tuple[Any, str]] = {}
+        """Definitions of code that was looked for before; none where there is none."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escapes: the user has seen them
             self.tree = ast.parse(text)
@@ -160,14 +162,27 @@ def function_source(function: FunctionType) -> Found:
     """
     code = function.__code__
     index, lines = _indexed(code.co_filename, function.__globals__)
-    here = [] if TEXT_OF in function.__globals__ else index.functions.get(code.co_firstlineno, [])
+    is_text = TEXT_OF in function.__globals__
+    found = index.known.get(code)
+    if found is None:
+        found = index.known[code] = _definition_of(code, index, is_text)
+    if found is _NOWHERE:
+        raise SourceMissing(f"{code.co_filename} has been edited since it was loaded")
+    node, private = found
+    hints = index.has_text_hints or bool(code.co_flags & _TEXT_HINTS)
+    return Found(node, TEXT_FILE if is_text else code.co_filename, lines, private, hints, index.imports)
+
+
+_NOWHERE: tuple[Any, str] = (None, "")
+
+
+def _definition_of(code: CodeType, index: _Index, is_text: bool) -> tuple[Any, str]:
+    here = [] if is_text else index.functions.get(code.co_firstlineno, [])
     # A file that was edited above the function has it on another line.
     for node, private in [*here, *index.by_name.get(code.co_name, ())]:
         if matches(node, private, code, index.imports):
-            hints = index.has_text_hints or bool(code.co_flags & _TEXT_HINTS)
-            file = TEXT_FILE if TEXT_OF in function.__globals__ else code.co_filename
-            return Found(node, file, lines, private, hints, index.imports)
-    raise SourceMissing(f"{code.co_filename} has been edited since it was loaded")
+            return node, private
+    return _NOWHERE
 
 
 def matches(node: FunctionNode, private: str, code: CodeType, imports: tuple[str, ...]) -> bool:

@@ -29,14 +29,14 @@ def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory of the user's from which modules are imported."""
-    known = set(sys.modules)
     directory = tmp_path / "project"
     directory.mkdir()
     monkeypatch.syspath_prepend(directory)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield directory
-    for name in set(sys.modules) - known:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(directory)):
+            del sys.modules[name]
     linecache.clearcache()
 
 

@@ -1,5 +1,7 @@
 """Sources with the text that they must have, on every version of Python: no test is imported here."""
 
+# ruff: noqa: E501 - a source and its text side by side
+
 from __future__ import annotations
 
 GOLDEN = [

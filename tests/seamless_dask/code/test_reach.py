@@ -57,7 +57,8 @@ RUNS: dict[str, tuple[str, tuple[Any, ...]]] = {
     ),
     "metaclass": (
         "class Meta(type):\n"
-        "    def __new__(mcls, name, bases, space): return super().__new__(mcls, name, bases, {**space, 'k': 4})\n"
+        "    def __new__(mcls, name, bases, space):\n"
+        "        return super().__new__(mcls, name, bases, {**space, 'k': 4})\n"
         "class A(metaclass=Meta): pass\n"
         "def f(): return A.k",
         (),
@@ -158,13 +159,14 @@ RUNS: dict[str, tuple[str, tuple[Any, ...]]] = {
     ),
     "values": (
         "import logging, re\n"
-        "NUMBERS = [1, True, 1.0, -0.0, 1e400, 2**70, -5, 3j, b'x', None, ..., (1,), {1, 2}, frozenset('a')]\n"
+        "NUMBERS = [1, True, 1.0, -0.0, 1e400, 2**70, -5, 3j, b'x', None, ..., (1,)]\n"
+        "SETS = [{1, 2}, frozenset('a'), set()]\n"
         "SLICES = {'a': slice(1), 'b': range(3), 'c': bytearray(b'y')}\n"
         "PATTERN = re.compile('A+', re.I)\n"
         "LOG = logging.getLogger('analysis')\n"
         "MISSING = object()\n"
         "def g(x=MISSING): return x is MISSING\n"
-        "def f(): return repr(NUMBERS), repr(SLICES), PATTERN.match('aa').end(), LOG.name, g()",
+        "def f(): return repr(NUMBERS), SETS, repr(SLICES), PATTERN.match('aa').end(), LOG.name, g()",
         (),
     ),
     "table of functions": (
@@ -198,11 +200,13 @@ RUNS: dict[str, tuple[str, tuple[Any, ...]]] = {
         (2,),
     ),
     "local class": (
-        "K = 3\ndef f(x):\n    class A:\n        k = K\n        def go(self): return self.k + x\n    return A().go()",
+        "K = 3\ndef f(x):\n    class A:\n        k = K\n"
+        "        def go(self): return self.k + x\n    return A().go()",
         (2,),
     ),
     "class in a factory": (
-        "def make(n):\n    class A:\n        def go(self): return n\n    return A\nB = make(4)\ndef f(): return B().go()",
+        "def make(n):\n    class A:\n        def go(self): return n\n    return A\n"
+        "B = make(4)\ndef f(): return B().go()",
         (),
     ),
     "class body that reads the global of its own name": (
@@ -212,7 +216,8 @@ RUNS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "names of types": (
         "from __future__ import annotations\nimport dataclasses, typing\n"
         "Vector = list[float]\n"
-        "@dataclasses.dataclass\nclass Node:\n    next: Node | None\n    data: Vector = dataclasses.field(default_factory=list)\n"
+        "@dataclasses.dataclass\nclass Node:\n    next: Node | None\n"
+        "    data: Vector = dataclasses.field(default_factory=list)\n"
         "def f(): return str(typing.get_type_hints(Node)['data']), Node(Node(None)).next.next",
         (),
     ),

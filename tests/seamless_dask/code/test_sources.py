@@ -1,0 +1,228 @@
+"""The source that is taken is that of the code that is loaded; without one, a value and a warning."""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import os
+import pickle
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from seamless_dask.code.identity import CodeWarning, identify
+from seamless_dask.code.loading import load
+from seamless_dask.errors import NoIdentity
+
+from .conftest import Make, again, text_of
+
+
+def unpickled(code: Any) -> Any:
+    return load(code.text, code.lines, lambda name, namespace: pickle.loads(code.inputs[name].data))
+
+
+def edit(module: Any, old: str, new: str) -> None:
+    path = Path(module.__file__)
+    path.write_text(path.read_text().replace(old, new))
+    os.utime(path, (1, 1))  # as after a checkout: the time says nothing
+
+
+def test_a_function_edited_after_import_is_taken_by_value(make: Make) -> None:
+    module = make("def f(x): return x + 1")
+    edit(module, "+ 1", "+ 2")
+    with pytest.warns(CodeWarning, match=r"f counts by its pickle, because .*analysis.py has been edited"):
+        code = identify(module.f)
+    assert "+ 2" not in code.text
+    assert code.inputs["f"].format == "pickle"
+    assert unpickled(code)(1) == 2
+
+
+def test_a_helper_edited_after_import_is_taken_by_value_alone(make: Make) -> None:
+    module = make("def g(x): return x + 1\ndef f(x): return g(x) * 2")
+    edit(module, "+ 1", "+ 2")
+    with pytest.warns(CodeWarning, match="g counts by its pickle"):
+        code = identify(module.f)
+    assert list(code.inputs) == ["g"]
+    assert "return g(x) * 2" in code.text
+    assert unpickled(code)(1) == 4
+
+
+def test_a_file_edited_above_a_function_changes_nothing(make: Make) -> None:
+    module = make("def f(x): return x + 1")
+    before = text_of(module.f)
+    edit(module, "def f", "# comment\n\nK = 3\ndef f")
+    assert text_of(module.f) == before
+
+
+def test_a_method_edited_after_import_is_taken_by_value(make: Make) -> None:
+    module = make("class A:\n    def go(self): return 1\ndef f(): return A().go()")
+    edit(module, "return 1", "return 2")
+    with pytest.warns(CodeWarning, match="A counts by its pickle"):
+        code = identify(module.f)
+    assert unpickled(code)() == 1
+
+
+def test_a_field_edited_after_import_is_taken_by_value(make: Make) -> None:
+    module = make(
+        "import dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int = 1\ndef f(): return A().x"
+    )
+    edit(module, "x: int", "y: int")
+    with pytest.warns(CodeWarning, match="A counts by its pickle"):
+        code = identify(module.f)
+    assert unpickled(code)() == 1
+
+
+def test_a_file_that_is_gone(make: Make) -> None:
+    module = make("def f(x): return x + 1")
+    Path(module.__file__).unlink()
+    linecache.clearcache()
+    with pytest.warns(CodeWarning, match="there is no source"):
+        assert unpickled(identify(module.f))(1) == 2
+
+
+def test_a_file_that_is_no_python_any_more(make: Make) -> None:
+    module = make("def f(x): return x + 1")
+    edit(module, "def f", "def def")
+    with pytest.warns(CodeWarning, match="no Python any more"):
+        assert unpickled(identify(module.f))(1) == 2
+
+
+def test_exec_without_source() -> None:
+    namespace: dict[str, Any] = {"K": 3}
+    exec("def f(x): return x + K", namespace)
+    with pytest.warns(CodeWarning, match="identity is weaker"):
+        code = identify(namespace["f"])
+    assert unpickled(code)(1) == 4
+    assert not code.guard()  # what a pickle took in is not known
+
+
+def test_what_has_no_source_and_cannot_be_pickled() -> None:
+    namespace: dict[str, Any] = {"numbers": (n for n in [1])}
+    exec("def f(): return numbers", namespace)
+    with pytest.raises(
+        NoIdentity, match="f has no identity: there is no source of it, and it cannot be pickled"
+    ):
+        identify(namespace["f"])
+
+
+def test_functions_of_libraries_count_by_name() -> None:
+    assert text_of(len) == "__function__ = len\n"
+    assert text_of(textwrap.dedent) == "from textwrap import dedent\n\n__function__ = dedent\n"
+
+
+def test_redefined_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As IPython does it: each cell has a file name of its own, and an old function may live on."""
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    namespace = vars(sys.modules["__main__"])
+
+    def cell(source: str, number: int) -> None:
+        name = f"<ipython-input-{number}>"
+        linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+        exec(compile(source, name, "exec"), namespace)
+
+    cell("def g(x): return x + 1\n", 1)
+    cell("def f(x): return g(x)\n", 2)
+    old, first = namespace["g"], text_of(namespace["f"])
+    cell("\n# again, below a new line\ndef g(x): return x + 1\n", 3)
+    assert text_of(namespace["f"]) == first
+    cell("def g(x): return x + 2\n", 4)
+    assert text_of(namespace["f"]) != first
+    assert "x + 1" in text_of(old)
+    cell("class A:\n    k = 1\nclass B(A): pass\ndef h(): return B.k\n", 5)
+    assert again(identify(namespace["h"]))() == 1
+
+
+def test_a_base_class_whose_cell_was_run_again(make: Make) -> None:
+    module = make("class A:\n    def go(self): return 1\nclass B(A): pass\ndef f(): return B().go()")
+    exec("class A:\n    def go(self): return 2\n", vars(module))
+    assert again(identify(module.f))() == module.f() == 1
+
+
+def test_a_reloaded_module(make: Make, project: Path) -> None:
+    helpers = make("def g(x): return x + 1", "helpers")
+    module = make(
+        "import helpers\nfrom helpers import g\ndef f(x): return g(x)\ndef h(x): return helpers.g(x)"
+    )
+    edit(helpers, "+ 1", "+ 22")
+    linecache.clearcache()
+    importlib.reload(helpers)
+    with pytest.warns(CodeWarning, match="edited"):
+        assert unpickled(identify(module.f))(1) == 2  # the old one, which was imported by name
+    assert again(identify(module.h))(1) == 23
+
+
+def test_a_helper_that_is_replaced(make: Make) -> None:
+    module = make("def g(x): return x + 1\ndef other(x): return x + 5\ndef f(x): return g(x)")
+    module.g = module.other
+    assert again(identify(module.f))(1) == 6
+
+
+def test_a_method_that_is_replaced(make: Make) -> None:
+    module = make(
+        "class A:\n    k = 1\n    def go(self): return self.k\n"
+        "def other(self): return self.k + 10\ndef f(): return A().go(), getattr(A, 'extra', None)"
+    )
+    before = text_of(module.f)
+    module.A.go, module.A.k, module.A.extra = module.other, 2, [3]
+    code = identify(module.f)
+    assert code.text != before
+    assert again(code)() == module.f() == (12, [3])
+
+
+def test_wrappers_of_an_older_decorator(make: Make) -> None:
+    module = make(
+        "import functools\n"
+        "def deco(g):\n    @functools.wraps(g)\n    def wrapper(x): return g(x) + 1\n    return wrapper\n"
+        "def other(g):\n    @functools.wraps(g)\n    def wrapper(x): return g(x) + 2\n    return wrapper\n"
+        "@deco\ndef g(x): return x\ndef f(x): return g(x)"
+    )
+    module.deco = module.other
+    assert again(identify(module.f))(1) == module.f(1) == 2
+
+
+def test_defaults_that_were_changed(make: Make) -> None:
+    module = make("def g(x, n=1): return x + n\ndef f(x): return g(x)")
+    module.g.__defaults__ = (5,)
+    assert again(identify(module.f))(1) == 6
+
+
+ONE_LINERS = """
+import sys
+from seamless_dask.code.identity import identify
+def g(x): return x * 3
+def f(x): return g(x) + 1
+if __name__ == "__main__":
+    sys.stdout.write(identify(f).text)
+"""
+
+
+def test_a_script_and_a_module_agree_in_another_process(project: Path) -> None:
+    (project / "script.py").write_text(ONE_LINERS)
+    texts = []
+    for seed, arguments in (
+        ("1", ["script.py"]),
+        ("2", ["-m", "script"]),
+        ("3", ["-c", "import script, sys; sys.stdout.write(script.identify(script.f).text)"]),
+    ):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=project,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        texts.append(done.stdout)
+    assert "def g(x):" in texts[0]
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_optimised_code_and_assertions(make: Make) -> None:
+    module = make("def f(x):\n    assert x > 0, 'small'\n    return x")
+    assert re.search(r"assert x > 0, 'small'", text_of(module.f))
