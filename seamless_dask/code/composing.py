@@ -11,7 +11,7 @@ from typing import Any
 
 from .data import BUILTINS
 from .expressions import expression
-from .items import FUNCTION, INPUT, Item, Target, Use, reachable
+from .items import FUNCTION, INPUT, Item, ItemUse, Target, reachable
 from .literals import Unprintable
 from .printer import DEFINITIONS, checked, lines
 
@@ -65,7 +65,7 @@ def _named(items: list[Item]) -> dict[Item, str]:
     """Give each item a name: the one that it has, unless that means something else somewhere."""
     taken = _RESERVED | {name for item in items for name in item.free}
     taken |= {use.item.name for item in items for use in item.uses if use.item.kind == "builtin"}
-    users: dict[Item, list[tuple[Item, Use]]] = defaultdict(list)
+    users: dict[Item, list[tuple[Item, ItemUse]]] = defaultdict(list)
     for item in items:
         for use in item.uses:
             users[use.item].append((item, use))
@@ -89,7 +89,7 @@ def _candidates(item: Item) -> Iterator[str]:
         number += 1
 
 
-def _clashes(name: str, users: Iterable[tuple[Item, Use]]) -> bool:
+def _clashes(name: str, users: Iterable[tuple[Item, ItemUse]]) -> bool:
     """Tell whether a name would mean something of the user's own where an item is used."""
     return any(
         name in user.bound and not (use.is_plain and isinstance(use.node, ast.Name) and use.node.id == name)
@@ -97,7 +97,7 @@ def _clashes(name: str, users: Iterable[tuple[Item, Use]]) -> bool:
     )
 
 
-def _place(names: dict[Item, str], target: Target | Use) -> ast.expr:
+def _place(names: dict[Item, str], target: Target | ItemUse) -> ast.expr:
     place: ast.expr = ast.Name(names[target.item], ast.Load())
     for name in target.path:
         place = ast.Attribute(place, name, ast.Load())

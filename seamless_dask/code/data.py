@@ -18,7 +18,7 @@ _SCALARS = (type(None), bool, int, str, bytes, type(...))
 _SIMPLE = (*_SCALARS, float, complex)
 
 
-class NotPlain(Exception):
+class NoLiteral(Exception):
     """A value that is no plain one; it is the only argument."""
 
 
@@ -48,7 +48,7 @@ def literal(value: Any, code: Code, inside: frozenset[int] = frozenset()) -> ast
 
     Raises
     ------
-    NotPlain
+    NoLiteral
         There is none.
     """
     kind = type(value)
@@ -57,13 +57,13 @@ def literal(value: Any, code: Code, inside: frozenset[int] = frozenset()) -> ast
     if kind is float:
         return _float(value)
     if id(value) in inside:
-        raise NotPlain(value)  # it contains itself
+        raise NoLiteral(value)  # it contains itself
     if kind in _MAKERS:
         inner = inside | {id(value)}
         return _MAKERS[kind](value, lambda each: literal(each, code, inner))
     place = code(value)
     if place is None:
-        raise NotPlain(value)
+        raise NoLiteral(value)
     return place
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import CellType, FunctionType
 from typing import Any, Protocol
 
-from .data import NotPlain, is_scalar, literal
+from .data import NoLiteral, is_scalar, literal
 from .hazards import words
 from .items import Item
 from .names import MISSING, Binder, Environment, NoValue, TreeReader
@@ -187,7 +187,7 @@ class ClassReader:
     def _literal(self, value: Any, name: str) -> ast.expr:
         try:
             return literal(value, lambda each: None) if is_scalar(value) else self._bound(value, name)
-        except NotPlain as error:
+        except NoLiteral as error:
             raise NoValue(name, value) from error
 
     def _bound(self, value: Any, name: str) -> ast.expr:

@@ -36,7 +36,7 @@ Describe = Callable[[object], Buffer | str]
 
 
 @dataclass(frozen=True, eq=False)
-class Use:
+class ItemUse:
     """A place in the tree of one item that means another one, or something in it.
 
     Attributes
@@ -104,7 +104,7 @@ class Item:
     line: int = 0
     source: tuple[int, tuple[str, ...]] = (0, ())
     body: list[ast.stmt] = field(default_factory=list)
-    uses: list[Use] = field(default_factory=list)
+    uses: list[ItemUse] = field(default_factory=list)
     bound: set[str] = field(default_factory=set)
     free: set[str] = field(default_factory=set)
     kept: list[tuple[Any, str]] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Item:
     """For what is a library's: its name with its module."""
     own: list[ast.Name] = field(default_factory=list)
     """Places that mean the item itself."""
-    fixed: list[Use] = field(default_factory=list)
+    fixed: list[ItemUse] = field(default_factory=list)
     """Uses whose name must stay."""
 
     def own_name(self) -> ast.Name:
@@ -138,13 +138,13 @@ class Item:
 
     def use(self, node: ast.expr, target: Target, now: bool = True) -> None:
         """Note that a place means something."""
-        self.uses.append(Use(node, target.item, target.path, now))
+        self.uses.append(ItemUse(node, target.item, target.path, now))
 
     def named(self, target: Target, now: bool = True) -> ast.expr:
         """Return a new place that means something."""
         node = ast.Name(target.item.name, ast.Load())
         wrapped = ast.Attribute(node, "", ast.Load())  # not plain: it may get any name
-        self.uses.append(Use(wrapped, target.item, target.path, now))
+        self.uses.append(ItemUse(wrapped, target.item, target.path, now))
         return wrapped
 
 

@@ -16,7 +16,7 @@ from . import hazards
 from .border import Border, is_library_file
 from .guards import Checks
 from .items import Item, Target
-from .scopes import Names, Reference, analyse
+from .scopes import OuterName, TreeNames, analyse
 
 _LEFT_ALONE = {
     "__name__",
@@ -101,7 +101,7 @@ class TreeReader:
     def __init__(self, binder: Binder, item: Item, environment: Environment) -> None:
         self._binder, self._item, self._environment = binder, item, environment
         self._parents: dict[int, ast.AST] = {}
-        self._names = Names()
+        self._names = TreeNames()
         self._is_seeded = False
 
     def read(
@@ -138,7 +138,7 @@ class TreeReader:
         for node, message in hazards.method_hazards(tree, names.bound):
             self._item.warn(node, message)
 
-    def _hint(self, reference: Reference, place: tuple[Any, str]) -> None:
+    def _hint(self, reference: OuterName, place: tuple[Any, str]) -> None:
         """Read a name in an annotation; one that cannot be evaluated there makes a text of the annotation."""
         before = len(self._item.uses)
         try:
@@ -150,7 +150,7 @@ class TreeReader:
         if (not found and not is_builtin) or self._item in found:
             self._item.hints.append(place)
 
-    def _reference(self, reference: Reference, now: bool, bases: Mapping[int, Any]) -> None:
+    def _reference(self, reference: OuterName, now: bool, bases: Mapping[int, Any]) -> None:
         name, item = reference.name, self._item
         if name in _LEFT_ALONE:
             item.free.add(name)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import NoIdentity
 from .border import Border
-from .data import NotPlain, is_immutable, is_scalar, literal
+from .data import NoLiteral, is_immutable, is_scalar, literal
 from .definitions import ClassReader, add_attributes, add_defaults, define_function, environment_of
 from .expressions import expression
 from .fallback import WEAKER, pickled
@@ -354,7 +354,7 @@ class Reach:
         if new:
             try:
                 self._print(item, namespace)
-            except NotPlain:
+            except NoLiteral:
                 del self._items[key]
                 item.uses.clear()
                 return Target(self._input(item, value, key))
@@ -373,7 +373,7 @@ class Reach:
         if not is_immutable(value) and type(value) in _CONTAINERS:
             self.checks.data(value)
         if self._describe is not None and len(expression(node)) > LARGE:
-            raise NotPlain(value)
+            raise NoLiteral(value)
         item.body = [ast.Assign([item.own_name()], node)]
 
     def _expressed(self, value: Any, item: Item, namespace: dict[str, Any]) -> ast.expr | None:

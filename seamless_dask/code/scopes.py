@@ -16,7 +16,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class OuterName:
     """A place where a name stands that means something outside.
 
     Attributes
@@ -43,7 +43,7 @@ class Reference:
 
 
 @dataclass
-class Names:
+class TreeNames:
     """What stands in a definition.
 
     Attributes
@@ -58,7 +58,7 @@ class Names:
         Statements of import inside functions.
     """
 
-    outside: list[Reference] = field(default_factory=list)
+    outside: list[OuterName] = field(default_factory=list)
     bound: set[str] = field(default_factory=set)
     declared: list[ast.Global | ast.Nonlocal] = field(default_factory=list)
     imports: list[ast.Import | ast.ImportFrom] = field(default_factory=list)
@@ -86,7 +86,7 @@ def mangled(name: str, private: str) -> str:
     return f"_{owner}{name}" if owner else name
 
 
-def analyse(tree: ast.AST, private: str = "") -> Names:
+def analyse(tree: ast.AST, private: str = "") -> TreeNames:
     """Return the names of a definition or expression that stands in a module, or in the class `private`."""
     visitor = _Visitor()
     visitor.visit(tree, _Scope(private=private))
@@ -95,7 +95,7 @@ def analyse(tree: ast.AST, private: str = "") -> Names:
 
 class _Visitor:
     def __init__(self) -> None:
-        self.names = Names()
+        self.names = TreeNames()
 
     def visit(self, node: ast.AST, scope: _Scope) -> None:
         match node:
@@ -124,10 +124,10 @@ class _Visitor:
         name = mangled(node.id, scope.private)
         is_load = isinstance(node.ctx, ast.Load)
         if not _is_local(name, scope):
-            self.names.outside.append(Reference(node, name, scope.now))
+            self.names.outside.append(OuterName(node, name, scope.now))
         elif scope.is_class and is_load and name not in scope.stored:
             # `x = x` in a class reads the outer one: Python looks in the class first, then outside.
-            self.names.outside.append(Reference(node, name, scope.now, fixed=True))
+            self.names.outside.append(OuterName(node, name, scope.now, fixed=True))
         elif not is_load:
             scope.stored.add(name)
 
