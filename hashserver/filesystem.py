@@ -6,7 +6,8 @@ import os
 import re
 import stat
 from functools import cache
-from typing import NamedTuple
+
+from hashserver.namedtuple import NamedTuple
 
 MOUNTS = "/proc/self/mountinfo"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum, hash_descriptor
 from hashserver.errors import FileChanged, TreeError
+from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import open_regular
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ counts as far as `seamless_dask.trust` admits it; which server is sent a token, 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import open_regular
 
 from . import origins

@@ -6,8 +6,9 @@ A settings file is read once, as far as `MAX_BYTES`, and never waited for: what 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import read_regular
 from hashserver.system_text import each, from_system, to_system
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hashserver.errors import BufferMissing, HashserverError
+from hashserver.namedtuple import NamedTuple
 from hashserver.statcache import checksum_of
 from hashserver.workspace.sidecar import CHECKSUM, find_sidecar, write_atomic, write_directory_sidecars
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from hashserver.namedtuple import NamedTuple
 from hashserver.statcache import checksum_of
 from hashserver.workspace.sidecar import find_sidecar, read_future
 

@@ -7,10 +7,11 @@ computation needs is imported when there is one (`seamless_cli.run.compute`).
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
 from hashserver.errors import BufferCorrupt, BufferMissing
+from hashserver.namedtuple import NamedTuple
 from hashserver.workspace.pending import remove_future
 
 from ..console import OK, CommandError, Console

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hashserver.checksum import hash_bytes
 from hashserver.errors import SidecarError
+from hashserver.namedtuple import NamedTuple
 from hashserver.statcache import checksum_of
 from seamless_dask.errors import UsageError
 from seamless_dask.model.transformation import Deferred, Description, Value

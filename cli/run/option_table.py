@@ -18,15 +18,15 @@ from ..table import (
     values,
 )
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
-_CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
+_SIZE = r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?"
+_DURATION = r"(\d+(?:\.\d+)?)\s*([smhd]?)"
+_CLOCK = r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)"
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def size(text: str) -> int:
     """Parse a number of bytes: ``4G`` and ``4GB`` are 4·10⁹ as in Dask, ``4GiB`` is 4·2³⁰."""
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip(), re.IGNORECASE)
     if match is None:
         raise ValueError(f"not a size: {text!r} (500MB, 4GiB)")
     number, unit, binary = match.groups()
@@ -39,9 +39,9 @@ def size(text: str) -> int:
 
 def duration(text: str) -> float:
     """Parse a time: seconds, ``30m``, ``2h``, ``1d``, ``MM:SS``, ``H:MM:SS`` or ``D-HH:MM:SS``."""
-    if match := _DURATION.fullmatch(text.strip()):
+    if match := re.fullmatch(_DURATION, text.strip()):
         result = float(match[1]) * _SECONDS[match[2]]
-    elif match := _CLOCK.fullmatch(text.strip()):
+    elif match := re.fullmatch(_CLOCK, text.strip()):
         days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
         result = days * 86400 + hours * 3600 + minutes * 60 + seconds
     else:

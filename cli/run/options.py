@@ -8,7 +8,6 @@ has no options of its own on our line, so that all are ours on both sides of it.
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 from seamless_dask.errors import UsageError
@@ -46,8 +45,6 @@ _EXCLUSIVE = (
     ("module", "image"),
     *(("local", name) for name in _SERVICES),
 )
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def parse(argv: Sequence[str], prog: str = "seamless-run") -> ParsedArguments:
@@ -209,7 +206,7 @@ def _variables(items: list[str], option: str) -> dict[str, str]:
     result: dict[str, str] = {}
     for item in items:
         name, equals, value = item.partition("=")
-        if not equals or not _NAME.fullmatch(name):
+        if not equals or not name.isascii() or not name.isidentifier():
             raise UsageError(f"{option} takes NAME=VALUE, not {item!r}")
         if result.setdefault(name, value) != value:
             raise UsageError(f"{option} gives {name} two values")

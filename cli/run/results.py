@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from hashserver.namedtuple import NamedTuple
 from seamless_dask.errors import UsageError
 
 from ..console import CommandError, Console, write_stdout

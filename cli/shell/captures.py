@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from posixpath import normpath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from hashserver.namedtuple import NamedTuple
 from hashserver.workspace.sidecar import LONGEST_NAME, no_room
 from seamless_dask.errors import UsageError
 from seamless_dask.model.transformation import ResultSpec

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from hashserver.namedtuple import NamedTuple
 
 from .captures import CapturePattern, Outputs, check, implied, lost, parse_capture, result_spec
 from .commandline import parse, replace

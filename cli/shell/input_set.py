@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import read_regular
 from hashserver.workspace.sidecar import CHECKSUM, INDEX
 from seamless_dask.errors import UsageError

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import PATH_MAX, open_far
 from hashserver.workspace.index import parse_index
 from hashserver.workspace.sidecar import (

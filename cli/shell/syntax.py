@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from hashserver.namedtuple import NamedTuple
 
 from .word import Word
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from hashserver.namedtuple import NamedTuple
 
 _SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 _GLOB = "*?["
@@ -11,13 +12,12 @@ _ESCAPES = {
     "a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
     "\\": "\\", "'": "'", '"': '"', "?": "?",
 }  # fmt: skip
-_ANSI = re.compile(
+_ANSI = (
     rb"\\(?:([abeEfnrtv\\'\"?])|([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{1,4})|U([0-9A-Fa-f]{1,8})"
-    rb"|c(\\\\|[^\\]))",
-    re.DOTALL,
+    rb"|c(\\\\|[^\\]))"
 )
 _EXPANSION = re.compile(r"\$[A-Za-z_0-9{(\[*@#?$!-]|`")
-_RANGE = re.compile(r"(?:([+-]?\d+)\.\.([+-]?\d+)|([A-Za-z])\.\.([A-Za-z]))(?:\.\.([+-]?\d+))?")
+_RANGE = r"(?:([+-]?\d+)\.\.([+-]?\d+)|([A-Za-z])\.\.([A-Za-z]))(?:\.\.([+-]?\d+))?"
 _BRACE_LIMIT = 100_000
 
 
@@ -160,7 +160,7 @@ def ansi_quoted(source: str) -> str | None:
 
     try:
         # A NUL ends the string for the shell, which keeps its strings as C does.
-        return _ANSI.sub(replaced, source.encode()).partition(b"\0")[0].decode()
+        return re.sub(_ANSI, replaced, source.encode(), flags=re.DOTALL).partition(b"\0")[0].decode()
     except UnicodeDecodeError:
         return None
 
@@ -216,7 +216,7 @@ def _sequence(marked: Marked) -> list[Marked] | None:
     """Expand the inside of ``{1..3}`` or ``{a..c}``."""
     if any(is_quoted for _, is_quoted in marked):
         return None
-    match = _RANGE.fullmatch("".join(c for c, _ in marked))
+    match = re.fullmatch(_RANGE, "".join(c for c, _ in marked))
     if match is None:
         return None
     low, high, first, last, step_text = match.groups()

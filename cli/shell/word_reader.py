@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from tree_sitter import Node
 
-_VARIABLE = re.compile(r"\$\{?[#!]?([A-Za-z_][A-Za-z0-9_]*|[@*#?$!0-9-])")
-_BARE = re.compile(rb"(?:\\.|[^\\ \t\n])+|\\$|[ \t\n]", re.DOTALL)
+_VARIABLE = r"\$\{?[#!]?([A-Za-z_][A-Za-z0-9_]*|[@*#?$!0-9-])"
+_BARE = rb"(?:\\.|[^\\ \t\n])+|\\$|[ \t\n]"
 
 
 def _names(source: str) -> list[str]:
     """Return the variables that an expansion depends on; ``"("`` is the output of a command."""
     names = ["("] if re.search(r"\$\((?!\()|`", source) else []
-    return names + _VARIABLE.findall(source)
+    return names + re.findall(_VARIABLE, source)
 
 
 class Builder:
@@ -37,7 +37,7 @@ class Builder:
 
     def bare(self, start: int, end: int) -> None:
         """Add text outside quotes."""
-        for match in _BARE.finditer(self._source[start:end]):
+        for match in re.finditer(_BARE, self._source[start:end], re.DOTALL):
             if match[0] in (b" ", b"\t", b"\n"):
                 self._close(start + match.start())
                 self._start = start + match.end()

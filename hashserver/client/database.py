@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hashserver import protocol
 from hashserver.checksum import Checksum, hash_bytes
@@ -12,6 +12,7 @@ from hashserver.client.errors import json_of, raise_for
 from hashserver.client.store import find_token
 from hashserver.client.transport import Transport
 from hashserver.errors import BufferCorrupt, InvalidRequest, Irreproducible
+from hashserver.namedtuple import NamedTuple
 from hashserver.results.database import Result
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ import os
 import struct
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hashserver.client.connection import Connection, LostError, Response, Sink, Upload, is_loss, mind_cuts
 from hashserver.errors import InvalidRequest, ServiceUnavailable
+from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import open_regular
 
 from ..retry import pauses

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
 from hashserver.errors import Irreproducible
+from hashserver.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,12 +10,13 @@ import errno
 import json
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hashserver.atomic import NewFile, write_all
 from hashserver.checksum import hash_descriptor
 from hashserver.durability import sync_directories
 from hashserver.errors import InvalidRequest, LinkRefused, OriginalChanged
+from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import open_regular, read_regular
 from hashserver.storage.store import changed, file_changed
 

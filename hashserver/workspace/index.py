@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import cache
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,17 @@ from hashserver.errors import InvalidIndex
 from hashserver.system_text import to_system
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import NoReturn
 
 Index = dict[str, Checksum]
 
 _COMPONENT = r"(?!\.{1,2}(?:/|\Z))[^/\0]+"
-_safe = re.compile(f"{_COMPONENT}(?:/{_COMPONENT})*").fullmatch
+
+
+@cache  # on first use: a cached run of single files needs none
+def _safe() -> Callable[[str], object]:
+    return re.compile(f"{_COMPONENT}(?:/{_COMPONENT})*").fullmatch
 
 
 def index_bytes(index: Mapping[str, str]) -> bytes:
@@ -55,11 +60,12 @@ def parse_index(data: bytes) -> Index:
         raise InvalidIndex(f"not a directory index: {_reason(error)}") from None
     if type(pairs) is not _Pairs:
         raise InvalidIndex("not a directory index: it must be a JSON object")
+    safe = _safe()
     # All at once, since an index may have a hundred thousand members; then one by one to name the bad one.
     index = {
         path: make_checksum(text)
         for path, text in pairs
-        if type(text) is str and is_checksum(text) and _safe(path)
+        if type(text) is str and is_checksum(text) and safe(path)
     }
     if len(index) != len(pairs) or not _is_utf8("".join(index)):
         _complain(pairs)
@@ -93,7 +99,7 @@ def check_path(path: str) -> None:
     InvalidIndex
         If it is absolute, empty, has empty components, ``.`` or ``..``, a NUL, or is no UTF-8.
     """
-    if _safe(path) is None or not (path.isascii() or _is_utf8(path)):
+    if _safe()(path) is None or not (path.isascii() or _is_utf8(path)):
         raise InvalidIndex(f"directory index: the path {path!r:.200} is not a plain relative path")
 
 

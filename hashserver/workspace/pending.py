@@ -6,11 +6,12 @@ import errno
 import json
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hashserver.atomic import write_atomic
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum, SidecarError
+from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import READ_FLAGS, open_far
 
 if TYPE_CHECKING:

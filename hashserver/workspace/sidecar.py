@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hashserver.atomic import write_atomic
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.durability import sync_file
 from hashserver.errors import InvalidChecksum, InvalidIndex, SidecarError
+from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import PATH_MAX
 from hashserver.workspace.index import parse_index
 from hashserver.workspace.pending import (

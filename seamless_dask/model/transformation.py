@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import re
 from posixpath import normpath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import InvalidChecksum
+from hashserver.namedtuple import NamedTuple
 
 from ..errors import InvalidTransformation
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +48,18 @@ def test_a_hit_imports_nothing_that_is_slow(cli: Cli, work: Path, hello: Path) -
     slow += " concurrent.futures multiprocessing dataclasses inspect"
     slow += " seamless_cli.run.compute seamless_dask.jobs.local"
     assert loaded & set(slow.split()) == set()
+
+
+def test_a_hit_defines_its_named_tuples_cheaply(cli: Cli, work: Path, hello: Path) -> None:
+    cli("seamless-run", "cat", "a.txt")
+    loaded = cli.modules("seamless-run", "cat", "a.txt")
+    ours = [name for name in loaded if name.startswith(("hashserver.", "seamless_dask.", "seamless_cli."))]
+    files = [find_spec(name) for name in ours if name != "hashserver.namedtuple"]
+    texts = {spec.name: Path(spec.origin).read_text() for spec in files if spec and spec.origin}
+    assert len(texts) > 30
+    assert [
+        name for name, text in texts.items() if re.search(r"^from typing import.*NamedTuple", text, re.M)
+    ] == []
 
 
 def test_captures_a_file(cli: Cli, work: Path, hello: Path) -> None:
