@@ -6,6 +6,9 @@
     ├── UsageError                 the user's input
     │   ├── InvalidTransformation  a document that is not a transformation
     │   ├── NoIdentity             a function that reaches what is no value
+    │   ├── NotAValue              an object that no bytes stand for: a generator, a lock, an open file
+    │   ├── InvalidValue           bytes that are not what their format says
+    │   ├── UntrustedValue         bytes that name what to import or run, from where nobody said so
     │   └── Untrusted              a project's settings that go further than they may
     ├── ComputationFailed          the computation: exit status, missing result, limit, kill
     │   ├── ResultMissing          a declared result was not written
@@ -55,6 +58,22 @@ class InvalidTransformation(UsageError):
 
 class NoIdentity(UsageError):
     """A function reaches what is no value: a connection, a lock, an open file."""
+
+
+class NotAValue(UsageError):
+    """An object that no bytes can stand for, or none that come back as the same."""
+
+
+class InvalidValue(UsageError):
+    """Bytes that are not what their format says, or that need what is not installed here."""
+
+
+class UntrustedValue(UsageError):
+    """Bytes that name what is to be imported or run, and that the caller did not call trusted."""
+
+
+class WeakIdentity(UserWarning):
+    """Equal objects may have other bytes, so that work may be done again that was done before."""
 
 
 class ComputationFailed(SeamlessError):

@@ -1,0 +1,264 @@
+"""Objects of any class: the class by its name or code, and its state as values; pickled where that cannot be.
+
+What an object consists of is what it tells pickle (``__reduce_ex__``); what is written of it is a tree,
+which, unlike a pickle, depends neither on which of its parts are one object nor on how the interpreter
+interns text.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import pickle  # nosec - read only where the caller says so
+import types
+import warnings
+from collections import Counter, OrderedDict, defaultdict, deque
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidValue, WeakIdentity
+from .names import importable, is_found, read_code, read_name, write_name
+from .refused import refuse
+from .tree import Endless, Unwalkable, Unwritable, tag, write_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .tree import TreeWriter
+    from .tree_reader import TreeReader
+
+_COLLECTIONS = (Counter, OrderedDict, defaultdict, deque)
+"""What is called with plain data from anywhere."""
+_DEFINITIONS = (type, types.FunctionType, types.BuiltinFunctionType)
+_COPYREG: Any = copyreg
+_NEW, _NEW_EX = _COPYREG.__newobj__, _COPYREG.__newobj_ex__
+
+
+def write_object(writer: TreeWriter, value: Any) -> Any:
+    """Return the tree of an object that is no plain data and of no library that has a module here."""
+    refuse(value)
+    parts, holes = len(writer.parts), len(writer.holes)
+    outermost = writer.objects == 0
+    writer.objects += 1
+    try:
+        with writer.inside(value):
+            return _walk(writer, value)
+    except Unwalkable as error:
+        # What goes round is pickled as a whole; anything else as the smallest part that cannot be walked.
+        if isinstance(error, Endless) and not outermost:
+            raise
+        del writer.parts[parts:]
+        if len(writer.holes) > holes:
+            raise Unwritable(f"{error.reason}, with a transformation inside: pass that by itself") from None
+        return write_pickled(writer, value, error.reason)
+    finally:
+        writer.objects -= 1
+
+
+def _walk(writer: TreeWriter, value: Any) -> Any:
+    if isinstance(value, _DEFINITIONS) and (isinstance(value, type) or not _is_bound(value)):
+        return write_name(writer, value)
+    if _is_enum(value):
+        # One that a flag combines has no name of its own; the number of another one is part of what it is.
+        name = None if _is_enum(value, "Flag") else value.name
+        return tag("object:enum", write_name(writer, type(value)), name, writer.named("value", value.value))
+    reduced = _reduce(value)
+    if isinstance(reduced, str):
+        return _global(value, reduced)
+    return _written(writer, value, *reduced)
+
+
+def _is_bound(value: Any) -> bool:
+    """Tell whether a built-in function is the method of something."""
+    owner = getattr(value, "__self__", None)
+    return owner is not None and not isinstance(owner, types.ModuleType)
+
+
+def _is_enum(value: Any, name: str = "Enum") -> bool:
+    import enum
+
+    return isinstance(value, getattr(enum, name))
+
+
+def _global(value: Any, name: str) -> Any:
+    """Return the tree of what pickle would look up by a name."""
+    module = pickle.whichmodule(value, name)  # type: ignore[attr-defined]
+    if module == "__main__" or not is_found(value, module, name):
+        raise Unwalkable("cannot be imported by its name")
+    return tag("object:name", f"{module}:{name}")
+
+
+def _reduce(value: Any) -> Any:
+    # Of exceptions Dask has others tell (tblib): what they are shall not depend on whether it is imported.
+    reduce = None if isinstance(value, BaseException) else copyreg.dispatch_table.get(type(value))
+    try:
+        reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
+    except Unwritable:
+        raise
+    except Exception as error:
+        raise Unwalkable(
+            f"does not tell what it consists of ({type(error).__name__}: {error!s:.200})"
+        ) from None
+    if isinstance(reduced, str) or (isinstance(reduced, tuple) and 2 <= len(reduced) <= 6):
+        return reduced
+    raise Unwalkable("does not tell what it consists of")
+
+
+def _written(
+    writer: TreeWriter,
+    value: Any,
+    make: Any,
+    arguments: tuple[Any, ...],
+    state: Any = None,
+    items: Any = None,
+    pairs: Any = None,
+    setter: Any = None,
+) -> Any:
+    """Return the tree of what an object tells pickle."""
+    rest = [
+        _state(writer, value, state),
+        None if items is None else writer.items(items),
+        None if pairs is None else write_pairs(writer, pairs),
+        None if setter is None else write_name(writer, setter),
+    ]
+    while rest and rest[-1] is None:
+        rest.pop()
+    if make is _NEW:
+        kind, *arguments_of = arguments
+        return tag("object:new", write_name(writer, kind), writer.items(arguments_of), {}, *rest)
+    if make is _NEW_EX:
+        kind, arguments_of, named = arguments
+        names = {name: writer.named(name, named[name]) for name in sorted(named)}
+        return tag("object:new", write_name(writer, kind), writer.items(arguments_of), names, *rest)
+    if isinstance(value, set | frozenset) and len(arguments) == 1 and isinstance(arguments[0], list):
+        # A subclass tells its members in an order that differs between processes.
+        return tag("object:call", write_name(writer, make), [writer.sorted_items(arguments[0])], *rest)
+    return tag("object:call", _maker(writer, make), writer.items(arguments), *rest)
+
+
+def _maker(writer: TreeWriter, make: Any) -> Any:
+    """Return the tree of what is called: a function or class, or an object with such a method."""
+    return write_name(writer, make) if importable(make) else writer.tree(make)
+
+
+def _state(writer: TreeWriter, value: Any, state: Any) -> Any:
+    """Return the tree of an object's state, attributes sorted by name: their order is how it came about."""
+    if hasattr(type(value), "__setstate__") and not isinstance(value, BaseException):
+        return None if state is None else writer.tree(state)
+    if isinstance(state, tuple) and len(state) == 2:
+        return tag("tuple", [_attributes(writer, value, part) for part in state])
+    return _attributes(writer, value, state)
+
+
+def _attributes(writer: TreeWriter, value: Any, state: Any) -> Any:
+    if type(state) is not dict or not all(type(name) is str for name in state):
+        return None if state is None else writer.tree(state)
+    if not state:
+        return None
+    names = [name for name in sorted(state) if not _is_cache(value, name)]
+    found = {name: writer.named(name, state[name]) for name in names}
+    return found if "@" not in found else tag("dict", [[name, found[name]] for name in names])
+
+
+def _is_cache(value: Any, name: str) -> bool:
+    """Tell whether an attribute is what a property has remembered: it is there once somebody has looked."""
+    return isinstance(getattr(type(value), name, None), functools.cached_property)
+
+
+def write_pickled(writer: TreeWriter, value: Any, reason: str) -> Any:
+    """Put a pickle beside the tree, with a warning."""
+    data = _pickle(value)
+    warnings.warn(
+        f"a {type(value).__qualname__} is pickled: it {reason}. Equal ones may count as different",
+        WeakIdentity,
+        stacklevel=2,
+    )
+    return writer.part("pickle", lambda sink: sink(data))
+
+
+def _pickle(value: Any) -> bytes:
+    try:
+        import cloudpickle
+
+        data: bytes = cloudpickle.dumps(value, protocol=5)
+    except Unwritable:
+        raise
+    except Exception as error:
+        raise Unwritable(
+            f"is a {type(value).__qualname__}, which cannot be stored: {type(error).__name__}: {error!s:.200}"
+        ) from None
+    return data
+
+
+def load_pickle(data: Any) -> Any:
+    """Return the object of a pickle that the caller trusts."""
+    try:
+        return pickle.loads(data)  # noqa: S301 - trusted
+    except (ImportError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        raise InvalidValue(f"the pickle cannot be read here: {error!s:.200}") from error
+
+
+def reader(name: str) -> Callable[..., Any]:
+    """Return what reads the fields behind a tag; raises `KeyError`."""
+    return _READERS[name]
+
+
+def _read_enum(reader: TreeReader, kind: Any, name: str | None, value: Any) -> Any:
+    found = reader.value(kind)
+    reader.trust(f"{found!r:.200}")
+    return found(reader.value(value)) if name is None else found[name]
+
+
+def _read_new(reader: TreeReader, kind: Any, arguments: list[Any], named: dict[str, Any], *rest: Any) -> Any:
+    found = reader.value(kind)
+    reader.trust(f"{found!r:.200}")
+    made = found.__new__(
+        found, *reader.values(arguments), **{name: reader.value(tree) for name, tree in named.items()}
+    )
+    return _completed(reader, made, *rest)
+
+
+def _read_call(reader: TreeReader, make: Any, arguments: list[Any], *rest: Any) -> Any:
+    found, given = reader.value(make), reader.values(arguments)
+    if found not in _COLLECTIONS or any(
+        isinstance(one, range) for one in given
+    ):  # a range may be of any length
+        reader.trust(f"{found!r:.200}")
+    return _completed(reader, found(*given), *rest)
+
+
+def _completed(
+    reader: TreeReader, made: Any, state: Any = None, items: Any = None, pairs: Any = None, setter: Any = None
+) -> Any:
+    """Give a new object its state and members, as pickle does."""
+    if setter is not None:
+        reader.value(setter)(made, reader.value(state))
+    elif state is not None:
+        _set_state(made, reader.value(state))
+    if items is not None:
+        members = reader.values(items)
+        made.extend(members) if hasattr(made, "extend") else [made.append(member) for member in members]
+    for name, member in pairs or ():
+        made[reader.value(name)] = reader.value(member)
+    return made
+
+
+def _set_state(made: Any, state: Any) -> None:
+    if hasattr(made, "__setstate__"):
+        made.__setstate__(state)
+        return
+    slots = None
+    if isinstance(state, tuple) and len(state) == 2:
+        state, slots = state
+    if state:
+        vars(made).update(state)
+    for name, value in (slots or {}).items():
+        object.__setattr__(made, name, value)
+
+
+_READERS: dict[str, Callable[..., Any]] = {
+    "name": read_name,
+    "code": read_code,
+    "enum": _read_enum,
+    "new": _read_new,
+    "call": _read_call,
+}

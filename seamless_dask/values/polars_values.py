@@ -1,0 +1,67 @@
+"""Frames and series of Polars, in the format ``arrow`` where Arrow has all of their types, else pickled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from .objects import write_pickled
+from .tree import Unwalkable, Unwritable, tag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .tree import TreeWriter, Write
+    from .tree_reader import TreeReader
+
+
+def writer(kind: type) -> Write | None:
+    """Return what writes objects of exactly this type."""
+    return {pl.DataFrame: _frame, pl.Series: _series, pl.LazyFrame: _lazy}.get(kind)
+
+
+def reader(name: str) -> Callable[..., Any]:
+    """Return what reads the fields behind a tag; raises `KeyError`."""
+    return {"frame": _read_frame, "series": _read_series}[name]
+
+
+def _frame(writer: TreeWriter, value: Any) -> Any:
+    return _table(writer, value, value, tag("polars:frame"))
+
+
+def _series(writer: TreeWriter, value: Any) -> Any:
+    return _table(writer, value, value.to_frame(), tag("polars:series"))
+
+
+def _lazy(writer: TreeWriter, value: Any) -> Any:
+    raise Unwritable("is a LazyFrame: pass what collect() gives, or make it inside the function")
+
+
+def _table(writer: TreeWriter, value: Any, frame: Any, tree: Any) -> Any:
+    try:
+        from .pyarrow_values import one_array, write_columns
+
+        table = frame.to_arrow()
+        if pl.from_arrow(table[:0]).schema != frame.schema:
+            raise Unwalkable("has columns of types that Arrow has not")
+        columns = [one_array(column) for column in table.columns]
+    except Unwalkable as error:
+        return write_pickled(writer, value, error.reason)
+    except BaseException as error:  # of Polars, pyarrow, or because there is none
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # Ctrl-C; what Rust gives up upon is no Exception either
+        return write_pickled(writer, value, f"cannot be given to Arrow ({error!s:.100})")
+    return write_columns(writer, list(table.schema), columns, tree)
+
+
+def _read_frame(reader: TreeReader) -> Any:
+    import pyarrow as pa
+
+    columns = reader.columns
+    table = pa.Table.from_arrays(columns.arrays, schema=columns.schema.remove_metadata())
+    return pl.from_arrow(table, rechunk=False)
+
+
+def _read_series(reader: TreeReader) -> Any:
+    return _read_frame(reader).to_series()

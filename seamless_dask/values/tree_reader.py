@@ -1,0 +1,141 @@
+"""The format ``json/1``, read: back to the object, with nothing imported or run unless trusted."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidValue, SeamlessError, UntrustedValue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, OSError)
+
+
+class TreeReader:
+    """Reads trees.
+
+    Parameters
+    ----------
+    reader_of
+        Returns what reads the fields behind a tag that is not one of the plain ones.
+    part
+        Returns what stands beside the tree, by its number.
+    trusted
+        Whether what the tree names may be imported and called.
+    holes
+        What takes the places that were left out.
+    columns
+        Of the table around the tree, in the format ``arrow``.
+    """
+
+    def __init__(
+        self,
+        reader_of: Callable[[str], Callable[..., Any]],
+        part: Callable[[int], Any] | None = None,
+        trusted: bool = False,
+        holes: Sequence[Any] = (),
+        columns: Any = None,
+    ) -> None:
+        self._reader_of, self._part, self.trusted, self._holes, self.columns = (
+            reader_of,
+            part,
+            trusted,
+            holes,
+            columns,
+        )
+
+    def read(self, text: str | bytes) -> Any:
+        """Return the object that a text stands for.
+
+        Raises
+        ------
+        InvalidValue
+            When it is no ``json/1``.
+        UntrustedValue
+            When it names what is to be imported or run.
+        """
+        try:
+            text = text if isinstance(text, str) else text.decode()
+            tree = json.loads(text, parse_constant=_refuse)
+            return self.value(tree) if '"@"' in text else tree
+        except SeamlessError:
+            raise
+        except ImportError as error:
+            raise InvalidValue(f"the value needs what is not installed here: {error}") from error
+        except _FAULTS as error:
+            raise InvalidValue(f"the value cannot be read: {type(error).__name__}: {error!s:.200}") from error
+
+    def value(self, tree: Any) -> Any:
+        """Return the object that a tree stands for."""
+        if isinstance(tree, list):
+            return [self.value(member) for member in tree]
+        if not isinstance(tree, dict):
+            return tree
+        if "@" not in tree:
+            return {name: self.value(member) for name, member in tree.items()}
+        if len(tree) != 1:
+            raise ValueError("a tag with more beside it")
+        name, *fields = tree["@"]
+        read = _READERS.get(name)
+        return self._reader_of(name)(self, *fields) if read is None else read(self, *fields)
+
+    def values(self, trees: Sequence[Any]) -> list[Any]:
+        """Return the objects that several trees stand for."""
+        return [self.value(tree) for tree in trees]
+
+    def trust(self, what: str) -> None:
+        """Raise `UntrustedValue` unless what a value names may be imported and called."""
+        if not self.trusted:
+            raise UntrustedValue(
+                f"the value would import or run {what}, and it does not come from a place that is trusted"
+            )
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _float(reader: TreeReader, digits: str) -> float:
+    (value,) = struct.unpack(">d", bytes.fromhex(digits))
+    return float(value)
+
+
+def _hole(reader: TreeReader, number: int) -> Any:
+    return reader._holes[number]
+
+
+def _read_part(reader: TreeReader, number: int) -> Any:
+    if reader._part is None:
+        raise ValueError("no such part")
+    return reader._part(number)
+
+
+def _number(reader: TreeReader, tree: Any) -> float:
+    value = reader.value(tree)
+    if type(value) is not float:
+        raise TypeError("a complex number of other numbers")
+    return value
+
+
+_READERS: dict[str, Callable[..., Any]] = {
+    "float": _float,
+    "int": lambda _, digits: int(digits, 16),
+    "text": lambda _, digits: bytes.fromhex(digits).decode("utf-8", "surrogatepass"),
+    "tuple": lambda reader, members: tuple(reader.values(members)),
+    "set": lambda reader, members: set(reader.values(members)),
+    "frozenset": lambda reader, members: frozenset(reader.values(members)),
+    "dict": lambda reader, pairs: {reader.value(name): reader.value(member) for name, member in pairs},
+    "bytes": lambda _, text: base64.b64decode(text, validate=True),
+    "bytearray": lambda _, text: bytearray(base64.b64decode(text, validate=True)),
+    "complex": lambda reader, real, imag: complex(_number(reader, real), _number(reader, imag)),
+    "range": lambda reader, *fields: range(*reader.values(fields)),
+    "slice": lambda reader, *fields: slice(*reader.values(fields)),
+    "ellipsis": lambda _: Ellipsis,
+    "notimplemented": lambda _: NotImplemented,
+    "part": _read_part,
+    "hole": _hole,
+}

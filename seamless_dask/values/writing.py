@@ -1,0 +1,129 @@
+"""From an object to bytes: which format it has, and what goes into a sink."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hashserver.checksum import Checksum, Hasher
+
+from ..errors import NotAValue
+from .adapters import writer_of
+from .tree import TreePart, TreeWriter, Unwritable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .tree import Sink
+
+TREE = "json/1"
+PARTS = "parts/1"
+
+
+class Encoded(NamedTuple):
+    """What stands for an object.
+
+    Attributes
+    ----------
+    format
+        How the bytes are to be read.
+    write
+        Writes the bytes into a sink: a function that is called with each part of them. The parts stay as they
+        are as long as the object does; those of large arrays are the array's own memory.
+    holes
+        What was left out of it, in the order of the numbers in it.
+    """
+
+    format: str
+    write: Callable[[Sink], object]
+    holes: list[Any]
+
+
+def encode(value: Any, name: str = "the value", hole: Callable[[Any], str | None] | None = None) -> Encoded:
+    """Return what stands for an object; nothing large is copied.
+
+    Parameters
+    ----------
+    value
+        The object; it must not change until it is written.
+    name
+        What messages call it: ``argument 'table'``.
+    hole
+        Called with each object inside that is no plain data. Where it returns a text, the object is left
+        out and only a number stands in its place; equal texts are one number.
+
+    Raises
+    ------
+    NotAValue
+        For what no bytes stand for: generators, locks, open files, containers that contain themselves.
+
+    Warns
+    -----
+    WeakIdentity
+        For what can only be pickled.
+    """
+    if type(value) is str and (text := _plain(value)) is not None:
+        return Encoded("text", lambda sink: sink(text), [])
+    if type(value) is bytes:
+        return Encoded("bytes", lambda sink: sink(value), [])
+    try:
+        try:
+            return _encode(value, TreeWriter(writer_of, hole))
+        except UnicodeEncodeError:
+            return _encode(value, TreeWriter(writer_of, hole, any_text=True))
+    except Unwritable as error:
+        raise NotAValue(f"{name}{error}") from None
+    except RecursionError:
+        raise NotAValue(f"{name} is nested too deep: pass it in pieces") from None
+
+
+def _plain(value: str) -> bytes | None:
+    try:
+        return value.encode()
+    except UnicodeEncodeError:  # a half of a pair, which UTF-8 has not
+        return None
+
+
+def _encode(value: Any, writer: TreeWriter) -> Encoded:
+    tree = writer.tree(value)
+    holes = list(writer.holes.values())
+    if not writer.parts:
+        text = writer.text(tree)
+        return Encoded(TREE, lambda sink: sink(text), holes)
+    if tree == {"@": ["part", 0]} and not holes:
+        (part,) = writer.parts
+        return Encoded(part.format, part.write, [])
+    parts = TreePart(PARTS, _writer_of_parts(tree, writer))
+    return Encoded(parts.format, parts.write, holes)
+
+
+def _writer_of_parts(tree: Any, writer: TreeWriter) -> Callable[[Sink], object]:
+    from .parts import write_parts
+
+    writer.text(tree)  # while other text can still be written in another way
+    return lambda sink: write_parts(tree, writer.parts, sink)
+
+
+def write_value(value: Any, sink: Sink, name: str = "the value") -> str:
+    """Write an object's bytes into a sink and return their format; see `encode`."""
+    encoded = encode(value, name)
+    encoded.write(sink)
+    return encoded.format
+
+
+def to_bytes(value: Any, name: str = "the value") -> tuple[str, bytes]:
+    """Return the format and the bytes of an object; see `encode`."""
+    parts: list[bytes] = []
+    written = write_value(value, lambda data: parts.append(bytes(data)), name)
+    return written, b"".join(parts)
+
+
+def identify(value: Any, name: str = "the value") -> tuple[str, Checksum]:
+    """Return the format and the checksum of an object's bytes, which are kept nowhere; see `encode`."""
+    hasher = Hasher()
+    written = write_value(value, hasher.update, name)
+    return written, hasher.finish()
+
+
+def checksum_of(value: Any) -> Checksum:
+    """Return the checksum of an object's bytes; objects of different formats may share one."""
+    return identify(value)[1]
