@@ -8,6 +8,7 @@ from . import (
     bash_tasks,
     cached_run,
     http,
+    identity,
     init,
     jobserver_run,
     large_file,
@@ -39,4 +40,5 @@ EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
     "sinks": scheduler.sinks,
     "bash-tasks": bash_tasks.main,
     "shared-input": shared_input.main,
+    "identity": identity.main,
 }

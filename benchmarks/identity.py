@@ -1,0 +1,73 @@
+"""Identity of arrays and tables of 1 GiB, against SHA-256 of their buffers."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+
+from .measure import Bench
+
+MEASURED = """
+import hashlib, json, resource, sys, time
+import numpy as np
+import pandas as pd
+from seamless_dask.values.writing import identify
+
+kind, runs = sys.argv[1], int(sys.argv[2])
+count = 1 << 27
+if kind == "array":
+    value = np.arange(count, dtype="f8")
+    buffers = [value]
+elif kind == "array in a dictionary":
+    value = {"data": np.arange(count, dtype="f8"), "unit": "m"}
+    buffers = [value["data"]]
+else:
+    columns = {f"c{number}": np.arange(count // 8, dtype="f8") for number in range(7)}
+    columns["when"] = np.arange(count // 8).astype("M8[ns]")
+    if kind == "frame with text":
+        columns = {name: columns[name] for name in ("c0", "c1", "when")}
+        columns["text"] = pd.array(["a text of sixteen"], "str").repeat(count // 8)
+    value = pd.DataFrame(columns, copy=False)
+    buffers = [column for column in columns.values() if isinstance(column, np.ndarray)]
+    if "text" in columns:
+        import pyarrow as pa
+        (chunk,) = pa.chunked_array(pa.array(columns["text"])).chunks
+        buffers += [buffer for buffer in chunk.buffers() if buffer is not None]
+
+identify(np.zeros(2)), identify(pd.DataFrame({"a": [1], "b": ["x"]}))
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+ratios = []
+for _ in range(runs + 1):
+    start = time.process_time()
+    identify(value)
+    ours = time.process_time() - start
+    start = time.process_time()
+    sha = hashlib.sha256()
+    for buffer in buffers:
+        sha.update(buffer)
+    ratios.append(ours / (time.process_time() - start))
+json.dump({"ratios": ratios[1:], "more": peak() - before}, sys.stdout)
+"""
+KINDS = ("array", "array in a dictionary", "frame", "frame with text")
+
+
+def main(bench: Bench) -> None:
+    """Identity of 1 GiB arrays and frames: time against SHA-256 of the buffers, and memory beside them."""
+    for kind in KINDS:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", MEASURED, kind, str(min(bench.runs, 5))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        found = json.loads(done.stdout)
+        bench.row(
+            f"{kind}, 1 GiB", statistics.median(found["ratios"]), 1.2, "SHA-256 of its buffers, CPU time"
+        )
+        bench.row(f"{kind}, more memory", found["more"] / (1 << 20), 64, "", unit="MiB")
