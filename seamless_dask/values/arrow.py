@@ -15,7 +15,7 @@ import pyarrow as pa
 from ..errors import InvalidValue, SeamlessError
 from .adapters import reader_of
 from .tree import Unwalkable, dumps
-from .tree_reader import TreeReader
+from .tree_reader import ValueReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +117,7 @@ def read_table(data: memoryview, trusted: bool) -> Any:
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise InvalidValue(f"the table cannot be read: {error!s:.200}") from error
     columns = Columns(batch.columns, schema, data)
-    return TreeReader(reader_of, trusted=trusted, columns=columns).read(tree)
+    return ValueReader(reader_of, trusted=trusted, columns=columns).read(tree)
 
 
 def canonical(array: Any) -> Any:

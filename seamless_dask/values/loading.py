@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidValue, UntrustedValue
 from .adapters import reader_of
-from .tree_reader import TreeReader
+from .tree_reader import ValueReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def _file(path: str | os.PathLike[str]) -> memoryview:
 def _load(format: str, data: memoryview, trusted: bool, holes: Sequence[Any]) -> Any:  # noqa: A002
     match format:
         case "json/1":
-            return TreeReader(reader_of, trusted=trusted, holes=holes).read(bytes(data))
+            return ValueReader(reader_of, trusted=trusted, holes=holes).read(bytes(data))
         case "parts/1":
             return _load_parts(data, trusted, holes)
         case "text":
@@ -105,7 +105,7 @@ def _load_parts(data: memoryview, trusted: bool, holes: Sequence[Any]) -> Any:
             raise InvalidValue("the value cannot be read: parts inside of parts")
         return _load(name, part_data, trusted, ())
 
-    return TreeReader(reader_of, part, trusted, holes).read(text)
+    return ValueReader(reader_of, part, trusted, holes).read(text)
 
 
 def _text(data: memoryview) -> str:

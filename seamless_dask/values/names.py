@@ -10,8 +10,8 @@ from ..errors import InvalidValue
 from .tree import Unwalkable, tag
 
 if TYPE_CHECKING:
-    from .tree import TreeWriter
-    from .tree_reader import TreeReader
+    from .tree import ValueWriter
+    from .tree_reader import ValueReader
 
 _BUILTINS = (
     *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset"),
@@ -42,7 +42,7 @@ def set_definitions(definitions: Definitions | None) -> None:
     _by_code = definitions
 
 
-def write_name(writer: TreeWriter, definition: Any) -> Any:
+def write_name(writer: ValueWriter, definition: Any) -> Any:
     """Return the tree of a function or class.
 
     Raises
@@ -83,7 +83,7 @@ def _resolve(module: str, qualified: str) -> Any:
     return found
 
 
-def read_name(reader: TreeReader, name: str) -> Any:
+def read_name(reader: ValueReader, name: str) -> Any:
     """Return what stands under a name."""
     if name not in SAFE:
         reader.trust(name)
@@ -94,7 +94,7 @@ def read_name(reader: TreeReader, name: str) -> Any:
         raise InvalidValue(f"the value needs {name}, which cannot be imported here: {error}") from error
 
 
-def read_code(reader: TreeReader, text: Any) -> Any:
+def read_code(reader: ValueReader, text: Any) -> Any:
     """Return the function or class of some code."""
     code = reader.value(text)
     reader.trust("code that it carries")

@@ -19,8 +19,8 @@ from .tree import tag
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree import TreeWriter, Write
-    from .tree_reader import TreeReader
+    from .tree import ValueWriter, Write
+    from .tree_reader import ValueReader
 
 _SMALL = 1 << 10
 """Up to here an array inside something else stands in its tree."""
@@ -49,7 +49,7 @@ def reader(name: str) -> Callable[..., Any]:
     return _READERS[name]
 
 
-def write_array(writer: TreeWriter, array: Any) -> Any:
+def write_array(writer: ValueWriter, array: Any) -> Any:
     """Return the tree of an array of exactly `numpy.ndarray`."""
     dtype = array.dtype
     if npy.is_plain(dtype):
@@ -75,7 +75,7 @@ def _base64(array: Any, write: Callable[[Any, Any], object]) -> str:
     return base64.b64encode(b"".join(parts)).decode("ascii")
 
 
-def _scalar(writer: TreeWriter, value: Any) -> Any:
+def _scalar(writer: ValueWriter, value: Any) -> Any:
     if isinstance(value, np.str_):
         return tag("numpy:text", writer.tree(str(value)))
     if isinstance(value, np.bytes_):
@@ -95,7 +95,7 @@ def _raw(array: Any, sink: Any) -> None:
         sink(data)
 
 
-def _view(writer: TreeWriter, value: Any) -> Any:
+def _view(writer: ValueWriter, value: Any) -> Any:
     """Return the tree of an object that is an array, looked at in another way."""
     kind = type(value)
     name = next(name for name, known in _VIEWS.items() if known is kind)
@@ -108,7 +108,7 @@ def _view(writer: TreeWriter, value: Any) -> Any:
         return tag("numpy:view", name, write_array(writer, plain))
 
 
-def _masked(writer: TreeWriter, value: Any) -> Any:
+def _masked(writer: ValueWriter, value: Any) -> Any:
     data = value.data
     state = vars(value)
     mask = None if value.mask is np.ma.nomask else np.ma.getmaskarray(value)
@@ -119,12 +119,12 @@ def _masked(writer: TreeWriter, value: Any) -> Any:
         return tag("numpy:masked", {name: writer.named(name, field) for name, field in fields.items()})
 
 
-def _dtype(writer: TreeWriter, value: Any) -> Any:
+def _dtype(writer: ValueWriter, value: Any) -> Any:
     described = describe(writer, value)
     return write_object(writer, value) if described is None else tag("numpy:dtype", described)
 
 
-def describe(writer: TreeWriter, dtype: Any) -> Any:
+def describe(writer: ValueWriter, dtype: Any) -> Any:
     """Return the tree of an array's type; None for what is not NumPy's own."""
     if dtype.metadata:
         plain = _without_metadata(dtype)
@@ -152,7 +152,7 @@ def _without_metadata(dtype: Any) -> Any:
     return plain
 
 
-def _structure(writer: TreeWriter, dtype: Any) -> Any:
+def _structure(writer: ValueWriter, dtype: Any) -> Any:
     fields = [dtype.fields[name] for name in dtype.names]
     formats = [describe(writer, field[0]) for field in fields]
     titles = [field[2] if len(field) > 2 else None for field in fields]
@@ -169,7 +169,7 @@ def _structure(writer: TreeWriter, dtype: Any) -> Any:
     }
 
 
-def make_dtype(reader: TreeReader, described: Any) -> Any:
+def make_dtype(reader: ValueReader, described: Any) -> Any:
     """Return the type that a tree stands for."""
     if isinstance(described, str):
         return np.dtype(described)
@@ -192,25 +192,25 @@ def _order(fortran: bool) -> Any:
     return "F" if fortran else "C"
 
 
-def _read_small(reader: TreeReader, text: str) -> Any:
+def _read_small(reader: ValueReader, text: str) -> Any:
     return npy.read_array(memoryview(bytearray(base64.b64decode(text, validate=True))))
 
 
-def _read_scalar(reader: TreeReader, name: str, text: str) -> Any:
+def _read_scalar(reader: ValueReader, name: str, text: str) -> Any:
     (value,) = np.frombuffer(base64.b64decode(text, validate=True), np.dtype(name))
     return value
 
 
-def _read_item(reader: TreeReader, tree: Any) -> Any:
+def _read_item(reader: ValueReader, tree: Any) -> Any:
     return reader.value(tree)[()]
 
 
-def _read_text(reader: TreeReader, tree: Any) -> Any:
+def _read_text(reader: ValueReader, tree: Any) -> Any:
     value = reader.value(tree)
     return np.str_(value) if isinstance(value, str) else np.bytes_(value)
 
 
-def _read_fields(reader: TreeReader, described: Any, shape: list[int], fortran: bool, fields: Any) -> Any:
+def _read_fields(reader: ValueReader, described: Any, shape: list[int], fortran: bool, fields: Any) -> Any:
     dtype, members = make_dtype(reader, described), reader.values(fields)
     for name, member in zip(dtype.names, members, strict=True):
         if member.shape != tuple(shape) + dtype[name].shape:  # nothing is made that is not there
@@ -222,7 +222,7 @@ def _read_fields(reader: TreeReader, described: Any, shape: list[int], fortran: 
 
 
 def _read_elements(
-    reader: TreeReader, described: Any, shape: list[int], fortran: bool, elements: list[Any]
+    reader: ValueReader, described: Any, shape: list[int], fortran: bool, elements: list[Any]
 ) -> Any:
     array = np.empty(len(elements), make_dtype(reader, described))
     for number, element in enumerate(elements):  # one by one: a list is an element too
@@ -231,15 +231,15 @@ def _read_elements(
     return np.asfortranarray(array) if fortran else array
 
 
-def _read_as(reader: TreeReader, described: Any, tree: Any) -> Any:
+def _read_as(reader: ValueReader, described: Any, tree: Any) -> Any:
     return reader.value(tree).view(make_dtype(reader, described))
 
 
-def _read_view(reader: TreeReader, name: str, tree: Any) -> Any:
+def _read_view(reader: ValueReader, name: str, tree: Any) -> Any:
     return reader.value(tree).view(_VIEWS[name])
 
 
-def _read_masked(reader: TreeReader, fields: dict[str, Any]) -> Any:
+def _read_masked(reader: ValueReader, fields: dict[str, Any]) -> Any:
     found = {name: reader.value(tree) for name, tree in fields.items()}
     mask = np.ma.nomask if found["mask"] is None else found["mask"]
     made = np.ma.MaskedArray(found["data"], mask, copy=False, hard_mask=found["hard"])

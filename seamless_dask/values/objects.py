@@ -23,8 +23,8 @@ from .tree import Endless, Unwalkable, Unwritable, tag, write_pairs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree import TreeWriter
-    from .tree_reader import TreeReader
+    from .tree import ValueWriter
+    from .tree_reader import ValueReader
 
 _COLLECTIONS = (Counter, OrderedDict, defaultdict, deque)
 """What is called with plain data from anywhere."""
@@ -33,7 +33,7 @@ _COPYREG: Any = copyreg
 _NEW, _NEW_EX = _COPYREG.__newobj__, _COPYREG.__newobj_ex__
 
 
-def write_object(writer: TreeWriter, value: Any) -> Any:
+def write_object(writer: ValueWriter, value: Any) -> Any:
     """Return the tree of an object that is no plain data and of no library that has a module here."""
     refuse(value)
     parts, holes = len(writer.parts), len(writer.holes)
@@ -54,7 +54,7 @@ def write_object(writer: TreeWriter, value: Any) -> Any:
         writer.objects -= 1
 
 
-def _walk(writer: TreeWriter, value: Any) -> Any:
+def _walk(writer: ValueWriter, value: Any) -> Any:
     if isinstance(value, _DEFINITIONS) and (isinstance(value, type) or not _is_bound(value)):
         return write_name(writer, value)
     if _is_enum(value):
@@ -104,7 +104,7 @@ def _reduce(value: Any) -> Any:
 
 
 def _written(
-    writer: TreeWriter,
+    writer: ValueWriter,
     value: Any,
     make: Any,
     arguments: tuple[Any, ...],
@@ -135,12 +135,12 @@ def _written(
     return tag("object:call", _maker(writer, make), writer.items(arguments), *rest)
 
 
-def _maker(writer: TreeWriter, make: Any) -> Any:
+def _maker(writer: ValueWriter, make: Any) -> Any:
     """Return the tree of what is called: a function or class, or an object with such a method."""
     return write_name(writer, make) if importable(make) else writer.tree(make)
 
 
-def _state(writer: TreeWriter, value: Any, state: Any) -> Any:
+def _state(writer: ValueWriter, value: Any, state: Any) -> Any:
     """Return the tree of an object's state, attributes sorted by name: their order is how it came about."""
     if hasattr(type(value), "__setstate__") and not isinstance(value, BaseException):
         return None if state is None else writer.tree(state)
@@ -149,7 +149,7 @@ def _state(writer: TreeWriter, value: Any, state: Any) -> Any:
     return _attributes(writer, value, state)
 
 
-def _attributes(writer: TreeWriter, value: Any, state: Any) -> Any:
+def _attributes(writer: ValueWriter, value: Any, state: Any) -> Any:
     if type(state) is not dict or not all(type(name) is str for name in state):
         return None if state is None else writer.tree(state)
     if not state:
@@ -164,7 +164,7 @@ def _is_cache(value: Any, name: str) -> bool:
     return isinstance(getattr(type(value), name, None), functools.cached_property)
 
 
-def write_pickled(writer: TreeWriter, value: Any, reason: str) -> Any:
+def write_pickled(writer: ValueWriter, value: Any, reason: str) -> Any:
     """Put a pickle beside the tree, with a warning."""
     data = _pickle(value)
     warnings.warn(
@@ -202,13 +202,13 @@ def reader(name: str) -> Callable[..., Any]:
     return _READERS[name]
 
 
-def _read_enum(reader: TreeReader, kind: Any, name: str | None, value: Any) -> Any:
+def _read_enum(reader: ValueReader, kind: Any, name: str | None, value: Any) -> Any:
     found = reader.value(kind)
     reader.trust(f"{found!r:.200}")
     return found(reader.value(value)) if name is None else found[name]
 
 
-def _read_new(reader: TreeReader, kind: Any, arguments: list[Any], named: dict[str, Any], *rest: Any) -> Any:
+def _read_new(reader: ValueReader, kind: Any, arguments: list[Any], named: dict[str, Any], *rest: Any) -> Any:
     found = reader.value(kind)
     reader.trust(f"{found!r:.200}")
     made = found.__new__(
@@ -217,7 +217,7 @@ def _read_new(reader: TreeReader, kind: Any, arguments: list[Any], named: dict[s
     return _completed(reader, made, *rest)
 
 
-def _read_call(reader: TreeReader, make: Any, arguments: list[Any], *rest: Any) -> Any:
+def _read_call(reader: ValueReader, make: Any, arguments: list[Any], *rest: Any) -> Any:
     found, given = reader.value(make), reader.values(arguments)
     if found not in _COLLECTIONS or any(
         isinstance(one, range) for one in given
@@ -227,7 +227,12 @@ def _read_call(reader: TreeReader, make: Any, arguments: list[Any], *rest: Any) 
 
 
 def _completed(
-    reader: TreeReader, made: Any, state: Any = None, items: Any = None, pairs: Any = None, setter: Any = None
+    reader: ValueReader,
+    made: Any,
+    state: Any = None,
+    items: Any = None,
+    pairs: Any = None,
+    setter: Any = None,
 ) -> Any:
     """Give a new object its state and members, as pickle does."""
     if setter is not None:

@@ -11,7 +11,7 @@ from .objects import write_object
 from .tree import tag
 
 if TYPE_CHECKING:
-    from .tree import TreeWriter
+    from .tree import ValueWriter
 
 
 def values_of(values: Any) -> Any:
@@ -24,7 +24,7 @@ def values_of(values: Any) -> Any:
     return array
 
 
-def array_tree(writer: TreeWriter, values: Any) -> Any:
+def array_tree(writer: ValueWriter, values: Any) -> Any:
     """Return the tree of an array of values."""
     if isinstance(values, np.ndarray):
         return writer.tree(values)
@@ -53,14 +53,14 @@ def array_tree(writer: TreeWriter, values: Any) -> Any:
     return write_object(writer, values)
 
 
-def _sparse(writer: TreeWriter, values: Any) -> Any:
+def _sparse(writer: ValueWriter, values: Any) -> Any:
     index = values.sp_index
     where = index.indices if values.kind == "integer" else index.to_int_index().indices
     fields = (values.sp_values, where, len(values), values.kind, values.fill_value)
     return tag("pandas:sparse", writer.items(fields))
 
 
-def _strings(writer: TreeWriter, values: Any) -> Any:
+def _strings(writer: ValueWriter, values: Any) -> Any:
     found = [one if type(one) is str else None for one in values.astype(object)]
     return tag("pandas:strings", *text_type(values.dtype), writer.tree(found))
 
@@ -70,14 +70,14 @@ def text_type(dtype: Any) -> tuple[str, str]:
     return dtype.storage, "nan" if isinstance(dtype.na_value, float) else "NA"
 
 
-def _masked(writer: TreeWriter, values: Any) -> Any:
+def _masked(writer: ValueWriter, values: Any) -> Any:
     data, mask = values._data, values._mask
     if mask.any():
         data = np.where(mask, np.zeros(1, data.dtype), data)
     return tag("pandas:masked", values.dtype.name, writer.tree(data), writer.tree(mask))
 
 
-def dtype_tree(writer: TreeWriter, dtype: Any) -> Any:
+def dtype_tree(writer: ValueWriter, dtype: Any) -> Any:
     """Return the tree of a type."""
     if isinstance(dtype, pd.CategoricalDtype):
         categories = None if dtype.categories is None else writer.tree(dtype.categories)

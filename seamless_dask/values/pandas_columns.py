@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .arrow import Columns
-    from .tree import TreeWriter
-    from .tree_reader import TreeReader
+    from .tree import ValueWriter
+    from .tree_reader import ValueReader
 
 _NOT_A_TIME = np.iinfo(np.int64).min
 _CHUNK = 1 << 20
@@ -44,7 +44,7 @@ _NAN = struct.pack("d", math.nan)
 _MASKED = (pd.BooleanDtype, pd.core.arrays.numeric.NumericDtype)
 
 
-def to_arrow(writer: TreeWriter, values: Any) -> tuple[Any, Any] | None:
+def to_arrow(writer: ValueWriter, values: Any) -> tuple[Any, Any] | None:
     """Return a column's canonical array, and the tree of how it comes back; None where that is not exact."""
     if isinstance(values, np.ndarray):
         return _numpy(values)
@@ -123,7 +123,7 @@ def _string(values: Any) -> tuple[Any, Any]:
     return column, ["string", *text_type(values.dtype)]
 
 
-def _categorical(writer: TreeWriter, values: Any) -> tuple[Any, Any] | None:
+def _categorical(writer: ValueWriter, values: Any) -> tuple[Any, Any] | None:
     categories = values.categories
     if type(categories) not in (pd.Index, pd.DatetimeIndex, pd.TimedeltaIndex) or categories.name is not None:
         return None
@@ -146,13 +146,13 @@ def _categorical(writer: TreeWriter, values: Any) -> tuple[Any, Any] | None:
     return column, ["categorical", found[1], ordered]
 
 
-def from_arrow(reader: TreeReader, column: Any, how: list[Any]) -> Any:
+def from_arrow(reader: ValueReader, column: Any, how: list[Any]) -> Any:
     """Return the values of a column; what NumPy has is the table's memory."""
     name, *fields = how
     return _READERS[name](reader, column, *fields)
 
 
-def _read_numpy(reader: TreeReader, column: Any, name: str) -> Any:
+def _read_numpy(reader: ValueReader, column: Any, name: str) -> Any:
     columns: Columns = reader.columns
     dtype = np.dtype(name)
     if column.null_count or column.type != pa.from_numpy_dtype(dtype):
@@ -160,7 +160,7 @@ def _read_numpy(reader: TreeReader, column: Any, name: str) -> Any:
     return columns.numbers(column, dtype)
 
 
-def _read_bool(reader: TreeReader, column: Any) -> Any:
+def _read_bool(reader: ValueReader, column: Any) -> Any:
     return np.unpackbits(
         np.frombuffer(_bits_of(column), np.uint8), count=len(column), bitorder="little"
     ).view(np.bool_)
@@ -172,7 +172,7 @@ def _bits_of(column: Any) -> Any:
     return column.buffers()[1] if len(column) else b""
 
 
-def _read_time(reader: TreeReader, column: Any, name: str) -> Any:
+def _read_time(reader: ValueReader, column: Any, name: str) -> Any:
     columns: Columns = reader.columns
     if column.type.bit_width != 64 or np.dtype(name).itemsize != 8:
         raise ValueError("a column of another type")
@@ -184,12 +184,12 @@ def _read_time(reader: TreeReader, column: Any, name: str) -> Any:
     return numbers.view(name)
 
 
-def _read_zoned(reader: TreeReader, column: Any, unit: str, zone: Any) -> Any:
+def _read_zoned(reader: ValueReader, column: Any, unit: str, zone: Any) -> Any:
     found = pd.DatetimeIndex(_read_time(reader, column, f"<M8[{unit}]"), copy=False)
     return found.tz_localize("UTC").tz_convert(reader.value(zone)).array
 
 
-def _read_objects(reader: TreeReader, column: Any, missing: str) -> Any:
+def _read_objects(reader: ValueReader, column: Any, missing: str) -> Any:
     found = np.empty(len(column), object)
     found[:] = column.to_pylist()
     if missing == "nan":
@@ -197,22 +197,22 @@ def _read_objects(reader: TreeReader, column: Any, missing: str) -> Any:
     return found
 
 
-def _read_string(reader: TreeReader, column: Any, storage: str, missing: str) -> Any:
+def _read_string(reader: ValueReader, column: Any, storage: str, missing: str) -> Any:
     return string_dtype(storage, missing).__from_arrow__(pa.chunked_array([column]))
 
 
-def _read_masked(reader: TreeReader, column: Any, name: str) -> Any:
+def _read_masked(reader: ValueReader, column: Any, name: str) -> Any:
     dtype = pd.api.types.pandas_dtype(name)
     if not isinstance(dtype, _MASKED):
         raise TypeError(name)
     return dtype.__from_arrow__(column)
 
 
-def _read_arrow(reader: TreeReader, column: Any) -> Any:
+def _read_arrow(reader: ValueReader, column: Any) -> Any:
     return pd.arrays.ArrowExtensionArray(pa.chunked_array([column]))
 
 
-def _read_categorical(reader: TreeReader, column: Any, how: Any, ordered: bool) -> Any:
+def _read_categorical(reader: ValueReader, column: Any, how: Any, ordered: bool) -> Any:
     columns: Columns = reader.columns
     indices = column.indices
     codes = columns.numbers(indices, np.dtype(indices.type.to_pandas_dtype()))

@@ -11,13 +11,13 @@ from .pandas_arrays import string_dtype
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree_reader import TreeReader
+    from .tree_reader import ValueReader
 
     Trees = list[Any]
 
 
 def _frame(
-    reader: TreeReader, labels: Any, rows: Any, arrays: Trees, more: dict[str, Any] | None = None
+    reader: ValueReader, labels: Any, rows: Any, arrays: Trees, more: dict[str, Any] | None = None
 ) -> Any:
     index, members = reader.value(rows), reader.values(arrays)
     # Each with its type, so that pandas guesses none, and apart, so that it copies none.
@@ -28,7 +28,7 @@ def _frame(
 
 
 def _series(
-    reader: TreeReader, label: Any, rows: Any, arrays: Trees, more: dict[str, Any] | None = None
+    reader: ValueReader, label: Any, rows: Any, arrays: Trees, more: dict[str, Any] | None = None
 ) -> Any:
     (values,) = reader.values(arrays)
     series = _one(values, reader.value(rows))
@@ -42,23 +42,23 @@ def _one(values: Any, index: Any) -> Any:
     return pd.Series(values, index=index, dtype=values.dtype, copy=False)
 
 
-def _more(reader: TreeReader, value: Any, more: dict[str, Any] | None) -> Any:
+def _more(reader: ValueReader, value: Any, more: dict[str, Any] | None) -> Any:
     if more and "attrs" in more:
         value.attrs = reader.value(more["attrs"])
     return value.set_flags(allows_duplicate_labels=False) if more and more.get("unique") else value
 
 
-def _column(reader: TreeReader, number: int, how: Trees) -> Any:
+def _column(reader: ValueReader, number: int, how: Trees) -> Any:
     from .pandas_columns import from_arrow
 
     return from_arrow(reader, reader.columns.arrays[number], how)
 
 
-def _range(reader: TreeReader, start: int, stop: int, step: int, names: Trees) -> Any:
+def _range(reader: ValueReader, start: int, stop: int, step: int, names: Trees) -> Any:
     return _named(reader, pd.RangeIndex(start, stop, step), names)
 
 
-def _index(reader: TreeReader, kind: str, array: Any, names: Trees, frequency: Any = None) -> Any:
+def _index(reader: ValueReader, kind: str, array: Any, names: Trees, frequency: Any = None) -> Any:
     values = reader.value(array)
     index = pd.Index(values, dtype=values.dtype, copy=False)
     if type(index).__name__ != kind:
@@ -68,38 +68,38 @@ def _index(reader: TreeReader, kind: str, array: Any, names: Trees, frequency: A
     return _named(reader, index, names)
 
 
-def _multi(reader: TreeReader, levels: Trees, codes: Trees, names: Trees) -> Any:
+def _multi(reader: ValueReader, levels: Trees, codes: Trees, names: Trees) -> Any:
     made = pd.MultiIndex(reader.values(levels), reader.values(codes), verify_integrity=not reader.trusted)
     return _named(reader, made, names)
 
 
-def _named(reader: TreeReader, index: Any, names: Trees) -> Any:
+def _named(reader: ValueReader, index: Any, names: Trees) -> Any:
     index.names = reader.values(names)
     return index
 
 
-def _categorical(reader: TreeReader, codes: Any, dtype: Any) -> Any:
+def _categorical(reader: ValueReader, codes: Any, dtype: Any) -> Any:
     return pd.Categorical.from_codes(reader.value(codes), dtype=reader.value(dtype))
 
 
-def _categories(reader: TreeReader, categories: Any, ordered: bool) -> Any:
+def _categories(reader: ValueReader, categories: Any, ordered: bool) -> Any:
     return pd.CategoricalDtype(reader.value(categories), ordered)
 
 
-def _zoned(reader: TreeReader, times: Any, zone: Any) -> Any:
+def _zoned(reader: ValueReader, times: Any, zone: Any) -> Any:
     return pd.DatetimeIndex(reader.value(times)).tz_localize("UTC").tz_convert(reader.value(zone)).array
 
 
-def _periods(reader: TreeReader, ordinals: Any, frequency: str) -> Any:
+def _periods(reader: ValueReader, ordinals: Any, frequency: str) -> Any:
     return pd.arrays.PeriodArray(reader.value(ordinals), dtype=pd.PeriodDtype(frequency))
 
 
-def _intervals(reader: TreeReader, left: Any, right: Any, closed: str) -> Any:
+def _intervals(reader: ValueReader, left: Any, right: Any, closed: str) -> Any:
     sides = [pd.Index(side, dtype=side.dtype) for side in reader.values([left, right])]
     return pd.arrays.IntervalArray.from_arrays(*sides, closed=closed)
 
 
-def _sparse(reader: TreeReader, fields: Trees) -> Any:
+def _sparse(reader: ValueReader, fields: Trees) -> Any:
     values, where, length, kind, fill = reader.values(fields)
     if length and len(where) and not 0 <= where.min() <= where.max() < length:
         raise ValueError("values outside a sparse array")
@@ -117,19 +117,19 @@ def _older_sparse(values: Any, where: Any, length: int, more: dict[str, Any]) ->
     return pd.arrays.SparseArray(values, sparse_index=index, **more)
 
 
-def _strings(reader: TreeReader, storage: str, missing: str, texts: Any) -> Any:
+def _strings(reader: ValueReader, storage: str, missing: str, texts: Any) -> Any:
     return pd.array(reader.value(texts), dtype=string_dtype(storage, missing))
 
 
-def _arrow(reader: TreeReader, column: Any) -> Any:
+def _arrow(reader: ValueReader, column: Any) -> Any:
     return pd.arrays.ArrowExtensionArray(reader.value(column))
 
 
-def _masked(reader: TreeReader, name: str, data: Any, mask: Any) -> Any:
+def _masked(reader: ValueReader, name: str, data: Any, mask: Any) -> Any:
     return pd.api.types.pandas_dtype(name).construct_array_type()(reader.value(data), reader.value(mask))
 
 
-def _timestamp(reader: TreeReader, utc: Any, zone: Any, fold: int) -> Any:
+def _timestamp(reader: ValueReader, utc: Any, zone: Any, fold: int) -> Any:
     made, found = pd.Timestamp(reader.value(utc)), reader.value(zone)
     if found is not None:
         made = made.tz_localize("UTC").tz_convert(found)

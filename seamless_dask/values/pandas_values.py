@@ -19,7 +19,7 @@ from .tree import Unwritable, tag
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree import TreeWriter, Write
+    from .tree import ValueWriter, Write
 
 
 def writer(kind: type) -> Write | None:
@@ -47,7 +47,7 @@ class _Table:
         self.length = length
         self.columns: dict[str, Any] | None = {}
 
-    def add(self, writer: TreeWriter, name: Any, values: Any) -> Any:
+    def add(self, writer: ValueWriter, name: Any, values: Any) -> Any:
         """Take a column, and return the tree that refers to it; None when it does not fit."""
         from .pandas_columns import to_arrow
 
@@ -69,17 +69,17 @@ def _is_text(name: str) -> bool:
         return False
 
 
-def _frame(writer: TreeWriter, frame: Any) -> Any:
+def _frame(writer: ValueWriter, frame: Any) -> Any:
     names = list(frame.columns)
     columns = [(name, values_of(frame.iloc[:, number])) for number, name in enumerate(names)]
     return _as_table(writer, frame, columns, "pandas:frame", frame.columns)
 
 
-def _series(writer: TreeWriter, series: Any) -> Any:
+def _series(writer: ValueWriter, series: Any) -> Any:
     return _as_table(writer, series, [("values", values_of(series))], "pandas:series", series.name)
 
 
-def _as_table(writer: TreeWriter, value: Any, columns: list[Any], name: str, label: Any) -> Any:
+def _as_table(writer: ValueWriter, value: Any, columns: list[Any], name: str, label: Any) -> Any:
     """Return the tree of a frame or series: of a table, if that can be made, else with arrays beside it."""
     with writer.inside(value):
         table = _table_of(writer, value, columns, name, label)
@@ -89,7 +89,7 @@ def _as_table(writer: TreeWriter, value: Any, columns: list[Any], name: str, lab
         return tag(name, writer.tree(label), _index(writer, value.index), arrays, *_rest(writer, value))
 
 
-def _table_of(writer: TreeWriter, value: Any, columns: list[Any], name: str, label: Any) -> Any:
+def _table_of(writer: ValueWriter, value: Any, columns: list[Any], name: str, label: Any) -> Any:
     try:
         from .pyarrow_values import write_columns
     except ImportError:
@@ -109,7 +109,7 @@ def _table_of(writer: TreeWriter, value: Any, columns: list[Any], name: str, lab
     return None
 
 
-def _member(writer: TreeWriter, name: Any, values: Any) -> Any:
+def _member(writer: ValueWriter, name: Any, values: Any) -> Any:
     try:
         return array_tree(writer, values)
     except Unwritable as error:
@@ -117,7 +117,7 @@ def _member(writer: TreeWriter, name: Any, values: Any) -> Any:
         raise
 
 
-def _rest(writer: TreeWriter, value: Any) -> list[Any]:
+def _rest(writer: ValueWriter, value: Any) -> list[Any]:
     """Return the trees of what most frames have not: attributes, and the flag."""
     more = {}
     if value.attrs:
@@ -127,11 +127,11 @@ def _rest(writer: TreeWriter, value: Any) -> list[Any]:
     return [more] if more else []
 
 
-def _names(writer: TreeWriter, index: Any) -> Any:
+def _names(writer: ValueWriter, index: Any) -> Any:
     return [writer.named("name", name) for name in index.names]
 
 
-def _index(writer: TreeWriter, index: Any, table: _Table | None = None) -> Any:
+def _index(writer: ValueWriter, index: Any, table: _Table | None = None) -> Any:
     """Return the tree of an index; None when it does not fit into the table that is being made."""
     kind = type(index)
     names = _names(writer, index)
@@ -158,7 +158,7 @@ def _free(table: _Table) -> str:
     return name
 
 
-def _frequency(writer: TreeWriter, index: Any) -> Any:
+def _frequency(writer: ValueWriter, index: Any) -> Any:
     if not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) or index.freq is None:
         return None
     text = index.freqstr
@@ -169,27 +169,27 @@ def _frequency(writer: TreeWriter, index: Any) -> Any:
     return text if plain else writer.named("freq", index.freq)
 
 
-def _whole_index(writer: TreeWriter, index: Any) -> Any:
+def _whole_index(writer: ValueWriter, index: Any) -> Any:
     with writer.inside(index):
         return _index(writer, index)
 
 
-def _timestamp(writer: TreeWriter, value: Any) -> Any:
+def _timestamp(writer: ValueWriter, value: Any) -> Any:
     utc = value if value.tz is None else value.tz_convert("UTC").tz_localize(None)
     with writer.inside(value):
         return tag("pandas:timestamp", writer.tree(utc.asm8), writer.tree(value.tz), value.fold)
 
 
-def _timedelta(writer: TreeWriter, value: Any) -> Any:
+def _timedelta(writer: ValueWriter, value: Any) -> Any:
     with writer.inside(value):
         return tag("pandas:timedelta", writer.tree(value.asm8))
 
 
-def _period(writer: TreeWriter, value: Any) -> Any:
+def _period(writer: ValueWriter, value: Any) -> Any:
     return tag("pandas:period", value.ordinal, value.freqstr)
 
 
-def _interval(writer: TreeWriter, value: Any) -> Any:
+def _interval(writer: ValueWriter, value: Any) -> Any:
     with writer.inside(value):
         return tag("pandas:interval", writer.tree(value.left), writer.tree(value.right), value.closed)
 
@@ -211,7 +211,7 @@ _DTYPES = [
 ]  # fmt: skip
 
 
-def _array(writer: TreeWriter, values: Any) -> Any:
+def _array(writer: ValueWriter, values: Any) -> Any:
     if isinstance(values.dtype, np.dtype):  # times and spans without a zone
         with writer.inside(values):
             return tag("pandas:bare", writer.tree(values.asi8.view(values.dtype)))

@@ -12,8 +12,8 @@ from .tree import Unwalkable, Unwritable, tag
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree import TreeWriter, Write
-    from .tree_reader import TreeReader
+    from .tree import ValueWriter, Write
+    from .tree_reader import ValueReader
 
 
 def writer(kind: type) -> Write | None:
@@ -26,19 +26,19 @@ def reader(name: str) -> Callable[..., Any]:
     return {"frame": _read_frame, "series": _read_series}[name]
 
 
-def _frame(writer: TreeWriter, value: Any) -> Any:
+def _frame(writer: ValueWriter, value: Any) -> Any:
     return _table(writer, value, value, tag("polars:frame"))
 
 
-def _series(writer: TreeWriter, value: Any) -> Any:
+def _series(writer: ValueWriter, value: Any) -> Any:
     return _table(writer, value, value.to_frame(), tag("polars:series"))
 
 
-def _lazy(writer: TreeWriter, value: Any) -> Any:
+def _lazy(writer: ValueWriter, value: Any) -> Any:
     raise Unwritable("is a LazyFrame: pass what collect() gives, or make it inside the function")
 
 
-def _table(writer: TreeWriter, value: Any, frame: Any, tree: Any) -> Any:
+def _table(writer: ValueWriter, value: Any, frame: Any, tree: Any) -> Any:
     try:
         from .pyarrow_values import one_array, write_columns
 
@@ -55,7 +55,7 @@ def _table(writer: TreeWriter, value: Any, frame: Any, tree: Any) -> Any:
     return write_columns(writer, list(table.schema), columns, tree)
 
 
-def _read_frame(reader: TreeReader) -> Any:
+def _read_frame(reader: ValueReader) -> Any:
     import pyarrow as pa
 
     columns = reader.columns
@@ -63,5 +63,5 @@ def _read_frame(reader: TreeReader) -> Any:
     return pl.from_arrow(table, rechunk=False)
 
 
-def _read_series(reader: TreeReader) -> Any:
+def _read_series(reader: ValueReader) -> Any:
     return _read_frame(reader).to_series()

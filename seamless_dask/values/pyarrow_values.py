@@ -14,8 +14,8 @@ from .tree import Unwalkable, tag
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree import TreeWriter, Write
-    from .tree_reader import TreeReader
+    from .tree import ValueWriter, Write
+    from .tree_reader import ValueReader
 
 _VERSIONS = ("creator", "pandas_version")
 
@@ -55,14 +55,14 @@ def one_array(column: Any) -> Any:
     return canonical(column)
 
 
-def write_columns(writer: TreeWriter, fields: list[Any], columns: list[Any], tree: Any) -> Any:
+def write_columns(writer: ValueWriter, fields: list[Any], columns: list[Any], tree: Any) -> Any:
     """Put a table beside the tree, and return what refers to it."""
     length = len(columns[0]) if columns else 0
     schema = schema_of(fields, tree)
     return writer.part("arrow", lambda sink: write_table(schema, columns, length, sink))
 
 
-def _table(writer: TreeWriter, value: Any) -> Any:
+def _table(writer: ValueWriter, value: Any) -> Any:
     try:
         if value.num_rows and not value.num_columns:
             raise Unwalkable("has rows without columns")
@@ -73,7 +73,7 @@ def _table(writer: TreeWriter, value: Any) -> Any:
     return write_columns(writer, list(value.schema), columns, tag(name, _metadata(writer, value.schema)))
 
 
-def _metadata(writer: TreeWriter, schema: Any) -> Any:
+def _metadata(writer: ValueWriter, schema: Any) -> Any:
     """Return the tree of a schema's metadata, without the versions of the libraries that wrote it."""
     if schema.metadata is None:
         return None
@@ -93,7 +93,7 @@ def _without_versions(text: bytes) -> bytes:
     return json.dumps({name: document[name] for name in document if name not in _VERSIONS}).encode()
 
 
-def _array(writer: TreeWriter, value: Any) -> Any:
+def _array(writer: ValueWriter, value: Any) -> Any:
     try:
         column = one_array(value)
     except Unwalkable as error:
@@ -102,26 +102,26 @@ def _array(writer: TreeWriter, value: Any) -> Any:
     return write_columns(writer, [pa.field("", column.type)], [column], tag(name))
 
 
-def _fields(reader: TreeReader) -> list[Any]:
+def _fields(reader: ValueReader) -> list[Any]:
     return list(reader.columns.schema)
 
 
-def _read_table(reader: TreeReader, metadata: Any) -> Any:
+def _read_table(reader: ValueReader, metadata: Any) -> Any:
     schema = pa.schema(_fields(reader), reader.value(metadata))
     return pa.Table.from_arrays(reader.columns.arrays, schema=schema)
 
 
-def _read_batch(reader: TreeReader, metadata: Any) -> Any:
+def _read_batch(reader: ValueReader, metadata: Any) -> Any:
     schema = pa.schema(_fields(reader), reader.value(metadata))
     return pa.RecordBatch.from_arrays(reader.columns.arrays, schema=schema)
 
 
-def _read_array(reader: TreeReader) -> Any:
+def _read_array(reader: ValueReader) -> Any:
     (column,) = reader.columns.arrays
     return column
 
 
-def _read_chunked(reader: TreeReader) -> Any:
+def _read_chunked(reader: ValueReader) -> Any:
     return pa.chunked_array([_read_array(reader)])
 
 

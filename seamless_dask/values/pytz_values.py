@@ -12,7 +12,7 @@ from .tree import tag
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree import TreeWriter, Write
+    from .tree import ValueWriter, Write
 
 _MAKERS: dict[str, Callable[..., Any]] = {
     "zone": pytz._p,
@@ -32,7 +32,7 @@ def reader(name: str) -> Callable[..., Any]:
     return lambda reader, *arguments: make(*reader.values(arguments))
 
 
-def _zone(writer: TreeWriter, value: Any) -> Any:
+def _zone(writer: ValueWriter, value: Any) -> Any:
     make, arguments, *more = value.__reduce__()
     for name, known in _MAKERS.items():
         if make is known and not more:

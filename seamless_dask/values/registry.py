@@ -9,8 +9,8 @@ from ..errors import InvalidValue, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree import TreeWriter
-    from .tree_reader import TreeReader
+    from .tree import ValueWriter
+    from .tree_reader import ValueReader
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ def has(kind: type) -> bool:
     return kind in _registered
 
 
-def write(writer: TreeWriter, value: Any) -> Any:
+def write(writer: ValueWriter, value: Any) -> Any:
     """Return the tree of an object of a registered type."""
     from .names import write_name
     from .tree import tag
@@ -86,7 +86,7 @@ def reader(name: str) -> Callable[..., Any]:
     return _read
 
 
-def _read(reader: TreeReader, kind: Any, version: int, tree: Any) -> Any:
+def _read(reader: ValueReader, kind: Any, version: int, tree: Any) -> Any:
     named = reader.value(kind)
     found = _registered.get(named)
     if found is None:

@@ -17,8 +17,8 @@ from .tree import tag
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree import TreeWriter, Write
-    from .tree_reader import TreeReader
+    from .tree import ValueWriter, Write
+    from .tree_reader import ValueReader
 
 _COMPRESSED = ("csr", "csc", "bsr")
 _CLASSES = {
@@ -38,7 +38,7 @@ def reader(name: str) -> Callable[..., Any]:
     return {"sparse": _read}[name]
 
 
-def _sparse(writer: TreeWriter, value: Any) -> Any:
+def _sparse(writer: ValueWriter, value: Any) -> Any:
     fields = _fields(value)
     if not all(type(field) is np.ndarray for field in fields):
         return write_object(writer, value)
@@ -55,7 +55,7 @@ def _fields(value: Any) -> list[Any]:
     return [value.data, *(value.coords if hasattr(value, "coords") else (value.row, value.col))]
 
 
-def _read(reader: TreeReader, name: str, shape: list[int], fields: list[Any]) -> Any:
+def _read(reader: ValueReader, name: str, shape: list[int], fields: list[Any]) -> Any:
     kind, arrays = _CLASSES[name], reader.values(fields)
     size = tuple(shape)
     layout = name[:3]

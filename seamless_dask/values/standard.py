@@ -10,8 +10,8 @@ from .tree import Unwalkable, tag, write_integer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree import TreeWriter, Write
-    from .tree_reader import TreeReader
+    from .tree import ValueWriter, Write
+    from .tree_reader import ValueReader
 
 
 def writer(kind: type) -> Write | None:
@@ -24,46 +24,46 @@ def reader(name: str) -> Callable[..., Any]:
     return _READERS[name]
 
 
-def _date(writer: TreeWriter, value: Any) -> Any:
+def _date(writer: ValueWriter, value: Any) -> Any:
     return tag("standard:date", value.isoformat())
 
 
-def _moment(name: str, writer: TreeWriter, value: Any) -> Any:
+def _moment(name: str, writer: ValueWriter, value: Any) -> Any:
     text = value.replace(tzinfo=None).isoformat(timespec="microseconds")
     return tag(name, text, value.fold, writer.named("tzinfo", value.tzinfo))
 
 
-def _timedelta(writer: TreeWriter, value: Any) -> Any:
+def _timedelta(writer: ValueWriter, value: Any) -> Any:
     return tag("standard:timedelta", value.days, value.seconds, value.microseconds)
 
 
-def _timezone(writer: TreeWriter, value: Any) -> Any:
+def _timezone(writer: ValueWriter, value: Any) -> Any:
     offset, *name = value.__getinitargs__()
     return tag("standard:timezone", offset.days, offset.seconds, offset.microseconds, *map(writer.tree, name))
 
 
-def _zone(writer: TreeWriter, value: Any) -> Any:
+def _zone(writer: ValueWriter, value: Any) -> Any:
     if value.key is None:
         raise Unwalkable("is a time zone that was read from a file: use one by its name")
     return tag("standard:zone", value.key)
 
 
-def _decimal(writer: TreeWriter, value: Any) -> Any:
+def _decimal(writer: ValueWriter, value: Any) -> Any:
     sign, digits, exponent = value.as_tuple()
     # An exponent that is no number marks infinity and what is not a number. Its digits may be many.
     return tag("standard:decimal", sign, "".join(map(str, digits)), exponent)
 
 
-def _fraction(writer: TreeWriter, value: Any) -> Any:
+def _fraction(writer: ValueWriter, value: Any) -> Any:
     return tag("standard:fraction", write_integer(value.numerator), write_integer(value.denominator))
 
 
-def _uuid(writer: TreeWriter, value: Any) -> Any:
+def _uuid(writer: ValueWriter, value: Any) -> Any:
     safe = value.is_safe.value  # whether it was made safely is known of few
     return tag("standard:uuid", value.hex, *([] if safe is None else [safe]))
 
 
-def _path(name: str, writer: TreeWriter, value: Any) -> Any:
+def _path(name: str, writer: ValueWriter, value: Any) -> Any:
     return tag("standard:path", name, writer.tree(str(value)))
 
 
@@ -82,62 +82,62 @@ _WRITERS: dict[tuple[str, str], Write] = {
 }
 
 
-def _read_date(reader: TreeReader, text: str) -> Any:
+def _read_date(reader: ValueReader, text: str) -> Any:
     import datetime
 
     return datetime.date.fromisoformat(text)
 
 
-def _read_datetime(reader: TreeReader, text: str, fold: int, zone: Any) -> Any:
+def _read_datetime(reader: ValueReader, text: str, fold: int, zone: Any) -> Any:
     import datetime
 
     return datetime.datetime.fromisoformat(text).replace(tzinfo=reader.value(zone), fold=fold)
 
 
-def _read_time(reader: TreeReader, text: str, fold: int, zone: Any) -> Any:
+def _read_time(reader: ValueReader, text: str, fold: int, zone: Any) -> Any:
     import datetime
 
     return datetime.time.fromisoformat(text).replace(tzinfo=reader.value(zone), fold=fold)
 
 
-def _read_timedelta(reader: TreeReader, days: int, seconds: int, microseconds: int) -> Any:
+def _read_timedelta(reader: ValueReader, days: int, seconds: int, microseconds: int) -> Any:
     import datetime
 
     return datetime.timedelta(days, seconds, microseconds)
 
 
-def _read_timezone(reader: TreeReader, days: int, seconds: int, microseconds: int, *name: Any) -> Any:
+def _read_timezone(reader: ValueReader, days: int, seconds: int, microseconds: int, *name: Any) -> Any:
     import datetime
 
     return datetime.timezone(datetime.timedelta(days, seconds, microseconds), *map(reader.value, name))
 
 
-def _read_zone(reader: TreeReader, key: str) -> Any:
+def _read_zone(reader: ValueReader, key: str) -> Any:
     import zoneinfo
 
     return zoneinfo.ZoneInfo(key)
 
 
-def _read_decimal(reader: TreeReader, sign: int, digits: str, exponent: int | str) -> Any:
+def _read_decimal(reader: ValueReader, sign: int, digits: str, exponent: int | str) -> Any:
     import decimal
 
     parts: Any = (sign, tuple(map(int, digits)), exponent)
     return decimal.Decimal(parts)
 
 
-def _read_fraction(reader: TreeReader, numerator: Any, denominator: Any) -> Any:
+def _read_fraction(reader: ValueReader, numerator: Any, denominator: Any) -> Any:
     import fractions
 
     return fractions.Fraction(reader.value(numerator), reader.value(denominator))
 
 
-def _read_uuid(reader: TreeReader, digits: str, safe: int | None = None) -> Any:
+def _read_uuid(reader: ValueReader, digits: str, safe: int | None = None) -> Any:
     import uuid
 
     return uuid.UUID(hex=digits, is_safe=uuid.SafeUUID(safe))
 
 
-def _read_path(reader: TreeReader, name: str, text: Any) -> Any:
+def _read_path(reader: ValueReader, name: str, text: Any) -> Any:
     import pathlib
 
     if name not in _PATHS:

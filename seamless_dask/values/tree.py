@@ -75,7 +75,7 @@ class Endless(Unwalkable):
     """What contains itself, or is nested too deep."""
 
 
-class TreeWriter:
+class ValueWriter:
     """Writes objects as trees.
 
     Parameters
@@ -178,7 +178,7 @@ class TreeWriter:
 
     def _alone(self, value: Any) -> tuple[bytes, Any, Any]:
         """Return what to sort a member of a set by, its tree if that can be used as it is, and the member."""
-        writer = TreeWriter(self._writer_of, self._hole, self._any_text)
+        writer = ValueWriter(self._writer_of, self._hole, self._any_text)
         writer._around, writer.objects, writer.nested = self._around, self.objects, True
         writer._named_holes = True
         tree = writer.tree(value)
@@ -217,11 +217,11 @@ def write_integer(value: int) -> Any:
     return tag("int", format(value, "x"))
 
 
-def _itself(writer: TreeWriter, value: Any) -> Any:
+def _itself(writer: ValueWriter, value: Any) -> Any:
     return value
 
 
-def _text(writer: TreeWriter, value: str) -> Any:
+def _text(writer: ValueWriter, value: str) -> Any:
     if writer._any_text and not _encodable(value):
         # Two halves of a pair are two characters in Python, and in JSON one.
         return tag("text", value.encode("utf-8", "surrogatepass").hex())
@@ -236,7 +236,7 @@ def _encodable(value: str) -> bool:
     return True
 
 
-def _is_plain(writer: TreeWriter, values: Any) -> bool:
+def _is_plain(writer: ValueWriter, values: Any) -> bool:
     """Tell whether all members of a list or dictionary are JSON as they are; without a loop in Python."""
     kinds = set(map(type, values))
     if kinds == {float}:
@@ -246,19 +246,19 @@ def _is_plain(writer: TreeWriter, values: Any) -> bool:
     return kinds <= _TEXT and not (writer._any_text and str in kinds)
 
 
-def _list(writer: TreeWriter, value: list[Any]) -> Any:
+def _list(writer: ValueWriter, value: list[Any]) -> Any:
     if _is_plain(writer, value):
         return value
     with writer.inside(value):
         return writer.items(value)
 
 
-def _tuple(writer: TreeWriter, value: tuple[Any, ...]) -> Any:
+def _tuple(writer: ValueWriter, value: tuple[Any, ...]) -> Any:
     with writer.inside(value):
         return tag("tuple", writer.items(value))
 
 
-def _dict(writer: TreeWriter, value: dict[Any, Any]) -> Any:
+def _dict(writer: ValueWriter, value: dict[Any, Any]) -> Any:
     plain = set(map(type, value)) <= {str} and "@" not in value
     if plain and writer._any_text:
         plain = all(map(_encodable, value))
@@ -270,12 +270,12 @@ def _dict(writer: TreeWriter, value: dict[Any, Any]) -> Any:
         return tag("dict", write_pairs(writer, value.items()))
 
 
-def write_pairs(writer: TreeWriter, pairs: Iterable[tuple[Any, Any]]) -> list[list[Any]]:
+def write_pairs(writer: ValueWriter, pairs: Iterable[tuple[Any, Any]]) -> list[list[Any]]:
     """Return the trees of keys and members of a mapping."""
     return [[writer.tree(name), _member(writer, name, member)] for name, member in pairs]
 
 
-def _member(writer: TreeWriter, name: Any, member: Any) -> Any:
+def _member(writer: ValueWriter, name: Any, member: Any) -> Any:
     try:
         return writer.tree(member)
     except Unwritable as error:
@@ -283,22 +283,22 @@ def _member(writer: TreeWriter, name: Any, member: Any) -> Any:
         raise
 
 
-def _unordered(name: str, writer: TreeWriter, value: set[Any] | frozenset[Any]) -> Any:
+def _unordered(name: str, writer: ValueWriter, value: set[Any] | frozenset[Any]) -> Any:
     with writer.inside(value):
         return tag(name, writer.sorted_items(value))
 
 
-def _bytes(name: str, writer: TreeWriter, value: bytes | bytearray) -> Any:
+def _bytes(name: str, writer: ValueWriter, value: bytes | bytearray) -> Any:
     if len(value) < LARGE_BYTES:
         return tag(name, base64.b64encode(value).decode("ascii"))
     return writer.part(name, lambda sink: sink(value))
 
 
-def _complex(writer: TreeWriter, value: complex) -> Any:
+def _complex(writer: ValueWriter, value: complex) -> Any:
     return tag("complex", write_float(value.real), write_float(value.imag))
 
 
-def _range(name: str, writer: TreeWriter, value: Any) -> Any:
+def _range(name: str, writer: ValueWriter, value: Any) -> Any:
     fields = ("start", "stop", "step")
     return tag(name, *writer.attributes(fields, (value.start, value.stop, value.step)))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, OSError)
 
 
-class TreeReader:
+class ValueReader:
     """Reads trees.
 
     Parameters
@@ -99,22 +99,22 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _float(reader: TreeReader, digits: str) -> float:
+def _float(reader: ValueReader, digits: str) -> float:
     (value,) = struct.unpack(">d", bytes.fromhex(digits))
     return float(value)
 
 
-def _hole(reader: TreeReader, number: int) -> Any:
+def _hole(reader: ValueReader, number: int) -> Any:
     return reader._holes[number]
 
 
-def _read_part(reader: TreeReader, number: int) -> Any:
+def _read_part(reader: ValueReader, number: int) -> Any:
     if reader._part is None:
         raise ValueError("no such part")
     return reader._part(number)
 
 
-def _number(reader: TreeReader, tree: Any) -> float:
+def _number(reader: ValueReader, tree: Any) -> float:
     value = reader.value(tree)
     if type(value) is not float:
         raise TypeError("a complex number of other numbers")

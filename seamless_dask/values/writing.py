@@ -8,7 +8,7 @@ from hashserver.checksum import Checksum, Hasher
 
 from ..errors import NotAValue
 from .adapters import writer_of
-from .tree import TreePart, TreeWriter, Unwritable
+from .tree import TreePart, Unwritable, ValueWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +67,9 @@ def encode(value: Any, name: str = "the value", hole: Callable[[Any], str | None
         return Encoded("bytes", lambda sink: sink(value), [])
     try:
         try:
-            return _encode(value, TreeWriter(writer_of, hole))
+            return _encode(value, ValueWriter(writer_of, hole))
         except UnicodeEncodeError:
-            return _encode(value, TreeWriter(writer_of, hole, any_text=True))
+            return _encode(value, ValueWriter(writer_of, hole, any_text=True))
     except Unwritable as error:
         raise NotAValue(f"{name}{error}") from None
     except RecursionError:
@@ -83,7 +83,7 @@ def _plain(value: str) -> bytes | None:
         return None
 
 
-def _encode(value: Any, writer: TreeWriter) -> Encoded:
+def _encode(value: Any, writer: ValueWriter) -> Encoded:
     tree = writer.tree(value)
     holes = list(writer.holes.values())
     if not writer.parts:
@@ -96,7 +96,7 @@ def _encode(value: Any, writer: TreeWriter) -> Encoded:
     return Encoded(parts.format, parts.write, holes)
 
 
-def _writer_of_parts(tree: Any, writer: TreeWriter) -> Callable[[Sink], object]:
+def _writer_of_parts(tree: Any, writer: ValueWriter) -> Callable[[Sink], object]:
     from .parts import write_parts
 
     writer.text(tree)  # while other text can still be written in another way

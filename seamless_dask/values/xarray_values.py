@@ -15,8 +15,8 @@ from .tree import tag, write_pairs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tree import TreeWriter, Write
-    from .tree_reader import TreeReader
+    from .tree import ValueWriter, Write
+    from .tree_reader import ValueReader
 
 
 def writer(kind: type) -> Write | None:
@@ -31,7 +31,7 @@ def reader(name: str) -> Callable[..., Any]:
     return _READERS[name]
 
 
-def _dataset(writer: TreeWriter, value: Any) -> Any:
+def _dataset(writer: ValueWriter, value: Any) -> Any:
     refuse(value)
     indexes = _indexes(value)
     if indexes is None:
@@ -44,7 +44,7 @@ def _dataset(writer: TreeWriter, value: Any) -> Any:
         )
 
 
-def _array(writer: TreeWriter, value: Any) -> Any:
+def _array(writer: ValueWriter, value: Any) -> Any:
     refuse(value)
     indexes = _indexes(value)
     if indexes is None:
@@ -66,7 +66,7 @@ def _indexes(value: Any) -> list[tuple[Any, Any, list[Any]]] | None:
     return found
 
 
-def _parts(writer: TreeWriter, value: Any, variables: dict[Any, Any], indexes: Any) -> list[Any]:
+def _parts(writer: ValueWriter, value: Any, variables: dict[Any, Any], indexes: Any) -> list[Any]:
     """Return the trees of variables and indexes; what is a variable of an index has no data of its own."""
     indexed = {name for _, _, names in indexes for name in names}
     data = {name: _variable(writer, variable, name in indexed) for name, variable in variables.items()}
@@ -78,35 +78,35 @@ def _parts(writer: TreeWriter, value: Any, variables: dict[Any, Any], indexes: A
     ]
 
 
-def _mapping(writer: TreeWriter, value: Any) -> Any:
+def _mapping(writer: ValueWriter, value: Any) -> Any:
     return write_pairs(writer, value.items())
 
 
-def _variable(writer: TreeWriter, value: Any, indexed: bool = False) -> Any:
+def _variable(writer: ValueWriter, value: Any, indexed: bool = False) -> Any:
     dims = writer.items(value.dims)
     data = None if indexed else _data(writer, value)
     name = "xarray:index" if isinstance(value, xr.IndexVariable) else "xarray:variable"
     return tag(name, dims, data, _mapping(writer, value.attrs), _mapping(writer, value.encoding))
 
 
-def _data(writer: TreeWriter, value: Any) -> Any:
+def _data(writer: ValueWriter, value: Any) -> Any:
     if isinstance(value, xr.IndexVariable):
         return writer.tree(value.to_index())
     data = value.data  # of a file that was opened lazily: read now
     return writer.tree(data if not isinstance(data, np.generic) else np.asarray(data))
 
 
-def _read_mapping(reader: TreeReader, pairs: list[Any]) -> dict[Any, Any]:
+def _read_mapping(reader: ValueReader, pairs: list[Any]) -> dict[Any, Any]:
     return {reader.value(name): reader.value(member) for name, member in pairs}
 
 
-def _read_variable(kind: Any, reader: TreeReader, dims: Any, data: Any, attrs: Any, encoding: Any) -> Any:
+def _read_variable(kind: Any, reader: ValueReader, dims: Any, data: Any, attrs: Any, encoding: Any) -> Any:
     made = kind(reader.values(dims), reader.value(data), _read_mapping(reader, attrs))
     made.encoding = _read_mapping(reader, encoding)
     return made
 
 
-def _dataset_of(reader: TreeReader, variables: Any, indexes: Any, coords: Any, attrs: Any) -> Any:
+def _dataset_of(reader: ValueReader, variables: Any, indexes: Any, coords: Any, attrs: Any) -> Any:
     known = _indexed(reader, indexes)
     found: dict[Any, Any] = {}
     for name_tree, tree in variables:
@@ -123,7 +123,7 @@ def _dataset_of(reader: TreeReader, variables: Any, indexes: Any, coords: Any, a
     return made
 
 
-def _indexed(reader: TreeReader, indexes: Any) -> dict[Any, tuple[Any, Any]]:
+def _indexed(reader: ValueReader, indexes: Any) -> dict[Any, tuple[Any, Any]]:
     """Return the index and the variable of each name that has one."""
     import pandas as pd
 
@@ -141,7 +141,7 @@ def _indexed(reader: TreeReader, indexes: Any) -> dict[Any, tuple[Any, Any]]:
 
 
 def _read_dataset(
-    reader: TreeReader, variables: Any, indexes: Any, coords: Any, attrs: Any, encoding: Any
+    reader: ValueReader, variables: Any, indexes: Any, coords: Any, attrs: Any, encoding: Any
 ) -> Any:
     made = _dataset_of(reader, variables, indexes, coords, attrs)
     made.encoding = _read_mapping(reader, encoding)
@@ -149,7 +149,7 @@ def _read_dataset(
 
 
 def _read_array(
-    reader: TreeReader, name: Any, variable: Any, variables: Any, indexes: Any, coords: Any, attrs: Any
+    reader: ValueReader, name: Any, variable: Any, variables: Any, indexes: Any, coords: Any, attrs: Any
 ) -> Any:
     coordinates = _dataset_of(reader, variables, indexes, coords, []).coords
     data = reader.value(variable)
