@@ -191,8 +191,8 @@ def known_result(context: Context, future: Future) -> Value | None:
 
 def require_asker(context: Context, future: Future, request: LoggedRequest | None) -> None:
     """Raise unless this user has asked for the job of a future, here or of a server that settings name."""
-    from seamless_dask.executors.base import UNDER_WAY
     from seamless_dask.executors.opening import executor
+    from seamless_dask.jobs.info import UNDER_WAY
 
     if request is not None:
         return
@@ -225,8 +225,8 @@ def is_elsewhere(context: Context, key: Checksum, request: LoggedRequest | None)
 
 def _is_the_place(there: Context, context: Context, key: Checksum, request: LoggedRequest) -> bool:
     """Say whether a job is to be asked for where it was submitted: it is known there, or only there."""
-    from seamless_dask.executors.base import UNDER_WAY
     from seamless_dask.executors.opening import executor
+    from seamless_dask.jobs.info import UNDER_WAY
 
     try:
         if there.database.lookup(key) is not None:

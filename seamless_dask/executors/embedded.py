@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .base import JobInfo
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hashserver.checksum import Checksum
 
     from ..context import Context
+    from ..jobs.info import JobInfo
     from ..model.options import Options
     from ..model.transformation import Value
 
@@ -73,20 +72,7 @@ class Embedded:
         """Return what runs in this cache, and what has lost its process while somebody waits."""
         from ..jobs import local
 
-        return [
-            JobInfo(
-                job.key,
-                job.state,
-                job.label,
-                None if job.pid is None else f"process {job.pid}",
-                job.host,
-                job.started,
-                job.askers,
-                job.pid,
-            )
-            for job in local.jobs(self._context)
-            if job.state != "over"
-        ]
+        return local.jobs(self._context)
 
     def state(self, key: Checksum) -> str | None:
         """Return ``queued``, ``running`` or ``lost``."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -12,10 +10,10 @@ from hashserver.errors import ServiceUnavailable
 from hashserver.retry import pauses
 
 from ..errors import SeamlessError
-from ..locks import birth
+from ..jobs.info import UNDER_WAY, JobInfo
+from ..jobs.request import JobRequest, is_dead, own_name
 from ..model.options import Options
 from ..protocol.jobs import JOBS
-from .base import UNDER_WAY, JobInfo
 from .client import JobserverClient, Unknown
 from .waiting import Waiting
 
@@ -49,7 +47,7 @@ class JobserverExecutor(JobserverClient):
     ) -> Value:
         """Start or join it, and wait."""
         options = (options or Options())._replace(direct_print=on_stderr is not None)
-        request = _request(key, options, need_bytes=need_bytes, fresh=fresh, detached=False)
+        request = JobRequest(own_name(), key, options, need_bytes, fresh or options.fresh).message()
         waiting = Waiting(self, request, on_stderr, tick or (lambda _: None))
         try:
             return waiting.end()
@@ -61,7 +59,9 @@ class JobserverExecutor(JobserverClient):
         self, key: Checksum, options: Options | None = None, *, need_bytes: bool = False, fresh: bool = False
     ) -> None:
         """Start or join it."""
-        self.post(_request(key, options or Options(), need_bytes=need_bytes, fresh=fresh, detached=True))
+        options = options or Options()
+        wishes = need_bytes, fresh or options.fresh, True
+        self.post(JobRequest(own_name(), key, options, *wishes).message())
 
     def cancel(self, key: Checksum) -> bool:
         """Withdraw everybody."""
@@ -105,7 +105,7 @@ class JobserverExecutor(JobserverClient):
         for pause in pauses(0.5, seconds=WITHDRAWAL):
             try:
                 for name in self.ask("DELETE", f"{JOBS}/{key}?asker={request['asker']}")["askers"]:
-                    if _is_dead(name):
+                    if is_dead(name):
                         self.ask("DELETE", f"{JOBS}/{key}?asker={name}")
             except Unknown:
                 pass
@@ -117,18 +117,3 @@ class JobserverExecutor(JobserverClient):
                 self.notify(str(error))
             done.set()
             return
-
-
-def _request(key: Checksum, options: Options, **wishes: bool) -> Facts:
-    own = os.getpid()
-    name = f"{os.uname().nodename}-{own}-{birth(own)}-{time.time_ns()}"
-    wishes["fresh"] = wishes["fresh"] or options.fresh
-    return {"key": key, "asker": name, "options": json.loads(options.to_json()), **wishes}
-
-
-def _is_dead(asker: str) -> bool:
-    from ..jobs.directory import is_dead
-
-    with suppress(ValueError):  # not a name that we give
-        return is_dead(asker)
-    return False

@@ -29,13 +29,13 @@ import select
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hashserver.atomic import write_atomic
 
-from ..locks import birth, is_locked, locked, try_lock
-from ..model.options import Options
+from ..locks import is_locked, locked, try_lock
 from ..private import private_directory
+from .request import JobRequest, is_dead, own_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,37 +55,6 @@ YOUNG = 60.0
 _NO_FIFO = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EACCES)
 
 T = TypeVar("T")
-
-
-class Waiter(NamedTuple):
-    """What one who waits has said of itself.
-
-    Attributes
-    ----------
-    options : Options
-        Its limits, and whether it wants the bytes kept.
-    need_bytes : bool
-        It needs the bytes of the result, not just the name.
-    fresh : bool
-        A result that is on record does not do.
-    detached : bool
-        It does not wait to be told.
-    """
-
-    options: Options = Options()
-    need_bytes: bool = False
-    fresh: bool = False
-    detached: bool = False
-
-    def to_json(self) -> bytes:
-        """Return it as JSON."""
-        return json.dumps({**self._asdict(), "options": self.options.to_json()}).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Waiter:
-        """Read what `to_json` wrote."""
-        document = json.loads(text)
-        return cls(**document | {"options": Options.from_json(document["options"])})
 
 
 class JobDirectory:
@@ -194,12 +163,12 @@ class JobDirectory:
 
     # -------------------------------------------------- who waits for it
 
-    def register(self, asker: Waiter) -> str:
-        """Add one who waits (under the guard), and return its name."""
-        name = f"{os.uname().nodename}-{os.getpid()}-{birth(os.getpid())}-{time.monotonic_ns()}"
-        if not asker.detached:
+    def register(self, request: JobRequest) -> str:
+        """Add one who waits (under the guard), and return the name that it gets."""
+        name = own_name()
+        if not request.detached:
             self._present(lambda: make_bell(self._file(f"{name}.fifo")))
-        self._present(lambda: write_atomic(self._file(f"{name}.json"), asker.to_json(), 0o600))
+        self._present(lambda: write_atomic(self._file(f"{name}.json"), request.to_file(), 0o600))
         return name
 
     def unregister(self, name: str) -> None:
@@ -226,11 +195,11 @@ class JobDirectory:
             if asker is not None and not asker.detached and is_dead(name):
                 self.unregister(name)
 
-    def asker(self, name: str) -> Waiter | None:
+    def asker(self, name: str) -> JobRequest | None:
         """Return what one has said; None when it has gone in the meantime."""
         try:
             with open(self._file(f"{name}.json"), "rb") as file:
-                return Waiter.from_json(file.read())
+                return JobRequest.from_file(name, self.key, file.read())
         except FileNotFoundError:
             return None
 
@@ -238,12 +207,7 @@ class JobDirectory:
         """Tell one how it ended."""
         with suppress(FileNotFoundError):  # it has gone, with the directory
             write_atomic(self._file(f"{name}.done"), json.dumps(outcome).encode(), 0o600)
-        with suppress(OSError):  # nobody reads: it is dead, or has just looked
-            fifo = os.open(self._file(f"{name}.fifo"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.write(fifo, b".")
-            finally:
-                os.close(fifo)
+        ring(self._file(f"{name}.fifo"))
 
     def outcome(self, name: str) -> Outcome | None:
         """Return how it ended for one who waits; None as long as it has not."""
@@ -373,16 +337,20 @@ def make_bell(path: str) -> None:
             raise
 
 
+def ring(path: str) -> None:
+    """Wake who waits by a FIFO, if there is somebody."""
+    with suppress(OSError):  # nobody reads: it is dead, on another host, or has just looked
+        bell = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(bell, b".")
+        finally:
+            os.close(bell)
+
+
 def append(path: str, text: str) -> None:
     """Add to the end of a file."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(text)
-
-
-def is_dead(name: str) -> bool:
-    """Whether an asker's process is known to be dead: it was on this host and is no more."""
-    host, process, born, _ = name.rsplit("-", 3)
-    return host == os.uname().nodename and birth(int(process)) != int(born)
 
 
 def remove(path: str) -> None:

@@ -7,13 +7,14 @@ import logging
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
 from ..errors import SeamlessError
 from ..model.options import Options
+from .request import JobRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,33 +40,6 @@ CREATE TABLE IF NOT EXISTS askers (
 
 NESTED = "nested."
 """Names of those who ask from within a command begin so: none of a process that others could look for."""
-
-
-class Asked(NamedTuple):
-    """What one asker has asked for.
-
-    Attributes
-    ----------
-    asker : str
-        The name it gave itself.
-    key : Checksum
-        Of the transformation.
-    options : Options
-        How it is to be run, with this one's limits.
-    need_bytes : bool
-        It needs the bytes of the result.
-    fresh : bool
-        A result on record is not enough.
-    detached : bool
-        It will not come back to hear how it ended.
-    """
-
-    asker: str
-    key: Checksum
-    options: Options = Options()
-    need_bytes: bool = False
-    fresh: bool = False
-    detached: bool = False
 
 
 def is_nested(asker: str) -> bool:
@@ -97,7 +71,7 @@ class Journal:
             logger.warning("%s: %s: it is kept as %s, and who asked is forgotten", path, error, aside)
             self._file = _opened(path)
 
-    def add(self, asked: Iterable[Asked]) -> None:
+    def add(self, asked: Iterable[JobRequest]) -> None:
         """Note those who ask."""
         now = time.time()
         rows = [
@@ -116,7 +90,7 @@ class Journal:
         """Forget those who have been told, or have withdrawn."""
         self._write("DELETE FROM askers WHERE asker = ?", [(asker,) for asker in askers])
 
-    def load(self) -> list[tuple[Asked, Outcome | None]]:
+    def load(self) -> list[tuple[JobRequest, Outcome | None]]:
         """Return all who have not been told, with how it ended if it has; very old ends are forgotten."""
         self._write(
             "DELETE FROM askers WHERE outcome IS NOT NULL AND posted < ?", [(time.time() - KEPT_SECONDS,)]
@@ -124,7 +98,7 @@ class Journal:
         rows: list[Any] = self._file.execute("SELECT * FROM askers ORDER BY posted").fetchall()
         return [found for row in rows if (found := _noted(row)) is not None]
 
-    def find(self, asker: str) -> tuple[Asked, Outcome] | None:
+    def find(self, asker: str) -> tuple[JobRequest, Outcome] | None:
         """Return one who has not been told how it ended; None while it has not, too."""
         wanted = "SELECT * FROM askers WHERE asker = ? AND outcome IS NOT NULL"
         try:
@@ -170,11 +144,11 @@ def _opened(path: str | None) -> sqlite3.Connection:
     return file
 
 
-def _noted(row: tuple[Any, ...]) -> tuple[Asked, Outcome | None] | None:
+def _noted(row: tuple[Any, ...]) -> tuple[JobRequest, Outcome | None] | None:
     """Read a row; None for one that another version has written."""
     try:
         asker, key, options, need_bytes, fresh, detached, _, outcome = row
-        asked = Asked(
+        asked = JobRequest(
             asker, Checksum(key), Options.from_json(options), bool(need_bytes), bool(fresh), bool(detached)
         )
         return asked, None if outcome is None else json.loads(outcome)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from .directory import QUEUED, JobDirectory, all_jobs, is_dead
-from .request import JobRequest
+from .directory import QUEUED, JobDirectory, all_jobs
+from .info import JobInfo
+from .local_request import LocalRequest
+from .request import is_dead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,26 +26,9 @@ if TYPE_CHECKING:
     from ..model.transformation import Value
 
 
-class LocalJobInfo(NamedTuple):
-    """A computation of this cache, as `jobs` tells it.
-
-    `state` is ``queued`` (for a place on its host), ``running``, ``lost`` (its runner is dead and somebody
-    waits) or ``over``; `askers` counts those who wait.
-    """
-
-    key: str
-    state: str
-    label: str | None
-    host: str | None
-    pid: int | None
-    started: str | None
-    askers: int
-    directory: str
-
-
-def submit(context: Context, key: Checksum, options: Options | None = None, **wishes: bool) -> JobRequest:
-    """Join or start a computation without waiting; `wishes` are those of `JobRequest`."""
-    return JobRequest(context, key, options, **wishes).start()
+def submit(context: Context, key: Checksum, options: Options | None = None, **wishes: bool) -> LocalRequest:
+    """Join or start a computation without waiting; `wishes` are those of `LocalRequest`."""
+    return LocalRequest(context, key, options, **wishes).start()
 
 
 def run(
@@ -57,9 +42,9 @@ def run(
 ) -> Value:
     """Join or start a computation, and wait for it; being interrupted (Ctrl-C) withdraws.
 
-    Parameters and errors are those of `JobRequest` and `JobRequest.wait`.
+    Parameters and errors are those of `LocalRequest` and `LocalRequest.wait`.
     """
-    request = JobRequest(context, key, options, **wishes)
+    request = LocalRequest(context, key, options, **wishes)
     try:
         return request.start().wait(on_stderr, tick)
     except KeyboardInterrupt:
@@ -78,9 +63,9 @@ def cancel(context: Context, key: Checksum) -> bool:
     return False
 
 
-def jobs(context: Context) -> list[LocalJobInfo]:
-    """Return what is running in this cache, and what waits to be started again."""
-    return [_info(job) for job in all_jobs(context.config.cache)]
+def jobs(context: Context) -> list[JobInfo]:
+    """Return what runs in this cache, and what has lost its process while somebody waits."""
+    return [info for job in all_jobs(context.config.cache) if (info := _info(job))]
 
 
 def clean(context: Context) -> int:
@@ -101,20 +86,13 @@ def _present(job: JobDirectory) -> list[str]:
     return []
 
 
-def _info(job: JobDirectory) -> LocalJobInfo:
+def _info(job: JobDirectory) -> JobInfo | None:
     with job.guard():
-        running, waiting = job.held(), job.waiting()
-    facts: dict[str, Any] = job.facts()
-    state = "running" if running else "lost" if waiting else "over"
-    if running and os.path.exists(job.file(QUEUED)):
-        state = "queued"
-    return LocalJobInfo(
-        job.key,
-        state,
-        facts.get("label"),
-        facts.get("host"),
-        facts.get("pid"),
-        facts.get("started"),
-        len(waiting),
-        job.path,
-    )
+        running, askers = job.held(), len(job.waiting())
+    if not running and not askers:
+        return None
+    facts = job.facts()
+    pid, host, started = (facts.get(name) for name in ("pid", "host", "started"))
+    state = "lost" if not running else "queued" if os.path.exists(job.file(QUEUED)) else "running"
+    worker = None if pid is None else f"process {pid}"
+    return JobInfo(job.key, state, facts.get("label"), worker, host, started, askers, pid)

@@ -28,7 +28,7 @@ from hashserver.atomic import write_atomic
 from ..errors import SeamlessError
 from ..locks import is_locked, locked, try_lock
 from ..private import private_directory
-from .directory import make_bell
+from .directory import make_bell, ring
 from .entries import Failure, QueueEntry
 
 if TYPE_CHECKING:
@@ -139,12 +139,7 @@ class QueueStore:
 
     def ring(self) -> None:
         """Tell the queue that there is something new; one on another host looks by itself now and then."""
-        with suppress(OSError):
-            bell = os.open(os.path.join(self.path, "bell"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.write(bell, b".")
-            finally:
-                os.close(bell)
+        ring(os.path.join(self.path, "bell"))
 
     # -------------------------------------------------- entries
 

@@ -11,6 +11,7 @@ from ..errors import Cancelled, UsageError
 from ..model import outcomes
 from ..model.options import Options
 from ..model.records import timestamp
+from .request import agreed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from ..model.outcomes import Outcome
-    from .journal import Asked, Journal
+    from .journal import Journal
+    from .request import JobRequest
 
 LIMIT = 4 << 20
 """Bytes that are kept of one job for those who come later."""
@@ -65,7 +67,7 @@ class Job:
         It runs whatever is known.
     options : Options
         How it was submitted.
-    askers : dict of str to Asked
+    askers : dict of str to JobRequest
         Those who have not withdrawn.
     ends : dict of str to dict
         How it ended for each of them, as far as it has.
@@ -88,7 +90,7 @@ class Job:
     def __init__(self, key: Checksum, fresh: bool) -> None:
         self.key, self.fresh = key, fresh
         self.options = Options()
-        self.askers: dict[str, Asked] = {}
+        self.askers: dict[str, JobRequest] = {}
         self.ends: dict[str, Outcome] = {}
         self.name: str | None = None
         self.label: str | None = None
@@ -103,24 +105,13 @@ class Job:
         self._changed = asyncio.Event()
 
     @property
-    def waiting(self) -> dict[str, Asked]:
+    def waiting(self) -> dict[str, JobRequest]:
         """Those who have no end yet."""
         return {name: asked for name, asked in self.askers.items() if name not in self.ends}
 
     def agreed(self) -> Options:
-        """Return the options to submit it with: those of the first, with limits that hold for all."""
-        all_options = [asked.options for asked in self.waiting.values()] or [Options()]
-        times, memories = (
-            [getattr(options, name) for options in all_options] for name in ("time_limit", "memory")
-        )
-        return all_options[0]._replace(
-            time_limit=None if None in times else max(times),
-            memory=None if None in memories else max(memories),
-            scratch=all(asked.options.scratch and not asked.need_bytes for asked in self.waiting.values()),
-            priority=max(options.priority for options in all_options),
-            fresh=self.fresh,
-            direct_print=False,
-        )
+        """Return the options to submit it with."""
+        return agreed(list(self.waiting.values()))._replace(fresh=self.fresh)
 
     def notify(self) -> None:
         """Wake up those who wait for a change."""
@@ -186,7 +177,7 @@ class JobRegistry:
         """Return all jobs, those that are over last."""
         return [*self.active.values(), *reversed(self._ended.values())]
 
-    def refuse_strangers(self, asked: Iterable[Asked]) -> None:
+    def refuse_strangers(self, asked: Iterable[JobRequest]) -> None:
         """Raise `UsageError` when a name stands for one who waits for another job."""
         keys: dict[str, Checksum] = {}
         for one in asked:
@@ -195,7 +186,7 @@ class JobRegistry:
             if {other, keys.setdefault(one.asker, one.key)} != {one.key}:
                 raise UsageError(f"{one.asker} waits for another job: each needs a name of its own")
 
-    def place(self, asked: Asked) -> tuple[Job, bool]:
+    def place(self, asked: JobRequest) -> tuple[Job, bool]:
         """Put one who asks with its job; returns that, and whether it is a new one."""
         found = self._of_asker(asked.asker)
         if found is not None and found.key == asked.key:
@@ -250,7 +241,7 @@ class JobRegistry:
         while len(self._ended) > ENDED:
             self._forget(self._ended.popitem(last=False)[1])
 
-    def recall(self, asked: Asked, outcome: Outcome) -> None:
+    def recall(self, asked: JobRequest, outcome: Outcome) -> None:
         """Remember an end that the journal tells of."""
         job = Job(asked.key, asked.fresh)
         job.askers[asked.asker], job.ends[asked.asker], job.outcome = asked, outcome, outcome

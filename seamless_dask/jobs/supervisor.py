@@ -12,11 +12,15 @@ from ..execution.supervisor import Stop
 from ..model import outcomes
 from ..model.options import Options
 from ..model.transformation import Value
-from .directory import NESTED, QUEUED, SERVING, Waiter, waits_for
+from .directory import NESTED, QUEUED, SERVING, waits_for
+from .limits import over_limits
 from .places import Place
+from .request import JobRequest, agreed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from hashserver.checksum import Checksum
 
     from ..execution.supervisor import Usage
     from .directory import JobDirectory
@@ -61,7 +65,7 @@ class JobSupervisor:
         self.job, self.stderr = job, stderr
         self.place: Place = place or (parent.place if parent else Place(None))
         self._parent, self._name, self._final = parent, name, final
-        self._askers: dict[str, Waiter] = {}
+        self._askers: dict[str, JobRequest] = {}
         self._bytes_seen_to = False
         self._scratched = False
 
@@ -72,13 +76,10 @@ class JobSupervisor:
             return self._without_parent(self._parent, stop)
         if stop := self.abandoned():
             return stop
-        askers = self.askers()
-        over = {name: reason for name, asker in askers.items() if (reason := exceeded(asker.options, usage))}
-        if over and len(over) == len(askers):
-            return Stop(next(iter(over.values())), limit=True)
+        stop, over = over_limits({name: asker.options for name, asker in self.askers().items()}, usage)
         for name, reason in over.items():
             self.fail(name, reason)
-        return None
+        return stop
 
     def begin(self) -> None:
         """Begin at once."""
@@ -100,7 +101,7 @@ class JobSupervisor:
         if not self._leave(parent):
             return stop
         for name in parent.askers() if stop.limit else ():
-            parent.fail(name, str(stop))
+            parent.fail(name, f"{stop}, which only you had set")
         return None
 
     def abandoned(self) -> Stop | None:
@@ -128,37 +129,28 @@ class JobSupervisor:
         askers = self.askers()
         if self._parent and self._final and askers.pop(self._name, None) and not self._parent.scratch():
             return False
-        self._scratched = all(asker.options.scratch and not asker.need_bytes for asker in askers.values())
+        self._scratched = not any(asker.keeps for asker in askers.values())
         return self._scratched
 
-    def as_asker(self, final: bool) -> Waiter:
+    def as_asker(self, key: Checksum, final: bool) -> JobRequest:
         """Return what is wanted of a step: what all who wait agree on, if it is the last one."""
-        askers = list(self.askers().values()) if final else []
-        times, memories = (
-            [getattr(asker.options, name) for asker in askers] for name in ("time_limit", "memory")
-        )
-        options = Options(
-            time_limit=None if not times or None in times else max(times),
-            memory=None if not memories or None in memories else max(memories),
-            scratch=bool(askers) and all(asker.options.scratch for asker in askers),
-        )
-        return Waiter(options)
+        return JobRequest("", key, agreed(list(self.askers().values())) if final else Options())
 
     def needs_bytes(self) -> bool:
         """Say whether somebody needs the bytes of the result; that they are there is then seen to."""
         self._bytes_seen_to = any(asker.need_bytes for asker in self.askers().values())
         return self._bytes_seen_to
 
-    def unserved(self, asker: Waiter, outcome: outcomes.Outcome) -> bool:
+    def unserved(self, asker: JobRequest, outcome: outcomes.Outcome) -> bool:
         """Say whether this one came too late to be asked about the bytes, which it wants."""
         if "error" in outcome:
             return False
         dropped = self._scratched and not asker.options.scratch
         return dropped or (asker.need_bytes and not self._bytes_seen_to)
 
-    def askers(self) -> dict[str, Waiter]:
+    def askers(self) -> dict[str, JobRequest]:
         """Return those who wait now."""
-        found: dict[str, Waiter] = {}
+        found: dict[str, JobRequest] = {}
         for name in self.job.waiting():
             asker = self._askers.get(name) or self.job.asker(name)
             if asker is not None:
@@ -171,20 +163,7 @@ class JobSupervisor:
         with self.job.guard():
             if self.job.asker(name) is None:
                 return
-            self.job.deliver(name, outcomes.failure(LimitExceeded(f"{reason}, which only you had set", 1)))
-
-
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.4g} MiB"
-
-
-def exceeded(options: Options, usage: Usage) -> str | None:
-    """Return a line that names the limit of one asker that is exceeded."""
-    if options.time_limit is not None and usage.wall > options.time_limit:
-        return f"the command ran longer than its time limit of {options.time_limit:g} s"
-    if options.memory is not None and usage.memory > options.memory:
-        return f"the command used {_mib(usage.memory)}, more than its limit of {_mib(options.memory)}"
-    return None
+            self.job.deliver(name, outcomes.failure(LimitExceeded(reason, 1)))
 
 
 def hold(lock: int, supervisor: JobSupervisor, action: Action, own: str = "") -> Value:
@@ -252,7 +231,7 @@ def _join_once(
 ) -> Value | outcomes.Outcome:
     with job.guard():
         lock = _lock(job)
-        name = job.register(parent.as_asker(final))
+        name = job.register(parent.as_asker(job.key, final))
         bell = job.bell(name)
     tries = 0
     try:

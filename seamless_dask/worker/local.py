@@ -21,8 +21,9 @@ from ..context import Context
 from ..errors import Cancelled, ComputationFailed
 from ..graph.perform import compute, ensure
 from ..jobs import local
-from ..jobs.directory import QUEUED, JobDirectory, Waiter
+from ..jobs.directory import QUEUED, JobDirectory
 from ..jobs.places import Place
+from ..jobs.request import JobRequest
 from ..jobs.supervisor import JobSupervisor, hold, join
 from ..model.options import Options
 
@@ -92,7 +93,7 @@ def main(arguments: list[str]) -> int:
     job = JobDirectory(cache, Checksum(key))
     with open(job.file("request.json"), "rb") as file:
         asked = json.load(file)
-    asker = Waiter.from_json(asked["asker"].encode())
+    asker = JobRequest.from_file("", job.key, asked["asker"].encode())
     place = Place(cache if asked["bounded"] else None)
     supervisor = JobSupervisor(job, job.file("stderr"), place=place)
     with Context(config_of(asked["config"])) as context:
@@ -107,7 +108,7 @@ def config_of(document: dict[str, object]) -> Config:
     return Config.from_json(each(document, to_system))
 
 
-def _compute(worker: LocalWorker, asker: Waiter, supervisor: JobSupervisor) -> Value:
+def _compute(worker: LocalWorker, asker: JobRequest, supervisor: JobSupervisor) -> Value:
     options = asker.options._replace(fresh=asker.fresh or asker.options.fresh)
     value = compute(worker, supervisor.job.key, options)
     if supervisor.needs_bytes():

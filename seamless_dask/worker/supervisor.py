@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import Reschedule
 
 from seamless_dask.execution.supervisor import Stop, Usage
-from seamless_dask.jobs.supervisor import exceeded
+from seamless_dask.jobs.limits import over_limits
 from seamless_dask.model.options import Options
 
 from . import internals, slot
@@ -84,14 +84,12 @@ class TaskSupervisor:
             slot.step_aside()  # what it waits for may need this very thread
         else:
             slot.come_back()
-        askers = self._askers()
-        over = {name: reason for name, asker in askers.items() if (reason := exceeded(asker, usage))}
-        if over and len(over) == len(askers):
-            return Stop(next(iter(over.values())), limit=True)
+        stop, over = over_limits(self._askers(), usage)
         for name in over.keys() - self._failed:
             self._failed.add(name)
-            self._fail(name, over[name])
-        return None
+            event = {"action": "asker-failed", "key": self.key, "asker": name, "message": over[name]}
+            self._worker.log_event(TOPIC, event)
+        return stop
 
     def abandoned(self) -> Stop | None:
         """Say whether nobody can be given the result any more."""
@@ -147,7 +145,3 @@ class TaskSupervisor:
             if self.abandoned() or not internals.has_scheduler(self._worker):
                 raise Reschedule from None
             self._worker.log_event(TOPIC, self._beginning)
-
-    def _fail(self, name: str, reason: str) -> None:
-        event = {"action": "asker-failed", "key": self.key, "asker": name}
-        self._worker.log_event(TOPIC, event | {"message": f"{reason}, which only you had set"})

@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Cancelled, LimitExceeded
-from ...jobs.journal import Asked, Journal, is_nested
+from ...jobs.journal import Journal, is_nested
 from ...jobs.registry import Job, JobRegistry, state_of
 from ...model import outcomes
 from . import states
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from distributed.scheduler import TaskState
 
     from ...context import Context
+    from ...jobs.request import JobRequest
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Jobserver:
 
     # ------------------------------------------------------------------ what clients ask for
 
-    def post(self, asked: Iterable[Asked]) -> list[Job]:
+    def post(self, asked: Iterable[JobRequest]) -> list[Job]:
         """Start or join jobs; one who has asked already is given the same job again."""
         asked = list(asked)
         self.registry.refuse_strangers(asked)

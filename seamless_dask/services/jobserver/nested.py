@@ -16,17 +16,17 @@ from hashserver.errors import InvalidChecksum
 from ...errors import UsageError
 from ...graph.names import key_in
 from ...jobs.journal import NESTED
+from ...jobs.request import JobRequest
 from ...model import requirements
 from ...model.options import Options
 from ...protocol.jobs import NESTED_OPERATION, PROTOCOL
-from .requests import MOST_JOBS, Refused, asked_of, is_over, written
+from .requests import MOST_JOBS, Refused, is_over, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from distributed import Scheduler
 
-    from ...jobs.journal import Asked
     from ...jobs.registry import Job
     from .jobserver import Jobserver
 
@@ -158,7 +158,7 @@ class Nested:
         if len(document["jobs"]) > MOST_JOBS:
             raise Refused(413, f"more than {MOST_JOBS} jobs at once: send fewer")
         priority = self._priority(task)
-        asked = [_tamed(asked_of(one), run, priority, bounds) for one in document["jobs"]]
+        asked = [_tamed(JobRequest.from_message(one), run, priority, bounds) for one in document["jobs"]]
         self._outers[task] = outer
         for one in asked:
             self._refuse_cycle(outer, one.key)
@@ -300,7 +300,7 @@ class Nested:
         )
 
 
-def _tamed(asked: Asked, run: str, priority: int, bounds: Options | None) -> Asked:
+def _tamed(asked: JobRequest, run: str, priority: int, bounds: Options | None) -> JobRequest:
     """Return what is asked under a name of this run.
 
     It goes before other commands that would come to wait as well: else all of them are started first.

@@ -23,8 +23,7 @@ from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
 from ...errors import SeamlessError, UsageError
-from ...jobs.journal import Asked
-from ...model.options import Options
+from ...jobs.request import JobRequest
 from ...protocol.jobs import JSON_TYPE, NEXT, OVER, PROTOCOL
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ MOST_BYTES = 32 << 20
 LONGEST_WAIT = 60.0
 
 _PATH = re.compile(r"/jobs(?:/([^/]+)(/stderr)?)?")
-_ASKER = re.compile(r"[\w.:+-]{1,200}")
 
 
 class Refused(SeamlessError):
@@ -195,13 +193,13 @@ def is_over(job: Job) -> bool:
     return job.outcome is not None or (job.stream is not None and job.stream.over)
 
 
-def _asked_in(body: bytes) -> list[Asked]:
+def _asked_in(body: bytes) -> list[JobRequest]:
     """Read the body of a post."""
     try:
         document = json.loads(body)
         jobs = document["jobs"]
         _require_protocol(document.get("protocol"))
-        return [asked_of(one) for one in jobs]
+        return [JobRequest.from_message(one) for one in jobs]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Refused(400, f"not a request of the jobserver: {error!r}") from None
     except (UsageError, InvalidChecksum) as error:
@@ -216,14 +214,3 @@ def _require_protocol(protocol: object) -> None:
             f"the client speaks protocol {number} of the jobserver, this daskserver {PROTOCOL}:"
             " install the same version of seamless-dask on both",
         )
-
-
-def asked_of(one: Any) -> Asked:
-    """Read one job of a post."""
-    wishes = {name: one.get(name, False) for name in ("need_bytes", "fresh", "detached")}
-    if not all(isinstance(value, bool) for value in wishes.values()):
-        raise TypeError("need_bytes, fresh and detached are true or false")
-    if not isinstance(one["asker"], str) or not _ASKER.fullmatch(one["asker"]):
-        raise TypeError("a name of an asker has up to 200 letters, digits and .:+-_")
-    options = Options.from_json(json.dumps(one.get("options", {})))
-    return Asked(one["asker"], Checksum(one["key"]), options, **wishes)

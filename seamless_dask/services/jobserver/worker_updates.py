@@ -67,7 +67,7 @@ class WorkerUpdates:
 
     def _askers(self, name: str, job: Job) -> dict[str, str]:
         found = {
-            asker: asked.options._replace(scratch=asked.options.scratch and not asked.need_bytes).to_json()
+            asker: asked.options._replace(scratch=not asked.keeps).to_json()
             for asker, asked in job.waiting.items()
         }
         task = self._scheduler.tasks[name]

@@ -16,7 +16,7 @@ from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.graph.fingertip import fingertip, fingertip_value
 from seamless_dask.graph.perform import compute
-from seamless_dask.jobs.directory import Waiter
+from seamless_dask.jobs.request import JobRequest
 from seamless_dask.jobs.supervisor import JobSupervisor, join
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import ResultSpec, Value
@@ -139,7 +139,7 @@ def test_two_processes_that_need_each_others_lost_bytes(lab: Any) -> None:
     with job.guard():
         lock = job.try_lock()
         job.describe(os.getpid(), None)
-        job.register(Waiter())
+        job.register(JobRequest("", job.key))
     supervisor = JobSupervisor(job, None)
     asker = lab.asker(lab.store("cat x", inputs={"x": data}))  # holds `back`, for which it needs `there`
     lab.wait_until(lambda: lab.job(back).running() and len(job.waiting()) == 2)

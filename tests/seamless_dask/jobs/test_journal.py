@@ -11,11 +11,12 @@ import pytest
 
 from hashserver.checksum import Checksum
 from seamless_dask.jobs import journal
-from seamless_dask.jobs.journal import Asked, Journal
+from seamless_dask.jobs.journal import Journal
+from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
 
-ONE = Asked("one", Checksum("1" * 64), Options(cpus=2), need_bytes=True)
-TWO = Asked("two", Checksum("2" * 64))
+ONE = JobRequest("one", Checksum("1" * 64), Options(cpus=2), need_bytes=True)
+TWO = JobRequest("two", Checksum("2" * 64))
 END = {"value": ["file", "3" * 64]}
 
 

@@ -25,9 +25,10 @@ from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
 from seamless_dask.executors import waiting
 from seamless_dask.executors.http import JobserverExecutor
 from seamless_dask.jobs import registry
+from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, Value
-from seamless_dask.services.jobserver import opening, ownclient, requests
+from seamless_dask.services.jobserver import opening, ownclient
 from seamless_dask.services.jobserver.jobserver import Jobserver
 from seamless_dask.worker.data_locations import DataLocations
 from seamless_dask.worker.plugin import Equipment
@@ -478,7 +479,7 @@ class TestLate:
             async def finish_late(*arguments: Any) -> None:
                 monkeypatch.undo()
                 await finish(*arguments)
-                server.jobserver.post([requests.asked_of(late)])
+                server.jobserver.post([JobRequest.from_message(late)])
 
             monkeypatch.setattr(server.jobserver.streams, "finish", finish_late)
 
