@@ -11,7 +11,7 @@ from hashserver.errors import HashserverError
 
 from .dask import clients, graphs
 from .lookups import Thread
-from .resolution import Resolved, Resolver
+from .resolution import Resolved, Resolver, record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Find = Callable[[Sequence[Checksum]], Awaitable[Known]]
 
 PAUSE = 30.0
-"""Seconds for which a store that did not answer is not asked again."""
+"""Seconds for which nothing more is asked, or recorded, where that has failed."""
 
 log = logging.getLogger("distributed.scheduler.seamless")
 
@@ -91,7 +91,12 @@ class PendingLookups:
         self._asked: set[str] = set()
         self._this_turn: list[tuple[Step, Resolved | None]] = []
         self._background: set[asyncio.Task[Any]] = set()
-        self._silent_until = 0.0
+        self._unrecorded: list[Resolved] = []
+        self._idle_until: dict[Thread, float] = {}
+        self._without = {
+            self._reading: "steps are not looked up before they are dispatched",
+            self._writing: "that steps have been found is not recorded",
+        }
 
     def __contains__(self, task: str) -> bool:
         """Whether a task is being looked up."""
@@ -111,12 +116,16 @@ class PendingLookups:
     def expect(self, keys: Iterable[Checksum]) -> None:
         """Have the documents of keys at hand that are going to be asked for."""
         wanted = list(keys)
-        if wanted and not self._store_is_silent():
-            self._run(self._in(self._reading, lambda: self.resolver.fetch(wanted)))
+        if wanted and not self._has_failed(self._reading):
+            self._run(self._in(self._reading, lambda: self.resolver.fetch(wanted), self._timeout))
 
     def record(self, resolved: Resolved) -> None:
         """Keep what a step has become, as a worker would."""
-        self._run(self._in(self._writing, lambda: resolved.record(self._context)))
+        if self._has_failed(self._writing):
+            return
+        if not self._unrecorded:
+            self._run(self._record_all())
+        self._unrecorded.append(resolved)
 
     def close(self) -> None:
         """Stop looking up."""
@@ -149,31 +158,42 @@ class PendingLookups:
         """Resolve what is not resolved yet; what cannot be is left out."""
         resolved = {step.task: known for step, known in asked if known is not None}
         open_ = [step for step, known in asked if known is None and step.upstream]
-        if open_ and not self._store_is_silent():
+        if open_ and not self._has_failed(self._reading):
             pairs = [(step.key, dict(step.upstream)) for step in open_]
-            answers = await self._in(self._reading, lambda: self.resolver.resolve(pairs))
+            answers = await self._in(self._reading, lambda: self.resolver.resolve(pairs), self._timeout)
             resolved |= {
                 step.task: answer for step, answer in zip(open_, answers or (), strict=False) if answer
             }
         return resolved
 
-    async def _in(self, thread: Thread, action: Callable[[], Any]) -> Any:
+    async def _record_all(self) -> None:
+        """Record what there is, and what has come meanwhile, however long it takes: nobody waits for it.
+
+        A thousand steps that are found at once take longer than a store may take to answer; that must not
+        make it count as silent.
+        """
+        while self._unrecorded:
+            steps = list(self._unrecorded)
+            await self._in(self._writing, lambda: record(self._context, steps), None)  # noqa: B023 - awaited
+            del self._unrecorded[: len(steps)]
+
+    async def _in(self, thread: Thread, action: Callable[[], Any], timeout: float | None) -> Any:
         """Return what a thread finds out; None when it fails or takes too long."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 return await thread.call(action)
         except (TimeoutError, HashserverError, OSError) as error:
-            why = str(error) or f"no answer within {self._timeout:g} s"
-            if not self._store_is_silent():
-                log.warning("steps are not looked up before they are dispatched: %s", why)
-            self._silent_until = loop.time() + PAUSE
+            why = str(error) or f"no answer within {timeout:g} s"
+            if not self._has_failed(thread):
+                log.warning("%s: %s", self._without[thread], why)
+            self._idle_until[thread] = loop.time() + PAUSE
         except Exception:
-            log.exception("steps are not looked up before they are dispatched")
+            log.exception(self._without[thread])
         return None
 
-    def _store_is_silent(self) -> bool:
-        return asyncio.get_running_loop().time() < self._silent_until
+    def _has_failed(self, thread: Thread) -> bool:
+        return asyncio.get_running_loop().time() < self._idle_until.get(thread, 0.0)
 
     def _run(self, work: Any) -> None:
         running = asyncio.get_running_loop().create_task(work)

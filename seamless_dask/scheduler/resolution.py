@@ -32,11 +32,13 @@ class Resolved(NamedTuple):
     document: bytes
     upstream: tuple[tuple[Checksum, Value], ...]
 
-    def record(self, context: Context) -> None:
-        """Keep the document and what the key resolved to, as a worker does."""
-        context.store.put(self.document)
-        rows = [(of, *value) for of, value in self.upstream]
-        context.database.put_deferred(self.key, self.checksum, rows)
+
+def record(context: Context, steps: Sequence[Resolved]) -> None:
+    """Keep the documents of some steps and what their keys resolved to, as workers do."""
+    context.store.put_many([step.document for step in steps])
+    for step in steps:
+        rows = [(of, *value) for of, value in step.upstream]
+        context.database.put_deferred(step.key, step.checksum, rows)
 
 
 class Resolver:

@@ -154,6 +154,54 @@ def test_a_fault_of_ours_costs_look_ups_and_no_results(farm: Any, monkeypatch: p
     assert farm.lab.bytes(farm.run(key).value) == b"x\n"
 
 
+def pipelines(farm: Any, number: int) -> list[Checksum]:
+    """Steps that are known once what they need has run."""
+    for one in range(number):
+        farm.run(step(farm, f"cat 0; echo {one}", Deferred(farm.store("echo x"))))
+    first = Deferred(farm.store("echo 'x'"))
+    return [step(farm, f"cat 0; echo {one}", first) for one in range(number)]
+
+
+def test_a_database_that_takes_nothing_costs_no_look_ups(farm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = threading.Event()
+
+    def fail(*_: Any) -> None:
+        tried.set()
+        raise ServiceUnavailable("the disk is full")
+
+    monkeypatch.setattr(pending_lookups, "PAUSE", 0.0)  # the next test records
+    monkeypatch.setattr(farm.plugin.context.database, "put_deferred", fail)
+    first, second = pipelines(farm, 2)
+    farm.run(first)
+    assert tried.wait(60)
+    farm.run(second)
+    assert farm.cut == 2
+
+
+def test_what_is_found_while_something_is_recorded_is_recorded_together(
+    farm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each by itself, a thousand took longer than a store may take to answer."""
+    stored: list[int] = []
+    entered, go_on = threading.Event(), threading.Event()
+    put_many = farm.plugin.context.store.put_many
+
+    def slow(buffers: Any) -> Any:
+        stored.append(len(buffers))
+        entered.set()
+        go_on.wait(60)
+        return put_many(buffers)
+
+    monkeypatch.setattr(farm.plugin.context.store, "put_many", slow)
+    first, *others = pipelines(farm, 6)
+    farm.run(first)
+    assert entered.wait(60)
+    farm.client.gather(farm.submit_all(others))
+    go_on.set()
+    farm.lab.wait_until(lambda: len(farm.lab.context.database.lookup_many(others)) == 5)
+    assert stored == [1, 5]
+
+
 # ------------------------------------------------------------------------ the same under two names
 
 
