@@ -7,6 +7,7 @@ from collections.abc import Callable
 from . import (
     bash_tasks,
     cached_run,
+    edited_step,
     http,
     identity,
     init,
@@ -38,6 +39,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
     "hits": scheduler.hits,
     "gate": scheduler.gate,
     "sinks": scheduler.sinks,
+    "edited-step": edited_step.main,
     "bash-tasks": bash_tasks.main,
     "shared-input": shared_input.main,
     "identity": identity.main,
