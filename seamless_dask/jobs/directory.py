@@ -207,6 +207,7 @@ class JobDirectory:
         """Tell one how it ended."""
         with suppress(FileNotFoundError):  # it has gone, with the directory
             write_atomic(self._file(f"{name}.done"), json.dumps(outcome).encode(), 0o600)
+        # afterwards: one that is woken looks once, and would sleep on when the outcome came behind the bell
         ring(self._file(f"{name}.fifo"))
 
     def outcome(self, name: str) -> Outcome | None:

@@ -228,6 +228,8 @@ class LocalRequest:
     def _revive(self) -> outcomes.Outcome | None:
         assert self._name is not None
         with self.job.guard():
+            # Once more, under the guard: since we looked the runner may have told us and let go of its lock,
+            # which is no loss; or another who waits has started it again.
             outcome = self.job.outcome(self._name)
             if outcome is not None or (lock := self.job.try_lock()) is None:
                 return outcome

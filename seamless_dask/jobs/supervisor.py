@@ -199,6 +199,8 @@ def _finish(supervisor: JobSupervisor, lock: int, own: str, outcome: outcomes.Ou
                 job.deliver(name, outcomes.AGAIN if supervisor.unserved(asker, outcome) else outcome)
         if own:
             job.unregister(own)
+        # Still under the guard: one who joined between the last word and the end of the lock would find it
+        # held, start nothing, and take us for lost when nobody had told it how we ended.
         os.close(lock)
         job.remove_if_over()
     return True
@@ -241,6 +243,8 @@ def _join_once(
                     job.forget_dead()
                 raise Cancelled(str(stop))
             with job.guard():
+                # The outcome first, in one step with the lock: whoever ran it tells us and lets go in one,
+                # too, so that a lock that is free without an outcome means that it has died.
                 if outcome := job.outcome(name):
                     return outcome
                 lock = _lock(job)

@@ -116,6 +116,8 @@ class Claims:
             self._wanted[task] = checksum
         try:
             async with asyncio.timeout(PATIENCE):
+                # Again after each end: of several who are woken by the same one, the first takes it before
+                # the others have their turn, and a task may have been given to a worker meanwhile.
                 while not self._take(checksum, claim):
                     if (value := await self._next_end(checksum)) is not None:
                         return {"status": "known", "value": list(value)}
@@ -164,7 +166,9 @@ class Claims:
             return False
         if checksum in self._claims:
             return False
-        if self._is_there(claim.worker, claim.task):  # else nobody would give it back
+        # The worker may have left, or lost the task, while its request was on the way or waited:
+        # `worker_left` and `task_left` have been, and nobody would ever take the claim back.
+        if self._is_there(claim.worker, claim.task):
             self._claims[checksum] = claim
             if task is not None and not claim.is_of(task):
                 self._withdraw(task)

@@ -67,11 +67,15 @@ class Gate:
 
         async def pass_on(message: Message) -> None:
             found = await plan
-            # of several clients one after the other: one graph may count on what another one changes
+            # Of several clients one after the other. All pin with one name: while Dask awaits what A's graph
+            # consists of, B would release the pins that it has in common with A, and A's graph would find
+            # tasks forgotten that it was told are there.
             async with self._passing:
                 if not message.dropped:
                     await self._pass_on(client, found, arguments)
 
+        # In the client's own order: it may compute, release, and compute again, all before the first look-up
+        # has an answer; a release that went past its graph would be one of nothing, and the graph stay.
         self.order.enqueue(client, Message(pass_on, arguments["keys"]))
 
     # ------------------------------------------------------------------ what is known
@@ -179,6 +183,8 @@ class Gate:
         tasks = scheduler.tasks
         late = {key: hits[key] for key in hits if key in tasks and tasks[key].state in LATE}
         if late:
+            # pinned: one that is completed lets go of what only it was waiting for, which may be the next one
+            # of these, and Dask would have forgotten that before its turn came
             scheduler.client_desires_keys(keys=late, client=PIN)
             self._plugin.holder.complete(late)
             self._statistics.late_hits += len(late)

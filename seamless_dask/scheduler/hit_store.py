@@ -123,7 +123,9 @@ class HitStore:
             ws for ws in self._scheduler.tasks[key].who_has or () if ws.status.name == "closing_gracefully"
         ]
         if leaving:
-            # not now, in the midst of a transition
+            # Not now: Dask is in the midst of the transition that tells of it, and would go on with what it
+            # knew of the task before. In the next round the worker may be gone, or the task be released:
+            # `relieve` looks again.
             asyncio.get_running_loop().call_soon(self.relieve, leaving)
 
     def _knows(self, ts: Any) -> bool:
@@ -136,6 +138,7 @@ class HitStore:
 
     async def _gather(self, keys: Any, serializers: Any = None) -> dict[str, Any]:
         """Hand over values; those that no worker has are packed all at once."""
+        # taken now: while workers are asked for the rest, a value of ours may go with its last client
         mine = {key: self.values[key] for key in keys if key in self.values}
         rest = [key for key in keys if key not in mine]
         if not mine or rest:

@@ -204,6 +204,8 @@ class Retries:
 
     def _go_on(self, key: str, worker: str) -> None:
         """Have a task dispatched, or given up, that waited for somebody to tell about a worker."""
+        # The time-out of an earlier loss comes in spite of the word that ended the wait; the task may have
+        # been dispatched by now, been lost again, and be waiting for word of another worker.
         if self._awaited.get(key) != worker:
             return
         del self._awaited[key]
@@ -242,6 +244,8 @@ class Retries:
     def _started(self, event: dict[str, Any]) -> None:
         key, worker = event["key"], event["worker"]
         ts = self.scheduler.tasks.get(key)
+        # The word of a beginning may come when the task has been taken from that worker (stolen, released)
+        # and given to another: if that one dies before it begins, it must not count as a loss.
         if ts is not None and ts.processing_on is not None and ts.processing_on.address == worker:
             own = event["action"] == "started" or self.has_begun(key)
             self._begun[key] = StartedOn(worker, str(ts.processing_on.name), own)
@@ -281,7 +285,7 @@ class Retries:
         place = StartedOn(worker, str(ts.processing_on.name))
         kind, _, message = text.partition("(")
         self._fault(ts.key, place, message.rstrip(")").strip("'\""), kind == NoRoomThere.__name__)
-        self._begun.pop(ts.key, None)  # counted
+        self._begun.pop(ts.key, None)  # or `transition`, which hears of the release, would count it once more
         return transitions.put_back(self.scheduler, ts, stimulus_id)
 
     # ------------------------------------------------------------------ which workers

@@ -60,6 +60,8 @@ class Claim:
             try:
                 answer = ask(self._worker, "seamless_claim", request, self._go_on)
             except Unanswered:
+                # It may be granted all the same, behind our back: the scheduler takes it back when it hears
+                # that the task, or this worker, has left.
                 if not self._wanted():
                     raise Reschedule from None
                 return
