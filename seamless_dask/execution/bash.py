@@ -17,7 +17,7 @@ from seamless_dask.execution.supervisor import NoSupervisor
 from seamless_dask.model.records import Outcome, complete, timestamp
 from seamless_dask.model.transformation import Value
 
-from . import conda, environment, image, isolation, pipelines, process
+from . import environment, isolation, pipelines, process
 from .capture import Capture
 from .layout import depth_of, layout
 from .placement import Placement
@@ -155,6 +155,8 @@ class _Attempt:
         self._bwrap = _sandbox_program(options)
         self._prefix: str | None = None
         if options.conda:
+            from . import conda
+
             self._prefix = conda.find(to_system(options.conda), os.environ, known=self._bwrap is not None)
         self._outer = directory.layout
         depth = self._outer.work.count("/") - self._outer.root.count("/")
@@ -290,6 +292,8 @@ class _Attempt:
     def _contained(
         self, name: str, words: list[str], env: dict[str, str]
     ) -> tuple[list[str], dict[str, str]]:
+        from . import image
+
         runtime = image.program(name, os.environ.get("PATH"))
         own = {*self._options.metavars, *(self._transformation.variables or {})}
         env = image.variables(runtime, env, own, environment.THREADS, os.environ)

@@ -10,7 +10,7 @@ from hashserver.system_text import to_system
 from seamless_dask.errors import UsageError
 from seamless_dask.model.variables import is_passed
 
-from . import conda, pipelines
+from . import pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,6 +114,8 @@ def variables(
     }
     found |= dict.fromkeys(THREADS, str(options.cpus or 1))
     if options.conda and prefix:
+        from . import conda
+
         found |= conda.variables(prefix, to_system(options.conda), found)
     found |= _possible(options.metavars) | _possible(transformation.variables or {})
     return found | {MARKER: layout.name}  # the last word: by another name nobody would find the processes
@@ -193,6 +195,8 @@ def _software(options: Options, source: Mapping[str, str], prefix: str | None) -
         init = shlex.quote(_module_init(source))
         parts.append(_LOAD_MODULES.format(init=init, modules=to_system(shlex.join(options.modules))))
     if prefix:
+        from . import conda
+
         programs, scripts = shlex.quote(f"{prefix}/bin"), shlex.join(conda.scripts(prefix))
         parts.append(_ACTIVATE.format(programs=programs, scripts=scripts))
     return parts

@@ -7,7 +7,6 @@ import hashlib
 import os
 import queue
 import re
-import secrets
 import threading
 from functools import cache
 from posixpath import basename, join
@@ -165,7 +164,7 @@ def dismiss_caretaker() -> None:
 
 
 def _new_name() -> str:
-    return f"{_prefix(os.getpid())}-{secrets.token_hex(4)}"
+    return f"{_prefix(os.getpid())}-{os.urandom(4).hex()}"
 
 
 @cache

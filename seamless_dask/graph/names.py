@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def dask_key(key: Checksum, label: str = LABEL) -> str:
 
 def fresh_key(key: Checksum, label: str = LABEL) -> str:
     """Return a new name for a task that runs whatever is known: another one each time."""
-    return f"{dask_key(key, label)}-fresh-{secrets.token_hex(8)}"
+    return f"{dask_key(key, label)}-fresh-{os.urandom(8).hex()}"
 
 
 def key_in(name: object) -> str | None:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import select
 import time
 from contextlib import contextmanager, suppress
@@ -142,7 +141,7 @@ class JobDirectory:
 
     def remove(self) -> None:
         """Remove the directory, but not those who have come since it was looked at (see `_present`)."""
-        aside = f"{self.path}.{secrets.token_hex(4)}"
+        aside = f"{self.path}.{os.urandom(4).hex()}"
         try:
             os.rename(self.path, aside)
         except FileNotFoundError:
