@@ -444,5 +444,6 @@ def _abandoned(entry: dict[str, Any]) -> bool:
     host, pid = match.groups()
     if host == os.uname().nodename:
         return not os.path.exists(f"/proc/{pid}")
-    modified = entry.get("mtime") or entry.get("LastModified") or entry.get("created")
+    names = "mtime", "LastModified", "modified", "created"
+    modified = next((entry[name] for name in names if entry.get(name)), None)
     return modified is not None and time.time() - modified.timestamp() > _DAY

@@ -38,6 +38,8 @@ class Backend(NamedTuple):
     options: dict[str, Any]
     plant: Callable[[str, bytes], None]
     names: Callable[[], list[str]]
+    folder: Path = Path("/")
+    """Where it is on this host, if it is a directory."""
 
     def open(self) -> Store:
         return open_store(self.url, **self.options)
@@ -53,7 +55,7 @@ def folder_backend(kind: str, url: str, folder: Path, **options: Any) -> Backend
     def names() -> list[str]:
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
-    return Backend(kind, url, options, plant, names)
+    return Backend(kind, url, options, plant, names, folder)
 
 
 def fsspec_backend(kind: str, url: str) -> Backend:

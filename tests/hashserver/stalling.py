@@ -35,6 +35,11 @@ class Stalling:
         """Let nothing pass from now on."""
         self._silent.set()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing passes."""
+        return self._silent.is_set()
+
     def speak(self) -> None:
         """Let new connections pass again, without end."""
         self.up = self.down = None

@@ -174,10 +174,12 @@ class TestSftp:
                 store.get(checksum)
             assert store.get(checksum) == b"data"
 
-    def test_clean_removes_what_a_dead_writer_left(self, sftp_backend: Any, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("kind", ["sftp", "webdav"])
+    def test_clean_removes_what_a_dead_writer_left(self, request: pytest.FixtureRequest, kind: str) -> None:
+        backend = request.getfixturevalue(f"{kind}_backend")
         process = subprocess.Popen(["true"])
         process.wait()
-        incoming = tmp_path / "store/.tmp"
+        incoming = backend.folder / ".tmp"
         incoming.mkdir(parents=True)
         dead = incoming / f"{os.uname().nodename}-{process.pid}-abc-1"
         alive = incoming / f"{os.uname().nodename}-{os.getpid()}-abc-1"
@@ -186,7 +188,7 @@ class TestSftp:
         for path in (dead, alive, elsewhere, old):
             path.write_bytes(b"part")
         os.utime(old, (0, 0))
-        with sftp_backend.open() as store:
+        with backend.open() as store:
             assert store.clean() == 2
         assert sorted(incoming.iterdir()) == sorted([alive, elsewhere])
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+
+import pytest
 
 from hashserver.storage.patience import Silence, Turns, in_loop
 
@@ -49,3 +53,50 @@ def test_an_answer_in_the_meantime_ends_that() -> None:
         assert results[2] == "a turn"
 
     asyncio.run(ask_all())
+
+
+async def closes_with_an_error(*_: object) -> None:
+    """Wait for ever; who is not waited for any more finds the connection closed, as libraries do."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise OSError("the connection was closed") from None
+
+
+async def failing(pause: float) -> None:
+    await asyncio.sleep(pause)
+    raise OSError("refused")
+
+
+def complaints(work: Callable[[], Awaitable[object]], kind: type[BaseException]) -> list[str]:
+    """Return what asyncio says of tasks whose errors nobody has taken ("was never retrieved")."""
+    said: list[str] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+        with pytest.raises(kind):
+            await work()
+        await asyncio.sleep(0.01)
+        gc.collect()
+
+    asyncio.run(run())
+    return said
+
+
+def test_what_fails_after_it_was_given_up_is_not_told_by_asyncio() -> None:
+    assert complaints(lambda: in_loop(closes_with_an_error, 0.05), Silence) == []
+
+
+def test_nor_what_fails_after_its_caller_was_interrupted() -> None:
+    async def interrupted() -> None:
+        await asyncio.wait_for(in_loop(closes_with_an_error, 60), 0.05)
+
+    assert complaints(interrupted, TimeoutError) == []
+
+
+def test_nor_parts_of_a_transfer_that_fail_with_another() -> None:
+    pytest.importorskip("s3fs")
+    from hashserver.storage.s3 import _together
+
+    works = [lambda: failing(0.01), closes_with_an_error, lambda: failing(0.01), lambda: failing(60)]
+    assert complaints(lambda: _together(work() for work in works), OSError) == []
