@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from hashserver.errors import AuthenticationFailed
+from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import open_regular
 
 NOTHING, READ, WRITE = 0, 1, 2

@@ -283,7 +283,9 @@ class Transport:
 
         if self._socket:
             return Connection(_connect_unix(self._socket, self._idle_seconds), plain=True)
-        sock = socket.create_connection((self._host, self._port), timeout=CONNECT_SECONDS)
+        # As bytes where that is the same: for text Python loads the tables of international names.
+        host = self._host.encode() if self._host.isascii() else self._host
+        sock = socket.create_connection((host, self._port), timeout=CONNECT_SECONDS)  # type: ignore[arg-type]
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(IDLE_SECONDS), 0))
