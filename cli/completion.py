@@ -35,7 +35,7 @@ class _MixedBash(BashComplete):
 """,
         """\
             if ((${#COMPREPLY[@]})); then
-                COMPREPLY+=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}"))
+                COMPREPLY+=($(compgen -f -X "*.CHECKSUM" -- "${COMP_WORDS[COMP_CWORD]}"))
                 compopt -o filenames
             else
                 compopt -o default

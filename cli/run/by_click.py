@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import click
+    from click.shell_completion import CompletionItem
 
     from ..table import ParsedArguments
 
@@ -46,6 +47,11 @@ class RunCommand(TableCommand):
     def arguments(self, ctx: click.Context) -> ParsedArguments:
         """Return what was read."""
         return finished(super().arguments(ctx), *ctx.meta[__name__])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the options that a word may become: behind a command's words not all are ours."""
+        found = super().shell_complete(ctx, incomplete)
+        return [item for item in found if item.value in TAIL] if ctx.params.get("command") else found
 
     def _split(self, args: list[str]) -> tuple[list[str], list[str], list[str]]:
         """Return the words that are ours, those of the command, and what is to be told of that."""

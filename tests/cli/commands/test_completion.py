@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..conftest import BIN
+from seamless_cli.run.options import TAIL
+
+from ..conftest import BIN, ended, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +98,87 @@ def test_a_file_is_completed_too(home: Path, cli: Cli, work: Path) -> None:
     for line in ("seamless-upload meas", "seamless-run wc meas"):
         shown = type_into(["bash", "--norc", "--noprofile", "-i"], setup, line, "measurements.csv", home)
         assert "measurements.csv" in shown
+
+
+def asked(cli: Cli, line: str) -> set[str]:
+    """Return what bash is told: a line for each offer, with its kind."""
+    command, *words = line.split(" ")
+    variable = f"_{command.replace('-', '_').upper()}_COMPLETE"
+    said = {"COMP_WORDS": line, "COMP_CWORD": str(len(words)), variable: "bash_complete"}
+    return set(cli(command, **said).text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "line", ["seamless-download s", "seamless download s", "seamless-run wc s", "seamless-run -i s"]
+)
+def test_what_only_a_sidecar_knows_is_offered(cli: Cli, work: Path, line: str) -> None:
+    for name in ("s3.txt.CHECKSUM", "seen.txt", "seen.txt.CHECKSUM", "other.txt.CHECKSUM"):
+        (work / name).write_text("")
+    assert asked(cli, line) == {"plain,s3.txt", "file,s"}
+
+
+def test_what_only_a_sidecar_knows_is_offered_in_a_directory(cli: Cli, work: Path) -> None:
+    (work / "in").mkdir()
+    (work / "in" / "s3.txt.CHECKSUM").write_text("")
+    assert asked(cli, "seamless-download in/s") == {"plain,in/s3.txt", "file,in/s"}
+
+
+def test_sidecars_and_files_are_offered_by_each_shell(home: Path, work: Path) -> None:
+    (work / "s3-away.txt.CHECKSUM").write_text("")
+    (work / "s3-here.txt").write_text("")
+    shells = {
+        "bash": (["bash", "--norc", "--noprofile", "-i"], f'eval "$(seamless completion bash)"; cd {work}'),
+        "zsh": (
+            ["zsh", "-f", "-i"],
+            f'autoload -Uz compinit; compinit -u; cd {work}; eval "$(seamless completion zsh)"',
+        ),
+    }
+    for shell, (words, setup) in shells.items():
+        needs(shell)
+        for name in ("s3-away.txt", "s3-here.txt"):
+            line = f"seamless-download {name[:5]}"
+            assert name in type_into(words, setup, line, name, home), shell
+
+
+def test_profiles_are_offered(cli: Cli, home: Path, work: Path) -> None:
+    (home / ".config" / "seamless").mkdir(parents=True)
+    (home / ".config" / "seamless" / "config.toml").write_text(
+        '[profile.cluster]\nstore = "/a"\n[profile.other]\n'
+    )
+    assert asked(cli, "seamless-upload --profile cl") == {"plain,cluster"}
+    assert asked(cli, "seamless-upload --profile=cl") == {"plain,cluster"}
+
+
+def test_keys_of_running_jobs_are_offered(cli: Cli, slow: tuple[str, Path, Path]) -> None:
+    command, mark, go = slow
+    process = cli.start("seamless-run", command)
+    wait_for(mark.exists)
+    (job,) = json.loads(cli("seamless-status", "--json").stdout)["jobs"]
+    assert asked(cli, "seamless-cancel ") == {f"plain,{job['key']}"}
+    assert asked(cli, f"seamless-cancel {job['key'][:3]}") == {f"plain,{job['key']}"}
+    go.touch()
+    assert ended(process)[0] == 0
+
+
+def test_a_project_that_is_not_trusted_is_not_asked_about(cli: Cli, work: Path) -> None:
+    (work / "seamless.toml").write_text('store = "s3://elsewhere"\n')
+    assert asked(cli, "seamless-cancel x") == {"file,x"}
+
+
+def test_behind_a_command_only_its_tail_of_options_is_offered(cli: Cli) -> None:
+    assert asked(cli, "seamless-run wc --") == {f"plain,{name}" for name in TAIL if name.startswith("--")}
+    assert "plain,--dry-run" in asked(cli, "seamless-run --")
+
+
+def test_a_choice_is_offered(cli: Cli) -> None:
+    assert asked(cli, "seamless-daskserver start --cluster s") == {"plain,slurm", "plain,sge"}
+    assert asked(cli, "seamless completion ") == {"plain,bash", "plain,fish", "plain,zsh"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_one_command_completes_by_the_way_of_click(cli: Cli, shell: str) -> None:
+    alone = cli("seamless-run", _SEAMLESS_RUN_COMPLETE=f"{shell}_source").text
+    assert alone in cli("seamless", "completion", shell).text
 
 
 def test_a_shell_that_is_not_known(cli: Cli) -> None:
