@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hashserver.atomic import write_atomic
 
-from ..locks import is_locked, locked, try_lock
+from ..locks import is_locked, locked, sign, signed, try_lock
 from ..private import private_directory
 from .request import JobRequest, is_dead, own_name
 
@@ -258,22 +258,15 @@ class JobDirectory:
             return []
 
     def describe(self, process: int, label: str | None) -> None:
-        """Write down who runs it, for people (the lock file's content means nothing else)."""
+        """Write down who runs it."""
         from ..model.records import timestamp
 
-        facts = {"pid": process, "host": os.uname().nodename, "started": timestamp(), "label": label}
         with suppress(FileNotFoundError), open(self.file("lock"), "r+b") as file:
-            file.truncate()
-            file.write(json.dumps(facts).encode())
+            sign(file.fileno(), pid=process, started=timestamp(), label=label)
 
     def facts(self) -> dict[str, Any]:
         """Return what `describe` wrote."""
-        try:
-            with open(self.file("lock"), "rb") as file:
-                facts = json.load(file)
-                return facts if isinstance(facts, dict) else {}
-        except (OSError, ValueError):
-            return {}
+        return signed(self.file("lock"))
 
     def _file(self, name: str) -> str:
         return os.path.join(self._askers, name)

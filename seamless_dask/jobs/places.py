@@ -110,13 +110,15 @@ class Place:
             return
         turn = os.open(self._file("turn"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            if lock_now(turn) and self._take():
+                return
+            _make(mark)
             with _asking(abandoned):
-                if lock_now(turn) and self._take():
-                    return
-                _make(mark)
                 fcntl.flock(turn, fcntl.LOCK_EX)  # in the order of their coming
-                while not self._take():
-                    time.sleep(LOOK)
+            while not self._take():
+                if stop := abandoned():
+                    raise Cancelled(str(stop))
+                time.sleep(LOOK)
         finally:
             os.close(turn)
             with suppress(OSError):
@@ -155,14 +157,16 @@ def waiting() -> Iterator[None]:
 
 @contextmanager
 def _asking(abandoned: Callable[[], Stop | None]) -> Iterator[None]:
-    """Raise `Cancelled` out of whatever the main thread waits for, a lock too, when that is needed no more.
+    """Raise `Cancelled` out of the wait of the main thread for a lock, when that is needed no more.
 
     Python goes on waiting after a signal whose handler raises nothing. One that comes when the lock has just
-    been got does no harm: whoever has opened the file closes it.
+    been got does no harm: whoever has opened the file closes it. One that comes before the timer is stopped
+    below would leave it going, to raise in the middle of whatever comes next: it is stopped first.
     """
 
     def ask(*_: object) -> None:
         if stop := abandoned():
+            signal.setitimer(signal.ITIMER_REAL, 0)
             raise Cancelled(str(stop))
 
     before = signal.signal(signal.SIGALRM, ask)

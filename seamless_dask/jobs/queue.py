@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from hashserver.atomic import write_atomic
 
 from ..errors import SeamlessError
-from ..locks import is_locked, locked, try_lock
+from ..locks import is_locked, locked, sign, signed, try_lock
 from ..private import private_directory
 from .directory import make_bell, ring
 from .entries import Failure, QueueEntry
@@ -76,11 +76,7 @@ class QueueStore:
 
     def _queue(self) -> dict[str, Any] | None:
         lock = os.path.join(self.path, "lock")
-        if not is_locked(lock):
-            return None
-        with open(lock, "rb") as file:
-            facts: dict[str, Any] = json.load(file)
-            return facts
+        return signed(lock) if is_locked(lock) else None
 
     def take(self, workers: int) -> int | None:
         """Become the queue; returns the descriptor of the lock, None when there is one already."""
@@ -90,9 +86,7 @@ class QueueStore:
             lock = try_lock(os.path.join(self.path, "lock"))
             if lock is None:
                 return None
-            facts = {"pid": os.getpid(), "host": os.uname().nodename, "workers": workers}
-            os.ftruncate(lock, 0)
-            os.write(lock, json.dumps(facts).encode())
+            sign(lock, workers=workers)
             for name in ("finish", "bell"):  # the bell may be that of another host
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.path, name))

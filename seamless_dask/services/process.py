@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hashserver.retry import pauses
 
@@ -16,7 +15,7 @@ from .. import connection, daemon
 from ..connection import LOCK
 from ..daemon import DaemonFailed
 from ..errors import UsageError
-from ..locks import is_locked, try_lock
+from ..locks import is_locked, sign, signed, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,8 +46,7 @@ def held(path: str, patience: float = 0.0) -> Iterator[None]:
         time.sleep(pause)
     else:
         raise UsageError("another daskserver of this name is running already")
-    os.ftruncate(fd, 0)
-    os.write(fd, json.dumps({"pid": os.getpid(), "host": os.uname().nodename}).encode())
+    sign(fd)
     yield  # never closed: when the lock is free, nothing is left of the process
 
 
@@ -63,11 +61,10 @@ def _try_lock(path: str) -> int | None:
 
 def holder(directory: str) -> int | None:
     """Return the process of this host that holds the lock."""
+    facts = signed(os.path.join(directory, LOCK))
     try:
-        with open(os.path.join(directory, LOCK), "rb") as file:
-            document: dict[str, Any] = json.load(file)
-        return int(document["pid"]) if document["host"] == os.uname().nodename else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(facts["pid"]) if facts["host"] == os.uname().nodename else None
+    except (ValueError, KeyError, TypeError):
         return None
 
 
