@@ -7,9 +7,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from hashserver.printable import visible
-
-from ..console import OK, CommandError, Console
+from ..console import OK, CommandError, Console, guarded
 from ..run.option_table import count
 from ..start import start
 from ..table import COMMON, CONFIGURATION, CommandTable, OptionGroup, flag, value
@@ -22,6 +20,9 @@ if TYPE_CHECKING:
     from ..table import ParsedArguments
 
 
+NAME = "seamless-queue"
+START_LIMIT = 30.0
+"""Seconds until a detached queue has begun."""
 TABLE = CommandTable(
     "Run what seamless-run --qsubmit submits, until seamless-queue-finish.",
     (
@@ -76,50 +77,39 @@ def _serve(spool: QueueStore, workers: int, console: Console, lock: int) -> int:
 
 
 def _detach(spool: QueueStore, workers: int, console: Console) -> int:
-    """Start the queue in a session of its own; returns when it has become the one."""
-    ready, ready_end = os.pipe()
-    if child := os.fork():
-        os.close(ready_end)
-        with os.fdopen(ready, "rb") as file:
-            said = file.read()
-        if said != b"ready":
-            os.waitpid(child, 0)
-            raise CommandError(said.decode() or f"the queue did not start: {spool.path}/output says why")
-        console.note(f"queue started: process {child}, {workers} at a time; seamless-queue-finish ends it")
-        if console.json:
-            console.facts({"pid": child, "workers": workers, "directory": spool.path})
-        return OK
-    os.close(ready)
-    os._exit(_detached(spool, workers, console, ready_end))
+    """Start the queue as a process of its own; returns when it has become the one."""
+    from seamless_dask import daemon
+    from seamless_dask.private import private_directory
 
+    def serves(pid: int) -> int | None:
+        facts = spool.queue()
+        return pid if facts and (facts["pid"], facts["host"]) == (pid, os.uname().nodename) else None
 
-def _detached(spool: QueueStore, workers: int, console: Console, ready: int) -> int:
-    """Be the queue that was started; what it says goes to a file of the spool."""
-    os.setsid()
+    words = daemon.command(__name__, os.path.dirname(spool.path), str(workers), str(console.verbosity))
     try:
-        lock = take(spool, workers)
-    except CommandError as error:
-        os.write(ready, str(error).encode())
-        return 1
-    output = os.open(os.path.join(spool.path, "output"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, fd in ((nothing, 0), (output, 1), (output, 2)):
-        os.dup2(source, fd)
-    os.close(output)
-    os.close(nothing)
-    os.write(ready, b"ready")
-    os.close(ready)
-    try:
-        return _serve(spool, workers, console, lock)
-    except BaseException:
-        import traceback
-
-        sys.stderr.write(visible(traceback.format_exc()))
-        return 1
-    finally:
-        sys.stderr.flush()
+        child = daemon.start(
+            "the queue", words, os.path.join(private_directory(spool.path), "output"), serves, START_LIMIT
+        )
+    except daemon.DaemonFailed as error:
+        raise CommandError(error.said.removeprefix(f"{NAME}: ") or str(error)) from None
+    console.note(f"queue started: process {child}, {workers} at a time; seamless-queue-finish ends it")
+    if console.json:
+        console.facts({"pid": child, "workers": workers, "directory": spool.path})
+    return OK
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-queue") -> int:
+def detached(cache: str, workers: str, verbosity: str) -> int:
+    """Be the queue that `_detach` starts; what it says goes to a file of the spool."""
+    from seamless_dask.jobs.queue import QueueStore
+
+    spool, console = QueueStore(cache), Console(NAME, int(verbosity))
+    return guarded(lambda: _serve(spool, int(workers), console, take(spool, int(workers))), console)
+
+
+def main(argv: Sequence[str] | None = None, prog: str = NAME) -> int:
     """Entry point."""
     return start(TABLE, execute, argv, prog)
+
+
+if __name__ == "__main__":
+    sys.exit(detached(*sys.argv[1:]))
