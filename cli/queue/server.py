@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hashserver.printable import visible
+from hashserver.retry import pauses
 from seamless_dask.model.options import Options
 
 from ..console import INTERRUPTED, OK, CommandError, Console
@@ -217,10 +218,11 @@ class QueueServer:
         interrupted = self._stop == signal.SIGINT
         self._kill(signal.SIGINT if interrupted else signal.SIGKILL)
         self._stop = None
-        deadline = time.monotonic() + PATIENCE
-        while self._running and self._stop is None and time.monotonic() < deadline:
+        for pause in pauses(0.02, seconds=PATIENCE):
             self._reap()
-            time.sleep(0.02)
+            if not self._running or self._stop is not None:
+                break
+            time.sleep(pause)
         self._kill(signal.SIGKILL)
         left = len(self._spool.ids())
         os.close(self._lock)

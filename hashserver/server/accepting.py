@@ -85,9 +85,7 @@ class Acceptor:
                 sock, _ = await loop.sock_accept(self._listener)
             except ConnectionError:
                 continue  # given up in the queue
-            except (
-                OSError
-            ) as error:  # no descriptors or memory: without a pause it would be asked at once again
+            except OSError as error:  # no descriptors or memory: without a pause it would fail at once again
                 self._tell(f"connections wait: {error.strerror}")
                 self._evict()
                 await asyncio.sleep(_PAUSE_SECONDS)

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from hashserver.retry import pauses
 from hashserver.system_text import each, from_system
 
 from .. import daemon
@@ -138,7 +139,7 @@ class LocalRequest:
             return self._wait(on_stderr, tick)
 
     def _wait(self, on_stderr: Callable[[bytes], None] | None, tick: Callable[[], None] | None) -> Value:
-        pause = 0.01
+        waits = pauses(0.01, 0.05 if on_stderr else 0.2, factor=1.5)
         while self._value is None:
             outcome = self._outcome()
             if on_stderr:
@@ -154,8 +155,7 @@ class LocalRequest:
             if tick:
                 tick()
             if self._bell:
-                self._bell.wait(pause)
-            pause = min(pause * 1.5, 0.05 if on_stderr else 0.2)
+                self._bell.wait(next(waits))
         return self._value
 
     def withdraw(self, patience: float = PATIENCE) -> bool:
@@ -171,8 +171,9 @@ class LocalRequest:
             others = bool(self.job.waiting())
             self.job.remove_if_over()
         self._close()
-        end = time.monotonic() + patience
-        while not others and time.monotonic() < end:
+        for pause in pauses(0.02, seconds=patience):
+            if others:
+                break
             with self.job.guard():
                 if not self.job.held():
                     self.job.remove_if_over()
@@ -180,7 +181,7 @@ class LocalRequest:
                 if os.path.exists(self.job.file(SERVING)):
                     break  # only a step of it goes on, for somebody else
                 others = bool(self.job.waiting())
-            time.sleep(0.02)
+            time.sleep(pause)
         self._reap()
         return others
 
