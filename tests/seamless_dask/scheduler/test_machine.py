@@ -22,7 +22,7 @@ from seamless_dask.api import Transformation, bash
 from seamless_dask.scheduler import SeamlessScheduler
 from tests.seamless_dask.scheduler.conftest import name_of
 
-SEEDS = int(os.environ.get("SEAMLESS_TEST_RUNS", "4"))
+SEEDS = int(os.environ.get("SEAMLESS_TEST_RUNS", "12"))
 STEPS = int(os.environ.get("SEAMLESS_TEST_STEPS", "12"))
 FIRST = int(os.environ.get("SEAMLESS_TEST_SEED", "0"))
 SETTINGS = {
@@ -115,11 +115,10 @@ class World:
             future.release()
 
     async def cancel(self, choice: random.Random) -> None:
-        """Not what others read: Dask cancels these too, and trips over one of them that nobody wants."""
-        some = [future for future in self._some(choice) if not self.read_by[future.key]]
-        await self.client.cancel(some)
-        for future in some:
-            del self.futures[future.key]
+        await self._settle()
+        for future in self._some(choice):
+            if future.key in self.futures:
+                await self._cancel(self.client, self.futures, future.key)
 
     async def retire(self, choice: random.Random) -> None:
         await self.add_worker()
@@ -153,17 +152,35 @@ class World:
             return
         for step in choice.sample(self.steps, 2):
             future = self.others[name_of(step)] = self._ask_for(self.other, step)
-            reader = self._let_read(self.other, checksum_of, f"second-{future.key[-8:]}", future)
+            name = f"{choice.choice(('second', 'read'))}-{future.key[-8:]}"  # of its own, or one of both
+            reader = self._let_read(self.other, checksum_of, name, future)
             self.others[reader.key] = reader
         names = sorted(self.others)
         gone = choice.choice(names)
         self.others.pop(gone).release()
+        await self._settle()
         named = choice.choice(sorted(self.others))
-        if not self.read_by[named]:
-            await self.other.cancel([self.others.pop(named)])
+        if choice.random() < 0.5:
+            await self._cancel(self.other, self.others, named)
         else:
-            await self._settled(self.others)
             await self.other.retry([self.others[named]])
+
+    async def restart(self, choice: random.Random) -> None:
+        """All is forgotten, also what has just been asked for, and other workers come."""
+        await self.submit(choice)
+        # a graph that comes after it is wanted by a client that knows nothing of it
+        await self.client.submit(int, pure=False)
+        await self.client.restart(wait_for_workers=False)
+        for futures in (self.futures, self.others):
+            async with asyncio.timeout(30):
+                while not all(future.cancelled() for future in futures.values()):
+                    await asyncio.sleep(0.01)
+            futures.clear()
+        for worker in self.workers:
+            await worker.finished()
+        self.workers.clear()
+        await self.add_worker()
+        await self.add_worker()
 
     async def _other_leaves(self) -> None:
         self.others.clear()
@@ -216,6 +233,36 @@ class World:
         names = sorted(self.futures)
         return [self.futures[name] for name in choice.sample(names, min(2, len(names)))]
 
+    # -------------------------------------------------------------- cancelling
+
+    async def _cancel(self, client: Client, futures: dict[str, Any], name: str) -> None:
+        """Cancel a task, with all that reads it, as far as no other client wants that.
+
+        Not one with a reader that nobody wants: `Scheduler.stimulus_cancel` asserts that there is none, and
+        the client loses its connection, with the plugin and without. Nor one that a transformation reads:
+        where that is known it reads nothing on a scheduler with the plugin, and stays.
+        """
+        readers = self._readers(name)
+        if any("-tf-" in reader or not self._is_wanted(reader) for reader in readers):
+            return
+        await client.cancel([futures[name]])
+        for one in filter(None, (self.client, self.other)):
+            # The news of it reach all clients, over the connection by which this answer comes. Dask cancels
+            # by them also what a client has asked for since.
+            await one.submit(int, pure=False)
+        for some in (self.futures, self.others):
+            for key in [key for key, future in some.items() if future.cancelled()]:
+                some.pop(key).release()
+
+    def _readers(self, name: str) -> set[str]:
+        """Return what reads a task, or reads what does, as far as that is there."""
+        found = {one: self._readers(one) for one in self.read_by[name]}
+        there = {one for one, more in found.items() if more or self._is_wanted(one)}
+        return there.union(*(found[one] for one in there))
+
+    def _is_wanted(self, name: str) -> bool:
+        return name in self.futures or name in self.others
+
     # -------------------------------------------------------------- what comes of it
 
     async def _settle(self) -> None:
@@ -265,7 +312,7 @@ EVENTS = (
     World.submit, World.submit, World.submit, World.read, World.read, World.retry, World.replicate,
     World.rebalance, World.release, World.cancel, World.retire, World.lose, World.manage_memory,
     World.publish, World.scatter, World.ask, World.restart_worker, World.second_client, World.second_client,
-    World.forget,
+    World.forget, World.restart,
 )  # fmt: skip
 
 
