@@ -168,8 +168,9 @@ class World:
     async def restart(self, choice: random.Random) -> None:
         """All is forgotten, also what has just been asked for, and other workers come."""
         await self.submit(choice)
-        # a graph that comes after it is wanted by a client that knows nothing of it
-        await self.client.submit(int, pure=False)
+        await self._heard(
+            self.client
+        )  # a graph that comes later is wanted by a client that knows nothing of it
         await self.client.restart(wait_for_workers=False)
         for futures in (self.futures, self.others):
             async with asyncio.timeout(30):
@@ -207,6 +208,7 @@ class World:
 
     async def scatter(self, choice: random.Random) -> None:
         value = choice.randrange(5)
+        await self._heard(self.client)  # data do not come that way, and may be there before the old ones went
         self.futures[f"data-{value}"] = (await self.client.scatter({f"data-{value}": value}))[f"data-{value}"]
 
     async def ask(self, choice: random.Random) -> None:
@@ -233,6 +235,11 @@ class World:
         names = sorted(self.futures)
         return [self.futures[name] for name in choice.sample(names, min(2, len(names)))]
 
+    @staticmethod
+    async def _heard(client: Client) -> None:
+        """Wait until what a client has said is acted upon, and it has heard of that."""
+        await client.submit(int, pure=False)
+
     # -------------------------------------------------------------- cancelling
 
     async def _cancel(self, client: Client, futures: dict[str, Any], name: str) -> None:
@@ -247,9 +254,7 @@ class World:
             return
         await client.cancel([futures[name]])
         for one in filter(None, (self.client, self.other)):
-            # The news of it reach all clients, over the connection by which this answer comes. Dask cancels
-            # by them also what a client has asked for since.
-            await one.submit(int, pure=False)
+            await self._heard(one)  # all are told, and take it for what they have asked for since
         for some in (self.futures, self.others):
             for key in [key for key, future in some.items() if future.cancelled()]:
                 some.pop(key).release()
