@@ -20,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         ensure_utf8()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS and not is_completing("seamless"):
+        if words[0] == "run":
+            from .run.__main__ import main as run
+
+            return run(words[1:], "seamless run")
         status: int = load(words[0]).main(words[1:], prog=f"seamless {words[0]}")
         return status
     from .group import run_group

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gc
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GARBAGE = 100_000
 """Objects that are made before somebody looks for cycles among them; a cached run makes fewer."""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "seamless-run") -> int:
     """Entry point: with Python's own limit, 700, a tenth of a cached run would be looking for garbage."""
     gc.set_threshold(GARBAGE)
     from .command import main
 
-    return main()
+    return main(argv, prog)
 
 
 if __name__ == "__main__":
