@@ -12,8 +12,8 @@ def main(bench: Bench) -> None:
     random_file(data / "large.bin", GIB)
     settle()
     places = {
-        "embedded": (bench.environment(), 6.0),
-        "hashserver": (bench.environment(bench.server(), "client"), 7.0),
+        "embedded": (bench.environment(), 4.5),
+        "hashserver": (bench.environment(bench.server(), "client"), 5.2),
     }
     for place, (environment, limit) in places.items():
         for size, name in (("small", "input.txt"), ("1 GiB", "large.bin")):

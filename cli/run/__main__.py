@@ -18,7 +18,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "seamless-run") -> int:
     gc.set_threshold(GARBAGE)
     from .command import main
 
-    return main(argv, prog)
+    status = main(argv, prog)
+    gc.freeze()  # the process ends: Python would look through everything once more
+    return status
 
 
 if __name__ == "__main__":
