@@ -16,7 +16,7 @@ from types import ModuleType
 LOADED = "seamless_text_"
 """How the names of modules begin that were made from text: what they hold is the user's."""
 _OURS = ("hashserver", "seamless_dask", "seamless_cli")
-_INSTALLED = ("site-packages", "dist-packages")
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,9 @@ def _is_users(module: ModuleType | None) -> bool:
 def is_library_file(path: str) -> bool:
     """Tell whether a file belongs to the standard library or to something installed."""
     path = os.path.realpath(path)
-    return any(part in _INSTALLED for part in path.split(os.sep)) or path.startswith(_standard_library())
+    parts = path.split(os.sep)
+    is_packed = f"python{sys.version_info[0]}{sys.version_info[1]}.zip" in parts
+    return is_packed or not _INSTALLED.isdisjoint(parts) or path.startswith(_standard_library())
 
 
 def _standard_library() -> tuple[str, ...]:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from types import CellType, FunctionType
 from typing import Any, Protocol
 
-from .data import NoLiteral, is_scalar, literal
+from .data import NoLiteral, is_immutable, literal
 from .hazards import words
 from .items import Item
 from .names import MISSING, Binder, Environment, NoValue, TreeReader
 from .printer import checked
 from .scopes import mangled
-from .sources import Found, matches, methods, plain_function
+from .sources import Found, SourceMissing, is_generated, matches, methods, plain_function
 from .stripping import Stripper
 
 _OF_CLASSES = {"__module__", "__qualname__", "__doc__", "__annotations__", "__slots__"}
@@ -98,7 +98,7 @@ def add_defaults(definer: Definer, item: Item, function: FunctionType, tree: Any
 
 
 def _default(definer: Definer, item: Item, function: FunctionType, name: str, value: Any) -> ast.expr:
-    if is_scalar(value):
+    if is_immutable(value):
         return literal(value, lambda each: None)
     return item.named(definer.bind(value, f"{item.name}_{name}", function.__globals__))
 
@@ -186,12 +186,14 @@ class ClassReader:
 
     def _literal(self, value: Any, name: str) -> ast.expr:
         try:
-            return literal(value, lambda each: None) if is_scalar(value) else self._bound(value, name)
+            return literal(value, lambda each: None) if is_immutable(value) else self._bound(value, name)
         except NoLiteral as error:
             raise NoValue(name, value) from error
 
     def _bound(self, value: Any, name: str) -> ast.expr:
         target = self._definer.bind(value, f"{self._item.name}_{name}", self._namespace)
+        if target.item is self._item:
+            raise SourceMissing(f"{name} is not what its statement defines")
         return self._item.named(target)
 
     def _bases(self, tree: ast.ClassDef) -> dict[int, Any]:
@@ -212,9 +214,15 @@ class ClassReader:
         if not self._is_plain:
             return
         for name, value in list(self._owner.__dict__.items()):
-            if not isinstance(value, FunctionType) or self._is_own(name, value):
+            if (
+                not isinstance(value, FunctionType)
+                or name.startswith("__annotate")
+                or self._is_own(name, value)
+            ):
                 continue
             is_made = self._is_made_by_users and "<locals>" in value.__qualname__
+            if self._found.node.decorator_list and is_generated(value):
+                continue  # a library's decorator has written it, such as `dataclass`
             if self._definer.border.owns(value.__globals__.get("__name__")) and not is_made:
                 self._item.body.append(_setting(self._item, name, self._bound(value, name)))
 

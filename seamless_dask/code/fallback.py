@@ -23,8 +23,10 @@ def pickled(value: Any, border: Border) -> Buffer:
     TypeError
         It cannot be pickled.
     """
-    import cloudpickle
-
+    try:
+        import cloudpickle
+    except ImportError as error:
+        raise TypeError(f"it cannot be pickled: {error}") from error
     modules = [module for name, module in list(sys.modules.items()) if _by_value(name, module, border)]
     before = cloudpickle.list_registry_pickle_by_value()
     for module in modules:

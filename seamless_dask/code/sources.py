@@ -22,6 +22,7 @@ from .scopes import mangled
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 TEXT_FILE = "<seamless>"
+_CELLS = ("<ipython-input", "<python-input", "<stdin")
 TEXT_OF = "__seamless_text__"
 """The global under which a module that was made from text keeps it."""
 _FUTURE = 0x1FE0000  # flags of `from __future__`
@@ -314,9 +315,7 @@ def _files(owner: type) -> Iterator[tuple[str, dict[str, Any]]]:
     namespace = vars(module) if module else {}
     seen = set()
     for function in methods(owner):
-        if function.__qualname__.startswith(
-            owner.__qualname__ + "."
-        ) and not function.__code__.co_filename.startswith("<string>"):
+        if function.__qualname__.startswith(owner.__qualname__ + ".") and not is_generated(function):
             seen.add(function.__code__.co_filename)
             yield function.__code__.co_filename, function.__globals__
     if TEXT_OF in namespace:
@@ -393,6 +392,12 @@ def plain_function(value: Any) -> FunctionType | None:
             return value if isinstance(value, FunctionType) else None
         value = inner
     return None
+
+
+def is_generated(function: FunctionType) -> bool:
+    """Tell whether a library wrote the source of a function, as `dataclass` and `attrs` do."""
+    name = function.__code__.co_filename
+    return name.startswith("<") and name != TEXT_FILE and not name.startswith(_CELLS)
 
 
 def layers(value: Any) -> int:

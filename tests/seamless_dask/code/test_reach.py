@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,225 +12,8 @@ from seamless_dask.code.border import Border
 from seamless_dask.code.identity import identify
 from seamless_dask.errors import NoIdentity
 
+from .cases import DIGEST, RUNS
 from .conftest import Make, again, text_of
-
-RUNS: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "helper": ("def g(x): return x + 1\ndef f(x): return g(x)", (1,)),
-    "constant": ("K = 3\ndef f(x): return x * K", (2,)),
-    "recursion": ("def f(n, acc=1): return acc if n == 0 else f(n - 1, acc * n)", (5,)),
-    "mutual recursion": (
-        "def even(n): return True if n == 0 else odd(n - 1)\n"
-        "def odd(n): return False if n == 0 else even(n - 1)\n"
-        "f = even",
-        (7,),
-    ),
-    "closure": (
-        "def make(a):\n"
-        "    b = [a]\n"
-        "    def inner(x): return x + a + b[0] + (inner(x - 1) if x else 0)\n"
-        "    return inner\n"
-        "f = make(3)",
-        (2,),
-    ),
-    "nonlocal": (
-        "def f(x):\n"
-        "    n = 0\n"
-        "    def count():\n"
-        "        nonlocal n\n"
-        "        n += 1\n"
-        "        return n\n"
-        "    return count() + count() + x",
-        (1,),
-    ),
-    "class": (
-        "class Base:\n"
-        "    rate = 2\n"
-        "    __secret = 5\n"
-        "    def __init__(self, x): self.x = x\n"
-        "    def go(self): return self.x * self.rate + self.__secret\n"
-        "class Child(Base):\n"
-        "    __slots__ = ('y',)\n"
-        "    def go(self): return super().go() + helper(__class__.__name__)\n"
-        "def helper(x): return len(x)\n"
-        "def f(x): return Child(x).go()",
-        (3,),
-    ),
-    "metaclass": (
-        "class Meta(type):\n"
-        "    def __new__(mcls, name, bases, space):\n"
-        "        return super().__new__(mcls, name, bases, {**space, 'k': 4})\n"
-        "class A(metaclass=Meta): pass\n"
-        "def f(): return A.k",
-        (),
-    ),
-    "properties and methods of classes": (
-        "class A:\n"
-        "    def __init__(self): self._x = 1\n"
-        "    @property\n"
-        "    def x(self): return self._x\n"
-        "    @x.setter\n"
-        "    def x(self, value): self._x = value + K\n"
-        "    @classmethod\n"
-        "    def made(cls): return cls()\n"
-        "    @staticmethod\n"
-        "    def twice(x): return 2 * x\n"
-        "    class Inner:\n"
-        "        z = 5\n"
-        "K = 10\n"
-        "Inner = A.Inner\n"
-        "def f(x):\n"
-        "    a = A.made()\n"
-        "    a.x = x\n"
-        "    return a.x, A.twice(x), Inner.z",
-        (1,),
-    ),
-    "method": ("class A:\n    @staticmethod\n    def g(x): return h(x)\ndef h(x): return -x\nf = A.g", (4,)),
-    "dataclass": (
-        "import dataclasses\n"
-        "@dataclasses.dataclass(order=True)\n"
-        "class D:\n"
-        "    x: int\n"
-        "    y: float = 2.5\n"
-        "    z: list = dataclasses.field(default_factory=list)\n"
-        "def f(x): return (D(x) < D(x + 1), repr(D(x)))",
-        (1,),
-    ),
-    "enum": (
-        "import enum\n"
-        "class C(enum.Enum):\n    RED = 1\n    BLUE = 2\n"
-        "FAVOURITE = C.BLUE\n"
-        "def f(): return C.RED.value, FAVOURITE.name, len(C)",
-        (),
-    ),
-    "named tuple": (
-        "from collections import namedtuple\nfrom typing import NamedTuple\n"
-        "P = namedtuple('P', 'x y', defaults=[3])\n"
-        "class Q(NamedTuple):\n    a: int\n    b: int = 4\n"
-        "def f(x): return tuple(P(x)) + tuple(Q(x))",
-        (1,),
-    ),
-    "generic": (
-        "from typing import Generic, TypeVar\n"
-        "T = TypeVar('T')\n"
-        "class Box(Generic[T]):\n    def __init__(self, v: T) -> None: self.v = v\n"
-        "def f(x): return Box[int](x).v",
-        (1,),
-    ),
-    "decorators": (
-        "import functools\nfrom contextlib import contextmanager\nfrom functools import lru_cache, partial\n"
-        "def timed(g):\n"
-        "    @functools.wraps(g)\n"
-        "    def wrapper(*a): return g(*a)\n"
-        "    return wrapper\n"
-        "def doubled(g):\n"
-        "    def w(x): return g(x) * 2\n"
-        "    return w\n"
-        "def times(n):\n"
-        "    def deco(g):\n"
-        "        @functools.wraps(g)\n"
-        "        def wrapper(*a): return n * g(*a)\n"
-        "        return wrapper\n"
-        "    return deco\n"
-        "@contextmanager\n"
-        "def opened(x): yield x\n"
-        "@lru_cache(maxsize=None)\n"
-        "def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
-        "@timed\n"
-        "def g(x): return x + 1\n"
-        "@doubled\n"
-        "def h(x): return x\n"
-        "@times(5)\n"
-        "@timed\n"
-        "def five(x): return x\n"
-        "fast = lru_cache(g)\n"
-        "p = partial(h, 4)\n"
-        "def slow(x): return x\n"
-        "slow = lru_cache(slow)\n"
-        "REGISTRY = {}\n"
-        "def register(g):\n"
-        "    REGISTRY[g.__name__] = g\n"
-        "    return g\n"
-        "@register\n"
-        "def one(x): return x\n"
-        "def f(x):\n"
-        "    with opened(x) as y:\n"
-        "        return fib(y), g(y), h(y), five(y), fast(3), p(), slow(y), REGISTRY['one'](5), one(2)",
-        (10,),
-    ),
-    "values": (
-        "import logging, re\n"
-        "NUMBERS = [1, True, 1.0, -0.0, 1e400, 2**70, -5, 3j, b'x', None, ..., (1,)]\n"
-        "SETS = [{1, 2}, frozenset('a'), set()]\n"
-        "SLICES = {'a': slice(1), 'b': range(3), 'c': bytearray(b'y')}\n"
-        "PATTERN = re.compile('A+', re.I)\n"
-        "LOG = logging.getLogger('analysis')\n"
-        "MISSING = object()\n"
-        "def g(x=MISSING): return x is MISSING\n"
-        "def f(): return repr(NUMBERS), SETS, repr(SLICES), PATTERN.match('aa').end(), LOG.name, g()",
-        (),
-    ),
-    "table of functions": (
-        "import math\ndef g(x): return x + 1\nTABLE = {'a': g, 'b': len, 'c': [math.sqrt]}\n"
-        "def f(x): return TABLE['a'](x), TABLE['b']('xy'), TABLE['c'][0](4)",
-        (1,),
-    ),
-    "defaults of helpers": (
-        "def h(x): return -x\nBASE = [7]\n"
-        "def g(x, by=h, base=BASE, *, n=2): return by(x) + base[0] + n\n"
-        "def f(x): return g(x)",
-        (1,),
-    ),
-    "attributes of functions": ("def g(x): return x + g.step\ng.step = 4\ndef f(x): return g(x)", (1,)),
-    "a global of the name of a builtin": ("def len(x): return 7\ndef f(x): return len(x) + max(1, 2)", ([],)),
-    "generator": (
-        "def g(n):\n    for i in range(n):\n        yield i * 2\ndef f(n): return list(g(n))",
-        (4,),
-    ),
-    "coroutine": (
-        "import asyncio\nasync def g(x): return x + 1\ndef f(x): return asyncio.run(g(x))",
-        (4,),
-    ),
-    "comprehensions": (
-        "K = 2\nxs = [1]\ndef f(xs): return [x * K for x in xs], {x: [y for y in xs if y > x] for x in xs}",
-        ([1, 2],),
-    ),
-    "match": (
-        "class P:\n    __match_args__ = ('x',)\n    def __init__(self, x): self.x = x\n"
-        "def f(x):\n    match P(x):\n        case P(1): return 'one'\n        case P(x=y): return y",
-        (2,),
-    ),
-    "local class": (
-        "K = 3\ndef f(x):\n    class A:\n        k = K\n"
-        "        def go(self): return self.k + x\n    return A().go()",
-        (2,),
-    ),
-    "class in a factory": (
-        "def make(n):\n    class A:\n        def go(self): return n\n    return A\n"
-        "B = make(4)\ndef f(): return B().go()",
-        (),
-    ),
-    "class body that reads the global of its own name": (
-        "x = 1\nclass A:\n    x = x\n    y = x + 1\ndef f(): return A.y",
-        (),
-    ),
-    "names of types": (
-        "from __future__ import annotations\nimport dataclasses, typing\n"
-        "Vector = list[float]\n"
-        "@dataclasses.dataclass\nclass Node:\n    next: Node | None\n"
-        "    data: Vector = dataclasses.field(default_factory=list)\n"
-        "def f(): return str(typing.get_type_hints(Node)['data']), Node(Node(None)).next.next",
-        (),
-    ),
-    "lambda": ("f = lambda x, y=2: x + y", (1, 2)),
-    "two lambdas on a line": ("a, f = (lambda x: x + 1), (lambda x: x + 2)", (1,)),
-    "submodule of a library": (
-        "import xml.etree.ElementTree\ndef f(): return xml.etree.ElementTree.fromstring('<a/>').tag",
-        (),
-    ),
-    "assignment to a global": ("N = 1\ndef f():\n    global N\n    N = N + 1\n    return N", ()),
-    "a global that the function makes": ("def f():\n    global NEW\n    NEW = 3\n    return NEW", ()),
-    "docstring that is read": ("def f():\n    'usage'\n    return f.__doc__", ()),
-}
 
 
 @pytest.mark.filterwarnings("ignore::seamless_dask.code.identity.CodeWarning")
@@ -249,6 +32,12 @@ def test_the_text_does_what_the_function_does(make: Make, case: str) -> None:
 def test_the_function_of_a_text_has_the_same_text(make: Make, case: str) -> None:
     code = identify(make(RUNS[case][0]).f)
     assert text_of(again(code)) == code.text
+
+
+@pytest.mark.filterwarnings("ignore::seamless_dask.code.identity.CodeWarning")
+def test_the_texts_have_a_golden_digest(make: Make) -> None:
+    texts = [text_of(make(source).f) for source, _ in RUNS.values()]
+    assert hashlib.sha256("".join(texts).encode()).hexdigest() == DIGEST
 
 
 def test_the_whole_text(make: Make) -> None:
@@ -287,6 +76,55 @@ def test_the_whole_text(make: Make) -> None:
         "\n"
         "def fit(x, alpha):\n"
         "    return scale(clean(x)) * alpha + RATE\n"
+        "\n"
+        "\n"
+        "__function__ = fit\n"
+    )
+
+
+def test_the_whole_text_of_classes(make: Make) -> None:
+    module = make(
+        """
+        import dataclasses
+
+        @dataclasses.dataclass(order=True)
+        class Item:
+            size: int
+            tags: list = dataclasses.field(default_factory=list)
+
+            def big(self):
+                return self.size > self.LIMIT
+
+            LIMIT = 10
+
+        class Box:
+            __slots__ = ("items",)
+
+        def fit(n):
+            return Item(n).big(), Box()
+        """
+    )
+    assert text_of(module.fit) == (
+        "import dataclasses\n"
+        "\n"
+        "\n"
+        "class Box:\n"
+        "    __slots__ = ('items',)\n"
+        "\n"
+        "\n"
+        "@dataclasses.dataclass(order=True)\n"
+        "class Item:\n"
+        "    size: int\n"
+        "    tags: list = dataclasses.field(default_factory=list)\n"
+        "\n"
+        "    def big(self):\n"
+        "        return self.size > self.LIMIT\n"
+        "\n"
+        "    LIMIT = 10\n"
+        "\n"
+        "\n"
+        "def fit(n):\n"
+        "    return Item(n).big(), Box()\n"
         "\n"
         "\n"
         "__function__ = fit\n"
