@@ -16,6 +16,7 @@ Code = Callable[[Any], ast.expr | None]
 """From a function, a class or the like to a place that means it; None for what is none."""
 _SCALARS = (type(None), bool, int, str, bytes, type(...))
 _SIMPLE = (*_SCALARS, float, complex)
+MUTABLE = (list, dict, set, bytearray)
 
 
 class NoLiteral(Exception):
@@ -42,7 +43,8 @@ def literal(value: Any, code: Code, inside: frozenset[int] = frozenset()) -> ast
     value
         Anything; types are looked at exactly, so that a subclass of ``int`` is no ``int``.
     code
-        Asked for functions, classes and what else stands in the text by its name.
+        Asked for functions, classes and what else stands in the text by its name; for containers inside
+        others too, which may be shared.
     inside
         The containers around it.
 
@@ -58,6 +60,8 @@ def literal(value: Any, code: Code, inside: frozenset[int] = frozenset()) -> ast
         return _float(value)
     if id(value) in inside:
         raise NoLiteral(value)  # it contains itself
+    if inside and kind in MUTABLE and (place := code(value)) is not None:
+        return place
     if kind in _MAKERS:
         inner = inside | {id(value)}
         return _MAKERS[kind](value, lambda each: literal(each, code, inner))

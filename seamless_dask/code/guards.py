@@ -76,8 +76,7 @@ class Checks:
     def described(self, value: object, describe: Callable[[object], object], answer: object) -> None:
         """Check that a value still has the bytes that it had."""
         if self._is_new("described", id(value)):
-            self._given["describe"] = describe
-            self._terms.append(f"describe({self._name(value)}) == {self._name(answer)}")
+            self._terms.append(f"{self._name(describe)}({self._name(value)}) == {self._name(answer)}")
 
     def _attribute(self, owner: object, name: str) -> None:
         self._terms.append(f"{self._name(owner)}.{name} is {self._name(getattr(owner, name))}")

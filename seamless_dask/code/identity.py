@@ -11,10 +11,9 @@ from ..errors import NoIdentity
 from .border import Border
 from .composing import Text, compose
 from .fallback import WEAKER, pickled
-from .hazards import READS_DOCS, READS_HINTS
 from .items import FUNCTION, INPUT, Buffer, Describe, Hazard, Target, reachable
 from .literals import Unprintable
-from .reach import Reach
+from .reach import Findings, Reach
 
 FORM = 1
 """The version of the frozen form: of the printer, and of what counts."""
@@ -95,14 +94,11 @@ def identify(function: Any, border: Border | None = None, describe: Describe | N
         It reaches what is no value.
     """
     border = border or Border()
-    docs = hints = False
-    while True:
-        reach = Reach(border, describe, docs, hints)
+    known, before = Findings(), None
+    while known != before:  # a later pass may see that something counts which an earlier one left out
+        reach = Reach(border, describe, known)
         main = reach.start(function)
-        reads_docs, reads_hints = bool(reach.words & READS_DOCS), bool(reach.words & READS_HINTS)
-        if reads_docs <= docs and reads_hints <= hints:
-            break
-        docs, hints = docs or reads_docs, hints or reads_hints
+        known, before = reach.known(), known
     try:
         code = _code(compose(main), main, reach.checks.compiled())
     except (Unprintable, RecursionError) as error:

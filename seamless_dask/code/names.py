@@ -30,6 +30,8 @@ _LEFT_ALONE = {
 }
 """What every module has of its own: names of modules and files do not count."""
 MISSING = object()
+Variable = tuple[int, str]
+"""A global, or a variable of a function around it: the address of its module or cell, and the name."""
 
 
 class NoValue(Exception):
@@ -41,9 +43,13 @@ class Binder(Protocol):
 
     border: Border
     checks: Checks
+    assigned: set[Variable]
+    """Variables that some function assigns to."""
 
-    def bind(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target:
-        """Return the item of an object that is called `hint` in a module.
+    def bind(
+        self, value: Any, hint: str, namespace: dict[str, Any], variable: Variable | None = None
+    ) -> Target:
+        """Return the item of an object that is called `hint` in a module, or of a variable that holds it.
 
         Raises
         ------
@@ -66,6 +72,10 @@ class Environment:
 
     namespace: dict[str, Any]
     cells: Mapping[str, CellType]
+
+    def variable(self, name: str) -> Variable:
+        """Return which variable a name means."""
+        return id(self.cells.get(name, self.namespace)), name
 
     def find(self, name: str, checks: Checks) -> Any:
         """Return what a name means at the moment, ``MISSING`` for builtins and for what is nowhere."""
@@ -162,34 +172,35 @@ class TreeReader:
             value = self._environment.find(name, self._binder.checks)
         if reference.stored:
             item.warn(reference.node, hazards.GLOBAL.format(name))
+            self._binder.assigned.add(self._environment.variable(name))
         if value is MISSING:
             item.free.add(reference.node.id)
             self._look_for_hazards(name, reference.node)
             return
-        node, value, hint = self._follow(reference.node, value, name)
-        target = self._bind(value, hint, node)
+        node, value, variable = self._follow(reference.node, value, self._environment.variable(name))
+        target = self._bind(value, variable[1], node, variable)
         item.use(node, target, now)
         if reference.fixed:
             item.fixed.append(item.uses[-1])
         if target.item.origin:
             self._look_for_hazards(".".join([target.item.origin, *target.path]), node)
 
-    def _bind(self, value: Any, hint: str, node: ast.AST) -> Target:
+    def _bind(self, value: Any, hint: str, node: ast.AST, variable: Variable | None = None) -> Target:
         try:
-            return self._binder.bind(value, hint, self._environment.namespace)
+            return self._binder.bind(value, hint, self._environment.namespace, variable)
         except NoValue as error:
             if len(error.args) == 2:  # say where it is read, the first that knows
                 error.args = (*error.args, self._item.name, self._item.file, getattr(node, "lineno", 0))
             raise
 
-    def _follow(self, node: ast.expr, value: Any, name: str) -> tuple[ast.expr, Any, str]:
+    def _follow(self, node: ast.expr, value: Any, variable: Variable) -> tuple[ast.expr, Any, Variable]:
         """Go on from a module to what is asked of it: one function of the user's module, not all of it."""
         while isinstance(value, ModuleType):
             above = self._parents.get(id(node))
             if not isinstance(above, ast.Attribute) or above.value is not node:
                 break
             if not isinstance(above.ctx, ast.Load):
-                self._item.warn(above, hazards.GLOBAL.format(f"{name}.{above.attr}"))
+                self._item.warn(above, hazards.GLOBAL.format(f"{variable[1]}.{above.attr}"))
                 break
             inner = vars(value).get(above.attr, MISSING)
             users = self._binder.border.owns(value.__name__)
@@ -197,8 +208,9 @@ class TreeReader:
             if inner is MISSING or above.attr in _LEFT_ALONE or not (users or below):
                 break
             self._binder.checks.entry(vars(value), above.attr, inner)
-            node, value, name = above, inner, above.attr
-        return node, value, name
+            variable = id(vars(value)), above.attr
+            node, value = above, inner
+        return node, value, variable
 
     def _look_for_hazards(self, dotted: str, node: ast.expr) -> None:
         while True:
@@ -220,7 +232,7 @@ class TreeReader:
                 continue
             value = self._environment.find(name, self._binder.checks)
             if value is not MISSING:
-                found[name] = self._bind(value, name, statement).item
+                found[name] = self._bind(value, name, statement, self._environment.variable(name)).item
             elif name in outside:
                 self._item.free.add(name)
 

@@ -9,26 +9,50 @@ import functools
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ..errors import NoIdentity
 from .border import Border
-from .data import NoLiteral, is_immutable, is_scalar, literal
+from .data import MUTABLE, NoLiteral, is_immutable, is_scalar, literal
 from .definitions import ClassReader, add_attributes, add_defaults, define_function, environment_of
 from .expressions import expression
 from .fallback import WEAKER, pickled
 from .guards import Checks
+from .hazards import READS_DOCS, READS_HINTS
 from .items import Describe, Item, Target
 from .library import public_name
 from .literals import Unprintable
-from .names import Environment, NoValue, TreeReader
+from .names import MISSING, Environment, NoValue, TreeReader, Variable
+from .scopes import analyse
 from .sources import Found, SourceMissing, assigned, class_source, function_source, layers, plain_function
 from .stripping import Stripper
 
 LARGE = 1 << 20
 """Text of a value of more bytes is an input instead."""
 _LEFT_OUT = "{} of the module {}, which is used as a whole, is no value and is left out"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What of all that is reached must be known before any of it is written down.
+
+    Attributes
+    ----------
+    docs, hints
+        Docstrings or annotations are read somewhere, and count.
+    assigned
+        Variables that are assigned to.
+    shared
+        Addresses of containers that stand in several others.
+    """
+
+    docs: bool = False
+    hints: bool = False
+    assigned: frozenset[Variable] = frozenset()
+    shared: frozenset[int] = frozenset()
 
 
 class Reach:
@@ -40,14 +64,18 @@ class Reach:
         What is the user's.
     describe
         Makes bytes of values that are no plain ones.
-    docs, hints
-        Whether docstrings and annotations count.
+    known
+        What an earlier pass found out.
     """
 
-    def __init__(self, border: Border, describe: Describe | None, docs: bool, hints: bool) -> None:
-        self.border, self.docs, self.hints = border, docs, hints
+    def __init__(self, border: Border, describe: Describe | None, known: Findings) -> None:
+        self.border, self.docs, self.hints = border, known.docs, known.hints
         self.checks = Checks()
         self.words: set[str] = set()
+        self.assigned: set[Variable] = set()
+        self.shared: set[int] = set()
+        self._known_assigned, self._known_shared = known.assigned, known.shared
+        self._inlined: set[int] = set()
         self._describe = describe
         self._items: dict[tuple[object, ...], Item] = {}
         self._kept: list[object] = []
@@ -76,12 +104,35 @@ class Reach:
             raise NoIdentity(_no_value(error)) from None
         return target
 
+    def known(self) -> Findings:
+        """Return what is known after this pass."""
+        return Findings(
+            self.docs or bool(self.words & READS_DOCS),
+            self.hints or bool(self.words & READS_HINTS),
+            self._known_assigned | self.assigned,
+            self._known_shared | self.shared,
+        )
+
     def _finish(self) -> None:
         while self._waiting:
             self._waiting.popleft()()
 
-    def bind(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target:
-        """Return the item of an object that is called `hint` in a module."""
+    def bind(
+        self, value: Any, hint: str, namespace: dict[str, Any], variable: Variable | None = None
+    ) -> Target:
+        """Return the item of an object that is called `hint` in a module, or of a variable that holds it."""
+        if variable is not None and variable in self._known_assigned:
+            # It may hold something else later, which others by that name or with that value shall not.
+            item, new = self._item("value", hint, value, "variable", *variable)
+            if new:
+                is_literal = is_immutable(value)
+                node = (
+                    literal(value, lambda each: None)
+                    if is_literal
+                    else item.named(self.bind(value, hint, namespace))
+                )
+                item.body = [ast.Assign([item.own_name()], node)]
+            return Target(item)
         return self._code(value, hint, namespace) or self._value(value, hint, namespace)
 
     def _item(self, kind: str, name: str, value: Any, *key: object) -> tuple[Item, bool]:
@@ -211,6 +262,8 @@ class Reach:
                 return made
         if isinstance(value, FunctionType) and not self._makes(decorators, value, function):
             return None
+        if not all(_is_known(node, function) for node in decorators):
+            return None
         item, new = self._item("function", function.__name__, value, "object", id(value))
         if new:
             self._waiting.append(lambda: self._define(item, value, function, decorators))
@@ -264,7 +317,21 @@ class Reach:
             add_defaults(self, item, function, tree)
         if value is function:
             add_attributes(self, item, function)
+        elif hasattr(value, "registry") and hasattr(value, "dispatch"):
+            self._register(item, value)
         return None
+
+    def _register(self, item: Item, value: Any) -> None:
+        """Add the implementations that ``singledispatch`` knows: they are no part of its definition."""
+        self.checks.described(value, _implementations, _implementations(value))
+        for kind, function in value.registry.items():
+            if kind is not object:
+                register = ast.Attribute(item.own_name(), "register", ast.Load())
+                places = [
+                    item.named(self.bind(each, getattr(each, "__name__", item.name), function.__globals__))
+                    for each in (kind, function)
+                ]
+                item.body.append(ast.Expr(ast.Call(register, places, [])))
 
     def _class(self, owner: type, hint: str, namespace: dict[str, Any]) -> Target:
         if not self.border.owns(owner.__module__):
@@ -344,37 +411,52 @@ class Reach:
 
     def _value(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target:
         """Return the item of data: a literal where it is plain and not too large, an input otherwise."""
+        key: tuple[object, ...] = "object", id(value)
         if is_immutable(value):
-            item = Item("value", _public(hint), value)
-            node = literal(value, lambda each: None)
-            key: tuple[object, ...] = ("literal", hint, expression(node))
-        else:
-            key = "object", id(value)
+            key = "literal", hint, expression(literal(value, lambda each: None))
         item, new = self._item("value", hint, value, *key)
-        if new:
-            try:
-                self._print(item, namespace)
-            except NoLiteral:
-                del self._items[key]
-                item.uses.clear()
-                return Target(self._input(item, value, key))
+        if id(value) in self._inlined:
+            self.shared.add(id(value))
+        if not new:
+            return Target(item)
+        try:
+            node = self._literal(item, namespace)
+        except NoLiteral:
+            del self._items[key]
+            self._items[key] = self._input(item)
+            return Target(item)
+        item.body = [ast.Assign([item.own_name()], node)]
+        if self._describe is not None and len(expression(node)) > LARGE:
+            with suppress(NoValue):
+                self._input(item)
         return Target(item)
 
-    def _print(self, item: Item, namespace: dict[str, Any]) -> None:
-        """Make the literal of an item."""
+    def _literal(self, item: Item, namespace: dict[str, Any]) -> ast.expr:
+        """Return the literal of an item."""
 
         def code(each: Any) -> ast.expr | None:
+            if type(each) in MUTABLE:
+                return self._part(each, item, namespace)
             target = self._code(each, getattr(each, "__name__", item.name), namespace)
             return None if target is None else item.named(target)
 
         value = item.value
-        place = None if type(value) in _CONTAINERS else self._expressed(value, item, namespace)
-        node = place or literal(value, code)
-        if not is_immutable(value) and type(value) in _CONTAINERS:
+        if type(value) not in _CONTAINERS:
+            return self._expressed(value, item, namespace) or literal(value, code)
+        node = literal(value, code)
+        if not is_immutable(value):
             self.checks.data(value)
-        if self._describe is not None and len(expression(node)) > LARGE:
-            raise NoLiteral(value)
-        item.body = [ast.Assign([item.own_name()], node)]
+        return node
+
+    def _part(self, value: Any, item: Item, namespace: dict[str, Any]) -> ast.expr | None:
+        """Return a place for a container in another one, if it stands elsewhere too: both are one object."""
+        address = id(value)
+        if address in self._known_shared:
+            return item.named(self._value(value, f"{item.name}_part", namespace))
+        if address in self._inlined or ("object", address) in self._items:
+            self.shared.add(address)
+        self._inlined.add(address)
+        return None
 
     def _expressed(self, value: Any, item: Item, namespace: dict[str, Any]) -> ast.expr | None:
         """Return the expression of types and the like: aliases of types are no values, and need none."""
@@ -387,26 +469,26 @@ class Reach:
         TreeReader(self, item, Environment(namespace, {})).read(tree, "", [], {})
         return tree
 
-    def _input(self, item: Item, value: Any, key: tuple[object, ...]) -> Item:
-        """Return the item of a value that only `describe` can make something of."""
+    def _input(self, item: Item) -> Item:
+        """Make an item one of a value that only `describe` can make something of."""
         if self._describe is None:
-            raise NoValue(item.name, value)
+            raise NoValue(item.name, item.value)
         try:
-            answer = self._describe(value)
+            answer = self._describe(item.value)
         except TypeError:
-            raise NoValue(item.name, value) from None
-        self.checks.described(value, self._describe, answer)
-        made, _ = self._item("input", item.name, value, *key)
+            raise NoValue(item.name, item.value) from None
+        self.checks.described(item.value, self._describe, answer)
+        item.uses.clear()
+        item.own.clear()
         if isinstance(answer, str):
-            made.kind = "value"
             tree = ast.parse(answer, mode="eval").body
-            made.body = [ast.Assign([made.own_name()], tree)]
-            made.free |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-            return made
-        made.buffer = answer
+            item.body = [ast.Assign([item.own_name()], tree)]
+            item.free |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            return item
+        item.kind, item.body, item.buffer = "input", [], answer
         for each in answer.uses:
-            made.named(self.bind(each, getattr(each, "__name__", item.name), {}))
-        return made
+            item.named(self.bind(each, getattr(each, "__name__", item.name), {}))
+        return item
 
     def _pickle(self, item: Item, reason: str) -> None:
         """Take something by value, because its source is not known."""
@@ -424,6 +506,10 @@ class Reach:
 _CONTAINERS = (list, dict, set, tuple, frozenset, bytearray)
 
 
+def _implementations(value: Any) -> list[tuple[object, object]]:
+    return list(value.registry.items())
+
+
 def _public(name: str) -> str:
     """Return a name that is no private one of a class: those mean something else inside one."""
     if not name.isidentifier():
@@ -438,6 +524,13 @@ def _owner(function: FunctionType) -> type | None:
         owner = cells["__class__"].cell_contents
         return owner if isinstance(owner, type) and _has(owner, function) else None
     return _at(function.__module__, function.__qualname__, function, function.__globals__)
+
+
+def _is_known(decorator: ast.expr, function: FunctionType) -> bool:
+    """Tell whether all names of a decorator still mean something; variables of a factory are gone by now."""
+    environment = environment_of(function)
+    names = {each.name for each in analyse(decorator).outside}
+    return all(hasattr(builtins, name) or environment.find(name, Checks()) is not MISSING for name in names)
 
 
 def _is_by_its_name(value: Any, function: FunctionType) -> bool:

@@ -219,7 +219,51 @@ RUNS: dict[str, tuple[str, tuple[Any, ...]]] = {
     ),
     "assignment to a global": ("N = 1\ndef f():\n    global N\n    N = N + 1\n    return N", ()),
     "a global that the function makes": ("def f():\n    global NEW\n    NEW = 3\n    return NEW", ()),
+    "counters of one name": (
+        "def make():\n    n = 0\n    def count():\n        nonlocal n\n        n += 1\n        return n\n"
+        "    return count\n"
+        "one, two = make(), make()\n"
+        "def f(): return one(), one(), two()",
+        (),
+    ),
+    "a variable that two closures share": (
+        "def make():\n    n = 0\n    def count():\n        nonlocal n\n        n += 1\n"
+        "    def told(): return n\n    return count, told\n"
+        "count, told = make()\n"
+        "def f():\n    count()\n    return told()",
+        (),
+    ),
+    "containers that are one object": (
+        "ROW = [0]\nGRID = {'a': ROW, 'b': [ROW, ROW]}\n"
+        "def f():\n    before = GRID['b'][0] is ROW is GRID['a']\n    return before, GRID['b'][1] is ROW",
+        (),
+    ),
+    "a container twice in another one": (
+        "GRID = [[0]] * 2\ndef f():\n    return GRID[0] is GRID[1]",
+        (),
+    ),
+    "implementations by type": (
+        "from functools import singledispatch\n"
+        "@singledispatch\ndef g(x): return 'any'\n"
+        "@g.register\ndef _(x: int): return 'int'\n"
+        "@g.register(list)\ndef _(x): return 'list'\n"
+        "def f(): return g(1), g([]), g('')",
+        (),
+    ),
+    "decorators that a factory had": (
+        "from functools import lru_cache, wraps\n"
+        "def make(n):\n"
+        "    def deco(g):\n"
+        "        @wraps(g)\n"
+        "        def wrapper(x): return g(x) + n\n"
+        "        return wrapper\n"
+        "    @deco\n"
+        "    def inner(x): return x\n"
+        "    return inner\n"
+        "g = make(3)\ndef f(x): return g(x)",
+        (1,),
+    ),
     "docstring that is read": ("def f():\n    'usage'\n    return f.__doc__", ()),
 }
-DIGEST = "8495a7644472260fed51d45e79291e87dfe24fddf5efa59ef3cff7f4ec6d407f"
+DIGEST = "645a371a9f594adf62c94eed18380f712945ffdb10b54ba2f42ae8c1a3801b26"
 """SHA-256 of the texts of all functions, one behind the other, on every version of Python."""

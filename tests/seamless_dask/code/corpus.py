@@ -1,7 +1,7 @@
 """The printer on whole libraries, and the goldens, on whatever Python this is: prints one line of JSON.
 
-``python corpus.py LIBRARY [EVERY]``: all files below a directory, or every n-th of them. It needs no package but the
-room itself.
+``python corpus.py LIBRARY [EVERY]``: all files below a directory, or every n-th of them. It needs no package
+but the room itself.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -194,6 +195,59 @@ def test_what_of_a_whole_module_is_no_value_is_left_out_and_told(make: Make) -> 
     with pytest.warns(UserWarning, match="LOCK of the module helpers"):
         code = identify(module.f)
     assert again(code)("a") == 1
+
+
+def test_counters_of_one_name_in_two_modules(make: Make) -> None:
+    source = "N = 0\ndef count():\n    global N\n    N += 1\n    return N"
+    make(source, "one")
+    make(source, "two")
+    module = make("import one, two\ndef f(): return one.count(), two.count(), one.N, two.N")
+    with pytest.warns(UserWarning, match="assigns to N"):
+        code = identify(module.f)
+    assert again(code)() == (1, 1, 1, 1)
+
+
+def test_our_own_decorators_are_gone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = ModuleType("seamless_dask.decorating")
+    source = (
+        "import functools\n"
+        "class Decorated:\n"
+        "    def __init__(self, function): functools.update_wrapper(self, function)\n"
+        "def direct(function=None, **options):\n"
+        "    return Decorated(function) if function else Decorated\n"
+    )
+    exec(source, vars(ours))
+    monkeypatch.setitem(sys.modules, ours.__name__, ours)
+    plain = make("def g(x): return x\ndef f(x): return g(x) + (f(x - 1) if x else 0)", "plain")
+    module = make(
+        """
+        from seamless_dask.decorating import direct
+
+        @direct
+        def g(x): return x
+
+        @direct(memory="2 GiB")
+        def f(x): return g(x) + (f(x - 1) if x else 0)
+        """
+    )
+    assert text_of(module.f) == text_of(module.f.__wrapped__) == text_of(plain.f)
+
+
+def test_our_own_decorators_above_others(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = ModuleType("seamless_dask.decorating")
+    exec("def direct(function): return function", vars(ours))
+    monkeypatch.setitem(sys.modules, ours.__name__, ours)
+    module = make(
+        """
+        from functools import lru_cache
+        from seamless_dask.decorating import direct
+
+        @direct
+        @lru_cache
+        def f(x): return x
+        """
+    )
+    assert text_of(module.f).endswith("@lru_cache\ndef f(x):\n    return x\n\n\n__function__ = f\n")
 
 
 def test_imports_inside_functions(make: Make) -> None:
