@@ -36,7 +36,7 @@ _CREDENTIALS = frozenset(
         *("BadAuthenticationType", "PasswordRequiredException", "ClientAuthenticationError", "HTTP 401"),
     }
 )
-_FORBIDDEN = frozenset({"ForbiddenOperation", "HTTP 403", "HTTP 405"})
+_FORBIDDEN = frozenset({"ForbiddenOperation", "HTTP 403"})
 _NO_STORE = frozenset(
     {
         *("zip", "tar", "libarchive", "reference", "data", "dir", "generic", "github", "git", "gist"),
@@ -212,7 +212,7 @@ def translate(
         return AuthenticationFailed(f"the host key of {place} is not the known one: `ssh {host}` shows why")
     if names & _CREDENTIALS:
         return AuthenticationFailed(f"{place} does not accept your credentials: {said}")
-    if isinstance(error, PermissionError) or names & _FORBIDDEN:
+    if isinstance(error, PermissionError) or names & _FORBIDDEN or (writing and "HTTP 405" in names):
         if writing:
             return ReadOnly(f"{place} cannot be written: {said}")
         return AuthenticationFailed(f"{place} may not be read with your credentials: {said}")

@@ -79,9 +79,10 @@ class SyncFiles:
 
     def _length(self, path: str) -> int:
         try:
-            return int(self._call(lambda _: self.fs.info(path))["size"])
+            found = self._call(lambda _: self.fs.info(path))
         except FileNotFoundError:
             return -1
+        return -1 if found.get("type") == "directory" else int(found["size"])
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         """Return the bytes of a file, or a part of them."""
@@ -95,7 +96,15 @@ class SyncFiles:
 
     def fetch(self, path: str, fd: int) -> None:
         """Write a file to a descriptor."""
-        self._call_with(fd, lambda local, pulse: self.fs.get_file(path, local, callback=Beats(pulse)))
+        try:
+            self._call_with(fd, lambda local, pulse: self.fs.get_file(path, local, callback=Beats(pulse)))
+        except (TimeoutError, FileNotFoundError):
+            raise
+        except OSError as error:
+            # a directory of that name is no file: each server has words of its own for that
+            if not self.is_lost() and self._length(path) < 0:
+                raise FileNotFoundError(path) from error
+            raise
 
     # ------------------------------------------------------------------ writing
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from webdav4.fsspec import WebdavFileSystem, translate_exceptions
 
 if TYPE_CHECKING:
     from typing import Any
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # else it tells of each request
 
 
 class WebdavFiles(WebdavFileSystem):  # type: ignore[misc]
@@ -16,6 +20,8 @@ class WebdavFiles(WebdavFileSystem):  # type: ignore[misc]
 
     def __init__(self, base_url: str, auth: Any = None, **options: Any) -> None:
         # what httpx takes has no form in TOML and JSON: a pair of user and password, and who vouches for TLS
+        base_url, named = _without_user(base_url)
+        auth = auth or named
         if isinstance(verify := options.get("verify"), str):
             options["verify"] = ssl.create_default_context(cafile=verify)
         super().__init__(base_url, auth=tuple(auth) if isinstance(auth, list) else auth, **options)
@@ -40,6 +46,15 @@ class WebdavFiles(WebdavFileSystem):  # type: ignore[misc]
     def is_lost(self) -> bool:
         """Whether it was closed."""
         return bool(self.client.http.is_closed)
+
+
+def _without_user(url: str) -> tuple[str, list[str] | None]:
+    """Return a URL without user and password, which others would be told with it, and these."""
+    parts = urlsplit(url) if isinstance(url, str) else None  # httpx will say what it wants
+    if parts is None or not parts.username:
+        return url, None
+    netloc = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=netloc).geturl(), [unquote(parts.username), unquote(parts.password or "")]
 
 
 def connect(url: str, options: dict[str, Any], seconds: float) -> tuple[WebdavFiles, str]:

@@ -246,7 +246,7 @@ from wsgidav.wsgidav_app import WsgiDAVApp
 
 directory, user, password = sys.argv[1:]
 application = WsgiDAVApp({
-    "provider_mapping": {"/": {"root": directory}},
+    "provider_mapping": {"/": {"root": directory}, "/read-only": {"root": directory, "readonly": True}},
     "simple_dc": {"user_mapping": {"*": {user: {"password": password}}}},
     "http_authenticator": {"accept_basic": True, "accept_digest": False, "default_to_digest": False},
     "lock_storage": False,

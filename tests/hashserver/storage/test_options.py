@@ -249,6 +249,17 @@ def test_a_webdav_store_in_the_root_of_its_server(webdav: Any) -> None:
         assert store.get(store.put(b"in the root")) == b"in the root"
 
 
+def test_user_and_password_may_stand_in_the_base_url(webdav_backend: Any, caplog: Any) -> None:
+    caplog.set_level("DEBUG")
+    options = webdav_backend.options
+    user, password = options["auth"]
+    url = options["base_url"].replace("://", f"://{user}:{password.replace(' ', '%20')}@")
+    with FsspecStore(webdav_backend.url, base_url=url) as store:
+        assert store.get(store.put(b"data")) == b"data"
+        assert "%20" not in str(store._files.fs.client.base_url)
+    assert "sesame" not in caplog.text
+
+
 def test_a_connection_that_was_given_up_is_made_again(webdav_backend: Any) -> None:
     with webdav_backend.open() as store:
         checksum = store.put(b"data")

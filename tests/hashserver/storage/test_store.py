@@ -327,6 +327,14 @@ class TestManners:
         assert store.clean() == 0
         assert store.get(checksum) == HELLO
 
+    def test_a_directory_that_is_called_like_a_buffer_is_none(self, store: Store, backend: Any) -> None:
+        if backend.kind not in ("local", "sftp", "webdav", "http"):
+            pytest.skip("it has no directories")
+        (backend.folder / ABSENT.prefix / ABSENT).mkdir(parents=True)
+        assert store.has([ABSENT]) == [-1]
+        with pytest.raises(BufferMissing):
+            store.get(ABSENT)
+
     def test_only_a_store_of_this_host_has_paths(self, store: Store, backend: Any) -> None:
         path = store.local_path(store.put(HELLO))
         assert (path is not None) == (backend.kind == "local")

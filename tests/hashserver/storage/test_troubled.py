@@ -114,6 +114,39 @@ def test_the_first_write_goes_to_the_first_place_that_takes_it(
         assert places.has([ABSENT]) == [-1]
 
 
+def test_a_read_only_webdav_server_is_passed_over(webdav: Any, tmp_path: Path) -> None:
+    with FsspecStore("webdav://there/x", **webdav.options) as store:
+        checksum = store.put(b"there")
+    with LocalStore(tmp_path / "second") as second:
+        remote = FsspecStore("webdav://there/x", **webdav.options | {"base_url": f"{webdav.url}/read-only"})
+        places = StoreChain([remote, second])
+        assert places.get(checksum) == b"there"
+        assert places.put(b"new") == hash_bytes(b"new")
+        assert second.get(hash_bytes(b"new")) == b"new"
+        assert not remote.writable
+        remote.close()
+
+
+def test_a_server_that_speaks_no_webdav_is_said_to_be_none(plain: str) -> None:
+    with (
+        FsspecStore("webdav://x", base_url=plain) as store,
+        pytest.raises(ServiceUnavailable, match=r"501|405"),
+    ):
+        store.has([ABSENT])
+
+
+@pytest.fixture
+def plain() -> Iterator[str]:
+    """A server that knows GET only."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 def test_where_no_place_takes_it_that_is_said(read_only: str) -> None:
     with pytest.raises(ReadOnly, match=read_only):
         StoreChain([FsspecStore(read_only, **FRESH)]).put(b"x")
