@@ -112,11 +112,13 @@ def _start(arguments: ParsedArguments, console: Console) -> int:
 
 
 def _settings(arguments: ParsedArguments, config: Config) -> DaskserverSettings:
+    from hashserver.storage.options import without_password
     from seamless_dask.services.daskserver.control import private_place
     from seamless_dask.services.daskserver.settings import DaskserverSettings
 
     directory = private_place(config.cache, arguments.name)
     store, database, hashserver = _places(config)
+    store, options = without_password(store, config.options_of(None if hashserver else store))
     least, most = arguments.workers
     return DaskserverSettings(
         directory=directory,
@@ -145,7 +147,7 @@ def _settings(arguments: ParsedArguments, config: Config) -> DaskserverSettings:
         job_memory=arguments.job_memory,
         job_time_limit=arguments.job_time_limit,
         store_timeout=config.store_timeout,
-        storage_options=config.options_of(None if hashserver else store, _absolute(arguments.worker_store)),
+        storage_options=tuple(dict.fromkeys((*options, *config.options_of(arguments.worker_store)))),
     )
 
 

@@ -104,6 +104,7 @@ def _settings(arguments: ParsedArguments) -> InitSettings:
             "--hashserver names a server; seamless-init starts one (--host and --port say where)"
         )
     config = _config(arguments)
+    from hashserver.storage.options import without_password
     from seamless_dask.private import private_directory
 
     private_directory(config.cache)
@@ -112,6 +113,7 @@ def _settings(arguments: ParsedArguments) -> InitSettings:
         store = os.path.join(config.cache, "buffers")
     if database.startswith(("http://", "https://")):
         database = os.path.join(config.cache, "seamless.db")
+    store, options = without_password(store, config.options_of(store))
     return InitSettings(
         config.cache,
         store,
@@ -120,7 +122,7 @@ def _settings(arguments: ParsedArguments) -> InitSettings:
         arguments.host,
         arguments.port,
         (*_more(arguments), "--store-timeout", str(config.store_timeout)),
-        config.options_of(store),
+        options,
     )
 
 

@@ -20,6 +20,8 @@ _IN_THE_OPTIONS = frozenset({"s3", "s3a", "gs", "gcs", "oss", "oci", "tos", "obs
 _OURS = frozenset(
     {"url", "seconds", "client", "asynchronous", "loop", "use_listings_cache", "skip_instance_cache"}
 )
+_WITH_PASSWORD = frozenset({"sftp", "ssh", "ftp", "smb"})
+"""Schemes whose URLs may have a password, which is an option of that name."""
 _PUBLIC = frozenset({"base_url", "endpoint_url", "region_name", "host", "username", "user"})
 _SHORT = 4
 
@@ -189,6 +191,19 @@ def write(path: str, options: Iterable[StorageOptions]) -> str | None:
 
 
 # ---------------------------------------------------------------------- what nobody may see
+
+
+def without_password(url: str, options: tuple[StorageOptions, ...]) -> tuple[str, tuple[StorageOptions, ...]]:
+    """Return a URL as it may stand in an argument, and the options of its place with the password in it."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    user, _, host = host.rpartition("@")
+    name, colon, password = user.partition(":")
+    if scheme.lower() not in _WITH_PASSWORD or not colon:
+        return url, options
+    bare = f"{scheme}{separator}{name}@{host}{slash}{path}"
+    arguments = options[0].arguments if options else {}
+    return bare, (StorageOptions.of(bare, {"password": password} | arguments),)
 
 
 def secrets_in(options: object, name: str = "") -> Iterator[str]:

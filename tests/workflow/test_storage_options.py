@@ -23,8 +23,9 @@ import pytest
 from hashserver.checksum import hash_bytes
 from hashserver.storage.fsspec import FsspecStore
 
-from ..hashserver.conftest import WebdavServer
-from ..hashserver.conftest import webdav as webdav  # a fixture
+from ..hashserver.conftest import SshServer, WebdavServer
+from ..hashserver.conftest import sshd as sshd  # fixtures
+from ..hashserver.conftest import webdav as webdav
 
 BIN = Path(sys.executable).parent
 SLOW = "echo begun >> {mark}; while ! test -e {go}; do sleep 0.05; done; cat a.txt"
@@ -197,6 +198,29 @@ def test_a_daskserver_and_its_workers(place: Place) -> None:
         assert "is not the scheduler's store here" not in log
     finally:
         place.run("seamless-daskserver", "stop")
+
+
+@pytest.mark.parametrize("command", ["seamless-init", "seamless-daskserver"])
+def test_a_password_in_a_url_is_no_argument_of_a_server(
+    sshd: SshServer, home: Path, tmp_path: Path, command: str
+) -> None:
+    sshd.accept(home)  # its key opens it: what counts here is where the password gets to
+    url = sshd.url(tmp_path / "there").replace("@", ":open-sesame@")
+    place = Place(url, WebdavServer("", tmp_path, password="open-sesame"), home, tmp_path)
+    (tmp_path / "a.txt").write_text("text\n")
+    start, stop = (
+        ([], ["--stop"]) if command == "seamless-init" else (["start", "--workers", "0:1"], ["stop"])
+    )
+    told = place.run(command, *start, "--store", url)
+    try:
+        assert "sftp://" in told or command != "seamless-init"
+        place.is_secret()
+        connection = home / "cache" / "daskserver" / "default" / "connection.json"
+        named = {"SEAMLESS_DASKSERVER": str(connection)} if connection.exists() else {}
+        place.run("seamless-upload", "a.txt", **named)
+        assert list((tmp_path / "there").rglob(str(hash_bytes(b"text\n"))))
+    finally:
+        place.run(command, *stop)
 
 
 @pytest.mark.parametrize("case", ["none", "other", "readable", "local"])
