@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from hashserver.printable import one_line
+
 from ..errors import InvalidValue, SeamlessError
 from .adapters import reader_of
 from .tree import Unwalkable, dumps
@@ -115,7 +117,7 @@ def read_table(data: memoryview, trusted: bool) -> Any:
     except SeamlessError:
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        raise InvalidValue(f"the table cannot be read: {error!s:.200}") from error
+        raise InvalidValue(one_line(f"the table cannot be read: {error!s:.200}")) from error
     columns = Columns(batch.columns, schema, data)
     return ValueReader(reader_of, trusted=trusted, columns=columns).read(tree)
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hashserver.printable import one_line
+
 from ..errors import InvalidValue
 
 if TYPE_CHECKING:
@@ -141,7 +143,8 @@ def read_array(data: memoryview) -> Any:
         dtype = np.lib.format.descr_to_dtype(described)
         return _array(dtype, fortran, shape, data[start:])
     except (ValueError, TypeError, KeyError, IndexError, SyntaxError, OverflowError) as error:
-        raise InvalidValue(f"the array cannot be read: {type(error).__name__}: {error!s:.200}") from error
+        message = f"the array cannot be read: {type(error).__name__}: {error!s:.200}"
+        raise InvalidValue(one_line(message)) from error
     except (MemoryError, RecursionError, AttributeError) as error:
         raise InvalidValue(f"the array's header cannot be read: {type(error).__name__}") from error
 

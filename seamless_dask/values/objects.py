@@ -15,6 +15,8 @@ import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
+from hashserver.printable import one_line
+
 from ..errors import InvalidValue, WeakIdentity
 from .names import importable, is_found, read_code, read_name, write_name
 from .refused import refuse
@@ -194,7 +196,7 @@ def load_pickle(data: Any) -> Any:
     try:
         return pickle.loads(data)  # noqa: S301 - trusted
     except (ImportError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-        raise InvalidValue(f"the pickle cannot be read here: {error!s:.200}") from error
+        raise InvalidValue(one_line(f"the pickle cannot be read here: {error!s:.200}")) from error
 
 
 def reader(name: str) -> Callable[..., Any]:

@@ -7,6 +7,8 @@ import json
 import struct
 from typing import TYPE_CHECKING, Any
 
+from hashserver.printable import one_line
+
 from ..errors import InvalidValue, SeamlessError, UntrustedValue
 
 if TYPE_CHECKING:
@@ -65,9 +67,13 @@ class ValueReader:
         except SeamlessError:
             raise
         except ImportError as error:
-            raise InvalidValue(f"the value needs what is not installed here: {error}") from error
-        except _FAULTS as error:
-            raise InvalidValue(f"the value cannot be read: {type(error).__name__}: {error!s:.200}") from error
+            raise InvalidValue(one_line(f"the value needs what is not installed here: {error}")) from error
+        except Exception as error:
+            # With those who are not trusted nothing but their bytes can be at fault, whatever a library says.
+            if self.trusted and not isinstance(error, _FAULTS):
+                raise
+            message = f"the value cannot be read: {type(error).__name__}: {error!s:.200}"
+            raise InvalidValue(one_line(message)) from error
 
     def value(self, tree: Any) -> Any:
         """Return the object that a tree stands for."""

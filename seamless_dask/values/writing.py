@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import Checksum, Hasher
+from hashserver.printable import one_line
 
 from ..errors import NotAValue
 from .adapters import writer_of
-from .tree import TreePart, Unwritable, ValueWriter
+from .tree import LARGE_INTEGER, TreePart, Unwritable, ValueWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 TREE = "json/1"
 PARTS = "parts/1"
+_CONSTANTS = {None: (TREE, b"null"), False: (TREE, b"false"), True: (TREE, b"true")}
 
 
 class Encoded(NamedTuple):
@@ -61,26 +64,33 @@ def encode(value: Any, name: str = "the value", hole: Callable[[Any], str | None
     WeakIdentity
         For what can only be pickled.
     """
-    if type(value) is str and (text := _plain(value)) is not None:
-        return Encoded("text", lambda sink: sink(text), [])
-    if type(value) is bytes:
-        return Encoded("bytes", lambda sink: sink(value), [])
+    if (plain := _plain(value)) is not None:
+        written, data = plain
+        return Encoded(written, lambda sink: sink(data), [])
     try:
         try:
             return _encode(value, ValueWriter(writer_of, hole))
         except UnicodeEncodeError:
             return _encode(value, ValueWriter(writer_of, hole, any_text=True))
     except Unwritable as error:
-        raise NotAValue(f"{name}{error}") from None
+        raise NotAValue(one_line(f"{name}{error}")) from None
     except RecursionError:
         raise NotAValue(f"{name} is nested too deep: pass it in pieces") from None
 
 
-def _plain(value: str) -> bytes | None:
-    try:
-        return value.encode()
-    except UnicodeEncodeError:  # a half of a pair, which UTF-8 has not
-        return None
+def _plain(value: Any) -> tuple[str, bytes] | None:
+    """Return format and bytes of text, bytes and numbers: most arguments are one of those."""
+    kind = type(value)
+    if kind is str:
+        try:
+            return "text", value.encode()
+        except UnicodeEncodeError:  # a half of a pair, which UTF-8 has not
+            return None
+    if kind is bytes:
+        return "bytes", value
+    if (kind is float and isfinite(value)) or (kind is int and -LARGE_INTEGER < value < LARGE_INTEGER):
+        return TREE, repr(value).encode()
+    return _CONSTANTS.get(value) if value is None or kind is bool else None
 
 
 def _encode(value: Any, writer: ValueWriter) -> Encoded:

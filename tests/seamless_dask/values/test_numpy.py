@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import mmap
 import os
 import tracemalloc
@@ -349,3 +350,18 @@ def test_random_generators_go_on_where_they_were(there_and_back: Back) -> None:
     generator = np.random.default_rng(5)
     generator.random(3)
     assert there_and_back(generator).random() == generator.random()
+
+
+FIELDS = {"names": ["a"], "formats": ["|O"], "offsets": [0], "titles": [None], "itemsize": 8}
+
+
+@pytest.mark.parametrize(
+    "described", ["|O", "O,i8", {"coerce": True}, {**FIELDS, "align": False, "record": False}]
+)
+def test_bytes_of_others_become_no_references(described: Any) -> None:
+    """An address that somebody wrote would be followed."""
+    forged = base64.b64encode(to_bytes(np.full(32, 0x41, "u1"))[1]).decode()
+    small = {"@": ["numpy:small", forged]}
+    for tag in (["numpy:as", described, small], ["numpy:scalar", described, "QUFBQUFBQUE="]):
+        with pytest.raises(InvalidValue, match="cannot be read"):
+            load("json/1", json.dumps({"@": tag}).encode())

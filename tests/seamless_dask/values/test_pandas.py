@@ -259,7 +259,7 @@ def test_frames_inside_of_something(there_and_back: Back) -> None:
 
 def test_frames_are_hashed_without_a_copy() -> None:
     frame = pd.DataFrame({name: np.arange(1 << 20, dtype="f8") for name in "abcd"})
-    frame["t"] = pd.array(["text"], "string").repeat(1 << 20)
+    frame["t"] = pd.array(["text"], "string[pyarrow]").repeat(1 << 20)
     identify(frame[:5])
     tracemalloc.start()
     try:

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from seamless_dask.errors import NotAValue
+from seamless_dask.errors import InvalidValue, NotAValue
 from seamless_dask.values.loading import load
 from seamless_dask.values.writing import checksum_of, encode, identify, to_bytes
 
@@ -213,6 +213,17 @@ def test_what_contains_itself_is_refused_in_one_line() -> None:
     value["a"].append(value)
     with pytest.raises(NotAValue, match=r"^argument 'x'\['a'\]\[1\] contains itself$"):
         to_bytes(value, "argument 'x'")
+
+
+def test_messages_are_one_line_that_moves_no_cursor() -> None:
+    value: list[Any] = []
+    value.append({"\x1b[2J": value, "a\nb": 1})
+    with pytest.raises(NotAValue) as raised:
+        to_bytes(value, "argument '\x1b\n'")
+    assert str(raised.value).isprintable()
+    with pytest.raises(InvalidValue) as invalid:
+        load("json/1", b'{"@":["standard:zone","\\u001b[2J\\n"]}')
+    assert str(invalid.value).isprintable()
 
 
 def test_what_is_nested_too_deep_is_refused_in_one_line() -> None:
