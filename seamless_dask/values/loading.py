@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _MAPPED = 1 << 20
 """Smaller files are read: mapping one costs more than it saves."""
+_COMMON = os.uname().machine in ("x86_64", "aarch64")
+_PRIVATE = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000 if _COMMON else 0)
+"""Without a reservation: Linux refuses a writable map of a file that is larger than its memory."""
+_READ_AND_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 
 
 def load(format: str, source: Source, *, trusted: bool = False, holes: Sequence[Any] = ()) -> Any:  # noqa: A002
@@ -63,7 +67,7 @@ def _file(path: str | os.PathLike[str]) -> memoryview:
         size = os.fstat(stream.fileno()).st_size
         if size >= _MAPPED:
             # Private: an array can be changed like any other, and the store's file is not.
-            return memoryview(mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_COPY))
+            return memoryview(mmap.mmap(stream.fileno(), size, flags=_PRIVATE, prot=_READ_AND_WRITE))
         data = bytearray(size)
         if stream.readinto(data) != size:
             raise InvalidValue(f"{os.fspath(path)} was cut while it was read")

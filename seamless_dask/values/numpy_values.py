@@ -111,12 +111,20 @@ def _view(writer: ValueWriter, value: Any) -> Any:
 def _masked(writer: ValueWriter, value: Any) -> Any:
     data = value.data
     state = vars(value)
+    fill = state.get("_fill_value")
+    if fill is not None and _is_default(fill, value.dtype):
+        fill = None  # NumPy writes it down when somebody looks at the array
     mask = None if value.mask is np.ma.nomask else np.ma.getmaskarray(value)
-    fields = {"data": data, "mask": mask, "fill_value": state.get("_fill_value"), "hard": value.hardmask}
+    fields = {"data": data, "mask": mask, "fill_value": fill, "hard": value.hardmask}
     if state.get("_optinfo"):
         fields["info"] = state["_optinfo"]
     with writer.inside(value):
         return tag("numpy:masked", {name: writer.named(name, field) for name, field in fields.items()})
+
+
+def _is_default(fill: Any, dtype: Any) -> bool:
+    default = np.array(np.ma.default_fill_value(dtype), dtype)
+    return not dtype.hasobject and bool(default.tobytes() == np.asarray(fill, dtype).tobytes())
 
 
 def _dtype(writer: ValueWriter, value: Any) -> Any:

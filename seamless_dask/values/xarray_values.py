@@ -55,24 +55,26 @@ def _array(writer: ValueWriter, value: Any) -> Any:
         return tag("xarray:array", writer.tree(value.name), _variable(writer, value.variable), *coordinates)
 
 
-def _indexes(value: Any) -> list[tuple[Any, Any, list[Any]]] | None:
-    """Return each index that pandas knows and the names of its variables; None when there is another one."""
+def _indexes(value: Any) -> list[list[Any]] | None:
+    """Return each index of pandas with dimension, names and types; None when there is another one."""
     groups = value.xindexes.group_by_index()
     found = []
     for index, names in groups:
         if type(index) not in (xr.indexes.PandasIndex, xr.indexes.PandasMultiIndex):
             return None
-        found.append((index.to_pandas_index(), index.dim, list(names)))
+        several = type(index) is xr.indexes.PandasMultiIndex
+        types = index.level_coords_dtype if several else index.coord_dtype
+        found.append([index.to_pandas_index(), index.dim, list(names), types])
     return found
 
 
 def _parts(writer: ValueWriter, value: Any, variables: dict[Any, Any], indexes: Any) -> list[Any]:
     """Return the trees of variables and indexes; what is a variable of an index has no data of its own."""
-    indexed = {name for _, _, names in indexes for name in names}
+    indexed = {name for _, _, names, _ in indexes for name in names}
     data = {name: _variable(writer, variable, name in indexed) for name, variable in variables.items()}
     return [
         [[writer.tree(name), tree] for name, tree in data.items()],
-        [[writer.tree(index), writer.tree(dim), writer.items(names)] for index, dim, names in indexes],
+        [writer.items(index) for index in indexes],
         writer.items(value.coords),
         _mapping(writer, value.attrs),
     ]
@@ -128,14 +130,14 @@ def _indexed(reader: ValueReader, indexes: Any) -> dict[Any, tuple[Any, Any]]:
     import pandas as pd
 
     found: dict[Any, tuple[Any, Any]] = {}
-    for index_tree, dim_tree, names in indexes:
-        index, dim = reader.value(index_tree), reader.value(dim_tree)
+    for trees in indexes:
+        index, dim, names, types = reader.values(trees)
         if isinstance(index, pd.MultiIndex):
-            made = xr.indexes.PandasMultiIndex(index, dim)
+            made = xr.indexes.PandasMultiIndex(index, dim, types)
         else:
-            made = xr.indexes.PandasIndex(index, dim)
+            made = xr.indexes.PandasIndex(index, dim, types)
         created = made.create_variables()
-        variables = {name: created[name if name in created else index.name] for name in reader.values(names)}
+        variables = {name: created[name if name in created else index.name] for name in names}
         found |= {name: (made, variable) for name, variable in variables.items()}
     return found
 

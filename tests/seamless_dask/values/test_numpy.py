@@ -146,6 +146,14 @@ def test_a_mask_is_never_lost(there_and_back: Back) -> None:
     assert there_and_back(np.ma.masked) is np.ma.masked
 
 
+def test_looking_at_a_masked_array_changes_nothing() -> None:
+    for array in (np.ma.masked_array([1, 2], [0, 1]), np.ma.masked_array([1.5]), np.ma.zeros(2, "i4,U3")):
+        before = to_bytes(array)
+        assert repr(array)
+        assert array.fill_value is not None
+        assert to_bytes(array) == before
+
+
 def test_a_map_comes_back_as_one(tmp_path: Path, there_and_back: Back) -> None:
     np.save(tmp_path / "a.npy", np.arange(5))
     array = np.load(tmp_path / "a.npy", mmap_mode="r")
@@ -295,6 +303,20 @@ def test_a_file_is_mapped_and_not_changed(tmp_path: Path) -> None:
         loaded[:] = 0
         assert path.read_bytes() == before
         assert pick(load(kind, os.fspath(path))).sum() == array.sum()
+
+
+def test_a_file_larger_than_memory_is_mapped(tmp_path: Path) -> None:
+    count = 4 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({count},), }}\n".encode()
+    with (tmp_path / "value").open("wb") as stream:
+        stream.write(b"\x93NUMPY\x02\x00" + len(text).to_bytes(4, "little") + text)
+        try:
+            stream.truncate(stream.tell() + 8 * count)
+        except OSError:
+            pytest.skip("files of this file system cannot be as large")
+    loaded = load("npy", tmp_path / "value")
+    loaded[-1] = 5
+    assert loaded[-2:].tolist() == [0, 5]
 
 
 def _owner(array: Any) -> Any:

@@ -118,7 +118,9 @@ def test_dask_collections() -> None:
 def test_clients_and_futures_of_dask() -> None:
     from distributed import Client
 
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as client:
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+    ) as client:
         _refused(client, "is a client")
         future = client.submit(int, "1")
         _refused(future, "is a future, which is not computed yet")

@@ -255,6 +255,12 @@ def test_data_sets_come_back_exactly(value: Any, there_and_back: Back) -> None:
         }
 
 
+def test_types_of_coordinates_are_kept(there_and_back: Back) -> None:
+    for labels in (["a", "bc"], np.array([1, 2], "f4"), np.array([b"a", b"b"]), np.array([1, "a"], object)):
+        value = xr.DataArray([1.0, 2.0], dims="x", coords={"x": labels})
+        assert there_and_back(value).x.dtype == value.x.dtype
+
+
 def test_attributes_encoding_and_coordinates_count() -> None:
     values = [xr.DataArray([1.0], dims="x") for _ in range(4)]
     values[1].attrs["a"] = 1
