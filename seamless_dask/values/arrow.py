@@ -105,6 +105,7 @@ def read_table(data: memoryview, trusted: bool) -> Any:
     try:
         with pa.ipc.open_file(pa.py_buffer(data)) as file:
             schema, count = file.schema, file.num_record_batches
+            _ = schema.names  # they may be no text
             tree = (schema.metadata or {}).get(KEY)
             if tree is None:
                 table = file.read_all()
@@ -114,11 +115,11 @@ def read_table(data: memoryview, trusted: bool) -> Any:
                 raise InvalidValue(f"the table cannot be read: {count} batches instead of one")
             batch = file.get_batch(0)
         batch.validate(full=not trusted)
+        columns = Columns(batch.columns, schema, data)
     except SeamlessError:
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise InvalidValue(one_line(f"the table cannot be read: {error!s:.200}")) from error
-    columns = Columns(batch.columns, schema, data)
     return ValueReader(reader_of, trusted=trusted, columns=columns).read(tree)
 
 

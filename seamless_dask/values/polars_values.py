@@ -42,17 +42,25 @@ def _table(writer: ValueWriter, value: Any, frame: Any, tree: Any) -> Any:
     try:
         from .pyarrow_values import one_array, write_columns
 
-        table = frame.to_arrow()
-        if pl.from_arrow(table[:0]).schema != frame.schema:
+        table = _calm(frame.to_arrow)
+        if _calm(pl.from_arrow, table[:0]).schema != frame.schema:
             raise Unwalkable("has columns of types that Arrow has not")
         columns = [one_array(column) for column in table.columns]
     except Unwalkable as error:
         return write_pickled(writer, value, error.reason)
-    except BaseException as error:  # of Polars, pyarrow, or because there is none
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise  # Ctrl-C; what Rust gives up upon is no Exception either
+    except Exception as error:  # of Polars, pyarrow, or because there is none
         return write_pickled(writer, value, f"cannot be given to Arrow ({error!s:.100})")
     return write_columns(writer, list(table.schema), columns, tree)
+
+
+def _calm(work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call Polars; what it gives up upon in Rust is no `Exception`, and is made one."""
+    try:
+        return work(*arguments, **named)
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"Polars gave up: {error}") from None
 
 
 def _read_frame(reader: ValueReader) -> Any:
@@ -60,7 +68,7 @@ def _read_frame(reader: ValueReader) -> Any:
 
     columns = reader.columns
     table = pa.Table.from_arrays(columns.arrays, schema=columns.schema.remove_metadata())
-    return pl.from_arrow(table, rechunk=False)
+    return _calm(pl.from_arrow, table, rechunk=False)
 
 
 def _read_series(reader: ValueReader) -> Any:

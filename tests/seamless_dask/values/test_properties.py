@@ -267,6 +267,14 @@ def test_bad_documents_are_refused_in_one_line(text: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_names_of_columns_that_are_no_text_are_refused() -> None:
+    pa = pytest.importorskip("pyarrow")
+    _, data = to_bytes(pa.table({"name": [1]}))
+    for broken in (data.replace(b"name", b"\x80\x80\x80\x80"), data.replace(b"seamless", b"\x80" * 8)):
+        with pytest.raises(InvalidValue, match="cannot be read"):
+            load("arrow", broken.replace(b"name", b"\x80\x80\x80\x80"))
+
+
 def test_other_formats_are_told() -> None:
     with pytest.raises(
         InvalidValue, match="values of format 'csv/7' are not known here: is there a newer release"
