@@ -164,6 +164,15 @@ def slow(work: Path, tmp_path: Path) -> tuple[str, Path, Path]:
     return SLOW.format(mark=mark, go=go), mark, go
 
 
+@pytest.fixture
+def one_processor() -> Iterator[None]:
+    """What is started may use one processor only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err.decode()

@@ -4,6 +4,8 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from ..conftest import ended, wait_for
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,3 +61,19 @@ def test_export_makes_a_database_that_works_elsewhere(cli: Cli, work: Path, tmp_
 
 def test_an_export_that_cannot_be_written(cli: Cli) -> None:
     assert "nowhere" in cli("seamless-status", "--export-db", "nowhere/copy.db", status=1).error
+
+
+def test_tells_what_waits_for_a_processor(
+    cli: Cli, slow: tuple[str, Path, Path], one_processor: None
+) -> None:
+    command, mark, go = slow
+    first = cli.start("seamless-run", command)
+    wait_for(mark.exists)
+    second = cli.start("seamless-run", "echo 2")
+
+    def states() -> list[str]:
+        return sorted(job["state"] for job in json.loads(cli("seamless-status", "--json").stdout)["jobs"])
+
+    wait_for(lambda: states() == ["queued", "running"])
+    go.touch()
+    assert [ended(process)[0] for process in (first, second)] == [0, 0]

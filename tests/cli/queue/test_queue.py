@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from ..conftest import ended, files, finish, wait_for
+from ..conftest import SLOW, ended, files, finish, project, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +62,20 @@ def test_facts(cli: Cli, submit: Submit, queue: StartQueue) -> None:
 
 
 # -------------------------------------------------- running
+
+
+def test_as_many_run_at_a_time_as_it_has_workers_whatever_the_processors(
+    cli: Cli, work: Path, tmp_path: Path, one_processor: None, submit: Submit, queue: StartQueue
+) -> None:
+    project(work, 'isolation = "none"\n')
+    queue(workers=2)
+    marks, go = [tmp_path / "first", tmp_path / "second"], tmp_path / "go"
+    for number, mark in enumerate(marks):
+        submit(SLOW.format(mark=mark, go=go), "--capture", f":{number}.txt")
+    wait_for(lambda: all(mark.exists() for mark in marks))
+    go.touch()
+    finish(cli)
+    assert (work / "0.txt").read_text() == (work / "1.txt").read_text() == "done\n"
 
 
 def test_it_runs_and_is_delivered(
