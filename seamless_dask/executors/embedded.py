@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..jobs.directory import JobDirectory, all_jobs
+from ..jobs.local import LocalRequest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,39 +43,28 @@ class Embedded:
         fresh: bool = False,
     ) -> Value:
         """Start or join it, and wait."""
-        from ..jobs import local
-
         if tick:
             tick("running")
-        return local.run(
-            self._context,
-            key,
-            options,
-            on_stderr=on_stderr,
-            need_bytes=need_bytes,
-            fresh=fresh,
-            bounded=self._bounded,
-        )
+        request = self._request(key, options, need_bytes=need_bytes, fresh=fresh)
+        try:
+            return request.start().wait(on_stderr)
+        except KeyboardInterrupt:
+            request.withdraw()
+            raise
 
     def submit(
         self, key: Checksum, options: Options | None = None, *, need_bytes: bool = False, fresh: bool = False
     ) -> None:
         """Start or join it."""
-        from ..jobs import local
-
-        local.submit(self._context, key, options, need_bytes=need_bytes, fresh=fresh, detached=True)
+        self._request(key, options, need_bytes=need_bytes, fresh=fresh, detached=True).start()
 
     def cancel(self, key: Checksum) -> bool:
         """Stop it."""
-        from ..jobs import local
-
-        return local.cancel(self._context, key)
+        return JobDirectory(self._context.cache, key).cancel()
 
     def jobs(self) -> list[JobInfo]:
         """Return what runs in this cache, and what has lost its process while somebody waits."""
-        from ..jobs import local
-
-        return local.jobs(self._context)
+        return [info for job in all_jobs(self._context.config.cache) if (info := job.info())]
 
     def state(self, key: Checksum) -> str | None:
         """Return ``queued``, ``running`` or ``lost``."""
@@ -80,3 +72,6 @@ class Embedded:
 
     def close(self) -> None:
         """Do nothing: nothing is open."""
+
+    def _request(self, key: Checksum, options: Options | None, **wishes: bool) -> LocalRequest:
+        return LocalRequest(self._context, key, options, **wishes, bounded=self._bounded)

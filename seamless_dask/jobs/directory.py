@@ -34,6 +34,7 @@ from hashserver.atomic import write_atomic
 
 from ..locks import is_locked, locked, sign, signed, try_lock
 from ..private import private_directory
+from .info import JobInfo
 from .request import JobRequest, is_dead, own_name
 
 if TYPE_CHECKING:
@@ -231,6 +232,15 @@ class JobDirectory:
         with self.guard():
             return self.held()
 
+    def cancel(self) -> bool:
+        """Withdraw everybody; returns whether it was running."""
+        with self.guard():
+            if not self.held():
+                return False
+            with suppress(FileNotFoundError), open(self.file("cancel"), "wb"):
+                return True
+        return False
+
     def cancelled(self) -> bool:
         """Whether `seamless-cancel` was called."""
         return os.path.exists(self.file("cancel"))
@@ -268,6 +278,23 @@ class JobDirectory:
         """Return what `describe` wrote."""
         return signed(self.file("lock"))
 
+    def info(self) -> JobInfo | None:
+        """Return what people are told of it; None when it is over."""
+        with self.guard():
+            running, askers = self.held(), len(self.waiting())
+        if not running and not askers:
+            return None
+        facts = self.facts()
+        pid, host, started = (facts.get(name) for name in ("pid", "host", "started"))
+        state = "lost" if not running else "queued" if os.path.exists(self.file(QUEUED)) else "running"
+        worker = None if pid is None else f"process {pid}"
+        return JobInfo(self.key, state, facts.get("label"), worker, host, started, askers, pid)
+
+    def is_left(self) -> bool:
+        """Whether it is only what dead processes have left behind (under the guard)."""
+        askers = {name.rpartition(".")[0] for name in self._names()}
+        return not self.held() and all(is_dead(asker) for asker in askers) and not self.is_new()
+
     def _file(self, name: str) -> str:
         return os.path.join(self._askers, name)
 
@@ -283,6 +310,14 @@ def all_jobs(cache: str) -> list[JobDirectory]:
             with suppress(InvalidChecksum):
                 found.append(JobDirectory(cache, Checksum(name)))
     return found
+
+
+def clean(cache: str) -> None:
+    """Remove what dead processes have left behind."""
+    for job in all_jobs(cache):
+        with job.guard():
+            if job.is_left():
+                job.remove()
 
 
 def waits_for(job: JobDirectory, process: int) -> bool:

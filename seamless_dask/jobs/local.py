@@ -1,4 +1,4 @@
-"""Asking for a computation: start it or join it, wait, withdraw.
+"""One who asks for one computation on this host: joins or starts it, waits, withdraws.
 
 The computation runs in a process of its own (`seamless_dask.worker.local`), in a session of its own, so that
 a closed terminal or a killed asker does not end it: the result is recorded all the same. All who ask for one
@@ -7,14 +7,26 @@ key share it; see `.directory` for how they find each other.
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import signal
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .directory import QUEUED, JobDirectory, all_jobs
-from .info import JobInfo
-from .local_request import LocalRequest
-from .request import is_dead
+from hashserver.retry import pauses
+from hashserver.system_text import each, from_system
+
+from .. import daemon
+from ..errors import SeamlessError, WorkerLost
+from ..locks import birth
+from ..model import outcomes
+from ..model.options import Options
+from ..model.transformation import Value
+from . import places
+from .directory import ATTEMPTS, SERVING, Bell, JobDirectory
+from .request import JobRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,77 +34,285 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from ..context import Context
-    from ..model.options import Options
-    from ..model.transformation import Value
+
+PATIENCE = 5.0
+"""How long, in seconds, one who withdraws waits for the end of a computation that nobody wants any more."""
 
 
-def submit(context: Context, key: Checksum, options: Options | None = None, **wishes: bool) -> LocalRequest:
-    """Join or start a computation without waiting; `wishes` are those of `LocalRequest`."""
-    return LocalRequest(context, key, options, **wishes).start()
+class LocalRequest:
+    """One who asks for one computation.
 
-
-def run(
-    context: Context,
-    key: Checksum,
-    options: Options | None = None,
-    *,
-    on_stderr: Callable[[bytes], None] | None = None,
-    tick: Callable[[], None] | None = None,
-    **wishes: bool,
-) -> Value:
-    """Join or start a computation, and wait for it; being interrupted (Ctrl-C) withdraws.
-
-    Parameters and errors are those of `LocalRequest` and `LocalRequest.wait`.
+    Parameters
+    ----------
+    context : Context
+        Where the transformation's document, and those it refers to, are stored.
+    key : Checksum
+        The transformation's key.
+    options : Options
+        How it is to be run. When others have asked already, only limits, `scratch` and `retries` count.
+    need_bytes : bool
+        A result is not enough if its bytes are gone: it is then computed again.
+    fresh : bool
+        A result on record is not enough.
+    detached : bool
+        It will not be waited for.
+    bounded : bool
+        It waits until this host has a place for one more command; false: somebody else sees to that.
     """
-    request = LocalRequest(context, key, options, **wishes)
-    try:
-        return request.start().wait(on_stderr, tick)
-    except KeyboardInterrupt:
-        request.withdraw()
-        raise
 
+    def __init__(
+        self,
+        context: Context,
+        key: Checksum,
+        options: Options | None = None,
+        *,
+        need_bytes: bool = False,
+        fresh: bool = False,
+        detached: bool = False,
+        bounded: bool = True,
+    ) -> None:
+        self.context, self.key, self._bounded = context, key, bounded
+        self.asker = JobRequest("", key, options or Options(), need_bytes, fresh, detached)
+        self.job = JobDirectory(context.cache, key)
+        self._name: str | None = None
+        self._child: daemon.Daemon | None = None
+        self._born = 0
+        self._value: Value | None = None
+        self._bell: Bell | None = None
+        self._shown = 0
 
-def cancel(context: Context, key: Checksum) -> bool:
-    """Withdraw everybody from a computation; returns whether it was running."""
-    job = JobDirectory(context.cache, key)
-    with job.guard():
-        if not job.held():
+    @property
+    def value(self) -> Value | None:
+        """The result, as soon as it is known."""
+        return self._value
+
+    def start(self) -> LocalRequest:
+        """Join the computation, or start it; does nothing when the result has appeared by now."""
+        for attempt in range(ATTEMPTS):
+            with self.job.guard():
+                try:
+                    self._join()
+                    break
+                except OSError as error:
+                    # another host, which sees none of our locks, has removed the directory in the meantime
+                    if error.errno not in (errno.ENOENT, errno.ESTALE) or attempt == ATTEMPTS - 1:
+                        raise
+                    if self._name is not None:
+                        self.job.unregister(self._name)
+                    self._close()
+        return self
+
+    def _join(self) -> None:
+        lock = self.job.try_lock()
+        if lock is not None and self._known():
+            os.close(lock)
+            self.job.remove_if_over()
+            return
+        try:
+            if lock is not None:
+                self.job.mind_loss("ended without a word")
+            self._name = self.job.register(self.asker)
+            if not self.asker.detached:
+                self._bell = self.job.bell(self._name)
+        except BaseException:
+            if lock is not None:
+                os.close(lock)
+            raise
+        if lock is not None:
+            self._run(lock)
+
+    def wait(self, on_stderr: Callable[[bytes], None] | None = None) -> Value:
+        """Wait for the end.
+
+        Parameters
+        ----------
+        on_stderr
+            Gets what the command writes to its standard error, as it comes.
+
+        Raises
+        ------
+        ComputationFailed, Cancelled, WorkerLost, ...
+            As it ended.
+        """
+        with places.waiting():
+            return self._wait(on_stderr)
+
+    def _wait(self, on_stderr: Callable[[bytes], None] | None) -> Value:
+        waits = pauses(0.01, 0.05 if on_stderr else 0.2, factor=1.5)
+        while self._value is None:
+            outcome = self._outcome()
+            if on_stderr:
+                self._show(on_stderr)
+            if outcome is not None:
+                self._leave()
+                if outcome == outcomes.AGAIN:
+                    self.asker = self.asker._replace(need_bytes=True)
+                    self.start()
+                    continue
+                self._value = outcomes.result(outcome)
+                break
+            if self._bell:
+                self._bell.wait(next(waits))
+        return self._value
+
+    def withdraw(self, patience: float = PATIENCE) -> bool:
+        """Ask no more; returns whether others still do, of whom the dead do not count.
+
+        When nobody does the computation is stopped, which is waited for, but not longer than `patience`.
+        """
+        if self._name is None:
+            return bool(self.job.waiting())
+        with self.job.guard():
+            self.job.unregister(self._name)
+            self.job.forget_dead()
+            others = bool(self.job.waiting())
+            self.job.remove_if_over()
+        self._close()
+        for pause in pauses(0.02, seconds=patience):
+            if others:
+                break
+            with self.job.guard():
+                if not self.job.held():
+                    self.job.remove_if_over()
+                    break
+                if os.path.exists(self.job.file(SERVING)):
+                    break  # only a step of it goes on, for somebody else
+                others = bool(self.job.waiting())
+            time.sleep(pause)
+        self._reap()
+        return others
+
+    # -------------------------------------------------- how
+
+    def _known(self) -> bool:
+        """Look once more, as the one who would start it: another one may just have finished it."""
+        if self.asker.fresh or not self.context.embedded:  # a server must not be asked under the guard
             return False
-        with suppress(FileNotFoundError), open(job.file("cancel"), "wb"):
-            return True
-    return False
+        found = self.context.database.lookup(self.key)
+        if found is None:
+            return False
+        value = Value(found[1].format, found[1].checksum)
+        if self.asker.need_bytes:
+            from ..model.values import missing
+
+            if missing(self.context.store, [value]):
+                return False
+        self._value = value
+        return True
+
+    def _outcome(self) -> outcomes.Outcome | None:
+        """Return how it ended, having started it again if its runner was lost."""
+        assert self._name is not None
+        outcome = self.job.outcome(self._name)
+        if outcome is None and self._runner_is_gone():
+            self._require_place()
+            outcome = self._revive()
+        return outcome
+
+    def _require_place(self) -> None:
+        """Raise when somebody has removed what we wait by: nobody could tell us of any end."""
+        assert self._name is not None
+        if self.job.asker(self._name) is None:
+            self._close()
+            self._reap()
+            raise WorkerLost(f"{self.job.path} was removed while its result was waited for: ask for it again")
+
+    def _runner_is_gone(self) -> bool:
+        # many may wait for long: one whose own runner lives has not to take the guard to know
+        if self._child is not None and self._born and birth(self._child.pid) == self._born:
+            return False
+        return not self.job.running()
+
+    def _revive(self) -> outcomes.Outcome | None:
+        assert self._name is not None
+        with self.job.guard():
+            # Once more, under the guard: since we looked the runner may have told us and let go of its lock,
+            # which is no loss; or another who waits has started it again.
+            outcome = self.job.outcome(self._name)
+            if outcome is not None or (lock := self.job.try_lock()) is None:
+                return outcome
+            self.job.mind_loss(self._how_lost())
+            losses = self.job.losses()
+            if len(losses) <= self.asker.options.retries:
+                self._run(lock)
+                return None
+            os.close(lock)
+        return outcomes.failure(lost(self.key, losses))
+
+    def _run(self, lock: int) -> None:
+        """Start a runner that holds `lock`; what an earlier one has shown of stderr is not shown again."""
+        self._shown = 0
+        with suppress(OSError):
+            self._shown = os.stat(self.job.file("stderr")).st_size
+        try:
+            self._child = start_runner(self.context, self.job, self.asker, lock, self._bounded)
+            self._born = birth(self._child.pid)
+        finally:
+            os.close(lock)
+
+    def _how_lost(self) -> str:
+        child, status = self._child, self._reap()
+        if child is None or status is None or child.pid != self.job.facts().get("pid"):
+            return "ended without a word"
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"exited with status {status} ({daemon.last_line(self.job.file('log'))})"
+
+    def _reap(self) -> int | None:
+        """Return the exit status of the runner that we started, negative for a signal; None: not known."""
+        return self._child.poll() if self._child else None
+
+    def _show(self, on_stderr: Callable[[bytes], None]) -> None:
+        with suppress(OSError), open(self.job.file("stderr"), "rb") as file:
+            file.seek(self._shown)
+            while data := file.read(1 << 16):
+                self._shown += len(data)
+                on_stderr(data)
+
+    def _leave(self) -> None:
+        if self._name is not None:
+            with self.job.guard():
+                self.job.unregister(self._name)
+                self.job.remove_if_over()
+        self._close()
+        self._reap()
+
+    def _close(self) -> None:
+        self._name = None
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
 
 
-def jobs(context: Context) -> list[JobInfo]:
-    """Return what runs in this cache, and what has lost its process while somebody waits."""
-    return [info for job in all_jobs(context.config.cache) if (info := _info(job))]
+def lost(key: Checksum, losses: list[str]) -> SeamlessError:
+    """Return the error for a computation whose runners were lost too often."""
+    processes: dict[tuple[str, str], list[str]] = {}
+    for line in losses:
+        _, process, _, host, how = line.split(" ", 4)
+        processes.setdefault((host, how), []).append(process)
+    told = "; ".join(
+        f"process{'es' if len(found) > 1 else ''} {', '.join(found)} on {host} {how}"
+        for (host, how), found in processes.items()
+    )
+    return WorkerLost(f"{key} was given up: {len(losses)} runners were lost: {told}")
 
 
-def clean(context: Context) -> int:
-    """Remove what dead processes have left behind, and return how many computations it was."""
-    removed = 0
-    for job in all_jobs(context.config.cache):
-        with job.guard():
-            if not job.held() and all(is_dead(name) for name in _present(job)) and not job.is_new():
-                job.remove()
-                removed += 1
-    return removed
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)  # it may have what opens a store
 
 
-def _present(job: JobDirectory) -> list[str]:
-    """Return the names of all askers that have files, whether told how it ended or not."""
-    with suppress(FileNotFoundError):
-        return sorted({name.rpartition(".")[0] for name in os.listdir(job.file("askers"))})
-    return []
+def start_runner(
+    context: Context, job: JobDirectory, asker: JobRequest, lock: int, bounded: bool
+) -> daemon.Daemon:
+    """Start the process that runs a computation, and return it.
 
-
-def _info(job: JobDirectory) -> JobInfo | None:
-    with job.guard():
-        running, askers = job.held(), len(job.waiting())
-    if not running and not askers:
-        return None
-    facts = job.facts()
-    pid, host, started = (facts.get(name) for name in ("pid", "host", "started"))
-    state = "lost" if not running else "queued" if os.path.exists(job.file(QUEUED)) else "running"
-    worker = None if pid is None else f"process {pid}"
-    return JobInfo(job.key, state, facts.get("label"), worker, host, started, askers, pid)
+    It inherits the lock, so that there is no moment in which nobody holds it.
+    """
+    config = each(context.config._asdict(), from_system)
+    request = {"config": config, "asker": asker.to_file().decode(), "bounded": bounded}
+    with open(job.file("request.json"), "w", encoding="utf-8", opener=_private) as file:
+        json.dump(request, file)
+    words = daemon.command("seamless_dask.worker.local", job.cache, job.key, str(lock))
+    child = daemon.spawn(words, job.file("log"), keep=[lock])
+    job.describe(child.pid, asker.options.label)
+    return child

@@ -20,8 +20,7 @@ from ..config import Config
 from ..context import Context
 from ..errors import Cancelled, ComputationFailed
 from ..graph.perform import compute, ensure
-from ..jobs import local
-from ..jobs.directory import QUEUED, JobDirectory
+from ..jobs.directory import QUEUED, JobDirectory, clean
 from ..jobs.places import Place
 from ..jobs.request import JobRequest
 from ..jobs.supervisor import JobSupervisor, hold, join
@@ -97,7 +96,7 @@ def main(arguments: list[str]) -> int:
     place = Place(cache if asked["bounded"] else None)
     supervisor = JobSupervisor(job, job.file("stderr"), place=place)
     with Context(config_of(asked["config"])) as context:
-        local.clean(context)
+        clean(cache)
         worker = LocalWorker(context, supervisor)
         hold(lock, supervisor, lambda _: _compute(worker, asker, supervisor))
     return 0

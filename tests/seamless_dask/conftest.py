@@ -18,8 +18,8 @@ from hashserver.checksum import Checksum
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.execution.supervisor import NoSupervisor, Supervisor
+from seamless_dask.executors.embedded import Embedded
 from seamless_dask.graph import current_worker, task
-from seamless_dask.jobs import local as jobs
 from seamless_dask.jobs.directory import JobDirectory
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Description, ResultSpec, Value
@@ -27,14 +27,15 @@ from seamless_dask.model.transformation import Description, ResultSpec, Value
 ASKER = """
 import json, sys
 from hashserver.checksum import Checksum
-from seamless_dask.jobs import local as jobs
+from seamless_dask.executors.embedded import Embedded
+from seamless_dask.jobs.local import LocalRequest
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.model.options import Options
 from seamless_dask.model.outcomes import failure
 key, options, wishes = sys.argv[1:]
 try:
-    answer = list(jobs.run(Context(), Checksum(key), Options.from_json(options), **json.loads(wishes)))
+    answer = list(Embedded(Context()).run(Checksum(key), Options.from_json(options), **json.loads(wishes)))
 except KeyboardInterrupt:
     answer = {"error": "interrupted"}
 except Exception as error:
@@ -114,7 +115,7 @@ class Lab:
         return Value("file", self.context.store.put(data))
 
     def run(self, key: Checksum, options: Options = PLAIN, **wishes: bool) -> Value:
-        return jobs.run(self.context, key, options, **wishes)
+        return Embedded(self.context).run(key, options, **wishes)
 
     def bytes(self, value: Value) -> bytes:
         return self.context.store.get(value.checksum)
@@ -148,7 +149,7 @@ class Lab:
         for process in self.processes:
             process.kill()
             process.communicate()
-        for info in jobs.jobs(self.context):
+        for info in Embedded(self.context).jobs():
             if info.state in ("running", "queued") and info.pid != os.getpid():
                 os.kill(info.pid or 0, signal.SIGKILL)
         self.context.close()

@@ -14,7 +14,8 @@ import pytest
 
 from hashserver.checksum import Checksum
 from seamless_dask.errors import ComputationFailed, LimitExceeded, ResultMissing, WorkerLost
-from seamless_dask.jobs import local as jobs
+from seamless_dask.executors.embedded import Embedded
+from seamless_dask.jobs.local import LocalRequest
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, ResultSpec
 
@@ -149,7 +150,7 @@ def test_interrupting_a_pipeline_stops_a_step_that_only_the_dead_asked_for(lab: 
 def test_one_who_did_not_mean_to_wait_still_counts(lab: Any) -> None:
     gate = lab.gate()
     key = lab.store(f"{gate.command}; echo done")
-    detached = jobs.submit(lab.context, key, Options(isolation="none"), detached=True)
+    detached = LocalRequest(lab.context, key, Options(isolation="none"), detached=True).start()
     gate.wait()
     asker = lab.asker(key)
     lab.await_askers(key, 2)
@@ -168,13 +169,13 @@ def test_cancelling_withdraws_everybody(lab: Any) -> None:
     gate.wait()
     askers.append(lab.asker(key))
     lab.await_askers(key, 2)
-    assert jobs.cancel(lab.context, key)
+    assert Embedded(lab.context).cancel(key)
     assert [told(asker)["error"] for asker in askers] == [
         "seamless_dask.Cancelled",
         "seamless_dask.Cancelled",
     ]
     lab.await_end(key)
-    assert not jobs.cancel(lab.context, key)
+    assert not Embedded(lab.context).cancel(key)
 
 
 def test_a_killed_runner_is_replaced(lab: Any) -> None:
@@ -305,15 +306,15 @@ def test_fresh_runs_what_is_known(lab: Any) -> None:
 def test_nobody_waits_for_a_detached_one(lab: Any) -> None:
     gate = lab.gate()
     key = lab.store(f"{gate.command}; echo later")
-    jobs.submit(lab.context, key, Options(isolation="none"), detached=True)
+    LocalRequest(lab.context, key, Options(isolation="none"), detached=True).start()
     gate.wait()
-    [info] = jobs.jobs(lab.context)
+    [info] = Embedded(lab.context).jobs()
     assert (info.key, info.state, info.askers) == (key, "running", 1)
     assert info.pid == lab.runner(key)
     gate.open()
     lab.await_end(key)
     assert lab.context.database.get(key) is not None
-    assert jobs.jobs(lab.context) == []
+    assert Embedded(lab.context).jobs() == []
 
 
 def test_a_pipeline_and_a_direct_run_merge(lab: Any) -> None:
@@ -364,16 +365,16 @@ def test_interrupting_a_pipeline_stops_its_step(lab: Any) -> None:
 def test_stderr_is_shown_while_it_comes(lab: Any) -> None:
     key = lab.store("echo one >&2; echo two >&2; echo out")
     shown: list[bytes] = []
-    jobs.run(lab.context, key, Options(isolation="none"), on_stderr=shown.append)
+    Embedded(lab.context).run(key, Options(isolation="none"), on_stderr=shown.append)
     assert b"".join(shown) == b"one\ntwo\n"
 
 
 def test_a_withdrawn_ticket_is_told_whether_others_wait(lab: Any) -> None:
     gate = lab.gate()
     key = lab.store(f"{gate.command}; echo done")
-    first = jobs.submit(lab.context, key, Options(isolation="none"))
+    first = LocalRequest(lab.context, key, Options(isolation="none")).start()
     gate.wait()
-    second = jobs.submit(lab.context, key, Options(isolation="none"))
+    second = LocalRequest(lab.context, key, Options(isolation="none")).start()
     assert first.withdraw()
     assert not second.withdraw()
     assert lab.leftovers() == []

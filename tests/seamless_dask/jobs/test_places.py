@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from seamless_dask.jobs import local
+from seamless_dask.executors.embedded import Embedded
+from seamless_dask.jobs.local import LocalRequest
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Value
 
@@ -29,7 +30,7 @@ def one_processor() -> Iterator[None]:
 
 
 def states(lab: Any) -> dict[str, str]:
-    return {info.key: info.state for info in local.jobs(lab.context)}
+    return {info.key: info.state for info in Embedded(lab.context).jobs()}
 
 
 def test_a_command_waits_for_one_of_another_process(lab: Any) -> None:
@@ -76,7 +77,7 @@ def test_who_waits_for_a_place_can_withdraw(lab: Any) -> None:
     one = lab.asker(lab.store(f"{gate.command}; echo 1"))
     gate.wait()
     waits = lab.store(f"{lab.counted()}; echo 2")
-    request = local.submit(lab.context, waits, PLAIN)
+    request = LocalRequest(lab.context, waits, PLAIN).start()
     lab.wait_until(lambda: states(lab).get(waits) == "queued")
     assert not request.withdraw()
     lab.await_end(waits)
@@ -107,7 +108,7 @@ def test_a_lost_input_is_made_again_in_the_place_of_who_needs_it(lab: Any) -> No
 def test_somebody_else_may_see_to_the_number(lab: Any) -> None:
     first, second = lab.gate("first"), lab.gate("second")
     keys = [lab.store(f"{gate.command}; echo {gate.opened}") for gate in (first, second)]
-    requests = [local.submit(lab.context, key, PLAIN, bounded=False) for key in keys]
+    requests = [LocalRequest(lab.context, key, PLAIN, bounded=False).start() for key in keys]
     for gate in (first, second):
         gate.wait()
     for gate in (first, second):
