@@ -245,21 +245,8 @@ class TableGroup(TableCommand, click.Group):
         try:
             return click.Group.invoke(self, ctx)
         except click.UsageError:
-            raise LineError(
-                ctx.command_path,
-                f"the following arguments are required: ACTION; {ctx.command_path} --help lists them",
-            ) from None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the action."""
-        if args[0] not in self.commands and not ctx.resilient_parsing:
-            choices = ", ".join(map(repr, self.commands))
-            raise LineError(
-                ctx.command_path, f"argument ACTION: invalid choice: {args[0]!r} (choose from {choices})"
-            )
-        return super().resolve_command(ctx, args)
+            choices, prog = ", ".join(self.commands), ctx.command_path
+            raise LineError(prog, f"ACTION is one of {choices}; {prog} --help says more") from None
 
 
 class _Action(TableCommand):

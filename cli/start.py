@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .console import Execute
     from .table import CommandTable, ParsedArguments
 
+    EntryPoint = Callable[..., int]
     ReadPlain = Callable[[CommandTable, Sequence[str]], ParsedArguments | None]
 
 
@@ -52,6 +53,15 @@ def start(
     words = sys.argv[1:] if argv is None else list(argv)
     console = Console(prog)
     return guarded(lambda: carry_out(execute, read(table, words, prog, read_plain), console), console)
+
+
+def entry_point(table: CommandTable, execute: Execute, name: str) -> EntryPoint:
+    """Return the function that a command of that name begins with; its words are those of the process."""
+
+    def main(argv: Sequence[str] | None = None, prog: str = name) -> int:
+        return start(table, execute, argv, prog)
+
+    return main
 
 
 def read(

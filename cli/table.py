@@ -145,6 +145,11 @@ class CommandTable(NamedTuple):
         }
 
 
+def group(title: str, *options: Option) -> OptionGroup:
+    """Return options that stand together in help."""
+    return OptionGroup(title, options)
+
+
 def flag(*names: str, help: str, dest: str = "") -> Option:  # noqa: A002 - as click calls it
     """Return an option without a value."""
     return Option(names, help, FLAG, dest or _dest(names))
@@ -193,6 +198,7 @@ CONFIGURATION = OptionGroup(
     ),
 )
 """The options that take the place of settings."""
+USUAL = (COMMON, CONFIGURATION)
 
 
 class Command(NamedTuple):

@@ -11,12 +11,10 @@ from hashserver.errors import InvalidChecksum
 
 from ..console import ERROR, OK, CommandError, Console
 from ..opening import open_context, open_executor
-from ..start import start
-from ..table import COMMON, CONFIGURATION, JOB, Argument, CommandTable, OptionGroup, flag
+from ..start import entry_point
+from ..table import JOB, USUAL, Argument, CommandTable, flag, group
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from hashserver.workspace.pending import Future
     from seamless_dask.context import Context
 
@@ -27,18 +25,20 @@ TABLE = CommandTable(
     "Cancel computations that are waiting or running, whoever has asked for them. A path stands for the job"
     " that makes it (its .FUTURE).",
     (
-        OptionGroup("Where", (flag("--local", help="those that run on this host without a server"),)),
-        COMMON,
-        CONFIGURATION,
+        group("Where", flag("--local", help="those that run on this host without a server")),
+        *USUAL,
     ),
     (
         Argument(
-            "jobs", "CHECKSUM|PATH", "key of a transformation, or a result that is made",
-            many=True, completes=JOB,
+            "jobs",
+            "CHECKSUM|PATH",
+            "key of a transformation, or a result that is made",
+            many=True,
+            completes=JOB,
         ),
     ),
     examples=("seamless-cancel table.txt",),
-)  # fmt: skip
+)
 
 
 def execute(arguments: ParsedArguments, console: Console) -> int:
@@ -126,6 +126,4 @@ def _refuse_distant(text: str, future: Future) -> None:
         raise CommandError(f"{text} is made on {future.host}: run seamless-cancel there")
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-cancel") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-cancel")

@@ -11,8 +11,8 @@ from hashserver.workspace.sidecar import find_sidecar, write_directory_sidecars,
 from ..console import OK, Console
 from ..data.identify import PathIdentity, identify_local, identify_sidecar, no_such_path
 from ..opening import open_context
-from ..start import start
-from ..table import COMMON, CONFIGURATION, PATH, Argument, CommandTable, OptionGroup, flag
+from ..start import entry_point
+from ..table import PATH, USUAL, Argument, CommandTable, flag, group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +30,8 @@ REPLACE = flag("--replace", help="write an index even if files that it named go 
 TABLE = CommandTable(
     "Print the checksums of files and directories, one a line as sha256sum does: CHECKSUM  PATH.",
     (
-        OptionGroup(
-            "Sidecars", (flag("--write", help="write sidecars too, without uploading anything"), REPLACE)
-        ),
-        COMMON,
-        CONFIGURATION,
+        group("Sidecars", flag("--write", help="write sidecars too, without uploading anything"), REPLACE),
+        *USUAL,
     ),
     (Argument("paths", "PATH", "files and directories", many=True, completes=PATH),),
     examples=("seamless-checksum --write data.csv measurements/",),
@@ -127,6 +124,4 @@ def _line(item: PathIdentity) -> str:
     return f"\\{item.checksum}  {name}"
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-checksum") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-checksum")

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 
 from ..console import OK, CommandError, Console
 from ..opening import open_context
-from ..start import start
-from ..table import COMMON, CONFIGURATION, DIRECTORY, Argument, CommandTable, OptionGroup
+from ..start import entry_point
+from ..table import DIRECTORY, USUAL, Argument, CommandTable, group
 from .checksum import REPLACE, identify, report, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..table import ParsedArguments
 
 
 TABLE = CommandTable(
     "Write DIR/.INDEX, the checksum of every file, and DIR/.CHECKSUM, the directory's own; seamless-upload"
     " then asks only for what is missing.",
-    (OptionGroup("Sidecars", (REPLACE,)), COMMON, CONFIGURATION),
+    (group("Sidecars", REPLACE), *USUAL),
     (Argument("directories", "DIR", "directories to index", many=True, completes=DIRECTORY),),
     examples=("seamless-checksum-index measurements/",),
 )
@@ -39,6 +37,4 @@ def execute(arguments: ParsedArguments, console: Console) -> int:
     return OK
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-checksum-index") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-checksum-index")

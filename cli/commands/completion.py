@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..console import OK, Console
-from ..start import start
+from ..start import entry_point
 from ..table import COMMANDS, QUIETLY, Argument, CommandTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..table import ParsedArguments
 
 SHELLS = ("bash", "zsh", "fish")
@@ -41,6 +39,4 @@ def command_names() -> list[str]:
     return ["seamless", *(f"seamless-{name}" for name in COMMANDS if name != "completion")]
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless completion") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless completion")

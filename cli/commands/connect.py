@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from seamless_dask.errors import UsageError
 
 from ..console import OK, CommandError, Console
-from ..table import Argument, OptionGroup, value, values
+from ..table import Argument, group, value, values
 
 if TYPE_CHECKING:
     from seamless_dask.connection import ConnectionFile
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from ..table import ParsedArguments
 
 
-OPTIONS = OptionGroup(
+OPTIONS = group(
     "Connection",
-    (
-        value("--jump", metavar="HOST", help="go by way of this one: ssh's -J"),
-        values("--ssh-option", metavar="KEY=VALUE", help="option for ssh: its -o"),
-        value("--remote-name", metavar="NAME", help="what the daskserver is called there (as here)"),
-    ),
+    value("--jump", metavar="HOST", help="go by way of this one: ssh's -J"),
+    values("--ssh-option", metavar="KEY=VALUE", help="option for ssh: its -o"),
+    value("--remote-name", metavar="NAME", help="what the daskserver is called there (as here)"),
 )
 DESTINATION = Argument("destination", "[USER@]HOST", "where it runs, as ssh has it")
 

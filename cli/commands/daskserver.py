@@ -10,14 +10,12 @@ from seamless_dask.errors import UsageError
 
 from ..console import OK, CommandError, Console, write_stdout
 from ..run.option_table import count
-from ..start import start
-from ..table import COMMON, CONFIGURATION, CommandTable, OptionGroup, flag, value
+from ..start import entry_point
+from ..table import USUAL, CommandTable, flag, group, value
 from . import connect
 from .daskserver_options import START
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from seamless_dask.config import Config
     from seamless_dask.connection import ConnectionFile
     from seamless_dask.services.daskserver.settings import DaskserverSettings
@@ -29,16 +27,19 @@ _NOWHERE = "tcp://"
 
 
 _NAME = value("--name", metavar="NAME", default="default", help="one of several daskservers (default)")
-_COMMON = (OptionGroup("Which one", (_NAME,)), COMMON, CONFIGURATION)
-_LOGS = OptionGroup(
+_COMMON = (group("Which one", _NAME), *USUAL)
+_LOGS = group(
     "What to show",
-    (
-        flag("-f", "--follow", help="go on showing what is written"),
-        value("-n", "--lines", metavar="N", convert=count, default=100, help="the last N lines (100)"),
-        value("--part", metavar="PART", choices=("daskserver", "hashserver"), default="daskserver",
-            help="whose log: daskserver or hashserver"),
+    flag("-f", "--follow", help="go on showing what is written"),
+    value("-n", "--lines", metavar="N", convert=count, default=100, help="the last N lines (100)"),
+    value(
+        "--part",
+        metavar="PART",
+        choices=("daskserver", "hashserver"),
+        default="daskserver",
+        help="whose log: daskserver or hashserver",
     ),
-)  # fmt: skip
+)
 TABLE = CommandTable(
     "Start and stop the services that compute: a Dask scheduler that knows all results, a hashserver, and as"
     " many workers as there is work for.",
@@ -262,6 +263,4 @@ def _status(arguments: ParsedArguments, console: Console) -> int:
     return show(_directory(arguments), arguments.name, console)
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-daskserver") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-daskserver")

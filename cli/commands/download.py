@@ -23,12 +23,12 @@ from ..data.identify import PathIdentity, identify_sidecar, no_such_path
 from ..data.missing import named
 from ..data.pending import settle_future
 from ..opening import open_context
-from ..start import start
-from ..table import COMMON, CONFIGURATION, PATH, Argument, CommandTable, OptionGroup, flag, value
+from ..start import entry_point
+from ..table import PATH, USUAL, Argument, CommandTable, flag, group, value
 from ..text import count_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from seamless_dask.context import Context
 
@@ -47,16 +47,13 @@ TABLE = CommandTable(
     "Fetch the files and directories that sidecars name. What is there already is not fetched again; a file"
     " of yours that differs is never replaced without --overwrite.",
     (
-        OptionGroup(
+        group(
             "Where to",
-            (
-                flag("--stdout", help="print the file instead of writing it"),
-                value("-o", "--output", metavar="PATH", help="write it here instead"),
-                flag("--overwrite", help="replace files that differ"),
-            ),
+            flag("--stdout", help="print the file instead of writing it"),
+            value("-o", "--output", metavar="PATH", help="write it here instead"),
+            flag("--overwrite", help="replace files that differ"),
         ),
-        COMMON,
-        CONFIGURATION,
+        *USUAL,
     ),
     (Argument("paths", "PATH", "files and directories; with -o a checksum", many=True, completes=PATH),),
     examples=("seamless-download results/", "seamless-download table.txt -o copy.txt"),
@@ -240,6 +237,4 @@ def _facts(item: Downloaded) -> dict[str, object]:
     return {**facts, "target": item.target, "files_written": item.written}
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-download") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-download")

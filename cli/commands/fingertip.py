@@ -9,13 +9,11 @@ from seamless_dask.errors import ComputationFailed
 
 from ..console import ERROR, OK, Console, show_tail
 from ..opening import open_context
-from ..start import start
+from ..start import entry_point
 from ..table import CONFIGURATION, QUIETLY, CommandTable
 from .resolve import NAMED, TARGET
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..table import ParsedArguments
 
 
@@ -49,6 +47,4 @@ def execute(arguments: ParsedArguments, console: Console) -> int:
     return OK
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-fingertip") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-fingertip")

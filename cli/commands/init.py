@@ -15,12 +15,10 @@ from seamless_dask.config import is_hashserver
 from seamless_dask.locks import locked
 
 from ..console import OK, CommandError, Console
-from ..start import start
-from ..table import COMMON, CONFIGURATION, CommandTable, OptionGroup, flag, value
+from ..start import entry_point
+from ..table import USUAL, CommandTable, flag, group, value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from hashserver.storage.options import StorageOptions
     from seamless_dask.config import Config
 
@@ -63,25 +61,27 @@ TABLE = CommandTable(
     "Start a hashserver for the store and database of this host; commands of this account use it from then"
     " on. Safe to repeat: a server that runs is reported.",
     (
-        OptionGroup(
+        group(
             "Server",
-            (
-                flag("--stop", help="stop the server"),
-                value("--host", metavar="HOST", default="127.0.0.1",
-                    help="address to listen at; another than loopback needs TLS"),
-                value("--port", metavar="N|A-B", default="0",
-                    help="port or range of ports; any free one by default"),
-                value("--tls-cert", metavar="FILE", help="certificate"),
-                value("--tls-key", metavar="FILE", help="key of the certificate"),
-                flag("--read-only", help="nothing can be stored"),
-                value("--max-size", metavar="SIZE", help="largest buffer that is taken"),
+            flag("--stop", help="stop the server"),
+            value(
+                "--host",
+                metavar="HOST",
+                default="127.0.0.1",
+                help="address to listen at; another than loopback needs TLS",
             ),
+            value(
+                "--port", metavar="N|A-B", default="0", help="port or range of ports; any free one by default"
+            ),
+            value("--tls-cert", metavar="FILE", help="certificate"),
+            value("--tls-key", metavar="FILE", help="key of the certificate"),
+            flag("--read-only", help="nothing can be stored"),
+            value("--max-size", metavar="SIZE", help="largest buffer that is taken"),
         ),
-        COMMON,
-        CONFIGURATION,
+        *USUAL,
     ),
     examples=("seamless-init", "seamless-init --stop"),
-)  # fmt: skip
+)
 
 
 def execute(arguments: ParsedArguments, console: Console) -> int:
@@ -245,6 +245,4 @@ def _report(server: StartedServer, settings: InitSettings, fresh: bool, console:
         console.facts(facts, lines)
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-init") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-init")

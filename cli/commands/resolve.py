@@ -13,12 +13,10 @@ from hashserver.workspace.sidecar import CHECKSUM, read_checksum
 from ..console import OK, Console
 from ..data.missing import named
 from ..opening import open_context
-from ..start import start
-from ..table import CONFIGURATION, FILE, QUIETLY, Argument, CommandTable, OptionGroup, flag, value
+from ..start import entry_point
+from ..table import CONFIGURATION, FILE, QUIETLY, Argument, CommandTable, flag, group, value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..table import ParsedArguments
 
 
@@ -45,12 +43,10 @@ def checksum_argument(text: str) -> Named:
         raise ValueError(f"{text}: no such file") from None
 
 
-TARGET = OptionGroup(
+TARGET = group(
     "Where to",
-    (
-        value("-o", "--output", metavar="FILE", help="write to FILE instead of standard output"),
-        flag("--overwrite", help="replace FILE whatever is in it"),
-    ),
+    value("-o", "--output", metavar="FILE", help="write to FILE instead of standard output"),
+    flag("--overwrite", help="replace FILE whatever is in it"),
 )
 NAMED = Argument(
     "named", "CHECKSUM", "what to print: a checksum, or X.CHECKSUM", convert=checksum_argument, completes=FILE
@@ -79,6 +75,4 @@ def execute(arguments: ParsedArguments, console: Console) -> int:
     return OK
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-resolve") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-resolve")

@@ -14,12 +14,10 @@ from seamless_dask.errors import ComputationFailed
 from ..console import OK, CommandError, Console, show_tail
 from ..opening import open_context
 from ..run.option_table import duration, size
-from ..start import start
-from ..table import COMMON, CONFIGURATION, FILE, Argument, CommandTable, OptionGroup, flag, value, values
+from ..start import entry_point
+from ..table import FILE, USUAL, Argument, CommandTable, flag, group, value, values
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from seamless_dask.context import Context
     from seamless_dask.model.transformation import Value
 
@@ -29,19 +27,16 @@ if TYPE_CHECKING:
 TABLE = CommandTable(
     "Run a transformation given by its checksum or its document, and print the checksum of the result.",
     (
-        OptionGroup(
+        group(
             "Manner",
-            (
-                flag("--scratch", help="record the result, do not keep its bytes"),
-                flag("--fingertip", help="see to it that the bytes are there, too"),
-                values("--module", metavar="NAME", help="environment module to load"),
-                values("--prologue", metavar="CMD", help="runs before the command"),
-                value("--memory", metavar="SIZE", help="limit of the whole process tree", convert=size),
-                value("--time-limit", metavar="TIME", help="limit of wall time", convert=duration),
-            ),
+            flag("--scratch", help="record the result, do not keep its bytes"),
+            flag("--fingertip", help="see to it that the bytes are there, too"),
+            values("--module", metavar="NAME", help="environment module to load"),
+            values("--prologue", metavar="CMD", help="runs before the command"),
+            value("--memory", metavar="SIZE", help="limit of the whole process tree", convert=size),
+            value("--time-limit", metavar="TIME", help="limit of wall time", convert=duration),
         ),
-        COMMON,
-        CONFIGURATION,
+        *USUAL,
     ),
     (
         Argument(
@@ -132,6 +127,4 @@ def run(context: Context, key: Checksum, arguments: ParsedArguments, console: Co
         raise
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-run-transformation") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-run-transformation")

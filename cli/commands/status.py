@@ -13,13 +13,11 @@ from seamless_dask.errors import SeamlessError
 
 from ..console import ERROR, OK, Console, error_text
 from ..opening import open_context, open_executor
-from ..start import start
-from ..table import COMMON, CONFIGURATION, CommandTable, OptionGroup, value
+from ..start import entry_point
+from ..table import USUAL, CommandTable, group, value
 from ..text import count_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from hashserver.storage.store import Store
     from seamless_dask.context import Context
 
@@ -31,16 +29,11 @@ Facts = dict[str, Any]
 TABLE = CommandTable(
     "Show where buffers and results are kept, whether they can be reached, and running jobs.",
     (
-        OptionGroup(
+        group(
             "Sharing",
-            (
-                value(
-                    "--export-db", metavar="FILE", help="write a copy of the result database to mail around"
-                ),
-            ),
+            value("--export-db", metavar="FILE", help="write a copy of the result database to mail around"),
         ),
-        COMMON,
-        CONFIGURATION,
+        *USUAL,
     ),
     examples=("seamless-status", "seamless-status --json"),
 )
@@ -219,6 +212,4 @@ def _database_line(database: Facts) -> str:
     return f"{database['place']} ({', '.join(parts)})"
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-status") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-status")

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 from hashserver.printable import one_line
 
 from ..console import ERROR, OK, Console
-from ..start import start
-from ..table import COMMON, DIRECTORY, PROFILE, Argument, CommandTable, OptionGroup, flag, value
+from ..start import entry_point
+from ..table import COMMON, DIRECTORY, PROFILE, Argument, CommandTable, flag, group, value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..table import ParsedArguments
 
 
@@ -20,27 +18,28 @@ TABLE = CommandTable(
     "Let the seamless.toml that counts in a directory name servers, stores and files, as it is now. Without"
     " that it may only choose a profile of your own, stricter isolation and tighter bounds.",
     (
-        OptionGroup(
+        group(
             "What to do",
-            (
-                flag("--list", help="show what is trusted, and whether it has changed"),
-                flag("--undo", help="trust it no more"),
-                value("--profile", metavar="NAME", help="of its profiles show this one alone",
-                    completes=PROFILE),
-            ),
+            flag("--list", help="show what is trusted, and whether it has changed"),
+            flag("--undo", help="trust it no more"),
+            value("--profile", metavar="NAME", help="of its profiles show this one alone", completes=PROFILE),
         ),
         COMMON,
     ),
     (
         Argument(
-            "directory", "[DIR]", "the current one by default",
-            required=False, default=".", completes=DIRECTORY,
+            "directory",
+            "[DIR]",
+            "the current one by default",
+            required=False,
+            default=".",
+            completes=DIRECTORY,
         ),
     ),
     examples=("seamless-trust", "seamless-trust --list"),
     notes="A change of the file, or of a certificate that it names, asks again.",
     exclusive=(("list", "undo"),),
-)  # fmt: skip
+)
 
 
 def execute(arguments: ParsedArguments, console: Console) -> int:
@@ -77,6 +76,4 @@ def _list(console: Console) -> int:
     return OK
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-trust") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-trust")

@@ -13,13 +13,11 @@ from ..console import ERROR, OK, CommandError, Console, error_text
 from ..data.identify import PathIdentity, identify_sidecar, literal_sidecar_warning, no_such_path, stat_path
 from ..data.transfer import COPY, HARDLINK, IN_PLACE, Sent, Uploader
 from ..opening import open_context
-from ..start import start
-from ..table import COMMON, CONFIGURATION, PATH, Argument, CommandTable, OptionGroup, flag
+from ..start import entry_point
+from ..table import PATH, USUAL, Argument, CommandTable, flag, group
 from .checksum import REPLACE, check_loss, write_sidecars
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from hashserver.checksum import Checksum
     from hashserver.storage.store import Store
 
@@ -37,17 +35,14 @@ TABLE = CommandTable(
     "Store files and directories and write their sidecars (FILE.CHECKSUM, DIR/.CHECKSUM, DIR/.INDEX). What"
     " the store has already is not sent again.",
     (
-        OptionGroup(
+        group(
             "Manner",
-            (
-                flag("--hardlink", help="link files into a store of the same file system"),
-                flag("--in-place", help="record files where they are; no byte is copied"),
-                flag("--move", help="delete what was uploaded once the store has it, verified"),
-                REPLACE,
-            ),
+            flag("--hardlink", help="link files into a store of the same file system"),
+            flag("--in-place", help="record files where they are; no byte is copied"),
+            flag("--move", help="delete what was uploaded once the store has it, verified"),
+            REPLACE,
         ),
-        COMMON,
-        CONFIGURATION,
+        *USUAL,
     ),
     (Argument("paths", "PATH", "files and directories", many=True, completes=PATH),),
     examples=("seamless-upload --move measurements/ notes.txt",),
@@ -193,6 +188,4 @@ def _facts(item: Uploaded) -> dict[str, object]:
     }
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-upload") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-upload")

@@ -6,13 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 from ..console import ERROR, OK, CommandError, Console, show_tail
-from ..start import start
-from ..table import COMMON, CONFIGURATION, CommandTable
+from ..start import entry_point
+from ..table import USUAL, CommandTable
 from ..text import count_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from seamless_dask.jobs.entries import Failure
     from seamless_dask.jobs.queue import QueueStore
 
@@ -24,7 +22,7 @@ TAIL = 64 << 10
 
 TABLE = CommandTable(
     "Wait until all that was submitted is done, end the queue, and report what failed.",
-    (COMMON, CONFIGURATION),
+    USUAL,
     examples=("seamless-queue-finish -v",),
     notes="Exit status: 0, or 1 if anything failed. With -v the end of what failed commands wrote to standard"
     " error is shown.",
@@ -92,6 +90,4 @@ def _tail(path: str) -> str:
         return ""
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "seamless-queue-finish") -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, "seamless-queue-finish")

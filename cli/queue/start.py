@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 from ..console import OK, CommandError, Console, guarded
 from ..run.option_table import count
-from ..start import start
-from ..table import COMMON, CONFIGURATION, CommandTable, OptionGroup, flag, value
+from ..start import entry_point
+from ..table import USUAL, CommandTable, flag, group, value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from seamless_dask.jobs.queue import QueueStore
 
     from ..table import ParsedArguments
@@ -26,20 +24,21 @@ START_LIMIT = 30.0
 TABLE = CommandTable(
     "Run what seamless-run --qsubmit submits, until seamless-queue-finish.",
     (
-        OptionGroup(
+        group(
             "Manner",
-            (
-                value("--workers", metavar="N", help="commands at a time (the processors of this host)",
-                    convert=count),
-                flag("-d", "--detach", help="start it and return"),
+            value(
+                "--workers",
+                metavar="N",
+                help="commands at a time (the processors of this host)",
+                convert=count,
             ),
+            flag("-d", "--detach", help="start it and return"),
         ),
-        COMMON,
-        CONFIGURATION,
+        *USUAL,
     ),
     examples=("seamless-queue --workers 8 --detach",),
     notes="Ctrl-C cancels what runs and ends the queue; what is left waits for the next one.",
-)  # fmt: skip
+)
 
 
 def execute(arguments: ParsedArguments, console: Console) -> int:
@@ -106,9 +105,7 @@ def detached(cache: str, workers: str, verbosity: str) -> int:
     return guarded(lambda: _serve(spool, int(workers), console, take(spool, int(workers))), console)
 
 
-def main(argv: Sequence[str] | None = None, prog: str = NAME) -> int:
-    """Entry point."""
-    return start(TABLE, execute, argv, prog)
+main = entry_point(TABLE, execute, NAME)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 
 from ..table import (
-    COMMON,
-    CONFIGURATION,
     DIRECTORY,
     FILE,
     PATH,
+    USUAL,
     Argument,
     CommandTable,
     OptionGroup,
@@ -142,8 +141,7 @@ TABLE = CommandTable(
         OptionGroup("Delivery and manner", _DELIVERY),
         OptionGroup("Environment (not part of the identity)", _ENVIRONMENT),
         OptionGroup("Execution (not part of the identity)", _EXECUTION),
-        COMMON,
-        CONFIGURATION,
+        *USUAL,
     ),
     (Argument("command", "COMMAND", "the command and its words", many=True, required=False, completes=PATH),),
     examples=(
