@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from html import escape
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
-from dask import get_annotations  # type: ignore[attr-defined]
-from dask.base import DaskMethodsMixin, replace_name_in_key
-from dask.delayed import optimize, single_key
-from dask.threaded import get
-
 from hashserver.checksum import hash_bytes
+from hashserver.errors import BufferMissing
 
 from .config import parse_size
-from .errors import UsageError
-from .graph import collection, handles
+from .errors import UntrustedValue, UsageError
+from .graph import handles
 from .graph.handles import Directory, File, Handle, Located
-from .graph.lazy_graph import GraphTask, layers_of
 from .graph.local_inputs import LocalInput, keep_all
 from .graph.names import dask_key, fresh_key, label_of
 from .model.options import Options
@@ -35,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hashserver.checksum import Checksum
+    from hashserver.results.result import Result
 
     from .context import Context
+    from .graph.lazy_graph import GraphTask
 
     Input: TypeAlias = "Transformation | Output | Handle | bytes"
 
@@ -109,10 +108,27 @@ def bash(
         variables=_variables(variables) if variables else None,
         shell_flags=shell_flags,
     )
-    made = Transformation(description, _options(options), context, parts)
+    return made(description, options, context, parts)
+
+
+def made(
+    description: Description, options: Mapping[str, Any], context: Context | None, parts: _Parts
+) -> Transformation:
+    """Return a transformation; what it is made of is stored together with that of others."""
+    transformation = Transformation(description, _options(options), context, parts)
     with _lock:
-        _pending.setdefault(made.context, WeakSet()).add(made)
-    return made
+        _pending.setdefault(transformation.context, WeakSet()).add(transformation)
+    return transformation
+
+
+def value_of(transformation: Transformation) -> Any:
+    """Return the object that a function returns: found without Dask where it is known, else computed."""
+    known = None if transformation.options.fresh else transformation._known()
+    if known is None:
+        return transformation.compute()
+    found = handles.of(known.format, known.checksum)
+    found._context = transformation._context
+    return transformation._loaded(found, known) if isinstance(found, handles.Object) else found
 
 
 class Output:
@@ -125,7 +141,17 @@ class Output:
         return f"{self.transformation!r}[{self.path!r}]"
 
 
-class Transformation(DaskMethodsMixin):
+class _FromDask:
+    """A function of Dask's that a collection has as its own: Dask compares what collections have there."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return getattr(import_module(self._module), self._name)
+
+
+class Transformation:
     """A computation with an identity; a Dask collection of one task beyond those that it needs.
 
     What `compute` hands over is a `File`, a `Directory`, or `seamless_dask.graph.handles.Results` where
@@ -146,7 +172,8 @@ class Transformation(DaskMethodsMixin):
         self._graph: Any = None
         self._arrived = False
         # as those of a layer of a `Delayed`: what holds where it is built, not where it is computed
-        self._annotated: dict[str, Any] = dict(get_annotations())
+        dask = sys.modules.get("dask")
+        self._annotated: dict[str, Any] = dict(dask.get_annotations()) if dask is not None else {}
 
     @property
     def context(self) -> Context:
@@ -202,10 +229,91 @@ class Transformation(DaskMethodsMixin):
         _keep(steps)  # whoever unpickles it has another file system
         return _unpickled, (self._name, [step._packed() for step in steps])
 
+    def is_known(self) -> bool:
+        """Tell whether the result is on record; nothing runs."""
+        return self._known() is not None
+
+    @property
+    def result_checksum(self) -> Checksum | None:
+        """The checksum of the result; None while it is not known."""
+        known = self._known()
+        return None if known is None else known.checksum
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """Where and how the result was computed; None while it is not known."""
+        checksum = self.checksum
+        known = None if checksum is None else self.context.database.get(checksum)
+        return None if known is None else known.record
+
+    def cancel(self) -> bool:
+        """Withdraw what was asked for by whoever uses this cache or server; False: nothing was under way."""
+        from .executors.opening import executor
+
+        runs = executor(self.context)
+        try:
+            return runs.cancel(self.key)
+        finally:
+            runs.close()
+
+    def _known(self) -> Result | None:
+        found = self.context.database.lookup(self._key)
+        return None if found is None else found[1]
+
+    def compute(self, **kwargs: Any) -> Any:
+        """Return the result: of a function the object, of a command handles of what it wrote."""
+        (found,) = import_module("dask.base").compute(self, traverse=False, **kwargs)
+        return self._loaded(found) if isinstance(found, handles.Object) else found
+
+    def _loaded(self, found: handles.Object, known: Result | None = None) -> Any:
+        """Return an object; `known` is what the database has said, where it has been asked."""
+        try:
+            try:
+                return found.load()
+            except UntrustedValue:
+                # it names what is imported: fine where our own database, or a server of ours, has named it
+                known = known or self._known()
+                if known is None or known.source is not None or known.checksum != found.checksum:
+                    raise
+                return found.load(trusted=True)
+        except BufferMissing:
+            from .graph.fingertip import fingertip_value
+
+            fingertip_value(self.context, found.value)
+            return self._loaded(found, known)
+
+    def persist(self, **kwargs: Any) -> Transformation:
+        """Return the same with its result on its way to be kept where it is computed; as of Dask."""
+        (found,) = import_module("dask.base").persist(self, traverse=False, **kwargs)
+        persisted: Transformation = found
+        return persisted
+
+    def visualize(self, filename: str = "mydask", format: str | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        """Draw the graph; as of Dask."""
+        return import_module("dask.base").visualize(
+            self, traverse=False, filename=filename, format=format, **kwargs
+        )
+
+    def __await__(self) -> Any:
+        return import_module("dask.base").DaskMethodsMixin.__await__(self)
+
+    def _load(self, found: handles.Object) -> Any:
+        from .errors import UntrustedValue
+
+        try:
+            return found.load()
+        except UntrustedValue:
+            # it names what is imported: fine where our own database, or a server of ours, has named it
+            checksum = self.checksum
+            known = None if checksum is None else self.context.database.get(checksum)
+            if known is None or known.source is not None or known.checksum != found.checksum:
+                raise
+            return found.load(trusted=True)
+
     # -------------------------------------------------- what Dask asks of a collection
 
-    __dask_scheduler__ = staticmethod(get)
-    __dask_optimize__ = staticmethod(optimize)
+    __dask_scheduler__ = _FromDask("dask.threaded", "get")
+    __dask_optimize__ = _FromDask("dask.delayed", "optimize")
 
     def __dask_graph__(self) -> Any:
         """Return the tasks of this one and of those that it needs, having stored what they need.
@@ -213,6 +321,8 @@ class Transformation(DaskMethodsMixin):
         Which of them are known is looked up when somebody reads the graph, and no later.
         """
         from dask.highlevelgraph import HighLevelGraph
+
+        from .graph.lazy_graph import layers_of
 
         steps = self._steps()
         contexts = _keep(steps.values())
@@ -235,13 +345,14 @@ class Transformation(DaskMethodsMixin):
 
     def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[()]]:
         # that of Delayed: with any other Dask adds a task of its own, which would need a worker for a hit
-        return single_key, ()
+        return import_module("dask.delayed").single_key, ()
 
     def __dask_postpersist__(self) -> tuple[Callable[..., Transformation], tuple[()]]:
         return self._rebuilt, ()
 
     def _rebuilt(self, graph: Any, *, rename: Mapping[str, str] | None = None) -> Transformation:
         """Return the same with the graph that Dask has made of it: of what is on workers already."""
+        from dask.base import replace_name_in_key
         from dask.highlevelgraph import HighLevelGraph
 
         other = Transformation(self.description, self.options, self._context, self._parts)
@@ -277,6 +388,9 @@ class Transformation(DaskMethodsMixin):
 
     def _task(self, context: Context) -> GraphTask:
         """Return its task, which is to run in a context."""
+        from .graph import collection
+        from .graph.lazy_graph import GraphTask
+
         upstream = {key: step._name for key, step in self._parts.upstream.items()}
         key = None if self.options.fresh else self._key
 
@@ -290,7 +404,9 @@ class Transformation(DaskMethodsMixin):
 
     def _annotations(self) -> dict[str, Any]:
         """Return what Dask is told about its own task: options come before what was annotated."""
-        told = collection.annotations_of(self.options)
+        from .graph.collection import annotations_of
+
+        told = annotations_of(self.options)
         annotated = self._annotated.get("resources")
         if annotated and "resources" in told:
             told["resources"] = annotated | told["resources"]

@@ -8,7 +8,7 @@ import signal
 import stat
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.errors import NoSpace, ServiceUnavailable
 from hashserver.system_text import to_system
@@ -47,6 +47,30 @@ _LONGEST_WORD = 100_000  # the kernel takes words of up to 128 KiB
 _without_sandbox: list[str] = []
 
 
+class Program(NamedTuple):
+    """What is run as a command.
+
+    Attributes
+    ----------
+    description
+        Inputs, results and variables as those of a command.
+    code
+        The shell text.
+    what
+        What messages call it.
+    shown
+        Directories that it needs besides those of all programs.
+    format
+        The file that it writes the format of its only result to; None: results are files and directories.
+    """
+
+    description: Description
+    code: bytes
+    what: str = "command"
+    shown: tuple[str, ...] = ()
+    format: str | None = None
+
+
 def run_bash(
     transformation: Description,
     context: Context,
@@ -83,7 +107,15 @@ def run_bash(
     BufferMissing, ServiceUnavailable
         If inputs cannot be had, or there is no room.
     """
-    runner = _Runner(transformation, context, options, supervisor or NoSupervisor())
+    program = Program(transformation, context.store.get(transformation.code))
+    return run_program(program, context, options, supervisor)
+
+
+def run_program(
+    program: Program, context: Context, options: Options, supervisor: Supervisor | None = None
+) -> Outcome:
+    """Run what is to be run as a command; see `run_bash`."""
+    runner = _Runner(program, context, options, supervisor or NoSupervisor())
     try:
         return runner.run()
     except OSError as error:
@@ -98,12 +130,9 @@ def run_bash(
 
 
 class _Runner:
-    def __init__(
-        self, transformation: Description, context: Context, options: Options, supervisor: Supervisor
-    ) -> None:
-        self._transformation, self._context = transformation, context
+    def __init__(self, program: Program, context: Context, options: Options, supervisor: Supervisor) -> None:
+        self._program, self._context = program, context
         self._options, self._supervisor = options, supervisor
-        self._code = context.store.get(transformation.code)
 
     def run(self) -> Outcome:
         try:
@@ -118,10 +147,11 @@ class _Runner:
             return self.run()
 
     def _run_once(self, copies: bool) -> Outcome:
-        spec = self._transformation.result
+        description = self._program.description
+        spec = description.result
         results = (*spec.paths, *(_literal_part(glob) for glob in spec.globs))
-        with RunDirectory(depth_of((*self._transformation.inputs, *results))) as directory:
-            attempt = _Attempt(self._code, self._transformation, self._context, self._options, directory)
+        with RunDirectory(depth_of((*description.inputs, *results))) as directory:
+            attempt = _Attempt(self._program, self._context, self._options, directory)
             try:
                 attempt.prepare(copies, results)
                 ended = attempt.start(self._supervisor)
@@ -142,15 +172,8 @@ STDOUT_TAIL = "[standard error is empty; the end of standard output:]"
 class _Attempt:
     """One run of the command in one directory."""
 
-    def __init__(
-        self,
-        code: bytes,
-        transformation: Description,
-        context: Context,
-        options: Options,
-        directory: RunDirectory,
-    ) -> None:
-        self._code, self._transformation, self._context = code, transformation, context
+    def __init__(self, program: Program, context: Context, options: Options, directory: RunDirectory) -> None:
+        self._program, self._transformation, self._context = program, program.description, context
         self._options, self._directory = options, directory
         self._bwrap = _sandbox_program(options)
         self._prefix: str | None = None
@@ -200,7 +223,8 @@ class _Attempt:
                 (source, self._inner.root + target.removeprefix(self._outer.root))
                 for target, (source, _) in self._placement.mounted.items()
             ]
-            shown = isolation.visible(os.environ, *([self._prefix] if self._prefix else []))
+            prefixes = [*self._program.shown, *([self._prefix] if self._prefix else [])]
+            shown = isolation.visible(os.environ, *prefixes)
             private = [os.path.realpath(path) for path in (os.path.expanduser("~"), self._context.cache)]
             words = isolation.sandbox(self._bwrap, self._outer, self._inner, mounted, shown, private) + words
         elif self._options.image:
@@ -250,10 +274,9 @@ class _Attempt:
             return
         if self._placement.shared and any(text in self.stderr for text in _REFUSED):
             raise InputModified("the command could not write to an input")
+        how = f"exit status {ended.status}{_signal_name(ended.status)}"
         raise ComputationFailed(
-            f"the command failed on {host} with exit status {ended.status}{_signal_name(ended.status)}",
-            ended.status,
-            self.stderr,
+            f"the {self._program.what} failed on {host} with {how}", ended.status, self.stderr
         )
 
     def outcome(self, scratch: bool) -> Outcome:
@@ -262,7 +285,10 @@ class _Attempt:
         keep = not (self._options.scratch and scratch)
         capture = Capture(self._context.store, self._outer, self._inner, mounted, keep)
         captured = capture.capture(self._transformation.result, self._outer.stdout)
-        return Outcome(captured.value, self.record, captured.members, captured.buffers)
+        value = captured.value
+        if self._program.format is not None:
+            value = Value(_told_by(self._outer.path(self._program.format)), value.checksum)
+        return Outcome(value, self.record, captured.members, captured.buffers)
 
     def _shell(self) -> tuple[list[str], dict[str, str]]:
         """Return the words that start the shell, and its environment."""
@@ -273,7 +299,7 @@ class _Attempt:
             raise UsageError(f"a sandbox takes {isolation.MOST_VARIABLES} variables, not {len(env)}")
         shell = "bash" if self._options.image else system_shell()  # an image has its own
         flags = environment.shell_flags(self._transformation)
-        code = self._code.decode("utf-8", "surrogateescape")
+        code = self._program.code.decode("utf-8", "surrogateescape")
         excused = pipelines.excuse(code, flags)
         phase = f"{self._inner.control}/phase"
         before = environment.prelude(self._options, phase, excused != code, os.environ, self._prefix)

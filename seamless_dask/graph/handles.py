@@ -135,6 +135,12 @@ class Located(Handle):
         """The local path."""
         return self._source
 
+    def __seamless_path__(self) -> tuple[str, str]:
+        """Return format and local path, for a function that returns what it has written."""
+        if self._source is None:
+            raise UsageError(f"a function returns a {self.kind} by its path: {self!r} has none")
+        return self.kind, self._source.path
+
     def __reduce__(self) -> tuple[Any, ...]:
         self._keep()  # whoever unpickles it has another file system
         return super().__reduce__()
@@ -231,6 +237,34 @@ class Directory(Located):
             file.save(safe_join(root, name))
 
 
+class Object(Handle):
+    """A Python object."""
+
+    __slots__ = ()
+
+    def load(self, *, trusted: bool = False) -> Any:
+        """Return the object.
+
+        Parameters
+        ----------
+        trusted
+            Whether its bytes may name what is imported and run.
+
+        Raises
+        ------
+        UntrustedValue
+            When they do, and are not trusted.
+        """
+        from ..values.loading import load
+
+        def found(context: Context) -> Any:
+            path = context.store.local_path(self.checksum)
+            source = context.store.get(self.checksum) if path is None else path
+            return load(self.format, source, trusted=trusted)
+
+        return self._with_context(found)
+
+
 class Results(Handle, Mapping[str, Handle]):
     """Several results of one run, by the names they were declared under; standard output is ``stdout``."""
 
@@ -271,9 +305,9 @@ def of(format: str, checksum: str) -> Handle:  # noqa: A002 - the field's word
         return Directory(checksum=checksum)
     if format == "results":
         return Results(checksum)
-    handle = File(checksum=checksum)
-    handle._format = format
-    return handle
+    if format == "file":
+        return File(checksum=checksum)
+    return Object(format, checksum)
 
 
 def use(context: Context) -> None:

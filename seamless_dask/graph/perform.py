@@ -226,7 +226,7 @@ def _computed(
     supervisor: Supervisor,
 ) -> records.Outcome:
     """Run a transformation; make again what its inputs have lost, which only the attempt shows."""
-    from ..execution import run_bash
+    from ..execution import run
 
     if options.isolation == "auto":
         options = options._replace(isolation=worker.context.config.isolation)
@@ -236,7 +236,7 @@ def _computed(
             return patiently(
                 checksum,
                 options.retries,
-                lambda: _with_room(lambda: run_bash(transformation, worker.context, options, supervisor)),
+                lambda: _with_room(lambda: run(transformation, worker.context, options, supervisor)),
             )
         except (BufferMissing, BufferCorrupt) as error:
             if error.checksum in remade:

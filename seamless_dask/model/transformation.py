@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 VERSION = 1
-LANGUAGES = ("bash",)
+LANGUAGES = ("bash", "python")
 FIELDS = {
     "seamless", "language", "code", "inputs", "stdin", "variables", "shell_flags", "result",
 }  # fmt: skip
 
+ARGUMENT = re.compile(r"([^\W\d]\w*|0|[1-9][0-9]*|\*\*[^/\0]+)(?:/(0|[1-9][0-9]*))?|@[^\W\d]\w*")
+"""What inputs of a function are called: a parameter by its name, a further positional argument by its
+number, a further keyword behind ``**``; what was left out of one of them and is an input of its own by a
+number behind ``/``; what the code itself asks for behind ``@``."""
 _FORMAT = re.compile(r"[a-z][a-z0-9-]*(/[0-9]+)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -57,16 +61,21 @@ Input = Value | Deferred
 
 
 class ResultSpec(NamedTuple):
-    """What a transformation is asked for: standard output, named paths, directories of glob matches."""
+    """What a transformation is asked for.
+
+    Of a command standard output, named paths, directories of glob matches; of a function the value that it
+    returns, and nothing else.
+    """
 
     stdout: bool = False
     paths: tuple[str, ...] = ()
     globs: tuple[str, ...] = ()
+    value: bool = False
 
     @property
     def number(self) -> int:
         """How many results are declared; with exactly one, that one's value is the result."""
-        return int(self.stdout) + len(self.paths) + len(self.globs)
+        return int(self.stdout) + len(self.paths) + len(self.globs) + int(self.value)
 
 
 class Description(NamedTuple):
@@ -81,7 +90,8 @@ class Description(NamedTuple):
     result : ResultSpec
         What is asked for; at least one thing.
     inputs : dict
-        Normalised relative POSIX path (leading ``..`` allowed) → value.
+        Of a command: normalised relative POSIX path (leading ``..`` allowed) → value. Of a function: the
+        name of a parameter, or what `ARGUMENT` says → value.
     stdin : Value or Deferred or None
         None: standard input is empty.
     variables : dict or None
@@ -229,6 +239,8 @@ def _result_document(result: ResultSpec) -> dict[str, Any]:
         document["paths"] = sorted(result.paths)
     if result.globs:
         document["globs"] = sorted(result.globs)
+    if result.value:
+        document["value"] = True
     return document
 
 
@@ -267,15 +279,15 @@ def _parse_input(name: str, value: Any) -> Input:
 
 def _parse_result(document: Any) -> ResultSpec:
     _expect(isinstance(document, dict), "'result' is not an object")
-    _members(document, {"stdout", "paths", "globs"}, "'result'")
+    _members(document, {"stdout", "paths", "globs", "value"}, "'result'")
     for name in ("paths", "globs"):
         items = document.get(name, [])
         good = isinstance(items, list) and all(isinstance(item, str) for item in items)
         _expect(good, f"{name!r} of 'result' is not a list of texts")
-    _expect(document.get("stdout", True) is True, "'stdout' of 'result' can only be true")
-    return ResultSpec(
-        "stdout" in document, tuple(document.get("paths", ())), tuple(document.get("globs", ()))
-    )
+    for name in ("stdout", "value"):
+        _expect(document.get(name, True) is True, f"{name!r} of 'result' can only be true")
+    paths, globs = tuple(document.get("paths", ())), tuple(document.get("globs", ()))
+    return ResultSpec("stdout" in document, paths, globs, "value" in document)
 
 
 def _checksum(text: Any) -> Checksum:
@@ -295,26 +307,51 @@ def _expect(good: bool, problem: str) -> None:
 
 def _check_rules(transformation: Description) -> None:
     """Raise `InvalidTransformation` for what has the right shape and cannot be meant."""
-    language, flags, result = transformation.language, transformation.shell_flags, transformation.result
-    _expect(language in LANGUAGES, f"unknown language {language!r}")
+    _expect(transformation.language in LANGUAGES, f"unknown language {transformation.language!r}")
+    if transformation.language == "python":
+        _check_function(transformation)
+    else:
+        _check_command(transformation)
+    for name, value in transformation.inputs.items():
+        _check_value(name, value)
+    for name, text in (transformation.variables or {}).items():
+        _expect(_VARIABLE.fullmatch(name) is not None, f"{name!r} cannot be the name of a variable")
+        _expect(isinstance(text, str) and "\0" not in text, f"variable {name!r} is not text, or has a NUL")
+
+
+def _check_command(transformation: Description) -> None:
+    flags, result = transformation.shell_flags, transformation.result
     _expect(flags is None or (isinstance(flags, str) and "\0" not in flags), "bad 'shell_flags'")
+    _expect(not result.value, "a command gives no value")
     _expect(result.number > 0, "no result is declared")
     for name in (*result.paths, *result.globs):
         check_name(name, "result")
         _expect(name.rpartition("/")[2] not in (".", ".."), f"{name!r} cannot be a result")
     _expect(len(set(result.paths)) == len(result.paths), "a result path is declared twice")
     _expect(len(set(result.globs)) == len(result.globs), "a result glob is declared twice")
-    for name, value in transformation.inputs.items():
+    for name in transformation.inputs:
         check_name(name)
-        _check_value(name, value)
         _check_parents(name, transformation.inputs)
     if transformation.stdin is not None:
         _check_value("stdin", transformation.stdin)
         is_directory = isinstance(transformation.stdin, Value) and transformation.stdin.format == "directory"
         _expect(not is_directory, "stdin cannot be a directory")
-    for name, text in (transformation.variables or {}).items():
-        _expect(_VARIABLE.fullmatch(name) is not None, f"{name!r} cannot be the name of a variable")
-        _expect(isinstance(text, str) and "\0" not in text, f"variable {name!r} is not text, or has a NUL")
+
+
+def _check_function(transformation: Description) -> None:
+    _expect(transformation.result == ResultSpec(value=True), "a function has a value for its result")
+    _expect(transformation.stdin is None, "a function has no standard input")
+    _expect(transformation.shell_flags is None, "a function has no shell flags")
+    inputs = transformation.inputs
+    for name in inputs:
+        found = ARGUMENT.fullmatch(name)
+        _expect(found is not None, f"{name!r} cannot be an argument of a function")
+        assert found is not None
+        if (number := found[2]) is not None:
+            argument = inputs.get(found[1])
+            _expect(isinstance(argument, Value), f"input {name!r} is in no argument")
+            before = number == "0" or f"{found[1]}/{int(number) - 1}" in inputs
+            _expect(before, f"the inputs in argument {found[1]!r} are not numbered from 0")
 
 
 def _check_value(name: str, value: Input) -> None:

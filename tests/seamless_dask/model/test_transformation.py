@@ -49,6 +49,20 @@ DEFERRED = Description(
     {"out.csv": Deferred(GOLDEN.key, "out.csv")},
 )
 DEFERRED_KEY = "90bcdbbaa3c8812e433a7805a18c727c8940e0fcfcb47923b1ead30acf73c83c"
+FUNCTION = Description(
+    "python",
+    hash_bytes(b"def add(a, b):\n    return a + sum(b)\n\n\n__function__ = add\n"),
+    ResultSpec(value=True),
+    {
+        "a": Value("json/1", hash_bytes(b"1")),
+        "b": Value("json/1", hash_bytes(b'[{"@":["hole",0]},2]')),
+        "b/0": Deferred(GOLDEN.key, "out.csv"),
+        "0": Value("text", hash_bytes(b"further")),
+        "**much more": Value("npy", hash_bytes(b"")),
+        "@table": Value("arrow", hash_bytes(b"")),
+    },
+)
+FUNCTION_KEY = "deff06d5414ee60d87985f2f4d0374b340377f10c298c5c6e0cab4e47fcee8d8"
 DOCS = Path(__file__).parents[3] / "docs" / "transformations.md"
 
 
@@ -62,14 +76,46 @@ def test_the_golden_document_has_its_checksum() -> None:
 
 
 def test_the_golden_documents_stand_in_the_docs() -> None:
-    assert documents() == [GOLDEN.canonical().decode(), DEFERRED.canonical().decode()]
+    assert documents() == [each.canonical().decode() for each in (GOLDEN, FUNCTION, DEFERRED)]
     assert GOLDEN_CHECKSUM in DOCS.read_text(encoding="utf-8")
+    assert FUNCTION_KEY in DOCS.read_text(encoding="utf-8")
     assert DEFERRED_KEY in DOCS.read_text(encoding="utf-8")
 
 
 def test_the_key_of_a_deferred_one_is_that_of_its_references() -> None:
     assert DEFERRED.deferred
     assert DEFERRED.key == DEFERRED_KEY
+
+
+def test_the_golden_function_has_its_key() -> None:
+    assert FUNCTION.key == FUNCTION_KEY
+    assert parse(FUNCTION.canonical()) == FUNCTION
+
+
+VALUE = Value("json/1", A)
+PYTHON = Description("python", A, ResultSpec(value=True), {"x": VALUE})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (PYTHON._replace(result=ResultSpec(stdout=True)), "a value for its result"),
+        (PYTHON._replace(result=ResultSpec(value=True, paths=("a",))), "a value for its result"),
+        (PYTHON._replace(stdin=VALUE), "no standard input"),
+        (PYTHON._replace(shell_flags="-e"), "no shell flags"),
+        (PYTHON._replace(inputs={"a b": VALUE}), "'a b' cannot be an argument"),
+        (PYTHON._replace(inputs={"01": VALUE}), "'01' cannot be an argument"),
+        (PYTHON._replace(inputs={"x/y": VALUE}), "'x/y' cannot be an argument"),
+        (PYTHON._replace(inputs={"@x/0": VALUE}), "'@x/0' cannot be an argument"),
+        (PYTHON._replace(inputs={"x/0": VALUE}), "'x/0' is in no argument"),
+        (PYTHON._replace(inputs={"x": Deferred(B), "x/0": VALUE}), "'x/0' is in no argument"),
+        (PYTHON._replace(inputs={"x": VALUE, "x/1": VALUE}), "not numbered from 0"),
+        (MINIMAL._replace(result=ResultSpec(value=True)), "a command gives no value"),
+    ],
+)
+def test_what_no_function_or_command_is(given: Description, message: str) -> None:
+    with pytest.raises(InvalidTransformation, match=message):
+        given.canonical()
 
 
 def test_the_minimal_form_has_nothing_that_was_not_given() -> None:
@@ -232,6 +278,7 @@ transformations = st.builds(
         stdout=st.just(True),
         paths=st.lists(names, unique=True, max_size=3).map(tuple),
         globs=st.lists(names, unique=True, max_size=2).map(tuple),
+        value=st.just(False),
     ),
     inputs=st.dictionaries(names.map(lambda name: name.replace("/", "-")), values, max_size=3).filter(
         lambda inputs: ".." not in inputs

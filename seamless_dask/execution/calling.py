@@ -1,0 +1,117 @@
+"""Calling a function, in the process that was started for it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seamless_dask.code.loading import load as load_code
+from seamless_dask.values.loading import load
+from seamless_dask.values.writing import encode
+
+PLAIN = ("file", "directory")
+"""Formats of what a function gets as a path, and may return as a handle."""
+
+
+def call(root: str, told: Mapping[str, Any]) -> int:
+    """Load a function and its arguments, call it, write what it returns; the exit status.
+
+    Parameters
+    ----------
+    root
+        Where ``code`` and the inputs are, and ``value`` and ``format`` are written.
+    told
+        ``arguments``: the inputs by their names, each with format and path below `root`.
+    """
+    root = os.path.abspath(root)
+    inputs = {name: (kind, os.path.join(root, path)) for name, (kind, path) in told["arguments"].items()}
+    try:
+        function = load_code(
+            _text(f"{root}/code"), _lines(f"{root}/lines"), lambda name, _: _argument(f"@{name}", inputs)
+        )
+        positional, keywords = _bound(function, inputs)
+        _write(function(*positional, **keywords), root)
+    except SystemExit as error:
+        print(f"the function called sys.exit({error.code!r})", file=sys.stderr)
+        return error.code if isinstance(error.code, int) and 0 < error.code < 126 else 1
+    except BaseException as error:
+        _show(error)
+        return 1
+    return 0
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def _lines(path: str) -> Mapping[str, Any] | None:
+    try:
+        found: Mapping[str, Any] = json.loads(_text(path))
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _bound(function: Any, inputs: Mapping[str, tuple[str, str]]) -> tuple[list[Any], dict[str, Any]]:
+    """Return positional arguments and keywords."""
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        match parameter.kind:
+            case parameter.VAR_POSITIONAL:
+                first = len(positional)
+                while (number := str(len(positional) - first)) in inputs:
+                    positional.append(_argument(number, inputs))
+            case parameter.VAR_KEYWORD:
+                further = [each for each in inputs if each.startswith("**") and "/" not in each]
+                keywords |= {each[2:]: _argument(each, inputs) for each in further}
+            case parameter.KEYWORD_ONLY:
+                keywords[name] = _argument(name, inputs)
+            case _:
+                positional.append(_argument(name, inputs))
+    return positional, keywords
+
+
+def _argument(name: str, inputs: Mapping[str, tuple[str, str]]) -> Any:
+    kind, path = inputs[name]
+    if kind in PLAIN:
+        return Path(path)
+    holes: list[Any] = []
+    while f"{name}/{len(holes)}" in inputs:
+        holes.append(_argument(f"{name}/{len(holes)}", inputs))
+    # whoever asked has named these very bytes
+    return load(kind, path, trusted=True, holes=holes)
+
+
+def _write(result: Any, root: str) -> None:
+    target = f"{root}/value"
+    tell = getattr(type(result), "__seamless_path__", None)
+    if tell is not None:
+        kind, path = tell(result)
+        shutil.move(path, target)
+    else:
+        encoded = encode(result, "the result")
+        kind = encoded.format
+        with open(target, "wb") as file:
+            encoded.write(file.write)
+    with open(f"{root}/format", "w", encoding="ascii") as file:
+        file.write(kind)
+
+
+def _show(error: BaseException) -> None:
+    """Print a traceback without the frames that called the function."""
+    ours = tuple(
+        os.path.dirname(os.path.abspath(file)) for file in (__file__, load_code.__code__.co_filename)
+    )
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(ours):
+        frame = frame.tb_next
+    traceback.print_exception(type(error), error, frame)

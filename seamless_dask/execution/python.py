@@ -1,0 +1,69 @@
+"""Running a function in Python: a command that loads its arguments, calls it, and stores what it returns.
+
+So all that holds for commands holds for functions: sandbox, limits, environments, and that nothing of theirs
+is left running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+import hashserver
+from seamless_dask.model.transformation import Description, ResultSpec, Value
+
+from .bash import Program, run_program
+
+if TYPE_CHECKING:
+    from seamless_dask.context import Context
+    from seamless_dask.execution.supervisor import Supervisor
+    from seamless_dask.model.options import Options
+    from seamless_dask.model.records import Outcome
+
+_SCRIPT = """\
+mkdir -p {work} && cd {work}
+exec {python} -I -B {call} 3<<'END' >&2
+{told}
+END
+"""
+_CALL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "call.py")
+_PACKAGES = [
+    os.path.dirname(os.path.abspath(str(hashserver.__file__))),
+    os.path.dirname(os.path.dirname(_CALL)),
+]
+"""The directories of what `call` imports, wherever the interpreter is that runs it."""
+
+
+def run_python(
+    transformation: Description, context: Context, options: Options, supervisor: Supervisor | None = None
+) -> Outcome:
+    """Call a function and store what it returns; parameters and errors as of `run_bash`."""
+    files = {"code": Value("file", transformation.code)}
+    arguments: dict[str, tuple[str, str]] = {}
+    for number, (name, value) in enumerate(sorted(transformation.inputs.items())):
+        assert isinstance(value, Value)
+        path = f"inputs/{number}"
+        arguments[name] = value.format, path
+        files[path] = value if value.format == "directory" else Value("file", value.checksum)
+    told = {"packages": _PACKAGES, "arguments": arguments}
+    code = _SCRIPT.format(
+        work="work", python=_python(options), call=shlex.quote(_CALL), told=json.dumps(told)
+    )
+    command = Description(
+        language="bash",
+        code=transformation.code,
+        result=ResultSpec(paths=("value",)),
+        inputs=files,  # type: ignore[arg-type]
+        variables=transformation.variables,
+    )
+    shown = (sys.prefix, sys.base_prefix, *_PACKAGES)
+    program = Program(command, code.encode(), "function", shown, "format")
+    return run_program(program, context, options, supervisor)
+
+
+def _python(options: Options) -> str:
+    # an environment or an image that was asked for has its own
+    return "python3" if options.conda or options.image else shlex.quote(sys.executable)

@@ -1,0 +1,227 @@
+"""Functions whose calls are transformations: run once, found from then on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dask
+import pytest
+
+from seamless_dask import File, bash
+from seamless_dask.errors import ComputationFailed, NotAValue, UsageError
+from seamless_dask.functions import delayed, direct
+
+FACTOR = 3
+
+
+def scaled(x: Any) -> Any:
+    return x * FACTOR
+
+
+def add(a: Any, b: Any = 2, *more: Any, c: Any = "c", **named: Any) -> Any:
+    return [a, b, more, c, named]
+
+
+def test_a_call_returns_what_the_function_returns(lab: Any) -> None:
+    @direct(context=lab.context)
+    def fit(x: int) -> dict[str, Any]:
+        return {"scaled": scaled(x), "pair": (1, 2.0)}
+
+    assert fit(2) == {"scaled": 6, "pair": (1, 2.0)}
+
+
+def test_what_was_computed_is_found_and_not_run_again(lab: Any, tmp_path: Path) -> None:
+    count = tmp_path / "count"
+
+    @direct(context=lab.context, isolation="none")
+    def noted(x: int, path: str) -> int:
+        with open(path, "a") as file:
+            file.write("x")
+        return x
+
+    assert [noted(1, str(count)), noted(x=1, path=str(count)), noted(2, str(count))] == [1, 1, 2]
+    assert count.read_text() == "xx"
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [((1,), {}), ((1, 2), {}), ((), {"a": 1}), ((1,), {"c": "c"}), ((), {"b": 2, "a": 1, "c": "c"})],
+)
+def test_however_arguments_are_given_it_is_one_call(
+    lab: Any, args: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    made = delayed(context=lab.context)(add)
+    assert made(*args, **named).key == made(1).key
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [((1.0,), {}), ((1, 3), {}), ((1, 2, 3), {}), ((1,), {"c": "d"}), ((1,), {"d": "c"}), ((True,), {})],
+)
+def test_other_arguments_are_another_call(lab: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+    made = delayed(context=lab.context)(add)
+    assert made(*args, **named).key != made(1).key
+
+
+def test_all_kinds_of_parameters_arrive(lab: Any) -> None:
+    @direct(context=lab.context)
+    def given(a: Any, /, b: Any, *more: Any, c: Any, **named: Any) -> Any:
+        return [a, b, more, c, named]
+
+    assert given(1, 2, 3, 4, c=5, a=6, **{"no name": 7}) == [1, 2, (3, 4), 5, {"a": 6, "no name": 7}]
+
+
+def test_a_transformation_is_an_argument_at_any_depth(lab: Any) -> None:
+    double = delayed(context=lab.context)(scaled)
+    one = double(1)
+    last = delayed(context=lab.context)(add)(one, {"deep": [one, (double(2),)]}, x=one)
+    assert last.compute() == [3, {"deep": [3, (6,)]}, (), "c", {"x": 3}]
+
+
+def test_a_file_arrives_as_a_path(lab: Any, tmp_path: Path) -> None:
+    (tmp_path / "data.txt").write_text("three words here")
+
+    @direct(context=lab.context)
+    def words(path: Any, others: list[Any]) -> list[Any]:
+        return [len(path.read_text().split()), others[0].read_text()]
+
+    file: Any = File(tmp_path / "data.txt")
+    assert words(file, [file]) == [3, "three words here"]
+
+
+def test_commands_and_functions_are_inputs_of_each_other(lab: Any) -> None:
+    @delayed(context=lab.context)
+    def upper(path: Any) -> str:
+        text: str = path.read_text()
+        return text.upper()
+
+    @delayed(context=lab.context)
+    def written(text: str) -> Any:
+        with open("out.txt", "w") as file:
+            file.write(text + "!")
+        return File("out.txt")
+
+    said: Any = bash("echo hello", context=lab.context)
+    shouted = written(upper(said))
+    last = bash("cat x", {"x": shouted}, context=lab.context)
+    assert last.compute().read_text() == "HELLO\n!"
+    assert shouted.compute().read_text() == "HELLO\n!"
+
+
+def test_a_failure_shows_the_users_frames_and_none_of_ours(lab: Any) -> None:
+    @direct(context=lab.context)
+    def failing(x: int) -> None:
+        raise ValueError(f"no {x}")
+
+    with pytest.raises(ComputationFailed, match="the function failed") as caught:
+        failing(1)
+    assert "ValueError: no 1" in caught.value.stderr
+    assert "in failing" in caught.value.stderr
+    assert "seamless_dask" not in caught.value.stderr
+
+
+@pytest.mark.parametrize("status", ["0", "3", "'text'", "None"])
+def test_a_function_that_exits_has_failed(lab: Any, status: str) -> None:
+    @direct(context=lab.context)
+    def exiting(status: Any) -> None:
+        sys.exit(status)
+
+    with pytest.raises(ComputationFailed, match="failed") as caught:
+        exiting(eval(status))
+    assert f"called sys.exit({status})" in caught.value.stderr
+
+
+def test_what_is_printed_is_standard_error(lab: Any) -> None:
+    @delayed(context=lab.context)
+    def talking() -> int:
+        print("said")
+        return 1
+
+    made = talking()
+    assert made.compute() == 1
+    assert made.record is not None
+    assert made.record["stderr"] == "said\n"
+
+
+def test_a_function_runs_in_a_fresh_directory(lab: Any) -> None:
+    @direct(context=lab.context)
+    def here() -> list[str]:
+        return os.listdir()
+
+    with pytest.warns(match="reads the file system"):
+        assert here() == []
+
+
+def test_a_time_limit_ends_it(lab: Any) -> None:
+    @direct(context=lab.context, time_limit=1.0)
+    def endless() -> None:
+        while True:
+            pass
+
+    with pytest.raises(ComputationFailed, match="limit"):
+        endless()
+
+
+def test_what_is_known_is_told(lab: Any) -> None:
+    made = delayed(context=lab.context)(scaled)(5)
+    assert not made.is_known()
+    assert made.result_checksum is None
+    assert made.record is None
+    made.compute()
+    assert made.is_known()
+    assert made.record is not None
+    assert lab.context.store.get(made.result_checksum) == b"15"
+
+
+def test_what_is_no_value_is_refused_with_the_name_of_the_argument(lab: Any) -> None:
+    made = delayed(context=lab.context)(add)
+    with pytest.raises(NotAValue, match=r"argument 'b'.*generator"):
+        made(1, (x for x in ()))
+
+
+def test_a_wrong_call_is_an_error_at_once(lab: Any) -> None:
+    with pytest.raises(TypeError, match="missing a required argument: 'a'"):
+        delayed(context=lab.context)(add)()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("option", ["nonsense", "writable", "direct_print"])
+def test_an_option_that_functions_have_not(option: str) -> None:
+    with pytest.raises(UsageError, match=option):
+        direct(**{option: True})(scaled)
+
+
+def test_each_form_has_the_other_and_the_plain_function(lab: Any) -> None:
+    made = direct(context=lab.context)(scaled)
+    assert made.function is scaled
+    assert made.delayed(2).key == made.delayed.direct.delayed(2).key
+    assert made.delayed(2).compute() == made(2) == 6
+    assert made.__name__ == "scaled"
+    assert "FACTOR = 3" in made.code
+
+
+def test_dask_computes_several_at_once(lab: Any) -> None:
+    made = delayed(context=lab.context)(scaled)
+    assert made(7).compute(scheduler="synchronous") == 21
+    assert dask.is_dask_collection(made(1))
+
+
+def test_a_hit_imports_no_dask(lab: Any, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from seamless_dask.functions import direct\n"
+        "@direct\n"
+        "def double(x):\n"
+        "    return 2 * x\n"
+        "print(double(4), {'dask', 'numpy', 'aiohttp', 'fsspec'} & set(sys.modules) == set())\n"
+    )
+    environment = os.environ | {"SEAMLESS_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    said = [
+        subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert [done.stdout for done in said] == ["8 False\n", "8 True\n"]
