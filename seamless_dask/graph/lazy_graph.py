@@ -35,7 +35,9 @@ PAUSE = 30.0
 RECENT = 10.0
 """Seconds for which an answer counts that came along with another graph's."""
 
-_lock = threading.RLock()
+_reading = threading.RLock()
+"""Held while graphs are looked up: whoever reads another one meanwhile has its answer with it."""
+_registering = threading.Lock()
 _unread: WeakSet[LazyGraph] = WeakSet()
 _silent_until: WeakKeyDictionary[Context, float] = WeakKeyDictionary()
 
@@ -78,25 +80,32 @@ class LazyGraph:
         By name, those that it needs among them.
     given
         Nodes that are not ours to decide about, such as futures.
+    whole
+        What only known ones need is in it too.
     """
 
-    def __init__(self, name: str, tasks: Mapping[str, GraphTask], given: Mapping[str, Any]) -> None:
-        self.name, self.tasks, self._given = name, tasks, given
+    def __init__(
+        self, name: str, tasks: Mapping[str, GraphTask], given: Mapping[str, Any], *, whole: bool
+    ) -> None:
+        self.name, self.tasks, self._given, self._whole = name, tasks, given, whole
         self._answers: _Answers | None = None
         self._nodes: dict[str, Any] | None = None
-        with _lock:
+        with _registering:
             _unread.add(self)
 
     @property
     def nodes(self) -> dict[str, Any]:
         """What Dask is to see, by name; always the same, whatever becomes known later."""
-        with _lock:
+        with _reading:
             if self._nodes is None:
                 if not self._is_answered():
-                    _look_up([self, *(graph for graph in _unread - {self} if not graph._is_answered())])
+                    with _registering:
+                        others = [graph for graph in _unread if graph is not self]
+                    _look_up([self, *(graph for graph in others if not graph._is_answered())])
                 assert self._answers is not None
                 self._nodes, self._answers = self._made(self._answers), None
-                _unread.discard(self)
+                with _registering:
+                    _unread.discard(self)
         return self._nodes
 
     def _is_answered(self) -> bool:
@@ -120,6 +129,8 @@ class LazyGraph:
         return getattr(self.nodes.get(name), "func", None) is task.known
 
     def _made(self, answers: _Answers) -> dict[str, Any]:
+        if self._whole:
+            return {**self._given, **{name: answers.node(name, self.tasks) for name in self.tasks}}
         nodes = dict(self._given)
         for name in self.needed(answers):
             one = self.tasks.get(name)
@@ -237,7 +248,7 @@ class LazyLayer(Layer):
     def mapping(self) -> Mapping[str, Any]:
         """The nodes by name."""
         nodes = self._graph.nodes
-        return nodes if self._name is None else {name: nodes[name] for name in (self._name,) if name in nodes}
+        return nodes if self._name is None else {self._name: nodes[self._name]}
 
     def __getitem__(self, key: Any) -> Any:
         return self.mapping[key]
@@ -274,19 +285,20 @@ def layers_of(
 ) -> tuple[dict[str, Layer], dict[str, set[str]]]:
     """Return the layers of a `LazyGraph`, and which needs which; parameters are those of that.
 
-    Annotations are those of a layer: where there are any, each task is a layer. What one collection needs of
-    them another one may not, so that no two collections have a layer in common but for their own.
+    Annotations are those of a layer: where there are any, each task is a layer. Of those that have the same
+    name in graphs of several collections Dask keeps one. So none is empty because its own collection does not
+    need it; where nobody does, Dask leaves it out.
     """
-    graph = LazyGraph(name, tasks, given)
-    if not any(one.annotations for one in tasks.values()):
+    annotated = any(one.annotations for one in tasks.values())
+    graph = LazyGraph(name, tasks, given, whole=annotated)
+    if not annotated:
         return {name: LazyLayer(graph)}, {name: set()}
-    names = (
-        {other: f"{name}:{other}" for other in tasks} | dict.fromkeys(given, f"{name}:given") | {name: name}
-    )
-    layers: dict[str, Layer] = {names[other]: LazyLayer(graph, other) for other in tasks}
+    layers: dict[str, Layer] = {other: LazyLayer(graph, other) for other in tasks}
+    futures = f"{name}:given"
     needs = {
-        names[other]: {names[upstream] for upstream in one.upstream.values()} for other, one in tasks.items()
+        other: {upstream if upstream in tasks else futures for upstream in one.upstream.values()}
+        for other, one in tasks.items()
     }
     if given:
-        layers[f"{name}:given"], needs[f"{name}:given"] = _materialized(dict(given), None), set()
+        layers[futures], needs[futures] = _materialized(dict(given), None), set()
     return layers, needs
