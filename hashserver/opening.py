@@ -32,6 +32,8 @@ def open_store(url: Path, **options: Any) -> Store:
     scheme, separator, rest = text.partition("://")
     if not text or (scheme == "file" and separator and not rest.startswith("/")):
         raise InvalidRequest(f"a store is a directory, file:///DIRECTORY or another URL, not {text!r}")
+    if not separator and "::" in text.partition("/")[0]:
+        raise InvalidRequest(f"{text} is no store: a chain of file systems (::) cannot be written to")
     if not separator or scheme == "file":
         from hashserver.storage.directory import LocalStore
 

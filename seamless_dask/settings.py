@@ -238,6 +238,9 @@ def _value(key: str, value: Any, where: str, directory: str) -> Any:
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
             raise UsageError(f"{where} must be a text or a list of texts")
+        for item in items:
+            if "://" not in item and "::" in item.partition("/")[0]:  # it would be taken for a directory
+                raise UsageError(f"{where}: {shown(item)} is no store: a chain of file systems (::)")
         return tuple(_place(item, directory) for item in items)
     if key == "node_cache_size":
         size = parse_size(int(value) if isinstance(value, str) and value.isdecimal() else value)

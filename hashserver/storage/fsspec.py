@@ -27,6 +27,7 @@ from hashserver.storage.remotefs import (
     MISTAKES,
     check_url,
     hidden,
+    in_force,
     open_files,
     shown,
     spool,
@@ -37,7 +38,7 @@ from hashserver.storage.store import SMALL, Store, Writer, all_missing, local_er
 from hashserver.workspace.index import is_executable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, BinaryIO, TypeVar
 
     from hashserver.storage.remotefs import Files
@@ -363,19 +364,23 @@ class FsspecStore(Store):
         except FileNotFoundError as error:
             if not writing:
                 raise
-            raise self._meaning(error, writing) from hidden(error, self._options)
+            raise self._meaning(error, writing) from hidden(error, self._known)
         except Exception as error:
             # some options are looked at with the first request only
-            if isinstance(error, MISTAKES) and self._options and not self._answered:
-                raise wrong_options(error, self._address, self._options) from None
+            if isinstance(error, MISTAKES) and self._known and not self._answered:
+                raise wrong_options(error, self._address, self._known) from None
             if isinstance(error, TypeError):
                 raise  # a mistake of ours
             if files.is_lost():
                 self._forget(files)
-            raise self._meaning(error, writing or changing) from hidden(error, self._options)
+            raise self._meaning(error, writing or changing) from hidden(error, self._known)
+
+    @property
+    def _known(self) -> Mapping[str, Any]:
+        return in_force(self._address, self._options)
 
     def _meaning(self, error: Exception, writing: bool) -> HashserverError:
-        return translate(error, self._address, writing, self._options)
+        return translate(error, self._address, writing, self._known)
 
     def _add(self, function: Callable[[Files], T]) -> T:
         """Call what uploads: unlike looking and tidying, it tells whether this place may be written."""

@@ -91,6 +91,7 @@ def open_files(url: str, options: dict[str, Any], seconds: float) -> tuple[Files
     InvalidRequest
         When its options are missing or wrong.
     """
+    known = in_force(url, options)
     try:
         return in_thread(
             lambda: _open(url, options, seconds), Pulse(seconds), discard=lambda opened: opened[0].close()
@@ -99,16 +100,16 @@ def open_files(url: str, options: dict[str, Any], seconds: float) -> tuple[Files
         scheme = url.partition("://")[0]
         raise ServiceUnavailable(f"{scheme}:// needs a further package: {error}") from error
     except ValueError as error:
-        text = f"{shown(url)} is not a store: {scrub(error, url, options)}"
-        raise ServiceUnavailable(text) from hidden(error, options)
+        text = f"{shown(url)} is not a store: {scrub(error, url, known)}"
+        raise ServiceUnavailable(text) from hidden(error, known)
     except FileNotFoundError as error:  # nobody was asked yet: it is a key, a certificate
         raise InvalidRequest(
-            f"{shown(url)}: a file that its options name is not there ({scrub(error, url, options)})"
-        ) from hidden(error, options)
+            f"{shown(url)}: a file that its options name is not there ({scrub(error, url, known)})"
+        ) from hidden(error, known)
     except MISTAKES as error:
-        raise wrong_options(error, url, options) from hidden(error, options)
+        raise wrong_options(error, url, known) from hidden(error, known)
     except Exception as error:
-        raise translate(error, url, False, options) from hidden(error, options)
+        raise translate(error, url, False, known) from hidden(error, known)
 
 
 def _open(url: str, options: dict[str, Any], seconds: float) -> tuple[Files, str]:
@@ -171,6 +172,16 @@ def wrong_options(error: BaseException, url: str, options: Mapping[str, Any]) ->
         f"{place} needs other options ({scrub(error, url, options)}{named}): give them under"
         " [storage_options], to a hashserver by --storage-options, or in ~/.config/fsspec/conf.json"
     )
+
+
+def in_force(url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return all options of a place: fsspec's own configuration has some, too, and its secrets are secret."""
+    try:
+        from fsspec.config import conf
+    except ImportError:
+        return options
+    found = conf.get(url.partition("://")[0], {})
+    return {**found, **options} if isinstance(found, dict) else options
 
 
 def hidden(error: Exception, options: Mapping[str, Any]) -> Exception | None:

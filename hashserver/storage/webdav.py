@@ -37,6 +37,12 @@ class WebdavFiles(WebdavFileSystem):  # type: ignore[misc]
             moved = None if callback is None else callback.relative_update
             self.client.download_fileobj(self._strip_protocol(rpath), file, callback=moved)
 
+    def put_file(self, lpath: str, rpath: str, callback: Any = None, **_: Any) -> None:
+        """Send a file, telling `callback` how it gets on; its directory must be there."""
+        with translate_exceptions(), open(lpath, "rb") as file:
+            moved = None if callback is None else callback.relative_update
+            self.client.upload_fileobj(file, self._strip_protocol(rpath), overwrite=True, callback=moved)
+
     def hang_up(self) -> None:
         """Close all connections."""
         self.client.http.close()

@@ -244,6 +244,17 @@ def test_options_of_fsspecs_own_configuration_hold_too(webdav_backend: Any, monk
         assert store.get(store.put(b"data")) == b"data"
 
 
+@pytest.mark.parametrize(
+    "told",
+    [{"auth": SECRET}, {"base_url": "http://127.0.0.1:1", "headers": {SECRET: 1}}, {"base_url": SECRET}],
+)
+def test_nor_is_one_of_theirs_shown(told: dict[str, Any], monkeypatch: Any) -> None:
+    import fsspec.config
+
+    monkeypatch.setitem(fsspec.config.conf, "webdav", {"base_url": "http://127.0.0.1:1", **told})
+    failing("webdav://x")
+
+
 def test_a_webdav_store_in_the_root_of_its_server(webdav: Any) -> None:
     with FsspecStore("webdav://", **webdav.options) as store:
         assert store.get(store.put(b"in the root")) == b"in the root"

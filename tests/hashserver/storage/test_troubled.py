@@ -269,6 +269,7 @@ def test_a_missing_bucket_is_no_missing_buffer(s3_endpoint: str, monkeypatch: py
     "url",
     [
         *("zip://x.zip", "reference://", "dir::s3://bucket", "simplecache::s3://bucket/x", "memory://x"),
+        *("dir::x", "dir::/data", "zip::x.zip"),
         "dask://127.0.0.1:9/x",  # whose client unpickles what it is sent
     ],
 )
@@ -285,3 +286,4 @@ def test_what_cannot_be_a_store_is_refused_in_one_line(url: str, tmp_path: Path,
     assert done.returncode in (1, 2)
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == ["f"]
