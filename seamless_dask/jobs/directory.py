@@ -278,6 +278,10 @@ class JobDirectory:
         """Return what `describe` wrote."""
         return signed(self.file("lock"))
 
+    def is_queued(self) -> bool:
+        """Whether who runs it waits for a place on its host."""
+        return os.path.exists(self.file(QUEUED))
+
     def info(self) -> JobInfo | None:
         """Return what people are told of it; None when it is over."""
         with self.guard():
@@ -286,7 +290,7 @@ class JobDirectory:
             return None
         facts = self.facts()
         pid, host, started = (facts.get(name) for name in ("pid", "host", "started"))
-        state = "lost" if not running else "queued" if os.path.exists(self.file(QUEUED)) else "running"
+        state = "lost" if not running else "queued" if self.is_queued() else "running"
         worker = None if pid is None else f"process {pid}"
         return JobInfo(self.key, state, facts.get("label"), worker, host, started, askers, pid)
 

@@ -121,13 +121,19 @@ class LocalRequest:
         if lock is not None:
             self._run(lock)
 
-    def wait(self, on_stderr: Callable[[bytes], None] | None = None) -> Value:
+    def wait(
+        self,
+        on_stderr: Callable[[bytes], None] | None = None,
+        tick: Callable[[str], None] | None = None,
+    ) -> Value:
         """Wait for the end.
 
         Parameters
         ----------
         on_stderr
             Gets what the command writes to its standard error, as it comes.
+        tick
+            Gets the state, ``queued`` or ``running``, a few times a second.
 
         Raises
         ------
@@ -135,9 +141,9 @@ class LocalRequest:
             As it ended.
         """
         with places.waiting():
-            return self._wait(on_stderr)
+            return self._wait(on_stderr, tick)
 
-    def _wait(self, on_stderr: Callable[[bytes], None] | None) -> Value:
+    def _wait(self, on_stderr: Callable[[bytes], None] | None, tick: Callable[[str], None] | None) -> Value:
         waits = pauses(0.01, 0.05 if on_stderr else 0.2, factor=1.5)
         while self._value is None:
             outcome = self._outcome()
@@ -151,6 +157,8 @@ class LocalRequest:
                     continue
                 self._value = outcomes.result(outcome)
                 break
+            if tick:
+                tick("queued" if self.job.is_queued() else "running")
             if self._bell:
                 self._bell.wait(next(waits))
         return self._value

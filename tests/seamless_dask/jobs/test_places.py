@@ -49,6 +49,26 @@ def test_a_command_waits_for_one_of_another_process(lab: Any) -> None:
     assert lab.leftovers() == []
 
 
+def test_who_waits_sees_that_it_is_for_a_place(lab: Any) -> None:
+    first, second = lab.gate("first"), lab.gate("second")
+    one = lab.asker(lab.store(f"{first.command}; echo 1"))
+    first.wait()
+    seen: list[str] = []
+
+    def see(state: str) -> None:
+        """Let each command end when its state has been seen."""
+        if state == "queued" and "queued" not in seen:
+            first.open()
+        if state == "running" and "queued" in seen and "running" not in seen[seen.index("queued") :]:
+            second.wait()
+            second.open()
+        seen.append(state)
+
+    value = Embedded(lab.context).run(lab.store(f"{second.command}; echo 2"), PLAIN, tick=see)
+    assert lab.bytes(value) == b"2\n"
+    assert '"error"' not in one.communicate(timeout=60)[0]
+
+
 def test_many_take_turns(lab: Any) -> None:
     alone = lab.directory / "alone"
     keys = [lab.store(f"mkdir {alone}; sleep 0.02; rmdir {alone}; echo {number}") for number in range(8)]
