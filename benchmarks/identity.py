@@ -1,4 +1,4 @@
-"""Identity of arrays and tables of 1 GiB, against SHA-256 of their buffers."""
+"""Identity of arrays and tables of 1 GiB against SHA-256 of their buffers; loading against NumPy's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 from .measure import Bench
 
@@ -56,7 +58,7 @@ KINDS = ("array", "array in a dictionary", "frame", "frame with text")
 
 
 def main(bench: Bench) -> None:
-    """Identity of 1 GiB arrays and frames: time against SHA-256 of the buffers, and memory beside them."""
+    """Identity of 1 GiB arrays and frames against SHA-256 of their buffers, with memory; loading them."""
     for kind in KINDS:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", MEASURED, kind, str(min(bench.runs, 5))],
@@ -71,3 +73,35 @@ def main(bench: Bench) -> None:
             f"{kind}, 1 GiB", statistics.median(found["ratios"]), 1.2, "SHA-256 of its buffers, CPU time"
         )
         bench.row(f"{kind}, more memory", found["more"] / (1 << 20), 64, "", unit="MiB")
+    _loading(bench)
+
+
+def _loading(bench: Bench) -> None:
+    import numpy as np
+
+    from seamless_dask.values.loading import load
+    from seamless_dask.values.writing import write_value
+
+    path = bench.fresh("data") / "array.npy"
+    with path.open("wb") as stream:
+        write_value(np.arange(1 << 27, dtype="f8"), stream.write)
+
+    def timed(work: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    bench.ratio(
+        "1 GiB array from a file, and its sum",
+        lambda: timed(lambda: load("npy", path).sum()),
+        lambda: timed(lambda: np.load(path).sum()),
+        1.3,
+        "numpy.load",
+    )
+    bench.ratio(
+        "1 GiB array from a file, mapped, a hundred times",
+        lambda: timed(lambda: [load("npy", path) for _ in range(100)]),
+        lambda: timed(lambda: [np.load(path, mmap_mode="r") for _ in range(100)]),
+        2.0,
+        'numpy.load(mmap_mode="r")',
+    )
