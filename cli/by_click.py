@@ -199,7 +199,10 @@ class TableCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> ParsedArguments:
         """Do what is asked, or give the arguments."""
-        found = self.arguments(ctx)
+        try:
+            found = self.arguments(ctx)
+        except UsageError as error:
+            self.complain(error, ctx.command_path)
         if self.execute is None:
             return found
         execute, console = self.execute, Console(ctx.command_path)
@@ -244,9 +247,10 @@ class TableGroup(TableCommand, click.Group):
         """Read the action."""
         try:
             return click.Group.invoke(self, ctx)
-        except click.UsageError:
+        except click.UsageError as error:
             choices, prog = ", ".join(self.commands), ctx.command_path
-            raise LineError(prog, f"ACTION is one of {choices}; {prog} --help says more") from None
+            what = error.message.rstrip(".")
+            raise LineError(prog, f"{what}: ACTION is one of {choices}; {prog} --help says more") from None
 
 
 class _Action(TableCommand):

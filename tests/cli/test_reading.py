@@ -170,6 +170,7 @@ def test_the_group_is_part_of_dask(cli: Cli) -> None:
     assert cli("dask", "seamless", "run", "wc", "-c", "a.txt").text == "1 a.txt\n"
     assert cli("dask", "seamless", "run", "exit 3", status=3).stdout == b""
     assert "no option --nonsense" in cli("dask", "seamless", "checksum", "--nonsense", status=2).error
+    assert "NAME=VALUE" in cli("dask", "seamless", "run", "--var", "a", "cmd", status=2).error
 
 
 def test_dask_does_not_wait_for_our_commands(cli: Cli) -> None:

@@ -80,15 +80,21 @@ def test_zsh(home: Path, line: str, expected: str) -> None:
 @pytest.mark.parametrize(("line", "expected"), CASES)
 def test_fish(home: Path, line: str, expected: str) -> None:
     needs("fish")
+    assert expected in asked_of_fish(line, home, home)
+
+
+def asked_of_fish(line: str, home: Path, directory: Path) -> list[str]:
+    """Return the words that fish offers, and what it says of them."""
     script = f"seamless completion fish | source; complete -C {line!r}"
     done = subprocess.run(
         ["fish", "--no-config", "-c", script],
         capture_output=True,
         text=True,
         env={"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(home), "TERM": "dumb"},
+        cwd=directory,
         timeout=60,
     )
-    assert expected in done.stdout.split(), done
+    return done.stdout.split()
 
 
 def test_a_file_is_completed_too(home: Path, cli: Cli, work: Path) -> None:
@@ -123,21 +129,20 @@ def test_what_only_a_sidecar_knows_is_offered_in_a_directory(cli: Cli, work: Pat
     assert asked(cli, "seamless-download in/s") == {"plain,in/s3.txt", "file,in/s"}
 
 
-def test_sidecars_and_files_are_offered_by_each_shell(home: Path, work: Path) -> None:
+@pytest.mark.parametrize("name", ["s3-away.txt", "s3-here.txt"])
+def test_sidecars_and_files_are_offered_by_each_shell(home: Path, work: Path, name: str) -> None:
     (work / "s3-away.txt.CHECKSUM").write_text("")
     (work / "s3-here.txt").write_text("")
-    shells = {
-        "bash": (["bash", "--norc", "--noprofile", "-i"], f'eval "$(seamless completion bash)"; cd {work}'),
-        "zsh": (
-            ["zsh", "-f", "-i"],
-            f'autoload -Uz compinit; compinit -u; cd {work}; eval "$(seamless completion zsh)"',
-        ),
-    }
-    for shell, (words, setup) in shells.items():
-        needs(shell)
-        for name in ("s3-away.txt", "s3-here.txt"):
-            line = f"seamless-download {name[:5]}"
-            assert name in type_into(words, setup, line, name, home), shell
+    line = f"seamless-download {name[:4]}"
+    needs("bash")
+    setup = f'eval "$(seamless completion bash)"; cd {work}'
+    shown = type_into(["bash", "--norc", "--noprofile", "-i"], setup, line, f"{name} ", home)
+    assert f"{name} " in shown  # the blank: there is nothing else, such as the sidecar itself
+    needs("zsh")
+    setup = f'autoload -Uz compinit; compinit -u; eval "$(seamless completion zsh)"; cd {work}'
+    assert name in type_into(["zsh", "-f", "-i"], setup, line, name, home)
+    needs("fish")
+    assert name in asked_of_fish(line, home, work)
 
 
 def test_profiles_are_offered(cli: Cli, home: Path, work: Path) -> None:
