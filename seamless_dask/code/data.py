@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import math
+import operator
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -128,6 +129,11 @@ def _logger(value: logging.Logger, inner: Inner) -> ast.expr:
     return ast.Call(ast.Attribute(inner(logging), "getLogger", ast.Load()), name, [])
 
 
+def _reduced(value: Any, inner: Inner) -> ast.expr:
+    kind, arguments = value.__reduce__()
+    return ast.Call(inner(kind), [inner(each) for each in arguments], [])
+
+
 _MAKERS: dict[type, Callable[[Any, Inner], ast.expr]] = {
     tuple: lambda value, inner: ast.Tuple([inner(each) for each in value], ast.Load()),
     list: lambda value, inner: ast.List([inner(each) for each in value], ast.Load()),
@@ -142,6 +148,8 @@ _MAKERS: dict[type, Callable[[Any, Inner], ast.expr]] = {
     partial: _partial,
     re.Pattern: _pattern,
     logging.Logger: _logger,
+    operator.itemgetter: _reduced,
+    operator.attrgetter: _reduced,
     logging.RootLogger: _logger,
 }
 BUILTINS = {"float", "set", "frozenset", "complex", "bytearray", "range", "slice", "object"}

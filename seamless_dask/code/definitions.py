@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import enum
 import sys
 from collections.abc import Iterator
-from types import CellType, FunctionType
+from types import BuiltinFunctionType, CellType, FunctionType
 from typing import Any, Protocol
 
 from .data import NoLiteral, is_immutable, literal
@@ -153,6 +154,8 @@ class ClassReader:
             self._take_value(statement)
         reader = TreeReader(self._definer, item, self._environment)
         reader.read(tree, self._found.private, item.kept, self._bases(tree))
+        if "<locals>" in self._owner.__qualname__ and reader.missing:
+            raise SourceMissing(f"it reads {min(reader.missing)} of a function around it, which is over")
         for statement, value in self._by_value:
             statement.value = value
         self._add_methods()
@@ -169,7 +172,8 @@ class ClassReader:
             case _:
                 return
         value = self._owner.__dict__.get(mangled(name, self._owner.__name__), MISSING)
-        if value is MISSING or not self._counts_by_value(value):
+        is_data = value is not MISSING and self._counts_by_value(value)
+        if not is_data and not (self._is_plain and self._was_replaced(statement, value)):
             return
         try:
             place = self._literal(value, name)
@@ -178,6 +182,24 @@ class ClassReader:
         assert isinstance(statement, (ast.Assign, ast.AnnAssign))
         statement.value = ast.copy_location(ast.Constant(None), statement)  # its names are not looked at
         self._by_value.append((statement, place))
+
+    def _was_replaced(self, statement: Any, value: Any) -> bool:
+        """Tell whether a class has another function or class by a name than its statement gives."""
+        node = statement.value
+        if not isinstance(value, (FunctionType, BuiltinFunctionType, type)):
+            return False
+        if isinstance(node, ast.Lambda):
+            found = self._found
+            return not (
+                isinstance(value, FunctionType)
+                and matches(node, found.node.name, value.__code__, found.imports)
+            )
+        if not isinstance(node, ast.Name):
+            return False  # what a call or an attribute gives is not known
+        given = self._owner.__dict__.get(mangled(node.id, self._owner.__name__), MISSING)
+        if given is MISSING:
+            given = self._environment.find(node.id, self._definer.checks)
+        return (getattr(builtins, node.id, MISSING) if given is MISSING else given) is not value
 
     def _counts_by_value(self, value: Any) -> bool:
         kind = type(value)
@@ -205,7 +227,7 @@ class ClassReader:
         for node, base in zip(tree.bases, bases, strict=True):
             if isinstance(node, ast.Name):
                 present = self._environment.find(node.id, self._definer.checks)
-                if isinstance(present, type) and present is not base:
+                if present is MISSING or (isinstance(present, type) and present is not base):
                     found[id(node)] = base
         return found
 
@@ -251,7 +273,11 @@ class ClassReader:
             return
         known = {mangled(name, self._owner.__name__) for name in _bound(self._found.node)} | _OF_CLASSES
         for name, value in list(self._owner.__dict__.items()):
-            if name in known or name.startswith("__") or not self._counts_by_value(value):
+            if name in known or name.startswith("__"):
+                continue
+            if isinstance(value, type) and not self._found.node.decorator_list:
+                raise SourceMissing(f"the class {name} was put into it later")
+            if not self._counts_by_value(value):
                 continue
             try:
                 place = self._literal(value, name)

@@ -102,7 +102,8 @@ def identify(function: Any, border: Border | None = None, describe: Describe | N
     try:
         code = _code(compose(main), main, reach.checks.compiled())
     except (Unprintable, RecursionError) as error:
-        code = _as_pickle(function, main, border, str(error) or "it is too deeply nested")
+        reason = "it is too deeply nested" if isinstance(error, RecursionError) else str(error)
+        code = _as_pickle(function, main, border, reason)
     _tell(code.warnings)
     return code
 

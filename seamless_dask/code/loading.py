@@ -6,13 +6,13 @@ import ast
 import hashlib
 import linecache
 import sys
-from collections.abc import Callable, Mapping
-from types import ModuleType
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType, ModuleType
 from typing import Any
 
 from .border import LOADED
 from .items import FUNCTION, INPUT
-from .sources import TEXT_FILE, TEXT_OF
+from .sources import CODE_OF, TEXT_FILE, TEXT_OF
 
 Inputs = Callable[[str, Mapping[str, Any]], Any]
 """From the name of an input and what the module has so far, its classes among it, to the value."""
@@ -37,7 +37,7 @@ def load(text: str, lines: Mapping[str, Any] | None = None, inputs: Inputs | Non
     """
     module = ModuleType(LOADED + hashlib.sha256(text.encode()).hexdigest()[:16])
     namespace = vars(module)
-    namespace[TEXT_OF] = text
+    namespace[TEXT_OF], namespace[CODE_OF] = text, {}
 
     def give(name: str) -> Any:
         if inputs is None:
@@ -61,8 +61,16 @@ def load(text: str, lines: Mapping[str, Any] | None = None, inputs: Inputs | Non
             _relocate(statement, numbers)
         module_tree = ast.fix_missing_locations(ast.Module([*known, statement], []))
         code = compile(module_tree, file, "exec", dont_inherit=True)
+        namespace[CODE_OF].update((id(each), each) for each in _all_code(code))
         exec(code, namespace)  # noqa: S102 - that is what it is for
     return namespace[FUNCTION]
+
+
+def _all_code(code: CodeType) -> Iterator[CodeType]:
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield each
+            yield from _all_code(each)
 
 
 def _relocate(statement: ast.stmt, numbers: list[int]) -> None:

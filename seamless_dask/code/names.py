@@ -113,6 +113,8 @@ class TreeReader:
         self._parents: dict[int, ast.AST] = {}
         self._names = TreeNames()
         self._is_seeded = False
+        self.missing: set[str] = set()
+        """Names that mean nothing, and would have to where the definition is executed."""
 
     def read(
         self, tree: ast.AST, private: str, hints: list[tuple[Any, str]], bases: Mapping[int, Any]
@@ -175,6 +177,8 @@ class TreeReader:
             self._binder.assigned.add(self._environment.variable(name))
         if value is MISSING:
             item.free.add(reference.node.id)
+            if now and not hasattr(builtins, name):
+                self.missing.add(name)
             self._look_for_hazards(name, reference.node)
             return
         node, value, variable = self._follow(reference.node, value, self._environment.variable(name))

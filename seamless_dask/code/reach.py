@@ -11,7 +11,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 from ..errors import NoIdentity
@@ -27,7 +35,16 @@ from .library import public_name
 from .literals import Unprintable
 from .names import MISSING, Environment, NoValue, TreeReader, Variable
 from .scopes import analyse
-from .sources import Found, SourceMissing, assigned, class_source, function_source, layers, plain_function
+from .sources import (
+    Found,
+    SourceMissing,
+    assigned,
+    class_source,
+    function_source,
+    is_edited,
+    layers,
+    plain_function,
+)
 from .stripping import Stripper
 
 LARGE = 1 << 20
@@ -166,7 +183,19 @@ class Reach:
             return Target(owner.item, (*owner.path, str(value.name)))
         if type(value) in (functools.partial, object):
             return None
+        if isinstance(value, _OF_TYPES):
+            return self._of_type(value, hint, namespace)
         return self._wrapper(value, hint, namespace) or self._of_library(value, hint)
+
+    def _of_type(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target | None:
+        """Return the item of a method that C code has: `str.upper`, `dict.fromkeys`, `", ".join`."""
+        owner = getattr(value, "__objclass__", None) or value.__self__
+        if owner is None or isinstance(owner, ModuleType):
+            return self._of_library(value, hint)
+        if (found := self._of_library(value, hint)) is not None:
+            return found
+        target = self.bind(owner, f"{hint}_self", namespace)
+        return Target(target.item, (*target.path, value.__name__))
 
     def _module(self, module: ModuleType, hint: str) -> Target:
         if self.border.owns(module.__name__) or sys.modules.get(module.__name__) is not module:
@@ -255,6 +284,13 @@ class Reach:
             found = function_source(function)
         except SourceMissing:
             return None
+        if is_edited(function.__globals__):
+            if isinstance(value, FunctionType) and self.border.owns(value.__globals__.get("__name__")):
+                return None  # a closure of the user's, whose own code can be compared
+            raise NoIdentity(
+                f"{function.__name__} was decorated in {found.file}, which has been edited since it was"
+                f" loaded: reload the module, or restart"
+            )
         decorators = self._decorators(found, function)
         if layers(value) > len(decorators) or not _is_by_its_name(value, function):
             made = self._assigned(value, hint, namespace)  # by a call: `fast = lru_cache(slow)`
@@ -310,7 +346,7 @@ class Reach:
             item.file, item.source = found.file, found.source
             tree = define_function(self, item, function, found, list(decorators))
         except (SourceMissing, Unprintable, RecursionError) as error:
-            return self._pickle(item, str(error) or "it is too deeply nested")
+            return self._pickle(item, _reason(error))
         if item is self._main:
             self._tree = function, tree
         else:
@@ -358,7 +394,7 @@ class Reach:
             ClassReader(self, item, owner, found).define()
         except (SourceMissing, Unprintable, RecursionError) as error:
             if not (self._named_tuple(item, owner) or self._expression(item, hint, namespace)):
-                self._pickle(item, str(error) or "it is too deeply nested")
+                self._pickle(item, _reason(error))
 
     def _named_tuple(self, item: Item, owner: type) -> bool:
         """Define what ``namedtuple`` made by calling it again."""
@@ -503,11 +539,16 @@ class Reach:
         self.checks.never()
 
 
+_OF_TYPES = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
 _CONTAINERS = (list, dict, set, tuple, frozenset, bytearray)
 
 
 def _implementations(value: Any) -> list[tuple[object, object]]:
     return list(value.registry.items())
+
+
+def _reason(error: Exception) -> str:
+    return "it is too deeply nested" if isinstance(error, RecursionError) else str(error)
 
 
 def _public(name: str) -> str:

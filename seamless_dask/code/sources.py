@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import linecache
+import os
 import sys
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -25,6 +27,9 @@ TEXT_FILE = "<seamless>"
 _CELLS = ("<ipython-input", "<python-input", "<stdin")
 TEXT_OF = "__seamless_text__"
 """The global under which a module that was made from text keeps it."""
+CODE_OF = "__seamless_code__"
+"""And that under which it keeps all code that was compiled from it, by address."""
+_STARTED = time.time()
 _FUTURE = 0x1FE0000  # flags of `from __future__`
 _TEXT_HINTS = 0x1000000
 _FLAGS = 0x3AF  # star arguments, generator, coroutine; not how deep the function is nested
@@ -166,7 +171,8 @@ def function_source(function: FunctionType) -> Found:
     is_text = TEXT_OF in function.__globals__
     found = index.known.get(code)
     if found is None:
-        found = index.known[code] = _definition_of(code, index, is_text)
+        made = function.__globals__.get(CODE_OF, {}) if is_text else {}
+        found = index.known[code] = _definition_of(code, index, is_text, id(code) in made)
     if found is _NOWHERE:
         raise SourceMissing(f"{code.co_filename} has been edited since it was loaded")
     node, private = found
@@ -177,13 +183,40 @@ def function_source(function: FunctionType) -> Found:
 _NOWHERE: tuple[Any, str] = (None, "")
 
 
-def _definition_of(code: CodeType, index: _Index, is_text: bool) -> tuple[Any, str]:
+def _definition_of(code: CodeType, index: _Index, is_text: bool, is_made: bool) -> tuple[Any, str]:
+    if is_made and len(index.by_name[code.co_name]) == 1:
+        # Compiled with the user's lines, in which equal parts may be one constant, it cannot be compared.
+        return index.by_name[code.co_name][0]
     here = [] if is_text else index.functions.get(code.co_firstlineno, [])
     # A file that was edited above the function has it on another line.
     for node, private in [*here, *index.by_name.get(code.co_name, ())]:
         if matches(node, private, code, index.imports):
             return node, private
     return _NOWHERE
+
+
+def is_edited(namespace: dict[str, Any]) -> bool:
+    """Tell whether a file is known to be another one than the module was made from.
+
+    Only functions can be compared with what is loaded; decorators, base classes and the expressions of a
+    module leave no code behind. For those this asks whether the file is the one of which the import wrote the
+    bytecode; a script is asked for its time. Where there is no bytecode nothing is known.
+    """
+    name = namespace.get("__file__")
+    if not isinstance(name, str) or TEXT_OF in namespace:
+        return False
+    try:
+        found = os.stat(name)
+        if namespace.get("__name__") == "__main__":
+            return found.st_mtime > _STARTED
+        with open(str(namespace.get("__cached__")), "rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    if len(head) < 16 or int.from_bytes(head[4:8], "little"):  # bytecode that is not checked by time
+        return False
+    time_and_size = int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF
+    return time_and_size != (int.from_bytes(head[8:12], "little"), int.from_bytes(head[12:16], "little"))
 
 
 def matches(node: FunctionNode, private: str, code: CodeType, imports: tuple[str, ...]) -> bool:
@@ -298,6 +331,9 @@ def class_source(owner: type) -> Found:
             index, lines = _indexed(name, namespace)
         except SourceMissing as error:
             reason = str(error)
+            continue
+        if is_edited(namespace):
+            reason = f"{name} has been edited since it was loaded"
             continue
         candidates = index.classes.get(owner.__qualname__, [])
         line = owner.__dict__.get("__firstlineno__")
@@ -424,10 +460,12 @@ def assigned(name: str, namespace: dict[str, Any]) -> Found | None:
     """Find the expression that was assigned last to a global: `fast = vectorize(slow)`."""
     cells = [each for each in linecache.cache if each.startswith("<") or "ipykernel" in each]
     files = [
-        str(namespace.get("__file__") or ""),
+        str(namespace.get("__file__") or (TEXT_FILE if TEXT_OF in namespace else "")),
         *(reversed(cells) if namespace.get("__name__") == "__main__" else ()),
     ]
     for file in files:
+        if not file or (file == namespace.get("__file__") and is_edited(namespace)):
+            continue
         try:
             index, lines = _indexed(file, namespace)
         except SourceMissing:

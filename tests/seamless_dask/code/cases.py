@@ -263,7 +263,25 @@ RUNS: dict[str, tuple[str, tuple[Any, ...]]] = {
         "g = make(3)\ndef f(x): return g(x)",
         (1,),
     ),
+    "functions that C code has": (
+        "OPS = {'a': str.upper, 'b': dict.fromkeys, 'c': ', '.join, 'd': type(None), 'e': max}\n"
+        "def f(): return OPS['a']('x'), OPS['b']('ab'), OPS['c']('xy'), OPS['d'], OPS['e'](1, 2)",
+        (),
+    ),
+    "a class in a function whose base is there too": (
+        "def make(n):\n    class P:\n        def go(self): return n\n"
+        "    class Q(P):\n        def go(self): return super().go() + 1\n"
+        "    return lambda: Q().go()\n"
+        "f = make(3)",
+        (),
+    ),
+    "functions as class values": (
+        "def g(x): return x\nclass A:\n    one = staticmethod(g)\n    two = g\n    three = lambda self: 3\n"
+        "    four = two\n"
+        "def f(): return A.one(1), A.two(2), A().three(), A.four(4)",
+        (),
+    ),
     "docstring that is read": ("def f():\n    'usage'\n    return f.__doc__", ()),
 }
-DIGEST = "645a371a9f594adf62c94eed18380f712945ffdb10b54ba2f42ae8c1a3801b26"
+DIGEST = "2c7a0702230d4e1276bf0be0c6da853c394108d020b16475b29cceeba942e771"
 """SHA-256 of the texts of all functions, one behind the other, on every version of Python."""

@@ -175,6 +175,70 @@ def test_a_method_that_is_replaced(make: Make) -> None:
     assert again(code)() == module.f() == (12, [3])
 
 
+def test_a_function_that_is_a_class_value_is_replaced(make: Make) -> None:
+    module = make(
+        "def g(self): return 1\ndef h(self): return 2\nclass A:\n    one = g\n    two = lambda self: 1\n"
+        "def f(): return A().one(), A().two()"
+    )
+    module.A.one = module.A.two = module.h
+    assert again(identify(module.f))() == module.f() == (2, 2)
+
+
+def test_a_class_of_a_function_that_is_over(make: Make) -> None:
+    source = (
+        "def make(n):\n    class A:\n        k = {}\n    return A\nA, B = make(len), 0\ndef f(): return A.k"
+    )
+    assert again(identify(make(source.format("str(n)")).f))() == str(len)  # by its value
+    module = make(source.format("property(n)"))
+    with pytest.warns(CodeWarning, match="it reads n of a function around it, which is over"):
+        identify(module.f)
+
+
+EDITED = """
+from functools import lru_cache
+class A: pass
+class B: pass
+class C(A): pass
+@lru_cache(maxsize=1)
+def g(x): return x
+def slow(x): return x
+fast = lru_cache(maxsize=None)(slow)
+def f(x): return C, x
+def decorated(x): return g(x)
+def called(x): return fast(x)
+"""
+
+
+@pytest.fixture
+def compiled(make: Make, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of which the import wrote the bytecode, as it does."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    return make(EDITED)
+
+
+def test_a_base_class_edited_after_import(compiled: Any) -> None:
+    assert "class C(A)" in text_of(compiled.f)
+    edit(compiled, "(A)", "(B)")
+    with pytest.warns(CodeWarning, match="C counts by its pickle, because .* edited since"):
+        code = identify(compiled.f)
+    assert "class C" not in code.text
+
+
+@pytest.mark.parametrize(("name", "old", "new"), [("decorated", "=1", "=2"), ("called", "=None", "=2")])
+def test_arguments_of_decorators_edited_after_import(compiled: Any, name: str, old: str, new: str) -> None:
+    function = getattr(compiled, name)
+    assert f"lru_cache(maxsize{old})" in text_of(function)
+    edit(compiled, old, new)
+    with pytest.raises(NoIdentity, match="edited since it was loaded: reload the module"):
+        identify(function)
+
+
+def test_code_that_is_too_deep(make: Make) -> None:
+    module = make("def f(x): return " + " + ".join(["x"] * 800))
+    with pytest.warns(CodeWarning, match="f counts by its pickle, because it is too deeply nested"):
+        assert unpickled(identify(module.f))(1) == 800
+
+
 def test_wrappers_of_an_older_decorator(make: Make) -> None:
     module = make(
         "import functools\n"
