@@ -20,73 +20,86 @@ if TYPE_CHECKING:
     from .conftest import Cli
 
 
+class SlowRun:
+    """A run whose command begins, and ends when `go` is there."""
+
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, cli: Cli, command: str, mark: Path, go: Path) -> None:
+        self._cli, self.command, self.mark, self.go = cli, command, mark, go
+
+    def begin(self, *options: str, code: str | None = None) -> None:
+        """Start it, and wait until the command has begun."""
+        self.process = self._cli.start("seamless-run", *options, code or self.command)
+        wait_for(self.mark.exists)
+
+    def kill_asker(self) -> None:
+        """Kill the one who waits for it."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def kill(self) -> None:
+        """Kill the process that runs the command, too."""
+        runner = json.loads(self._cli("seamless-status", "--json").stdout)["jobs"][0]["pid"]
+        self.kill_asker()
+        os.kill(runner, signal.SIGKILL)
+
+
+@pytest.fixture
+def making(cli: Cli, slow: tuple[str, Path, Path]) -> SlowRun:
+    return SlowRun(cli, *slow)
+
+
 def askers(cli: Cli, number: int) -> bool:
     """Whether so many wait for jobs, altogether."""
     jobs = json.loads(cli("seamless-status", "--json").stdout)["jobs"]
     return sum(job["askers"] for job in jobs) >= number
 
 
-def test_ctrl_c_cancels(cli: Cli, work: Path, slow: tuple[str, Path, Path]) -> None:
-    command, mark, _ = slow
-    process = cli.start("seamless-run", "-cp", ":out", command)
-    wait_for(mark.exists)
+def test_ctrl_c_cancels(cli: Cli, work: Path, making: SlowRun) -> None:
+    making.begin("-cp", ":out")
     assert (work / "out.FUTURE").exists()
-    os.killpg(process.pid, signal.SIGINT)
-    status, out, err = ended(process)
+    os.killpg(making.process.pid, signal.SIGINT)
+    status, out, err = ended(making.process)
     assert (status, out) == (130, b"")
     assert err.splitlines()[-1] == "seamless-run: interrupted"
     assert not (work / "out.FUTURE").exists()
     assert "running     nothing" in cli("seamless-status").text
 
 
-def test_two_at_once_run_it_once(cli: Cli, work: Path, slow: tuple[str, Path, Path]) -> None:
-    command, mark, go = slow
-    processes = [cli.start("seamless-run", command) for _ in range(2)]
-    wait_for(mark.exists)
+def test_two_at_once_run_it_once(cli: Cli, work: Path, making: SlowRun) -> None:
+    processes = [cli.start("seamless-run", making.command) for _ in range(2)]
+    wait_for(making.mark.exists)
     wait_for(lambda: "2 askers" in cli("seamless-status").text)
-    go.touch()
+    making.go.touch()
     assert [ended(process)[:2] for process in processes] == [(0, b"done\n")] * 2
-    assert mark.read_text() == "begun\n"
+    assert making.mark.read_text() == "begun\n"
 
 
-def test_a_killed_asker_leaves_the_work_and_a_rerun_attaches(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    command, mark, go = slow
-    process = cli.start("seamless-run", "-cp", ":out", command)
-    wait_for(mark.exists)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    again = cli.start("seamless-run", "-cp", ":out", command)
+def test_a_killed_asker_leaves_the_work_and_a_rerun_attaches(cli: Cli, work: Path, making: SlowRun) -> None:
+    making.begin("-cp", ":out")
+    making.kill_asker()
+    again = cli.start("seamless-run", "-cp", ":out", making.command)
     wait_for(lambda: "2 askers" in cli("seamless-status").text)
-    go.touch()
+    making.go.touch()
     assert ended(again)[0] == 0
     assert (work / "out").read_text() == "done\n"
-    assert mark.read_text() == "begun\n"
+    assert making.mark.read_text() == "begun\n"
     assert not (work / "out.FUTURE").exists()
 
 
-def test_a_future_of_a_finished_job_is_settled_by_a_download(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    command, mark, go = slow
-    process = cli.start("seamless-run", "-cp", ":out", command)
-    wait_for(mark.exists)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    go.touch()
+def test_a_future_of_a_finished_job_is_settled_by_a_download(cli: Cli, work: Path, making: SlowRun) -> None:
+    making.begin("-cp", ":out")
+    making.kill_asker()
+    making.go.touch()
     wait_for(lambda: "running     nothing" in cli("seamless-status").text)
     cli("seamless-download", "out")
     assert (work / "out").read_text() == "done\n"
     assert not (work / "out.FUTURE").exists()
 
 
-def test_whoever_names_a_pending_result_waits_for_it(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    command, mark, go = slow
-    first = cli.start("seamless-run", "-cp", ":out.txt", command)
-    wait_for(mark.exists)
+def test_whoever_names_a_pending_result_waits_for_it(cli: Cli, work: Path, making: SlowRun) -> None:
+    making.begin("-cp", ":out.txt")
     others = [
         cli.start("seamless-run", "cat", "out.txt"),
         cli.start("seamless-run", "--stdin", "out.txt", "cat -"),
@@ -94,85 +107,61 @@ def test_whoever_names_a_pending_result_waits_for_it(
         cli.start("seamless-download", "--stdout", "out.txt"),
     ]
     wait_for(lambda: askers(cli, 5))
-    go.touch()
-    assert ended(first)[0] == 0
+    making.go.touch()
+    assert ended(making.process)[0] == 0
     assert [ended(process)[:2] for process in others] == [(0, b"done\n")] * 4
-    assert mark.read_text() == "begun\n"
+    assert making.mark.read_text() == "begun\n"
 
 
-def test_a_pending_member_of_a_directory_is_waited_for(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    command, mark, go = slow
+def test_a_pending_member_of_a_directory_is_waited_for(cli: Cli, work: Path, making: SlowRun) -> None:
     (work / "set").mkdir()
     (work / "set" / "a.txt").write_text("here\n")
-    first = cli.start("seamless-run", "-cp", ":set/b.txt", command)
-    wait_for(mark.exists)
+    making.begin("-cp", ":set/b.txt")
     listing = cli.start("seamless-run", "ls", "set")
     wait_for(lambda: askers(cli, 2))
-    go.touch()
-    assert ended(first)[0] == 0
+    making.go.touch()
+    assert ended(making.process)[0] == 0
     assert ended(listing)[:2] == (0, b"a.txt\nb.txt\n")
-    assert mark.read_text() == "begun\n"
+    assert making.mark.read_text() == "begun\n"
 
 
-def test_a_file_in_a_pending_directory(cli: Cli, work: Path, slow: tuple[str, Path, Path]) -> None:
-    command, mark, go = slow
-    first = cli.start("seamless-run", "-cp", "res", f"mkdir res; ({command}) > res/x.txt")
-    wait_for(mark.exists)
+def test_a_file_in_a_pending_directory(cli: Cli, work: Path, making: SlowRun) -> None:
+    making.begin("-cp", "res", code=f"mkdir res; ({making.command}) > res/x.txt")
     second = cli.start("seamless-run", "cat", "res/x.txt")
     wait_for(lambda: "cat" in cli("seamless-status").text)
-    go.touch()
-    assert ended(first)[0] == 0
+    making.go.touch()
+    assert ended(making.process)[0] == 0
     assert ended(second)[:2] == (0, b"done\n")
-    assert mark.read_text() == "begun\n"
-
-
-def kill_all(cli: Cli, process: subprocess.Popen[bytes]) -> None:
-    """Kill a command and the runner of its job."""
-    runner = json.loads(cli("seamless-status", "--json").stdout)["jobs"][0]["pid"]
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    os.kill(runner, signal.SIGKILL)
+    assert making.mark.read_text() == "begun\n"
 
 
 @pytest.mark.parametrize("command", ["seamless-download", "seamless-run"])
-def test_a_stale_future_is_submitted_again(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path], command: str
-) -> None:
-    line, mark, go = slow
-    process = cli.start("seamless-run", "-cp", ":out.txt", line)
-    wait_for(mark.exists)
-    kill_all(cli, process)
+def test_a_stale_future_is_submitted_again(cli: Cli, work: Path, making: SlowRun, command: str) -> None:
+    making.begin("-cp", ":out.txt")
+    making.kill()
     assert "seamless-download out.txt" in cli("seamless-checksum", "out.txt", status=1).error
-    go.touch()
+    making.go.touch()
     if command == "seamless-run":
         assert cli(command, "cat", "out.txt").stdout == b"done\n"
     cli("seamless-download", "out.txt")
     assert (work / "out.txt").read_text() == "done\n"
-    assert mark.read_text() == "begun\n" * 2
+    assert making.mark.read_text() == "begun\n" * 2
     assert not (work / "out.txt.FUTURE").exists()
 
 
-def test_a_stale_future_in_a_directory_is_submitted_again(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    line, mark, go = slow
-    process = cli.start("seamless-run", "-cp", ":set/b.txt", line)
-    wait_for(mark.exists)
-    kill_all(cli, process)
-    go.touch()
+def test_a_stale_future_in_a_directory_is_submitted_again(cli: Cli, work: Path, making: SlowRun) -> None:
+    making.begin("-cp", ":set/b.txt")
+    making.kill()
+    making.go.touch()
     assert cli("seamless-run", "-q", "ls", "set").text == "b.txt\n"
     assert not (work / "set" / "b.txt.FUTURE").exists()
     assert cli("seamless-run", "cat", "set/b.txt").text == "done\n"
 
 
-def test_a_stale_future_whose_job_fails(cli: Cli, work: Path, slow: tuple[str, Path, Path]) -> None:
-    line, mark, go = slow
-    process = cli.start("seamless-run", "-cp", ":out.txt", f"{line}; echo why >&2; exit 3")
-    wait_for(mark.exists)
-    kill_all(cli, process)
-    go.touch()
+def test_a_stale_future_whose_job_fails(cli: Cli, work: Path, making: SlowRun) -> None:
+    making.begin("-cp", ":out.txt", code=f"{making.command}; echo why >&2; exit 3")
+    making.kill()
+    making.go.touch()
     (work / "a.txt").write_text("other\n")
     cli("seamless-upload", "--move", "a.txt")
     done = cli("seamless-download", "out.txt", "a.txt", status=1)
@@ -181,33 +170,24 @@ def test_a_stale_future_whose_job_fails(cli: Cli, work: Path, slow: tuple[str, P
     assert (work / "a.txt").exists()
 
 
-def test_a_future_goes_before_an_older_result_and_replaces_it(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    line, mark, go = slow
+def test_a_future_goes_before_an_older_result_and_replaces_it(cli: Cli, work: Path, making: SlowRun) -> None:
     cli("seamless-run", "-cp", ":out.txt", "echo old")
-    process = cli.start("seamless-run", "-cp", ":out.txt", line)
-    wait_for(mark.exists)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    go.touch()
+    making.begin("-cp", ":out.txt")
+    making.kill_asker()
+    making.go.touch()
     assert cli("seamless-run", "cat", "out.txt").text == "done\n"
     cli("seamless-download", "out.txt")
     assert (work / "out.txt").read_text() == "done\n"
 
 
-def test_a_known_result_takes_the_place_of_an_older_future(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    line, mark, go = slow
+def test_a_known_result_takes_the_place_of_an_older_future(cli: Cli, work: Path, making: SlowRun) -> None:
     cli("seamless-run", "echo known")
-    process = cli.start("seamless-run", "-cp", ":out.txt", line)
-    wait_for(mark.exists)
-    kill_all(cli, process)
+    making.begin("-cp", ":out.txt")
+    making.kill()
     cli("seamless-run", "-cp", ":out.txt", "echo known")
-    go.touch()
+    making.go.touch()
     assert cli("seamless-run", "cat", "out.txt").text == "known\n"
-    assert mark.read_text() == "begun\n"
+    assert making.mark.read_text() == "begun\n"
 
 
 def test_a_failed_run_leaves_no_directory_that_it_made(cli: Cli, work: Path) -> None:
@@ -223,32 +203,26 @@ def requests(home: Path) -> list[Path]:
 
 
 def test_a_stale_future_is_submitted_again_as_it_was_asked_for(
-    cli: Cli, work: Path, home: Path, slow: tuple[str, Path, Path]
+    cli: Cli, work: Path, home: Path, making: SlowRun
 ) -> None:
-    line, mark, go = slow
     options = ["--prologue", "said=prologue", "--metavar", "told=metavar", "--memory", "1G"]
-    process = cli.start("seamless-run", *options, "-cp", ":out.txt", f'{line}; echo "$said $told"')
-    wait_for(mark.exists)
+    making.begin(*options, "-cp", ":out.txt", code=f'{making.command}; echo "$said $told"')
     (request,) = requests(home)
     assert request.stat().st_mode & 0o777 == 0o600
     assert json.loads((work / "out.txt.FUTURE").read_text()).keys() == {
         "seamless-future", "key", "result", "server", "host", "process"
     }  # fmt: skip
-    kill_all(cli, process)
-    go.touch()
+    making.kill()
+    making.go.touch()
     cli("seamless-download", "out.txt")
     assert (work / "out.txt").read_text() == "done\nprologue metavar\n"
     assert requests(home) == []
 
 
-def test_a_stale_step_of_a_pipeline_too(
-    cli: Cli, work: Path, home: Path, slow: tuple[str, Path, Path]
-) -> None:
-    line, mark, go = slow
-    process = cli.start("seamless-run", "--metavar", "told=metavar", "-cp", ":out.txt", f"{line}; echo $told")
-    wait_for(mark.exists)
-    kill_all(cli, process)
-    go.touch()
+def test_a_stale_step_of_a_pipeline_too(cli: Cli, work: Path, home: Path, making: SlowRun) -> None:
+    making.begin("--metavar", "told=metavar", "-cp", ":out.txt", code=f"{making.command}; echo $told")
+    making.kill()
+    making.go.touch()
     assert cli("seamless-run", "cat out.txt").text == "done\nmetavar\n"
 
 
@@ -351,16 +325,12 @@ def test_a_request_of_somebody_else_does_not_count(home: Path, stored: Callable[
         assert request_log.find(cache, key) is None
 
 
-def test_a_sidecar_of_an_older_version_still_says_which_job(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path]
-) -> None:
-    line, mark, go = slow
-    process = cli.start("seamless-run", "-cp", ":out.txt", line)
-    wait_for(mark.exists)
+def test_a_sidecar_of_an_older_version_still_says_which_job(cli: Cli, work: Path, making: SlowRun) -> None:
+    making.begin("-cp", ":out.txt")
     future = json.loads((work / "out.txt.FUTURE").read_text())
     (work / "old.txt.FUTURE").write_text(json.dumps(future | {"options": "{}"}))
     waiting = cli.start("seamless-run", "cat old.txt")
     wait_for(lambda: askers(cli, 2))
-    go.touch()
+    making.go.touch()
     assert ended(waiting)[:2] == (0, b"done\n")
-    assert ended(process)[0] == 0
+    assert ended(making.process)[0] == 0

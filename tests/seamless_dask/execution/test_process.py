@@ -164,9 +164,7 @@ def test_undecodable_stderr(lab: Lab) -> None:
 
 
 def test_cpu_and_memory_are_recorded(lab: Lab) -> None:
-    record = lab.run(
-        "python3 -c 'import time; x = bytearray(50 << 20); sum(range(3_000_000)); time.sleep(0.5)'"
-    ).record
+    record = lab.run("python3 -c 'x = bytearray(50 << 20); sum(range(3_000_000))'").record
     assert record["cpu"] > 0.01
     assert record["max_rss"] > 50 << 20
 

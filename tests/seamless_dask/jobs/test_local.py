@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,10 +19,30 @@ from seamless_dask.jobs.local import LocalRequest
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, ResultSpec
 
+from ..conftest import PLAIN
+
 
 def told(process: subprocess.Popen[str]) -> Any:
     output, _ = process.communicate(timeout=60)
     return json.loads(output) if output.strip() else None
+
+
+class Held(NamedTuple):
+    """A computation that has begun and waits at a gate."""
+
+    gate: Any
+    key: Checksum
+    asker: subprocess.Popen[str]
+    shell: int
+    """The process of its command."""
+
+
+def held(lab: Any, end: str = "echo done", options: Options = PLAIN) -> Held:
+    """Have somebody ask for a command that waits at a gate, and then does `end`."""
+    gate = lab.gate()
+    key = lab.store(f"{lab.counted()}; {gate.command}; {end}")
+    asker = lab.asker(key, options)
+    return Held(gate, key, asker, gate.wait())
 
 
 def test_a_result_is_computed_recorded_and_found_again(lab: Any) -> None:
@@ -38,10 +58,7 @@ def test_a_result_is_computed_recorded_and_found_again(lab: Any) -> None:
 
 
 def test_two_identical_runs_at_once_run_once(lab: Any) -> None:
-    gate = lab.gate()
-    key = lab.store(f"{lab.counted()}; {gate.command}; echo done")
-    first = lab.asker(key)
-    gate.wait()
+    gate, key, first, _ = held(lab)
     second = lab.asker(key)
     lab.await_askers(key, 2)
     gate.open()
@@ -61,10 +78,7 @@ def test_eight_processes_at_once_run_it_once(lab: Any) -> None:
 
 
 def test_a_killed_asker_does_not_end_it(lab: Any) -> None:
-    gate = lab.gate()
-    key = lab.store(f"{gate.command}; echo kept")
-    asker = lab.asker(key)
-    gate.wait()
+    gate, key, asker, _ = held(lab, "echo kept")
     asker.kill()
     asker.wait()
     gate.open()
@@ -74,10 +88,7 @@ def test_a_killed_asker_does_not_end_it(lab: Any) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_closed_terminal_does_not_end_it(lab: Any, number: signal.Signals) -> None:
-    gate = lab.gate()
-    key = lab.store(f"{gate.command}; echo kept")
-    asker = lab.asker(key)
-    gate.wait()
+    gate, key, asker, _ = held(lab, "echo kept")
     os.killpg(asker.pid, number)
     asker.wait()
     gate.open()
@@ -102,10 +113,7 @@ def test_interrupting_the_only_asker_kills_the_whole_tree(lab: Any) -> None:
 
 
 def test_interrupting_one_of_two_leaves_the_other(lab: Any) -> None:
-    gate = lab.gate()
-    key = lab.store(f"{lab.counted()}; {gate.command}; echo done")
-    first = lab.asker(key)
-    gate.wait()
+    gate, key, first, _ = held(lab)
     second = lab.asker(key)
     lab.await_askers(key, 2)
     first.send_signal(signal.SIGINT)
@@ -117,10 +125,7 @@ def test_interrupting_one_of_two_leaves_the_other(lab: Any) -> None:
 
 
 def test_who_was_killed_does_not_keep_it_from_being_stopped(lab: Any) -> None:
-    gate = lab.gate()
-    key = lab.store(f"{gate.command}; echo done")
-    killed = lab.asker(key)
-    shell = gate.wait()
+    _, key, killed, shell = held(lab)
     killed.kill()
     killed.wait()
     rerun = lab.asker(key)
@@ -179,10 +184,7 @@ def test_cancelling_withdraws_everybody(lab: Any) -> None:
 
 
 def test_a_killed_runner_is_replaced(lab: Any) -> None:
-    gate = lab.gate()
-    key = lab.store(f"{lab.counted()}; {gate.command}; echo done")
-    asker = lab.asker(key)
-    shell = gate.wait()
+    gate, key, asker, shell = held(lab)
     os.kill(lab.runner(key), signal.SIGKILL)
     gate.wait()
     assert not lab.is_alive(shell)
@@ -206,10 +208,7 @@ def test_runners_lost_too_often_are_named(lab: Any) -> None:
 
 
 def test_what_dead_processes_left_is_removed_at_the_next_start(lab: Any) -> None:
-    gate = lab.gate()
-    key = lab.store(f"{gate.command}; echo done")
-    asker = lab.asker(key)
-    shell = gate.wait()
+    _, key, asker, shell = held(lab)
     asker.kill()
     asker.wait()
     os.kill(lab.runner(key), signal.SIGKILL)
@@ -258,10 +257,7 @@ def test_a_time_limit_of_the_only_asker_ends_it(lab: Any) -> None:
 
 
 def test_a_limit_that_one_asker_set_fails_only_that_one(lab: Any) -> None:
-    gate = lab.gate()
-    key = lab.store(f"{lab.counted()}; {gate.command}; echo done")
-    patient = lab.asker(key)
-    gate.wait()
+    gate, key, patient, _ = held(lab)
     with pytest.raises(LimitExceeded, match="only you had set"):
         lab.run(key, Options(isolation="none", time_limit=0.01))
     gate.open()
@@ -270,10 +266,7 @@ def test_a_limit_that_one_asker_set_fails_only_that_one(lab: Any) -> None:
 
 
 def test_bytes_are_kept_if_any_asker_wants_them(lab: Any) -> None:
-    gate = lab.gate()
-    key = lab.store(f"{gate.command}; echo wanted")
-    first = lab.asker(key, Options(isolation="none", scratch=True))
-    gate.wait()
+    gate, key, first, _ = held(lab, "echo wanted", Options(isolation="none", scratch=True))
     second = lab.asker(key)
     lab.await_askers(key, 2)
     gate.open()
@@ -389,10 +382,7 @@ def test_a_transformation_that_is_not_stored_is_named(lab: Any) -> None:
 
 @pytest.mark.parametrize("gone", ["jobs", ""])
 def test_files_that_vanish_end_it_with_one_line(lab: Any, gone: str) -> None:
-    gate = lab.gate()
-    key = lab.store(f"{lab.counted()}; {gate.command}; echo done")
-    asker = lab.asker(key)
-    shell = gate.wait()
+    _, _, asker, shell = held(lab)
     shutil.rmtree(os.path.join(lab.context.cache, gone))
     assert "was removed while its result was waited for" in told(asker)["message"]
     lab.wait_until(lambda: not lab.is_alive(shell))
