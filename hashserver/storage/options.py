@@ -22,7 +22,10 @@ _OURS = frozenset(
 )
 _WITH_PASSWORD = frozenset({"sftp", "ssh", "ftp", "smb"})
 """Schemes whose URLs may have a password, which is an option of that name."""
-_PUBLIC = frozenset({"base_url", "endpoint_url", "region_name", "host", "username", "user"})
+_PUBLIC = frozenset(
+    {"base_url", "endpoint_url", "region_name", "host", "username", "user", "key_filename", "verify"}
+)
+"""What a message may show: where a place is, and where a file."""
 _SHORT = 4
 
 

@@ -125,9 +125,16 @@ def connect(url: str, options: dict[str, Any], seconds: float) -> tuple[KnownHos
     waits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
     arguments = {**dict.fromkeys(waits, seconds), **KnownHosts._get_kwargs_from_urls(url)}
     arguments = {**_configured(arguments), **options}
+    arguments |= {"key_filename": _at_home(arguments["key_filename"])} if "key_filename" in arguments else {}
     # a session of our own: it is closed with the store, which must not close that of others
     fs = KnownHosts(skip_instance_cache=True, seconds=seconds, **arguments)
     return fs, KnownHosts._strip_protocol(url).rstrip("/")
+
+
+def _at_home(files: Any) -> Any:
+    if isinstance(files, list):
+        return [_at_home(file) for file in files]
+    return os.path.expanduser(files) if isinstance(files, str) else files
 
 
 def _teller(callback: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -23,7 +24,7 @@ class WebdavFiles(WebdavFileSystem):  # type: ignore[misc]
         base_url, named = _without_user(base_url)
         auth = auth or named
         if isinstance(verify := options.get("verify"), str):
-            options["verify"] = ssl.create_default_context(cafile=verify)
+            options["verify"] = ssl.create_default_context(cafile=os.path.expanduser(verify))
         super().__init__(base_url, auth=tuple(auth) if isinstance(auth, list) else auth, **options)
 
     def mv(self, path1: str, path2: str, **_: Any) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from hashserver.checksum import hash_bytes
 from hashserver.errors import AuthenticationFailed, HashserverError, InvalidRequest, ServiceUnavailable
@@ -120,6 +123,34 @@ class TestTables:
 
     def test_are_not_shown(self) -> None:
         assert SECRET not in repr(StorageOptions.of("s3://bucket", {"secret": SECRET}))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.just(SECRET),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+URLS = st.text(max_size=20) | st.builds(
+    "{}://{}".format, st.sampled_from(["s3", "sftp", "webdav", "file", "http", "é"]), st.text(max_size=20)
+)
+
+
+@given(URLS, VALUES | st.dictionaries(st.text(max_size=9), VALUES, max_size=3), URLS)
+@example("s3://bucket", {"key": SECRET}, "s3://bucket/x")
+def test_whatever_a_file_says_is_a_table_or_refused_in_one_line(prefix: str, table: Any, url: str) -> None:
+    try:
+        options = StorageOptions.of(prefix, check(prefix, table, "config.toml"))
+    except InvalidRequest as error:
+        told = str(error)
+    else:
+        told = ""
+    assert told.isprintable()
+    assert SECRET not in told
+    if told:
+        return
+    find([options], url)
+    assert find([options], prefix) == options
+    assert find([options], prefix.rstrip("/") + "/below") == options or prefix.endswith("://")
 
 
 class TestFile:
@@ -242,6 +273,26 @@ def test_options_of_fsspecs_own_configuration_hold_too(webdav_backend: Any, monk
     monkeypatch.setitem(fsspec.config.conf, "webdav", json.loads(json.dumps(webdav_backend.options)))
     with FsspecStore(webdav_backend.url) as store:
         assert store.get(store.put(b"data")) == b"data"
+
+
+def test_a_key_of_ssh(sshd: Any, home: Path, tmp_path: Path) -> None:
+    sshd.accept(home, key=False)
+    url = sshd.url(tmp_path / "store")
+    shutil.copy(sshd.keys / "client", home / "other-key")
+    assert "~/no-key" not in (text := str(failing(url, key_filename="~/no-key")))
+    assert f"{home}/no-key" in text
+    with FsspecStore(url, key_filename=["~/other-key"]) as store:
+        assert store.get(store.put(b"data")) == b"data"
+
+
+def test_keys_and_an_endpoint_of_s3(s3_backend: Any, monkeypatch: Any) -> None:
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    options = {"endpoint_url": endpoint, "key": "test-key", "secret": "test-secret"}
+    with FsspecStore(s3_backend.url, **options) as store:
+        checksum = store.put(b"data")
+        assert f"{checksum.prefix}/{checksum}" in s3_backend.names()
 
 
 @pytest.mark.parametrize(
