@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from distributed import Client, LocalCluster
 
 from hashserver.errors import ServiceUnavailable
 from seamless_dask import Transformation, bash
+from seamless_dask.context import Context
 from seamless_dask.graph import lazy_graph, task
 
 
@@ -272,6 +274,16 @@ def test_a_database_that_hangs_is_not_waited_for(desk: Desk, monkeypatch: pytest
     with pytest.warns(UserWarning, match=r"no answer within 0\.05 s"):
         assert len(nodes_of(desk.chain(3)[-1])) == 3
     answers.set()
+
+
+def test_a_server_that_is_gone_is_a_warning(lab: Any) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        gone = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        with Context(lab.context.config._replace(database=gone)) as context:
+            first = bash("echo 0", context=context)
+            with pytest.warns(UserWarning, match=f"no connection to {gone}"):
+                assert len(nodes_of(bash("cat 0", {"0": first}, context=context))) == 2
 
 
 # ------------------------------------------------------------------------ a cluster without our plugin

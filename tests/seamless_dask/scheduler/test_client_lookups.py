@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from dask._task_spec import Task
 from distributed import Client, LocalCluster, wait
 
 from seamless_dask import bash
 from seamless_dask.context import Context
+from seamless_dask.errors import SeamlessError
+from seamless_dask.graph import task
+from seamless_dask.graph.handles import of as handle_of
 from seamless_dask.scheduler import SeamlessScheduler
 
 from .conftest import name_of
@@ -60,6 +64,13 @@ def test_a_contested_result_that_the_client_knew_is_retried(desk: Any) -> None:
     desk.client.retry([future])
     assert future.result(60).read_bytes() == b"x\n"
     assert desk.lab.ran() == ["ran"] * 3
+
+
+def test_what_a_client_of_another_version_knows_is_refused(desk: Any) -> None:
+    step = desk.bash("echo x")
+    foreign = Task(name_of(step), task.known, 99, str(step.key), "{}", handle_of(*desk.lab.file(b"x\n")))
+    with pytest.raises(SeamlessError, match="protocol 99 of seamless-dask"):
+        desk.client.get({name_of(step): foreign}, name_of(step))
 
 
 def test_a_client_that_has_no_database_asks_that_of_its_scheduler(
