@@ -135,8 +135,7 @@ def _dtype(writer: ValueWriter, value: Any) -> Any:
 def describe(writer: ValueWriter, dtype: Any) -> Any:
     """Return the tree of an array's type; None for what is not NumPy's own."""
     if dtype.metadata:
-        plain = _without_metadata(dtype)
-        inner = None if plain is None else describe(writer, plain)
+        inner = dtype.str if dtype.names is None and dtype.subdtype is None else None
         return None if inner is None else {"type": inner, "metadata": writer.tree(dict(dtype.metadata))}
     if dtype.subdtype is not None:
         inner = describe(writer, dtype.base)
@@ -150,14 +149,6 @@ def describe(writer: ValueWriter, dtype: Any) -> Any:
         if npy.is_plain_name(text, dtype):
             return text
     return None
-
-
-def _without_metadata(dtype: Any) -> Any:
-    try:
-        plain = np.dtype(dtype.str) if dtype.names is None else None
-    except TypeError:
-        return None
-    return plain
 
 
 def _structure(writer: ValueWriter, dtype: Any) -> Any:
@@ -196,10 +187,6 @@ def make_dtype(reader: ValueReader, described: Any) -> Any:
     return np.dtype((np.record, made)) if described["record"] else made
 
 
-def _order(fortran: bool) -> Any:
-    return "F" if fortran else "C"
-
-
 def _read_small(reader: ValueReader, text: str) -> Any:
     return npy.read_array(memoryview(bytearray(base64.b64decode(text, validate=True))))
 
@@ -223,7 +210,10 @@ def _read_fields(reader: ValueReader, described: Any, shape: list[int], fortran:
     for name, member in zip(dtype.names, members, strict=True):
         if member.shape != tuple(shape) + dtype[name].shape:  # nothing is made that is not there
             raise ValueError(f"field {name!r:.80} of another shape")
-    array = np.zeros(shape, dtype, _order(fortran))
+    size = dtype.itemsize * (members[0].size if members else 0)
+    if not reader.trusted and size > _SMALL + 64 * sum(member.nbytes for member in members):
+        raise ValueError("a structure with little in it")
+    array = np.zeros(shape, dtype, "F" if fortran else "C")
     for name, member in zip(dtype.names, members, strict=True):
         array[name] = member
     return array

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
-import pickle  # nosec - read only where the caller says so
+import pickle
 import types
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _COLLECTIONS = (Counter, OrderedDict, defaultdict, deque)
 """What is called with plain data from anywhere."""
+_GIVEN = (list, tuple, dict, int, type(None), type)
 _DEFINITIONS = (type, types.FunctionType, types.BuiltinFunctionType)
 _COPYREG: Any = copyreg
 _NEW, _NEW_EX = _COPYREG.__newobj__, _COPYREG.__newobj_ex__
@@ -206,13 +207,13 @@ def reader(name: str) -> Callable[..., Any]:
 
 def _read_enum(reader: ValueReader, kind: Any, name: str | None, value: Any) -> Any:
     found = reader.value(kind)
-    reader.trust(f"{found!r:.200}")
+    reader.trust(found)
     return found(reader.value(value)) if name is None else found[name]
 
 
 def _read_new(reader: ValueReader, kind: Any, arguments: list[Any], named: dict[str, Any], *rest: Any) -> Any:
     found = reader.value(kind)
-    reader.trust(f"{found!r:.200}")
+    reader.trust(found)
     made = found.__new__(
         found, *reader.values(arguments), **{name: reader.value(tree) for name, tree in named.items()}
     )
@@ -221,10 +222,10 @@ def _read_new(reader: ValueReader, kind: Any, arguments: list[Any], named: dict[
 
 def _read_call(reader: ValueReader, make: Any, arguments: list[Any], *rest: Any) -> Any:
     found, given = reader.value(make), reader.values(arguments)
-    if found not in _COLLECTIONS or any(
-        isinstance(one, range) for one in given
-    ):  # a range may be of any length
-        reader.trust(f"{found!r:.200}")
+    # What only says how long it is (a range, an index of pandas) would be written out here.
+    plain = all(type(one) in _GIVEN for one in given)
+    if not plain or not any(found is known for known in _COLLECTIONS):
+        reader.trust(found)
     return _completed(reader, found(*given), *rest)
 
 

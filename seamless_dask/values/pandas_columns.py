@@ -58,7 +58,7 @@ def to_arrow(writer: ValueWriter, values: Any) -> tuple[Any, Any] | None:
         if isinstance(dtype, pd.StringDtype):
             return _string(values)
         if isinstance(dtype, _MASKED):
-            return one_array(pa.array(values)), ["masked", dtype.name]
+            return _masked(values), ["masked", dtype.name]
         if isinstance(dtype, pd.ArrowDtype):
             return one_array(pa.array(values)), ["arrow"]
     except (Unwalkable, pa.ArrowException):
@@ -96,10 +96,24 @@ def _times(values: Any) -> tuple[Any, Any] | None:
     starts = range(0, len(numbers), _CHUNK)
     if not any((numbers[start : start + _CHUNK] == _NOT_A_TIME).any() for start in starts):
         return _plain(kind, numbers), how
-    missing = numbers == _NOT_A_TIME
+    return _with_nulls(kind, numbers, numbers == _NOT_A_TIME), how
+
+
+def _with_nulls(kind: Any, values: Any, missing: Any) -> Any:
+    """Return an array of numbers, some of which are missing, with zeros there."""
+    if not missing.any():
+        return _plain(kind, values)
     bitmap = pa.py_buffer(np.packbits(~missing, bitorder="little"))
-    data = zeroed(pa.py_buffer(numbers.view(np.uint8)), 8, bitmap, len(numbers))
-    return pa.Array.from_buffers(kind, len(numbers), [bitmap, data], int(missing.sum())), how
+    data = pa.py_buffer(np.ascontiguousarray(values).view(np.uint8))
+    data = zeroed(data, values.itemsize, bitmap, len(values))
+    return pa.Array.from_buffers(kind, len(values), [bitmap, data], int(missing.sum()))
+
+
+def _masked(values: Any) -> Any:
+    data, missing = values._data, values._mask  # pandas makes NaN of the one and the other of it
+    if data.dtype.kind == "b":
+        return one_array(pa.array(data, pa.bool_(), mask=missing))
+    return _with_nulls(pa.from_numpy_dtype(data.dtype), data, missing)
 
 
 def _objects(values: Any) -> tuple[Any, Any] | None:
@@ -133,14 +147,7 @@ def _categorical(writer: ValueWriter, values: Any) -> tuple[Any, Any] | None:
     if found is None or found[0].null_count:
         return None
     codes = values.codes
-    missing = codes < 0
-    indices = _plain(pa.from_numpy_dtype(codes.dtype), codes)
-    if missing.any():
-        bitmap = pa.py_buffer(np.packbits(~missing, bitorder="little"))
-        data = zeroed(
-            pa.py_buffer(np.ascontiguousarray(codes).view(np.uint8)), codes.itemsize, bitmap, len(codes)
-        )
-        indices = pa.Array.from_buffers(indices.type, len(codes), [bitmap, data], int(missing.sum()))
+    indices = _with_nulls(pa.from_numpy_dtype(codes.dtype), codes, codes < 0)
     ordered = bool(values.ordered)
     column = pa.DictionaryArray.from_arrays(indices, found[0], ordered=ordered, safe=False)
     return column, ["categorical", found[1], ordered]
@@ -153,23 +160,23 @@ def from_arrow(reader: ValueReader, column: Any, how: list[Any]) -> Any:
 
 
 def _read_numpy(reader: ValueReader, column: Any, name: str) -> Any:
-    columns: Columns = reader.columns
-    dtype = np.dtype(name)
-    if column.null_count or column.type != pa.from_numpy_dtype(dtype):
-        raise ValueError("a column of another type")
-    return columns.numbers(column, dtype)
+    if column.null_count:
+        raise ValueError("a column with nulls")
+    return _numbers(reader, column, np.dtype(name))
 
 
 def _read_bool(reader: ValueReader, column: Any) -> Any:
-    return np.unpackbits(
-        np.frombuffer(_bits_of(column), np.uint8), count=len(column), bitorder="little"
-    ).view(np.bool_)
+    if column.null_count:
+        raise ValueError("a column with nulls")
+    return _bits(column)
 
 
-def _bits_of(column: Any) -> Any:
-    if not pa.types.is_boolean(column.type) or column.null_count or column.offset:
+def _bits(column: Any) -> Any:
+    """Return the booleans of a column, whether or not they are null."""
+    if not pa.types.is_boolean(column.type) or column.offset:
         raise ValueError("a column of another type")
-    return column.buffers()[1] if len(column) else b""
+    data = np.frombuffer(column.buffers()[1] if len(column) else b"", np.uint8)
+    return np.unpackbits(data, count=len(column), bitorder="little").view(np.bool_)
 
 
 def _read_time(reader: ValueReader, column: Any, name: str) -> Any:
@@ -177,10 +184,8 @@ def _read_time(reader: ValueReader, column: Any, name: str) -> Any:
     if column.type.bit_width != 64 or np.dtype(name).itemsize != 8:
         raise ValueError("a column of another type")
     numbers = columns.numbers(column, np.dtype(np.int64))
-    bitmap = validity(column)
-    if bitmap is not None:
-        bits = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=len(column), bitorder="little")
-        numbers[bits == 0] = _NOT_A_TIME
+    if column.null_count:
+        numbers[_missing(column)] = _NOT_A_TIME
     return numbers.view(name)
 
 
@@ -205,7 +210,28 @@ def _read_masked(reader: ValueReader, column: Any, name: str) -> Any:
     dtype = pd.api.types.pandas_dtype(name)
     if not isinstance(dtype, _MASKED):
         raise TypeError(name)
-    return dtype.__from_arrow__(column)
+    missing = _missing(column)
+    if isinstance(dtype, pd.BooleanDtype):
+        data = _bits(column)
+    else:
+        data = _numbers(reader, column, dtype.numpy_dtype)
+    return dtype.construct_array_type()(data, missing)
+
+
+def _missing(column: Any) -> Any:
+    """Return for each element whether it is null."""
+    bitmap = validity(column)
+    if bitmap is None:
+        return np.zeros(len(column), np.bool_)
+    return np.unpackbits(np.frombuffer(bitmap, np.uint8), count=len(column), bitorder="little") == 0
+
+
+def _numbers(reader: ValueReader, column: Any, dtype: Any) -> Any:
+    """Return the numbers of a column, whether or not they are null."""
+    columns: Columns = reader.columns
+    if column.type != pa.from_numpy_dtype(dtype):
+        raise ValueError("a column of another type")
+    return columns.numbers(column, dtype)
 
 
 def _read_arrow(reader: ValueReader, column: Any) -> Any:
@@ -216,10 +242,8 @@ def _read_categorical(reader: ValueReader, column: Any, how: Any, ordered: bool)
     columns: Columns = reader.columns
     indices = column.indices
     codes = columns.numbers(indices, np.dtype(indices.type.to_pandas_dtype()))
-    bitmap = validity(indices)
-    if bitmap is not None:
-        bits = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=len(indices), bitorder="little")
-        codes[bits == 0] = -1
+    if indices.null_count:
+        codes[_missing(indices)] = -1
     values = from_arrow(reader, column.dictionary, how)
     dtype = pd.CategoricalDtype(pd.Index(values, dtype=values.dtype), ordered)
     return pd.Categorical.from_codes(codes, dtype=dtype)

@@ -93,11 +93,12 @@ class ValueReader:
         """Return the objects that several trees stand for."""
         return [self.value(tree) for tree in trees]
 
-    def trust(self, what: str) -> None:
+    def trust(self, what: object) -> None:
         """Raise `UntrustedValue` unless what a value names may be imported and called."""
         if not self.trusted:
             raise UntrustedValue(
-                f"the value would import or run {what}, and it does not come from a place that is trusted"
+                f"the value would import or run {what!s:.200},"
+                " and it does not come from a place that is trusted"
             )
 
 

@@ -359,6 +359,20 @@ def test_headers_of_others_are_data(descr: str, shape: str, rest: bytes) -> None
         assert "\n" not in str(raised.value)
 
 
+def test_a_structure_of_others_is_not_larger_than_what_is_in_it() -> None:
+    fields = {"names": ["a"], "formats": ["<i1"], "offsets": [0], "titles": [None], "itemsize": 1 << 30}
+    small = base64.b64encode(to_bytes(np.zeros(500, "i1"))[1]).decode()
+    tag = [
+        "numpy:fields",
+        {**fields, "align": False, "record": False},
+        [500],
+        False,
+        [{"@": ["numpy:small", small]}],
+    ]
+    with pytest.raises(InvalidValue, match="a structure with little in it"):
+        load("json/1", json.dumps({"@": tag}).encode())
+
+
 def test_a_subclass_of_others_is_walked(there_and_back: Back) -> None:
     class Local(np.ndarray):
         pass

@@ -169,6 +169,7 @@ def test_no_built_in_is_called_for_those_who_are_not_trusted() -> None:
         '{"@":["object:call",{"@":["object:name","builtins:bytes"]},[1000000000000]]}',
         '{"@":["object:call",{"@":["object:name","builtins:list"]},[{"@":["range",0,1000000000000,1]}]]}',
         '{"@":["object:call",{"@":["object:name","collections:deque"]},[{"@":["range",0,1000000000000,1]}]]}',
+        '{"@":["object:call",{"@":["object:name","collections:Counter"]},[{"@":["set",[1]]}]]}',
         '{"@":["object:new",{"@":["object:name","builtins:bytes"]},[1000000000000],{}]}',
         '{"@":["object:name","builtins:eval"]}',
         '{"@":["object:name","os:system"]}',

@@ -167,6 +167,15 @@ def test_what_lies_under_what_is_missing_does_not_count() -> None:
     assert to_bytes(one) == to_bytes(other)
 
 
+def test_what_is_no_number_is_not_what_is_missing(there_and_back: Back) -> None:
+    values = pd.arrays.FloatingArray(np.array([np.nan, 1.0, 0.0]), np.array([False, False, True]))
+    for value in (values, pd.DataFrame({"a": values})):
+        loaded = there_and_back(value)
+        column = loaded if value is values else loaded["a"].array
+        assert column._mask.tolist() == [False, False, True]
+        assert math.isnan(column._data[0])
+
+
 def test_numbers_keep_their_bits(there_and_back: Back) -> None:
     odd = struct.unpack(">d", bytes.fromhex("fff8000000000001"))[0]
     frame = pd.DataFrame({"a": np.array([odd, -0.0, math.nan])})
