@@ -8,6 +8,7 @@ from . import (
     bash_tasks,
     cached_run,
     edited_step,
+    functions,
     http,
     identity,
     init,
@@ -43,4 +44,5 @@ EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
     "bash-tasks": bash_tasks.main,
     "shared-input": shared_input.main,
     "identity": identity.main,
+    "functions": functions.main,
 }
