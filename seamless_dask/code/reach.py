@@ -427,7 +427,7 @@ class Reach:
 
     def _expression(self, item: Item, hint: str, namespace: dict[str, Any]) -> bool:
         found = assigned(hint, namespace)
-        if found is None or namespace.get(hint) is not item.value:
+        if found is None or not isinstance(found.node, ast.expr) or namespace.get(hint) is not item.value:
             return False
         item.file, item.line = found.file, found.node.lineno
         item.body = [
@@ -501,9 +501,15 @@ class Reach:
         found = assigned(item.name, namespace)
         if found is None or namespace.get(item.name) is not value:
             return None
-        tree = Stripper(docs=True, hints=True).expression(found.node)
+        node = found.node if isinstance(found.node, ast.expr) else found.node.value
+        if node is not found.node and found.node.type_params:
+            return None
+        tree = Stripper(docs=True, hints=True).expression(node)
         TreeReader(self, item, Environment(namespace, {})).read(tree, "", [], {})
-        return tree
+        if node is found.node:
+            return tree
+        kind = item.named(self.bind(type(value), "TypeAliasType", namespace))  # `type Vector = list[float]`
+        return ast.Call(kind, [ast.Constant(item.name), tree], [])
 
     def _input(self, item: Item) -> Item:
         """Make an item one of a value that only `describe` can make something of."""

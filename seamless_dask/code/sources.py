@@ -474,4 +474,7 @@ def assigned(name: str, namespace: dict[str, Any]) -> Found | None:
             match node:
                 case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
                     return Found(value, file, lines, "", index.has_text_hints)
+            alias = getattr(node, "name", None) if type(node).__name__ == "TypeAlias" else None
+            if isinstance(alias, ast.Name) and alias.id == name:
+                return Found(node, file, lines, "", index.has_text_hints)
     return None

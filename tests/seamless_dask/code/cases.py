@@ -283,5 +283,28 @@ RUNS: dict[str, tuple[str, tuple[Any, ...]]] = {
     ),
     "docstring that is read": ("def f():\n    'usage'\n    return f.__doc__", ()),
 }
+SINCE: dict[str, tuple[tuple[int, int], str, tuple[Any, ...]]] = {
+    "generic function": ((3, 12), "def g[T](x: T) -> T: return x\ndef f(x): return g(x)", (1,)),
+    "generic class": (
+        (3, 12),
+        "class Box[T]:\n    def __init__(self, v: T): self.v = v\n    def get(self) -> T: return self.v\n"
+        "def f(x): return Box[int](x).get()",
+        (1,),
+    ),
+    "a type parameter that is used": (
+        (3, 12),
+        "def g[T](x: T): return T.__name__\ndef f(x): return g(x)",
+        (1,),
+    ),
+    "alias of a type": ((3, 12), "type V = list[float]\ndef f(): return V.__value__", ()),
+    "one string in another": ((3, 12), "def f(x): return f'{x['a']} {'\\n'.join(x)}'", ({"a": 1},)),
+    "annotations that are evaluated late": (
+        (3, 14),
+        "import dataclasses\n@dataclasses.dataclass\nclass Node:\n    next: Node | Other\nclass Other: pass\n"
+        "def f(): return [each.name for each in dataclasses.fields(Node)]",
+        (),
+    ),
+}
+"""Cases of later versions: the first that reads them, source and arguments."""
 DIGEST = "2c7a0702230d4e1276bf0be0c6da853c394108d020b16475b29cceeba942e771"
 """SHA-256 of the texts of all functions, one behind the other, on every version of Python."""

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator
 
 from seamless_dask.code.identity import identify
+from seamless_dask.code.loading import load
 from seamless_dask.code.printer import print_tree, same
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -71,11 +72,33 @@ def of_cases() -> str:
     return hashlib.sha256("".join(texts).encode()).hexdigest()
 
 
+def of_later_cases() -> list[str]:
+    """Return which of the cases that this version reads do not do what the function does."""
+    bad = []
+    with tempfile.TemporaryDirectory() as place:
+        sys.path.insert(0, place)
+        for number, (name, (version, source, arguments)) in enumerate(cases.SINCE.items()):
+            if sys.version_info < version:
+                continue
+            (pathlib.Path(place) / f"later{number}.py").write_text(source)
+            importlib.invalidate_caches()
+            function = importlib.import_module(f"later{number}").f
+            try:
+                code = identify(function)
+                loaded = load(code.text, code.lines)
+                if loaded(*arguments) != function(*arguments) or identify(loaded).text != code.text:
+                    bad.append(f"{name}: another result, or another text when it is loaded")
+            except Exception as error:
+                bad.append(f"{name}: {error!r}")
+    return bad
+
+
 def main(library: str, every: str = "1") -> None:
     """Print what was found."""
     warnings.simplefilter("ignore")
     number, bad, digest = of_library(pathlib.Path(library), int(every))
     bad += of_goldens()
+    bad += of_later_cases()
     if (found := of_cases()) != cases.DIGEST:
         bad.append(f"the texts of the cases: {found}")
     version = ".".join(map(str, sys.version_info[:3]))

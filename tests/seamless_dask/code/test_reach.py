@@ -317,6 +317,21 @@ def test_what_is_the_users_can_be_set(make: Make) -> None:
     assert "def g" in text
 
 
+def test_what_is_installed_is_a_librarys(make: Make, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(project / "lib" / "site-packages")
+    make("def g(x): return x + 1", "lib.site-packages.installed")
+    module = make("from installed import g\ndef f(x): return g(x)")
+    assert "from installed import g" in text_of(module.f)
+
+
+def test_what_lies_elsewhere_is_the_users(make: Make, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an editable install does it: a path that `site-packages` only names."""
+    monkeypatch.syspath_prepend(project / "checkout" / "src")
+    make("def g(x): return x + 1", "checkout.src.editable")
+    module = make("from editable import g\ndef f(x): return g(x)")
+    assert "def g(x)" in text_of(module.f)
+
+
 def test_the_standard_library_can_be_the_users(make: Make) -> None:
     module = make("import textwrap\ndef f(x): return textwrap.indent(x, ' ')")
     assert "import textwrap" in text_of(module.f)
