@@ -69,7 +69,10 @@ class Context:
         self._config, self._complete = config, None
 
     def __repr__(self) -> str:
-        return f"Context(stores={self.config.stores!r}, database={self.config.database!r})"
+        from hashserver.storage.remotefs import shown
+
+        stores = tuple(shown(place) if "://" in place else place for place in self.config.stores)
+        return f"Context(stores={stores!r}, database={self.config.database!r})"
 
     @property
     def embedded(self) -> bool:

@@ -120,6 +120,10 @@ def _settings(arguments: ParsedArguments, config: Config) -> DaskserverSettings:
     directory = private_place(config.cache, arguments.name)
     store, database, hashserver = _places(config)
     store, options = without_password(store, config.options_of(None if hashserver else store))
+    workers_own = _absolute(arguments.worker_store)
+    if workers_own is not None:
+        workers_own, theirs = without_password(workers_own, config.options_of(workers_own))
+        options = tuple(dict.fromkeys((*options, *theirs)))
     least, most = arguments.workers
     return DaskserverSettings(
         directory=directory,
@@ -140,7 +144,7 @@ def _settings(arguments: ParsedArguments, config: Config) -> DaskserverSettings:
         hashserver=hashserver,
         token_file=config.token_file if hashserver else None,
         ca_file=config.ca_file if hashserver else None,
-        worker_store=_absolute(arguments.worker_store),
+        worker_store=workers_own,
         idle_timeout=arguments.idle_timeout,
         insecure=arguments.insecure,
         in_job=arguments.in_job,
@@ -148,7 +152,7 @@ def _settings(arguments: ParsedArguments, config: Config) -> DaskserverSettings:
         job_memory=arguments.job_memory,
         job_time_limit=arguments.job_time_limit,
         store_timeout=config.store_timeout,
-        storage_options=tuple(dict.fromkeys((*options, *config.options_of(arguments.worker_store)))),
+        storage_options=options,
     )
 
 

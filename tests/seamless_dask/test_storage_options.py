@@ -62,6 +62,7 @@ def test_they_are_not_shown(home: Path, project: Path) -> None:
     config = load({}, str(project))
     assert "sesame" not in repr(config)
     assert "sesame" not in repr(Context(config))
+    assert "sesame" not in repr(Context(config._replace(stores=("/data", "sftp://me:sesame@host/x"))))
 
 
 def test_those_of_a_profile_go_before_the_rest_of_the_file(home: Path, project: Path) -> None:

@@ -208,9 +208,8 @@ def test_a_password_in_a_url_is_no_argument_of_a_server(
     url = sshd.url(tmp_path / "there").replace("@", ":open-sesame@")
     place = Place(url, WebdavServer("", tmp_path, password="open-sesame"), home, tmp_path)
     (tmp_path / "a.txt").write_text("text\n")
-    start, stop = (
-        ([], ["--stop"]) if command == "seamless-init" else (["start", "--workers", "0:1"], ["stop"])
-    )
+    workers = ["--workers", "1:1", "--worker-store", url]
+    start, stop = ([], ["--stop"]) if command == "seamless-init" else (["start", *workers], ["stop"])
     told = place.run(command, *start, "--store", url)
     try:
         assert "sftp://" in told or command != "seamless-init"
@@ -218,6 +217,8 @@ def test_a_password_in_a_url_is_no_argument_of_a_server(
         connection = home / "cache" / "daskserver" / "default" / "connection.json"
         named = {"SEAMLESS_DASKSERVER": str(connection)} if connection.exists() else {}
         place.run("seamless-upload", "a.txt", **named)
+        assert place.run("seamless-run", "cat a.txt; echo more", **named) == "text\nmore\n"
+        place.is_secret()
         assert list((tmp_path / "there").rglob(str(hash_bytes(b"text\n"))))
     finally:
         place.run(command, *stop)
