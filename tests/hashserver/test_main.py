@@ -93,6 +93,17 @@ def test_half_of_tls_is_refused(tmp_path: Path) -> None:
     assert "belong together" in refusal(tmp_path, "--tls-cert", "x")
 
 
+def test_an_option_may_be_abbreviated(tmp_path: Path) -> None:
+    assert "belong together" in refusal(tmp_path, "--tls-c", "x")
+    assert "--tls-" in refusal(tmp_path, "--tls-", "x")  # which of two is not said
+
+
+def test_a_line_that_makes_no_sense_is_told_in_one_line(tmp_path: Path) -> None:
+    assert "--frob" in refusal(tmp_path, "--frob")
+    assert "5X" in refusal(tmp_path, "--max-size", "5X")
+    assert "\\x1b" in refusal(tmp_path, "--\x1b[2J")
+
+
 def test_a_bad_certificate_is_named(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("no certificate")
     path = str(tmp_path / "x")
