@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GARBAGE = 50_000
-"""Objects that are made before somebody looks for cycles among them; a cached run of a few files makes 19,000."""
+"""Objects that are made before somebody looks for cycles among them; a cached run makes some 19,000."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "seamless-run") -> int:
