@@ -133,7 +133,7 @@ class LocalRequest:
         on_stderr
             Gets what the command writes to its standard error, as it comes.
         tick
-            Gets the state, ``queued`` or ``running``, a few times a second.
+            Gets the state, ``queued`` or ``running``, whenever it has changed.
 
         Raises
         ------
@@ -145,6 +145,7 @@ class LocalRequest:
 
     def _wait(self, on_stderr: Callable[[bytes], None] | None, tick: Callable[[str], None] | None) -> Value:
         waits = pauses(0.01, 0.05 if on_stderr else 0.2, factor=1.5)
+        state = ""
         while self._value is None:
             outcome = self._outcome()
             if on_stderr:
@@ -157,8 +158,8 @@ class LocalRequest:
                     continue
                 self._value = outcomes.result(outcome)
                 break
-            if tick:
-                tick("queued" if self.job.is_queued() else "running")
+            if tick and state != (state := "queued" if self.job.is_queued() else "running"):
+                tick(state)
             if self._bell:
                 self._bell.wait(next(waits))
         return self._value
