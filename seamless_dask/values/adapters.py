@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
     from .tree import Write
 
-_STANDARD = frozenset({"datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo"})
 _ADAPTERS = {
-    "standard": "standard",
-    "object": "objects",
-    "registered": "registry",
     "numpy": "numpy_values",
     "pandas": "pandas_values",
     "polars": "polars_values",
@@ -28,7 +24,11 @@ _ADAPTERS = {
     "pytz": "pytz_values",
     "scipy": "scipy_values",
     "xarray": "xarray_values",
+    **dict.fromkeys(("datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo"), "standard"),
 }
+"""By the first name of a type's module."""
+_OTHERS = {"standard": "standard", "object": "objects", "registered": "registry"}
+"""By the first word of a tag, beside those of libraries."""
 _known: dict[type, Write] = {}
 
 
@@ -39,9 +39,8 @@ def writer_of(value: Any) -> Write:
         return registry.write
     write = _known.get(kind)
     if write is None:
-        library = str(kind.__module__).partition(".")[0]
-        adapter = module_of("standard" if library in _STANDARD else library)
-        write = None if adapter is None else adapter.writer(kind)
+        name = _ADAPTERS.get(str(kind.__module__).partition(".")[0])
+        write = None if name is None else _adapter(name).writer(kind)
         if write is None:
             from .objects import write_object
 
@@ -53,14 +52,13 @@ def writer_of(value: Any) -> Write:
 def reader_of(name: str) -> Callable[..., Any]:
     """Return what reads the fields behind a tag of a library; raises `ValueError`, `KeyError`."""
     library, _, kind = name.partition(":")
-    adapter = module_of(library)
-    if adapter is None:
+    module = _OTHERS.get(library) or _ADAPTERS.get(library)
+    if module is None:
         raise ValueError(f"unknown tag {name!r:.80}")
-    read: Callable[..., Any] = adapter.reader(kind)
+    read: Callable[..., Any] = _adapter(module).reader(kind)
     return read
 
 
-def module_of(library: str) -> ModuleType | None:
-    """Return the module for a library's objects, or for tags that begin with that word."""
-    name = _ADAPTERS.get(library)
-    return None if name is None else importlib.import_module(f"{__package__}.{name}")
+def _adapter(name: str) -> ModuleType:
+    """Return one of the modules beside this one; it is imported by name, so that the others are not."""
+    return importlib.import_module(f"{__package__}.{name}")

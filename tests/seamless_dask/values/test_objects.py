@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import random
 import re
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +68,20 @@ def test_objects_come_back_with_their_very_class(shapes: Any, there_and_back: Ba
     assert there_and_back(shapes.Point(1, [2])) == shapes.Point(1, [2])
     assert there_and_back(shapes.Fit(1.0, {2})) == shapes.Fit(1.0, {2})
     assert there_and_back(shapes.Number(7)) == 7
+
+
+@pytest.mark.parametrize("name", ["object", "registered", "standard", "numpy_values"])
+def test_modules_may_be_called_as_ours_are(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there_and_back: Back
+) -> None:
+    (tmp_path / f"{name}.py").write_text("class Thing:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    thing = importlib.import_module(name).Thing()
+    thing.a = 1
+    try:
+        assert there_and_back(thing).a == 1
+    finally:
+        del sys.modules[name]
 
 
 def test_other_objects_of_libraries(there_and_back: Back) -> None:
