@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
 from hashserver.checksum import hash_bytes
-from hashserver.errors import BufferMissing
+from hashserver.errors import BufferMissing, HashserverError
 
 from .config import parse_size
-from .errors import UntrustedValue, UsageError
+from .errors import ComputationFailed, SeamlessError, UntrustedValue, UsageError
 from .graph import handles
 from .graph.handles import Directory, File, Handle, Located
 from .graph.local_inputs import LocalInput, keep_all
@@ -262,8 +262,25 @@ class Transformation:
 
     def compute(self, **kwargs: Any) -> Any:
         """Return the result: of a function the object, of a command handles of what it wrote."""
-        (found,) = import_module("dask.base").compute(self, traverse=False, **kwargs)
+        try:
+            (found,) = import_module("dask.base").compute(self, traverse=False, **kwargs)
+        except ComputationFailed as failure:
+            raise self._raised(failure) from None
         return self._loaded(found) if isinstance(found, handles.Object) else found
+
+    def _raised(self, failure: ComputationFailed) -> Exception:
+        """Return the exception that a function has raised, or what is known of it."""
+        if failure.exception is None:
+            return failure
+        try:
+            # no stranger's: whoever computes for us has just told of it
+            found = handles.Object(*failure.exception).load(trusted=True)
+        except (HashserverError, SeamlessError):
+            return failure
+        if not isinstance(found, Exception):
+            return failure
+        found.add_note(f"{failure}:\n{failure.stderr.rstrip()}")
+        return found
 
     def _loaded(self, found: handles.Object, known: Result | None = None) -> Any:
         """Return an object; `known` is what the database has said, where it has been asked."""

@@ -89,18 +89,22 @@ class ComputationFailed(SeamlessError):
         The command's exit status as a shell reports it (128 + signal number for a signal).
     stderr : str
         The tail of its standard error; where that is empty, of its standard output, and a line that says so.
+    exception : tuple of str, optional
+        Format and checksum of the exception that a function has raised.
     """
 
-    def __init__(self, message: str, exit_status: int = 1, stderr: str = "") -> None:
+    def __init__(
+        self, message: str, exit_status: int = 1, stderr: str = "", exception: tuple[str, str] | None = None
+    ) -> None:
         super().__init__(message, exit_status, stderr)
-        self.exit_status, self.stderr = exit_status, stderr
+        self.exit_status, self.stderr, self.exception = exit_status, stderr, exception
         self.record: dict[str, Any] = {}
 
     def __str__(self) -> str:
         return str(self.args[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.exit_status, self.stderr)
+        return type(self), (str(self), self.exit_status, self.stderr, self.exception)
 
 
 class ResultMissing(ComputationFailed):

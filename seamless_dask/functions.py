@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import inspect
+import json
 import threading
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from hashserver.checksum import hash_bytes
 
 from . import api
 from .api import Output, Transformation
 from .code.identity import Code, identify
-from .code.items import Buffer
-from .errors import NotAValue, UsageError
+from .definitions import by_code, describe
+from .errors import UsageError
 from .graph import handles
 from .graph.handles import Handle
 from .model.transformation import Deferred, Description, ResultSpec, Value
-from .values.writing import encode, to_bytes
+from .values.writing import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
+
+    from hashserver.checksum import Checksum
 
     from .context import Context
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_REFUSED = ("writable", "executables", "direct_print")
+_REFUSED = ("writable", "executables", "direct_print", "lines")
+
+
+class _IdentifiedCode(NamedTuple):
+    """The code of a function, and what a call needs of it."""
+
+    code: Code
+    text: bytes
+    lines: bytes
+    lines_checksum: Checksum
+    inputs: dict[str, Value]
 
 
 class Function(Generic[P, T]):
@@ -51,7 +64,7 @@ class Function(Generic[P, T]):
         self._instance = instance
         self._signature = inspect.signature(function)
         self._lock = threading.Lock()
-        self._code: Code | None = None
+        self._code: _IdentifiedCode | None = None
         if refused := next((name for name in _REFUSED if name in options), None):
             raise UsageError(f"a function has no option {refused!r}")
         api._options({name: value for name, value in options.items() if name != "variables"})  # complains now
@@ -63,32 +76,37 @@ class Function(Generic[P, T]):
     @property
     def code(self) -> str:
         """The text that counts, and that runs."""
-        return self._identified().text
+        return self._identified().code.text
 
     @property
     def reached(self) -> tuple[Any, ...]:
         """All of the user's own that the function took in, and from where."""
-        return self._identified().reached
+        return self._identified().code.reached
 
-    def _identified(self) -> Code:
+    def _identified(self) -> _IdentifiedCode:
         with self._lock:
-            if self._code is None or not self._code.guard():
-                self._code = identify(self.function, describe=_describe)
+            if self._code is None or not self._code.code.guard():
+                code = identify(self.function, describe=describe)
+                by_code.remember(each.value for each in code.reached if each.kind == "class")
+                lines = json.dumps(code.lines, separators=(",", ":")).encode()
+                inputs = {
+                    f"@{name}": Value(each.format, hash_bytes(each.data))
+                    for name, each in code.inputs.items()
+                }
+                self._code = _IdentifiedCode(code, code.text.encode(), lines, hash_bytes(lines), inputs)
             return self._code
 
     def transformation(self, *args: P.args, **kwargs: P.kwargs) -> Transformation:
         """Return a call as a transformation; nothing runs."""
-        code = self._identified()
+        found = self._identified()
         if self._context is not None:
             handles.use(self._context)
-        parts = api._Parts(self._context or handles.default_context(), code.text.encode())
-        inputs: dict[str, Value | Deferred] = {}
+        parts = api._Parts(self._context or handles.default_context(), found.text)
+        parts.buffers += [found.lines, *(each.data for each in found.code.inputs.values())]
+        inputs: dict[str, Value | Deferred] = dict(found.inputs)
         for name, item in self._arguments(*args, **kwargs):
             inputs |= _inputs(parts, name, item)
-        for name, buffer in code.inputs.items():
-            parts.buffers.append(buffer.data)
-            inputs[f"@{name}"] = Value(buffer.format, hash_bytes(buffer.data))
-        options = dict(self._options)
+        options = {"lines": found.lines_checksum, **self._options}
         variables = options.pop("variables", None)
         options.setdefault("label", getattr(self.function, "__name__", None))
         description = Description(
@@ -172,14 +190,6 @@ def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
     found[name] = Value(encoded.format, hash_bytes(parts.buffers[-1]))
     found |= {f"{name}/{number}": value for number, value in enumerate(inner)}
     return found
-
-
-def _describe(value: object) -> Buffer:
-    """Return the bytes of a global; raises TypeError for what is no value."""
-    try:
-        return Buffer(*to_bytes(value, "the global"))
-    except NotAValue as error:
-        raise TypeError(str(error)) from error
 
 
 @overload

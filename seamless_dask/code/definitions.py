@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from .data import NoLiteral, is_immutable, literal
 from .hazards import words
 from .items import Item
-from .names import MISSING, Binder, Environment, NoValue, TreeReader
+from .names import MISSING, Binder, Environment, NoValue, TreeReader, below_ours
 from .printer import checked
 from .scopes import mangled
 from .sources import Found, SourceMissing, is_generated, matches, methods, plain_function
@@ -48,21 +48,24 @@ def define_function(
     NoValue
         It reaches what is no value.
     """
-    tree = _stripped(definer, item, found, decorators)
+    environment = environment_of(function)
+    tree = _stripped(definer, item, found, decorators, environment)
     tree.args.defaults, tree.args.kw_defaults = [], [None] * len(tree.args.kwonlyargs)
     if isinstance(tree, ast.Lambda):
         item.body = [ast.copy_location(ast.Assign([item.own_name()], tree), tree)]
     else:
         item.body = [tree]
     checked(item.body)
-    reader = TreeReader(definer, item, environment_of(function))
+    reader = TreeReader(definer, item, environment)
     reader.read(tree, found.private, item.kept, {})
     return tree
 
 
-def _stripped(definer: Definer, item: Item, found: Found, decorators: list[ast.expr]) -> Any:
+def _stripped(
+    definer: Definer, item: Item, found: Found, decorators: list[ast.expr], environment: Environment
+) -> Any:
     definer.words |= words(found.node)
-    stripper = Stripper(definer.docs, definer.hints)
+    stripper = Stripper(definer.docs, definer.hints, lambda some: below_ours(some, environment))
     tree = stripper.definition(found.node, decorators)
     item.kept = [place for place in stripper.kept if getattr(*place) is not None]
     item.hints = [place for place in item.kept if _unquoted(*place) or found.has_text_hints]
@@ -147,7 +150,7 @@ class ClassReader:
             It reaches what is no value.
         """
         node, item = self._found.node, self._item
-        tree = _stripped(self._definer, item, self._found, node.decorator_list)
+        tree = _stripped(self._definer, item, self._found, node.decorator_list, self._environment)
         item.body = [tree]
         checked(item.body)
         for statement in tree.body:

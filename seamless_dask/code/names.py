@@ -7,7 +7,7 @@ import builtins
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import CellType, ModuleType
 from typing import Any, Protocol
@@ -319,3 +319,28 @@ def _located(statement: ast.stmt, like: ast.stmt) -> ast.stmt:
 
 def _below(statement: ast.stmt) -> Iterator[ast.AST]:
     return (node for node in ast.walk(statement) if "lineno" in node._attributes)
+
+
+def decorator(node: ast.expr, environment: Environment) -> Any:
+    """Return what a decorator is, without calling it."""
+    attributes: list[str] = []
+    while isinstance(node, (ast.Call, ast.Attribute)):
+        if isinstance(node, ast.Attribute):
+            attributes.insert(0, node.attr)
+            node = node.value
+        else:
+            node = node.func
+    if not isinstance(node, ast.Name):
+        return None
+    value = environment.find(node.id, Checks())
+    for name in attributes:
+        value = vars(value).get(name, value) if isinstance(value, ModuleType) else value
+    return value
+
+
+def below_ours(decorators: Sequence[ast.expr], environment: Environment) -> list[ast.expr]:
+    """Return the decorators of a definition below those of ours."""
+    for number, node in reversed(list(enumerate(decorators))):
+        if getattr(decorator(node, environment), "__module__", "").partition(".")[0] == "seamless_dask":
+            return list(decorators[number + 1 :])
+    return list(decorators)

@@ -33,7 +33,7 @@ from .hazards import READS_DOCS, READS_HINTS
 from .items import Describe, Item, Target
 from .library import public_name
 from .literals import Unprintable
-from .names import MISSING, Environment, NoValue, TreeReader, Variable
+from .names import MISSING, Environment, NoValue, TreeReader, Variable, below_ours, decorator
 from .scopes import analyse
 from .sources import (
     Found,
@@ -309,33 +309,14 @@ class Reach:
         """Return the decorators of a definition below those of ours."""
         if isinstance(found.node, ast.Lambda):
             return []
-        decorators: list[ast.expr] = list(found.node.decorator_list)
-        for number, node in reversed(list(enumerate(decorators))):
-            if getattr(self._root(node, function), "__module__", "").partition(".")[0] == "seamless_dask":
-                return decorators[number + 1 :]
-        return decorators
-
-    def _root(self, node: ast.expr, function: FunctionType) -> Any:
-        """Return what a decorator is, without calling it."""
-        attributes: list[str] = []
-        while isinstance(node, (ast.Call, ast.Attribute)):
-            if isinstance(node, ast.Attribute):
-                attributes.insert(0, node.attr)
-                node = node.value
-            else:
-                node = node.func
-        if not isinstance(node, ast.Name):
-            return None
-        value = environment_of(function).find(node.id, Checks())
-        for name in attributes:
-            value = vars(value).get(name, value) if isinstance(value, ModuleType) else value
-        return value
+        return below_ours(found.node.decorator_list, environment_of(function))
 
     def _makes(self, decorators: Sequence[ast.expr], value: FunctionType, function: FunctionType) -> bool:
         """Tell whether one of the decorators has the code of a wrapper; a library's are taken on trust."""
         if not self.border.owns(value.__globals__.get("__name__")):
             return True
-        roots = [plain_function(self._root(node, function)) for node in decorators]
+        environment = environment_of(function)
+        roots = [plain_function(decorator(node, environment)) for node in decorators]
         return any(root is not None and _contains(root.__code__, value.__code__) for root in roots)
 
     def _define(self, item: Item, value: Any, function: FunctionType, decorators: Sequence[ast.expr]) -> None:

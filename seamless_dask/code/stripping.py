@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,8 @@ class Stripper:
 
     docs: bool = False
     hints: bool = False
+    counting: Callable[[list[ast.expr]], list[ast.expr]] = list
+    """Returns those of the decorators of a definition inside that count."""
     kept: list[tuple[Any, str]] = field(default_factory=list)
     """Annotations that stay: a node and the field in which they stand."""
 
@@ -49,7 +52,8 @@ class Stripper:
         if in_function and isinstance(node, ast.AnnAssign):
             return self._local(node, hints)
         copy: Any = node.__class__.__new__(node.__class__)  # since Python 3.13 a call asks for all fields
-        inner_hints = hints or bool(getattr(node, "decorator_list", None))
+        decorators = self.counting(getattr(node, "decorator_list", []))
+        inner_hints = hints or bool(decorators)
         inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or (
             in_function and not isinstance(node, ast.ClassDef)
         )
@@ -57,6 +61,8 @@ class Stripper:
             value: Any = getattr(node, name, None)
             if name == "body" and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 value = self._body(value)
+            elif name == "decorator_list":
+                value = decorators
             setattr(copy, name, self._copy(value, inner_hints, inside))
         ast.copy_location(copy, node)
         if isinstance(node, ast.JoinedStr):

@@ -8,9 +8,10 @@ import signal
 import stat
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hashserver.errors import NoSpace, ServiceUnavailable
+from hashserver.errors import HashserverError, NoSpace, ServiceUnavailable
 from hashserver.system_text import to_system
 from seamless_dask.errors import Cancelled, ComputationFailed, InputModified, LimitExceeded, UsageError
 from seamless_dask.execution.supervisor import NoSupervisor
@@ -41,6 +42,7 @@ _REFUSED = (
 _TOO_LONG = "the variables of the command are too long for this system"
 # what is the same at every attempt: no worker is lost by it
 _LASTING = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+_LARGEST_EXCEPTION = 1 << 20
 _LONGEST_WORD = 100_000  # the kernel takes words of up to 128 KiB
 
 # why no sandbox came about in this process, once that is known
@@ -62,6 +64,9 @@ class Program(NamedTuple):
         Directories that it needs besides those of all programs.
     format
         The file that it writes the format of its only result to; None: results are files and directories.
+    exception
+        The file that it writes an exception to where it fails; one with ``-format`` behind that has its
+        format.
     """
 
     description: Description
@@ -69,6 +74,7 @@ class Program(NamedTuple):
     what: str = "command"
     shown: tuple[str, ...] = ()
     format: str | None = None
+    exception: str | None = None
 
 
 def run_bash(
@@ -275,9 +281,21 @@ class _Attempt:
         if self._placement.shared and any(text in self.stderr for text in _REFUSED):
             raise InputModified("the command could not write to an input")
         how = f"exit status {ended.status}{_signal_name(ended.status)}"
-        raise ComputationFailed(
-            f"the {self._program.what} failed on {host} with {how}", ended.status, self.stderr
-        )
+        said = f"the {self._program.what} failed on {host} with {how}"
+        raise ComputationFailed(said, ended.status, self.stderr, self._exception())
+
+    def _exception(self) -> tuple[str, str] | None:
+        """Store the exception that a function has raised, and return format and checksum."""
+        name = self._program.exception
+        if name is None:
+            return None
+        kind = _told_by(self._outer.path(f"{name}-format"), 64).decode("ascii", "replace")
+        data = _told_by(self._outer.path(name), _LARGEST_EXCEPTION)
+        if not kind or len(data) == _LARGEST_EXCEPTION:
+            return None
+        with suppress(HashserverError):  # its text has been kept
+            return kind, self._context.store.put(data)
+        return None
 
     def outcome(self, scratch: bool) -> Outcome:
         """Store the results; `scratch` says that nobody else wants their bytes."""
@@ -287,7 +305,8 @@ class _Attempt:
         captured = capture.capture(self._transformation.result, self._outer.stdout)
         value = captured.value
         if self._program.format is not None:
-            value = Value(_told_by(self._outer.path(self._program.format)), value.checksum)
+            kind = _told_by(self._outer.path(self._program.format), 64).decode("ascii", "replace")
+            value = Value(kind, value.checksum)
         return Outcome(value, self.record, captured.members, captured.buffers)
 
     def _shell(self) -> tuple[list[str], dict[str, str]]:
@@ -365,7 +384,7 @@ class _Attempt:
     def _check_prelude(self, ended: process.Ended) -> None:
         if not environment.is_prepared(self._options):
             return
-        phase = _told_by(f"{self._outer.control}/phase")
+        phase = _told_by(f"{self._outer.control}/phase", 256).decode("utf-8", "replace")
         if phase == "command":
             return
         message = environment.blame(phase, self._options, _last_line(self.stderr))
@@ -414,14 +433,14 @@ def _no_space() -> NoSpace:
     return NoSpace(f"no room left in {place}: free some space there, or set TMPDIR to another place")
 
 
-def _told_by(path: str) -> str:
+def _told_by(path: str, most: int) -> bytes:
     """Return the little that a command has written to a file, which it may have replaced by anything."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return b""
     try:
-        return os.read(fd, 256).decode("utf-8", "replace") if stat.S_ISREG(os.fstat(fd).st_mode) else ""
+        return os.read(fd, most) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     finally:
         os.close(fd)
 

@@ -8,13 +8,16 @@ import os
 import shutil
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import seamless_dask.definitions  # noqa: F401 - classes are found by their code
 from seamless_dask.code.loading import load as load_code
 from seamless_dask.values.loading import load
-from seamless_dask.values.writing import encode
+from seamless_dask.values.writing import encode, to_bytes
 
 PLAIN = ("file", "directory")
 """Formats of what a function gets as a path, and may return as a handle."""
@@ -31,18 +34,24 @@ def call(root: str, told: Mapping[str, Any]) -> int:
         ``arguments``: the inputs by their names, each with format and path below `root`.
     """
     root = os.path.abspath(root)
+    given: list[Any] = []
     inputs = {name: (kind, os.path.join(root, path)) for name, (kind, path) in told["arguments"].items()}
     try:
         function = load_code(
             _text(f"{root}/code"), _lines(f"{root}/lines"), lambda name, _: _argument(f"@{name}", inputs)
         )
         positional, keywords = _bound(function, inputs)
+        given = [*positional, *keywords.values()]
         _write(function(*positional, **keywords), root)
     except SystemExit as error:
         print(f"the function called sys.exit({error.code!r})", file=sys.stderr)
         return error.code if isinstance(error.code, int) and 0 < error.code < 126 else 1
     except BaseException as error:
+        if isinstance(error, FileNotFoundError) and error.filename in given:
+            error.add_note(f"in a function files are what is passed as such: pass File({error.filename!r})")
         _show(error)
+        if isinstance(error, Exception):
+            _write_exception(error, root)
         return 1
     return 0
 
@@ -104,6 +113,17 @@ def _write(result: Any, root: str) -> None:
             encoded.write(file.write)
     with open(f"{root}/format", "w", encoding="ascii") as file:
         file.write(kind)
+
+
+def _write_exception(error: Exception, root: str) -> None:
+    """Write an exception for whoever asked, if anything can stand for it."""
+    with warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        kind, data = to_bytes(error, "the exception")
+        with open(f"{root}/exception", "wb") as file:
+            file.write(data)
+        with open(f"{root}/exception-format", "w", encoding="ascii") as text:
+            text.write(kind)
 
 
 def _show(error: BaseException) -> None:

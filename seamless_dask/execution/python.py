@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import hashserver
+from hashserver.checksum import Checksum
 from seamless_dask.model.transformation import Description, ResultSpec, Value
 
 from .bash import Program, run_program
@@ -48,6 +49,8 @@ def run_python(
         path = f"inputs/{number}"
         arguments[name] = value.format, path
         files[path] = value if value.format == "directory" else Value("file", value.checksum)
+    if options.lines and context.store.has([Checksum(options.lines)])[0] >= 0:
+        files["lines"] = Value("file", Checksum(options.lines))
     told = {"packages": _PACKAGES, "arguments": arguments}
     code = _SCRIPT.format(
         work="work", python=_python(options), call=shlex.quote(_CALL), told=json.dumps(told)
@@ -60,7 +63,7 @@ def run_python(
         variables=transformation.variables,
     )
     shown = (sys.prefix, sys.base_prefix, *_PACKAGES)
-    program = Program(command, code.encode(), "function", shown, "format")
+    program = Program(command, code.encode(), "function", shown, "format", "exception")
     return run_program(program, context, options, supervisor)
 
 

@@ -330,7 +330,7 @@ def _again(
         message = (
             f"buffer {checksum} is gone, and transformation {producer}, which made it, failed now: {error}"
         )
-        raise ComputationFailed(message, error.exit_status, error.stderr) from error
+        raise ComputationFailed(message, error.exit_status, error.stderr, error.exception) from error
 
 
 def _as_it_was(known: Result) -> Options:
@@ -368,7 +368,7 @@ def in_step(
     label = named or LABEL
     with suppress(HashserverError):
         label = named or label_of(context.store.get(transformation.code).decode("utf-8", "surrogateescape"))
-    told = type(error)(f"{label} ({key[:8]}): {error}", error.exit_status, error.stderr)
+    told = type(error)(f"{label} ({key[:8]}): {error}", error.exit_status, error.stderr, error.exception)
     told.record = error.record
     return told
 

@@ -57,6 +57,8 @@ class Options(NamedTuple):
     isolation: str = "auto"
     """One of `ISOLATIONS`."""
     direct_print: bool = False
+    lines: str | None = None
+    """Checksum of the line table of a function's code, by which tracebacks show the user's files."""
     label: str | None = None
     upstream: dict[str, str] = {}  # noqa: RUF012 - never changed
     """How those were asked for whose results it needs: options as JSON by key, where they name any."""
@@ -134,6 +136,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "node": _is_text,
     "memory": _is_above_zero,
     "time_limit": _is_number,
+    "lines": _is_text,
     "label": lambda value: isinstance(value, str),
 }
 _REQUIRED: dict[str, Callable[[Any], bool]] = {

@@ -63,6 +63,7 @@ def failure(error: BaseException) -> Outcome:
     outcome: Outcome = {"error": _name(type(error)), "message": str(error)}
     if isinstance(error, errors.ComputationFailed):
         outcome |= {"exit_status": error.exit_status, "stderr": error.stderr}
+        outcome |= {"exception": list(error.exception)} if error.exception else {}
     if isinstance(error, data.BufferFailure):
         outcome |= {"checksum": error.checksum}
     if isinstance(error, data.Irreproducible):
@@ -82,7 +83,9 @@ def error_of(outcome: Outcome) -> Exception:
     """Return the error of an outcome."""
     kind, message = outcome["error"], outcome["message"]
     if kind in _FAILURES:
-        return _FAILURES[kind](message, outcome["exit_status"], outcome["stderr"])
+        exception = outcome.get("exception")
+        named = None if exception is None else (str(exception[0]), str(Checksum(exception[1])))
+        return _FAILURES[kind](message, outcome["exit_status"], outcome["stderr"], named)
     if kind in _BUFFERS:
         return _BUFFERS[kind](outcome["checksum"], message)
     if kind == _name(data.Irreproducible):

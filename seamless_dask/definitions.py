@@ -1,0 +1,84 @@
+"""Classes and functions of the user's that values consist of: they count by their code, not by their name.
+
+The very class comes back where a process has it: the one of the caller's, or in a run that of the function's
+own text, so that `isinstance` holds there.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from .code.border import LOADED, Border
+from .code.identity import Code, identify
+from .code.items import Buffer
+from .code.loading import load
+from .errors import NotAValue
+from .values.names import set_definitions
+from .values.writing import to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+def describe(value: object) -> Buffer:
+    """Return the bytes of a global; raises TypeError for what is no value."""
+    try:
+        return Buffer(*to_bytes(value, "the global"))
+    except NotAValue as error:
+        raise TypeError(str(error)) from error
+
+
+class DefinitionsByCode:
+    """What `seamless_dask.values` asks for classes and functions by their code."""
+
+    def __init__(self) -> None:
+        self._border = Border()
+        self._codes: WeakKeyDictionary[Any, Code] = WeakKeyDictionary()
+        self._found: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._candidates: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
+        self._lock = threading.RLock()
+
+    def remember(self, definitions: Iterable[Any]) -> None:
+        """Look among these, too, for the class or function of a code."""
+        with self._lock:
+            for each in definitions:
+                self._candidates[each] = None
+
+    def text(self, definition: Any) -> str | None:
+        """Return the code of a class or function of the user's; None for a library's."""
+        if not self._border.owns(getattr(definition, "__module__", None)):
+            return None
+        with self._lock:
+            known = self._codes.get(definition)
+            if known is None or not known.guard():
+                known = self._codes[definition] = identify(definition, self._border)
+            self._found[known.text] = definition
+            return known.text
+
+    def find(self, text: str) -> Any:
+        """Return the class or function of a code: the very one, where this process has it."""
+        with self._lock:
+            found = self._found.get(text)
+            if found is None:
+                same = (each for each in self._definitions() if self._is(each, text))
+                found = self._found[text] = next(same, None) or load(text)
+            return found
+
+    def _is(self, definition: Any, text: str) -> bool:
+        try:
+            return self.text(definition) == text
+        except Exception:  # one that has no identity is not meant
+            return False
+
+    def _definitions(self) -> Iterator[Any]:
+        yield from list(self._candidates)
+        for name, module in list(sys.modules.items()):
+            if name.startswith(LOADED):
+                yield from [each for each in vars(module).values() if isinstance(each, type)]
+
+
+by_code = DefinitionsByCode()
+set_definitions(by_code)
