@@ -70,7 +70,7 @@ class TestEmbedded:
         states: list[str] = []
         value = executor(lab.context).run(lab.store("echo hi"), PLAIN, tick=states.append)
         assert lab.bytes(value) == b"hi\n"
-        assert states == ["running"]
+        assert set(states) == {"running"}
 
     def test_lists_and_cancels(self, lab: Any) -> None:
         gate = lab.gate()
