@@ -55,6 +55,8 @@ class Checks:
                 self.data(function.__kwdefaults__)
             if function.__dict__:
                 self.data(function.__dict__)
+            else:
+                self._terms.append(f"not {self._name(function)}.__dict__")
 
     def type(self, owner: type) -> None:
         """Check that a class has the bases, methods and values that it had."""

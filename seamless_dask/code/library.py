@@ -8,6 +8,20 @@ from collections.abc import Iterator
 from typing import Any
 
 
+def attribute(value: Any, name: str, otherwise: Any = None) -> Any:
+    """Return an attribute of whatever object; proxies raise what they like where they stand for nothing."""
+    try:
+        return getattr(value, name, otherwise)
+    except Exception:
+        return otherwise
+
+
+def name_of(value: Any, otherwise: str) -> str:
+    """Return the name that an object gives itself."""
+    name = attribute(value, "__name__")
+    return name if isinstance(name, str) else otherwise
+
+
 def public_name(value: Any, hint: str) -> tuple[str, str] | None:
     """Return module and qualified name of an object, the shallowest module that has it; None where none has.
 
@@ -26,9 +40,9 @@ def public_name(value: Any, hint: str) -> tuple[str, str] | None:
 def _modules(value: Any) -> Iterator[str]:
     """Yield modules that may have an object, from the top down."""
     seen = set()
-    owner = getattr(value, "__self__", None)
+    owner = attribute(value, "__self__")
     for holder in (value, owner, type(value), type(owner)):
-        name = getattr(holder, "__module__", None)
+        name = attribute(holder, "__module__")
         if isinstance(holder, types.ModuleType):
             name = holder.__name__
         parts = name.split(".") if isinstance(name, str) else []
@@ -41,7 +55,7 @@ def _modules(value: Any) -> Iterator[str]:
 
 
 def _names(value: Any, hint: str) -> Iterator[str]:
-    for name in (getattr(value, "__qualname__", None), getattr(value, "__name__", None), hint):
+    for name in (attribute(value, "__qualname__"), attribute(value, "__name__"), hint):
         if isinstance(name, str) and all(part.isidentifier() for part in name.split(".")):
             yield name
 

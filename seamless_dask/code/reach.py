@@ -31,7 +31,7 @@ from .fallback import WEAKER, pickled
 from .guards import Checks
 from .hazards import READS_DOCS, READS_HINTS
 from .items import Describe, Item, Target
-from .library import public_name
+from .library import attribute, name_of, public_name
 from .literals import Unprintable
 from .names import MISSING, Environment, NoValue, TreeReader, Variable, below_ours, decorator
 from .scopes import analyse
@@ -169,7 +169,10 @@ class Reach:
             return self._module(value, hint)
         if isinstance(value, type):
             return self._class(value, hint, namespace)
-        if type(value).__module__.partition(".")[0] == "seamless_dask" and hasattr(value, "__wrapped__"):
+        if (
+            type(value).__module__.partition(".")[0] == "seamless_dask"
+            and attribute(value, "__wrapped__") is not None
+        ):
             return self.bind(value.__wrapped__, hint, namespace)  # one of our decorators
         if isinstance(value, FunctionType):
             return self._function(value, hint, namespace)
@@ -235,8 +238,8 @@ class Reach:
 
     def _of_library(self, value: Any, hint: str) -> Target | None:
         """Return the item of something that a library's module has by a name."""
-        name = getattr(value, "__name__", "")
-        if isinstance(name, str) and getattr(builtins, name, None) is value:
+        name = name_of(value, "")
+        if getattr(builtins, name, None) is value:
             item, _ = self._item("builtin", name, value, "builtin", name)
             item.origin = name
             return Target(item)
@@ -334,7 +337,7 @@ class Reach:
             add_defaults(self, item, function, tree)
         if value is function:
             add_attributes(self, item, function)
-        elif hasattr(value, "registry") and hasattr(value, "dispatch"):
+        elif attribute(value, "registry") is not None and attribute(value, "dispatch") is not None:
             self._register(item, value)
         return None
 
@@ -345,7 +348,7 @@ class Reach:
             if kind is not object:
                 register = ast.Attribute(item.own_name(), "register", ast.Load())
                 places = [
-                    item.named(self.bind(each, getattr(each, "__name__", item.name), function.__globals__))
+                    item.named(self.bind(each, name_of(each, item.name), function.__globals__))
                     for each in (kind, function)
                 ]
                 item.body.append(ast.Expr(ast.Call(register, places, [])))
@@ -454,7 +457,7 @@ class Reach:
         def code(each: Any) -> ast.expr | None:
             if type(each) in MUTABLE:
                 return self._part(each, item, namespace)
-            target = self._code(each, getattr(each, "__name__", item.name), namespace)
+            target = self._code(each, name_of(each, item.name), namespace)
             return None if target is None else item.named(target)
 
         value = item.value
@@ -510,7 +513,7 @@ class Reach:
             return item
         item.kind, item.body, item.buffer = "input", [], answer
         for each in answer.uses:
-            item.named(self.bind(each, getattr(each, "__name__", item.name), {}))
+            item.named(self.bind(each, name_of(each, item.name), {}))
         return item
 
     def _pickle(self, item: Item, reason: str) -> None:

@@ -67,6 +67,10 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "def g(x=[1]): return x\ndef f(): return g()",
         lambda m: m.g.__defaults__[0].append(2),
     ),
+    "a first attribute of a function": (
+        "def g(): return getattr(g, 'n', 0)\ndef f(): return g()",
+        lambda m: setattr(m.g, "n", 2),
+    ),
     "an attribute of a function": (
         "def g(): return g.n\ng.n = 1\ndef f(): return g()",
         lambda m: setattr(m.g, "n", 2),

@@ -338,6 +338,19 @@ def test_the_standard_library_can_be_the_users(make: Make) -> None:
     assert "def indent" in identify(module.f, Border(add=("textwrap",))).text
 
 
+def test_a_proxy_that_stands_for_nothing_is_named(make: Make) -> None:
+    module = make(
+        """
+        class Proxy:
+            def __getattr__(self, name): raise RuntimeError("outside of a request")
+        request = Proxy()
+        def f(): return request
+        """
+    )
+    with pytest.raises(NoIdentity, match=r"^request \(analysis.Proxy\), which f reads"):
+        identify(module.f)
+
+
 @pytest.mark.parametrize(
     ("made", "kind"),
     [
