@@ -32,7 +32,10 @@ class Buffer(NamedTuple):
 
 
 Describe = Callable[[object], Buffer | str]
-"""From an object to bytes, or to an expression that names only builtins; ``TypeError``: it is no value."""
+"""From an object to bytes, or to an expression that names only builtins.
+
+``TypeError`` or ``UsageError`` say that it is no value.
+"""
 
 
 @dataclass(frozen=True, eq=False)

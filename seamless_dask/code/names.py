@@ -35,7 +35,9 @@ Variable = tuple[int, str]
 
 
 class NoValue(Exception):
-    """A global that is no value: the arguments are its name and itself."""
+    """A global that is no value: its name and itself; then who reads it, in which file and line."""
+
+    reason = ""
 
 
 class Binder(Protocol):

@@ -22,7 +22,7 @@ from types import (
 )
 from typing import Any
 
-from ..errors import NoIdentity
+from ..errors import NoIdentity, UsageError
 from .border import Border
 from .data import MUTABLE, NoLiteral, is_immutable, is_scalar, literal
 from .definitions import ClassReader, add_attributes, add_defaults, define_function, environment_of
@@ -501,8 +501,10 @@ class Reach:
             raise NoValue(item.name, item.value)
         try:
             answer = self._describe(item.value)
-        except TypeError:
-            raise NoValue(item.name, item.value) from None
+        except (TypeError, UsageError) as error:
+            refused = NoValue(item.name, item.value)
+            refused.reason = str(error)
+            raise refused from None
         self.checks.described(item.value, self._describe, answer)
         item.uses.clear()
         item.own.clear()
@@ -605,7 +607,5 @@ def _no_value(error: NoValue) -> str:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     reader, file, line = place or ("it", "", 0)
     where = f", at {file}:{line}" if file else ""
-    return (
-        f"{name} ({kind}), which {reader} reads{where}, is no value:"
-        f" make it inside the function, or pass what it is made from"
-    )
+    reason = error.reason or "make it inside the function, or pass what it is made from"
+    return f"{name} ({kind}), which {reader} reads{where}, is no value: {reason}"

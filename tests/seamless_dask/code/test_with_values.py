@@ -1,0 +1,82 @@
+"""Globals that are no plain values become inputs, in the formats of values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seamless_dask.code.identity import Code, identify
+from seamless_dask.code.items import Buffer
+from seamless_dask.code.loading import load
+from seamless_dask.errors import NoIdentity
+from seamless_dask.values import loading
+from seamless_dask.values.writing import to_bytes
+
+from .conftest import Make
+
+
+def describe(value: object) -> Buffer:
+    return Buffer(*to_bytes(value))
+
+
+def again(code: Code) -> Any:
+    return load(
+        code.text, code.lines, lambda name, _: loading.load(code.inputs[name].format, code.inputs[name].data)
+    )
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "from decimal import Decimal\nthing = Decimal('1.50')",
+        "import datetime\nthing = datetime.date(2020, 1, 2)",
+        "from pathlib import Path\nthing = Path('data')",
+        "from collections import OrderedDict\nthing = OrderedDict(a=[1])",
+        "import numpy as np\nthing = [np.float32(2), np.int64(1)]",
+    ],
+    ids=["decimal", "date", "path", "ordered dictionary", "numbers of NumPy"],
+)
+def test_values_of_the_library(make: Make, made: str) -> None:
+    module = make(made + "\ndef f(): return thing")
+    code = identify(module.f, describe=describe)
+    assert list(code.inputs) == ["thing"]
+    assert repr(again(code)()) == repr(module.thing)
+
+
+def test_an_array_that_is_changed_in_its_place_is_seen(make: Make) -> None:
+    module = make("import numpy as np\nweights = np.arange(4.0)\ndef f(x): return float(weights @ x)")
+    code = identify(module.f, describe=describe)
+    assert code.inputs["weights"].format == "npy"
+    assert again(code)(np.ones(4)) == 6.0
+    assert code.guard()
+    module.weights[0] = 5
+    assert not code.guard()
+    changed = identify(module.f, describe=describe)
+    assert changed.text == code.text
+    assert changed.inputs != code.inputs
+
+
+def test_a_default_and_a_class_value_that_are_arrays(make: Make) -> None:
+    module = make(
+        """
+        import numpy as np
+        class Model:
+            weights = np.ones(2)
+        def g(x, by=np.zeros(2)): return float((x + by) @ Model.weights)
+        def f(x): return g(x)
+        """
+    )
+    code = identify(module.f, describe=describe)
+    assert set(code.inputs) == {"g_by", "Model_weights"}
+    assert again(code)(np.ones(2)) == 2.0
+
+
+def test_what_is_no_value_says_what_to_do(make: Make) -> None:
+    module = make("import sqlite3\nthing = sqlite3.connect(':memory:')\ndef f(): return thing")
+    with pytest.raises(
+        NoIdentity, match=r"^thing \(sqlite3.Connection\), which f reads.*connect inside the function"
+    ):
+        identify(module.f, describe=describe)
+    module.thing.close()
