@@ -43,6 +43,8 @@ class Embedded:
         fresh: bool = False,
     ) -> Value:
         """Start or join it, and wait."""
+        if tick:
+            tick("running")
         request = self._request(key, options, need_bytes=need_bytes, fresh=fresh)
         try:
             return request.start().wait(on_stderr, tick)

@@ -133,7 +133,7 @@ class LocalRequest:
         on_stderr
             Gets what the command writes to its standard error, as it comes.
         tick
-            Gets the state, ``queued`` or ``running``, whenever it has changed.
+            Gets the state whenever it has changed: from ``running`` to ``queued``, and back.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class LocalRequest:
 
     def _wait(self, on_stderr: Callable[[bytes], None] | None, tick: Callable[[str], None] | None) -> Value:
         waits = pauses(0.01, 0.05 if on_stderr else 0.2, factor=1.5)
-        state = ""
+        state = "running"
         while self._value is None:
             outcome = self._outcome()
             if on_stderr:
