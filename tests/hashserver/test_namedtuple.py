@@ -69,3 +69,5 @@ def test_what_it_does_not_take(kind: type[typing.Any]) -> None:
             kind(*values, **named)
     with pytest.raises(AttributeError):
         kind("a").name = "b"
+    with pytest.raises((ValueError, TypeError)):  # which one depends on the release of Python
+        kind("a")._replace(colour=1)
