@@ -27,12 +27,12 @@ from hashserver.errors import (
     ServiceUnavailable,
     TooLarge,
 )
-from hashserver.printable import visible
+from hashserver.printable import tell, visible
 from hashserver.server import buffer_routes as buffers
 from hashserver.server import pack_routes as packs
 from hashserver.server import result_routes as results
 from hashserver.server.answers import Answer, content_type, error_answer, json_answer
-from hashserver.server.connection import Protocols, protocols
+from hashserver.server.connection import IS_KNOWN, Protocols, protocols
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -156,6 +156,8 @@ class HashserverApplication:
 
     def protocol_factory(self) -> Protocols:
         """Return what makes a protocol for each connection of an event loop."""
+        if not IS_KNOWN:
+            tell("hashserver: this aiohttp is not known: idle connections are not closed to make room")
         return protocols(
             self.handle,
             keepalive_timeout=KEEP_ALIVE_SECONDS,

@@ -18,6 +18,18 @@ HEAD_SECONDS = 20.0
 """A new connection whose first request has no whole head by then is closed, however its bytes drip."""
 
 
+_PRIVATE = ("_waiter", "_request_in_progress", "_next_keepalive_close_time")
+
+
+def knows(handler: type) -> bool:
+    """Whether aiohttp's protocol has all of its private state that is read here."""
+    return all(hasattr(handler, name) for name in _PRIVATE)
+
+
+IS_KNOWN = knows(web.RequestHandler)
+"""Whether this aiohttp has what tells of a connection's rest; without that none counts as being at rest."""
+
+
 class ServerConnection(web.RequestHandler):
     """A connection that must begin with a request soon, and tells when it has none.
 
@@ -35,17 +47,17 @@ class ServerConnection(web.RequestHandler):
     @property
     def is_idle(self) -> bool:
         """Whether a request is waited for; by the future that aiohttp waits with itself."""
-        return self._waiter is not None and not self._waiter.done()
+        return IS_KNOWN and self._waiter is not None and not self._waiter.done()
 
     @property
     def is_answered(self) -> bool:
         """Whether nothing more is owed to it: it is let send the rest of a body that nobody wants."""
-        return self.has_asked and self._waiter is None and not self._request_in_progress
+        return IS_KNOWN and self.has_asked and self._waiter is None and not self._request_in_progress
 
     @property
     def idle_since(self) -> float:
         """When that began, on a clock of its own."""
-        return self._next_keepalive_close_time
+        return self._next_keepalive_close_time if IS_KNOWN else 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; aiohttp waits as long for the first head as between two requests, which is too long."""

@@ -126,6 +126,14 @@ def test_a_connection_that_never_asks_is_closed_soon(monkeypatch: pytest.MonkeyP
         assert receive(whole).status == 200, "it has asked before: it may take its time"
 
 
+def test_an_aiohttp_that_is_not_known_is_served_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What keeps idle connections from being in the way steps aside; the server does not."""
+    assert connection.IS_KNOWN
+    assert not connection.knows(type("Changed", (), {"_waiter": None}))
+    with changed(monkeypatch, tmp_path, "connection", IS_KNOWN=False) as running:
+        assert running.ask("GET", "/healthcheck").status == 200
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/has"), ("GET", "/has"), ("POST", "/pack"), ("POST", "/results")]
 )
