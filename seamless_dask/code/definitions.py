@@ -13,11 +13,13 @@ from typing import Any, Protocol
 from .data import NoLiteral, is_immutable, literal
 from .hazards import words
 from .items import Item
+from .matching import matches
 from .names import MISSING, Binder, Environment, NoValue, TreeReader, below_ours
 from .printer import checked
 from .scopes import mangled
-from .sources import Found, SourceMissing, is_generated, matches, methods, plain_function
+from .sources import Found, SourceMissing
 from .stripping import Stripper
+from .unwrapping import is_generated, methods, plain_function
 
 _OF_CLASSES = {"__module__", "__qualname__", "__doc__", "__annotations__", "__slots__"}
 

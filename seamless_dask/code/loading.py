@@ -12,7 +12,8 @@ from typing import Any
 
 from .border import LOADED
 from .items import FUNCTION, INPUT
-from .sources import CODE_OF, TEXT_FILE, TEXT_OF
+from .sources import CODE_OF, TEXT_OF
+from .unwrapping import TEXT_FILE
 
 Inputs = Callable[[str, Mapping[str, Any]], Any]
 """From the name of an input and what the module has so far, its classes among it, to the value."""

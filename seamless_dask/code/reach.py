@@ -24,6 +24,7 @@ from typing import Any
 
 from ..errors import NoIdentity, UsageError
 from .border import Border
+from .class_sources import class_source
 from .data import MUTABLE, NoLiteral, is_immutable, is_scalar, literal
 from .definitions import ClassReader, add_attributes, add_defaults, define_function, environment_of
 from .expressions import expression
@@ -33,19 +34,11 @@ from .hazards import READS_DOCS, READS_HINTS
 from .items import Describe, Item, Target
 from .library import attribute, name_of, public_name
 from .literals import Unprintable
-from .names import MISSING, Environment, NoValue, TreeReader, Variable, below_ours, decorator
-from .scopes import analyse
-from .sources import (
-    Found,
-    SourceMissing,
-    assigned,
-    class_source,
-    function_source,
-    is_edited,
-    layers,
-    plain_function,
-)
+from .names import Environment, NoValue, TreeReader, Variable, below_ours, decorator
+from .owners import class_at, class_of, contains, is_by_its_name, is_known
+from .sources import Found, SourceMissing, assigned, function_source, is_edited
 from .stripping import Stripper
+from .unwrapping import layers, plain_function
 
 LARGE = 1 << 20
 """Text of a value of more bytes is an input instead."""
@@ -265,7 +258,7 @@ class Reach:
             found = self._of_library(function, hint) or self._assigned(function, hint, namespace)
             if found is not None:
                 return found
-        if (owner := _owner(function)) is not None and is_users:
+        if (owner := class_of(function)) is not None and is_users:
             target = self.bind(owner, owner.__name__, namespace)
             return Target(target.item, (*target.path, function.__name__))
         name = hint if function.__name__ == "<lambda>" else function.__name__
@@ -295,13 +288,13 @@ class Reach:
                 f" loaded: reload the module, or restart"
             )
         decorators = self._decorators(found, function)
-        if layers(value) > len(decorators) or not _is_by_its_name(value, function):
+        if layers(value) > len(decorators) or not is_by_its_name(value, function):
             made = self._assigned(value, hint, namespace)  # by a call: `fast = lru_cache(slow)`
             if made is not None or isinstance(value, FunctionType) or not decorators:
                 return made
         if isinstance(value, FunctionType) and not self._makes(decorators, value, function):
             return None
-        if not all(_is_known(node, function) for node in decorators):
+        if not all(is_known(node, function) for node in decorators):
             return None
         item, new = self._item("function", function.__name__, value, "object", id(value))
         if new:
@@ -320,7 +313,7 @@ class Reach:
             return True
         environment = environment_of(function)
         roots = [plain_function(decorator(node, environment)) for node in decorators]
-        return any(root is not None and _contains(root.__code__, value.__code__) for root in roots)
+        return any(root is not None and contains(root.__code__, value.__code__) for root in roots)
 
     def _define(self, item: Item, value: Any, function: FunctionType, decorators: Sequence[ast.expr]) -> None:
         self.checks.function(function, with_defaults=item is not self._main)
@@ -358,7 +351,7 @@ class Reach:
             found = self._of_library(owner, owner.__name__) or self._assigned(owner, hint, namespace)
             if found is not None:
                 return found
-        outer = _at(owner.__module__, owner.__qualname__, owner)
+        outer = class_at(owner.__module__, owner.__qualname__, owner)
         if outer is not None:
             target = self.bind(outer, outer.__name__, namespace)
             return Target(target.item, (*target.path, owner.__name__))
@@ -535,10 +528,6 @@ _OF_TYPES = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, C
 _CONTAINERS = (list, dict, set, tuple, frozenset, bytearray)
 
 
-def _implementations(value: Any) -> list[tuple[object, object]]:
-    return list(value.registry.items())
-
-
 def _reason(error: Exception) -> str:
     return "it is too deeply nested" if isinstance(error, RecursionError) else str(error)
 
@@ -550,58 +539,6 @@ def _public(name: str) -> str:
     return "_" + name.lstrip("_") if name.startswith("__") and not name.endswith("__") else name
 
 
-def _owner(function: FunctionType) -> type | None:
-    """Return the class that a function is a method of."""
-    cells = environment_of(function).cells
-    if "__class__" in cells:
-        owner = cells["__class__"].cell_contents
-        return owner if isinstance(owner, type) and _has(owner, function) else None
-    return _at(function.__module__, function.__qualname__, function, function.__globals__)
-
-
-def _is_known(decorator: ast.expr, function: FunctionType) -> bool:
-    """Tell whether all names of a decorator still mean something; variables of a factory are gone by now."""
-    environment = environment_of(function)
-    names = {each.name for each in analyse(decorator).outside}
-    return all(hasattr(builtins, name) or environment.find(name, Checks()) is not MISSING for name in names)
-
-
-def _is_by_its_name(value: Any, function: FunctionType) -> bool:
-    """Tell whether a wrapper may be what the definition of a function left under its name."""
-    is_local = "<locals>" in function.__qualname__
-    return is_local or function.__globals__.get(function.__name__) is value
-
-
-def _has(owner: type, function: FunctionType) -> bool:
-    found = owner.__dict__.get(function.__name__)
-    return found is function or plain_function(found) is function
-
-
-def _at(module: str | None, path: str, value: Any, namespace: dict[str, Any] | None = None) -> type | None:
-    """Return the class in which something stands by its qualified name."""
-    if namespace is None:
-        namespace = vars(sys.modules[module]) if module in sys.modules else {}
-    first, *middle = path.split(".")[:-1] or [""]
-    owner = namespace.get(first)
-    for name in middle:
-        owner = owner.__dict__.get(name) if isinstance(owner, type) else None
-    last = path.rpartition(".")[2]
-    if not isinstance(owner, type) or owner is value:
-        return None
-    found = owner.__dict__.get(last)
-    return (
-        owner
-        if found is value or (isinstance(value, FunctionType) and plain_function(found) is value)
-        else None
-    )
-
-
-def _contains(outer: Any, code: Any) -> bool:
-    return outer is code or any(
-        _contains(each, code) for each in outer.co_consts if isinstance(each, type(outer))
-    )
-
-
 def _no_value(error: NoValue) -> str:
     name, value, *place = error.args
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -609,3 +546,7 @@ def _no_value(error: NoValue) -> str:
     where = f", at {file}:{line}" if file else ""
     reason = error.reason or "make it inside the function, or pass what it is made from"
     return f"{name} ({kind}), which {reader} reads{where}, is no value: {reason}"
+
+
+def _implementations(value: Any) -> list[tuple[object, object]]:
+    return list(value.registry.items())

@@ -1,0 +1,59 @@
+"""The functions inside of what decorators, descriptors and classes lie around."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
+
+TEXT_FILE = "<seamless>"
+"""The file in which code stands that was made from text, where its lines are not known."""
+_CELLS = ("<ipython-input", "<python-input", "<stdin")
+
+
+def methods(owner: type) -> Iterator[FunctionType]:
+    """Yield the functions of a class's own."""
+    for value in owner.__dict__.values():
+        function = plain_function(value)
+        if function is not None:
+            yield function
+
+
+def plain_function(value: Any) -> FunctionType | None:
+    """Return the function that decorators and descriptors lie around."""
+    for _ in range(20):
+        if isinstance(value, FunctionType) and not hasattr(value, "__wrapped__"):
+            return value
+        inner = None
+        for name in ("__wrapped__", "__func__", "fget", "py_func", *_of_functools(value)):
+            inner = inner if inner is not None else _attribute(value, name)
+        if inner is None or inner is value:
+            return value if isinstance(value, FunctionType) else None
+        value = inner
+    return None
+
+
+def layers(value: Any) -> int:
+    """Return how many objects lie around a function."""
+    number = 0
+    while number < 20 and (inner := _attribute(value, "__wrapped__")) is not None:
+        value, number = inner, number + 1
+    return number
+
+
+def is_generated(function: FunctionType) -> bool:
+    """Tell whether a library wrote the source of a function, as `dataclass` and `attrs` do."""
+    name = function.__code__.co_filename
+    return name.startswith("<") and name != TEXT_FILE and not name.startswith(_CELLS)
+
+
+def _of_functools(value: Any) -> tuple[str, ...]:
+    return ("func",) if type(value).__module__ == "functools" else ()
+
+
+def _attribute(value: Any, name: str) -> Any:
+    """Return what an object has by a name, without running ``__getattr__`` of the user's."""
+    try:
+        return object.__getattribute__(value, name)
+    except Exception:
+        return None
