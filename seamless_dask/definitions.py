@@ -11,10 +11,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from .code.border import LOADED, Border
+from .code.border import Border
 from .code.identity import Code, identify
 from .code.items import Buffer
 from .code.loading import load
+from .code.markers import LOADED
 from .errors import NotAValue
 from .values.names import set_definitions
 from .values.writing import to_bytes

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
 
-LOADED = "seamless_text_"
-"""How the names of modules begin that were made from text: what they hold is the user's."""
+from .markers import LOADED
+
 _OURS = ("hashserver", "seamless_dask", "seamless_cli")
 _INSTALLED = {"site-packages", "dist-packages"}
 

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from .markers import TEXT_FILE, TEXT_OF
 from .matching import matches
 from .scopes import mangled
-from .sources import TEXT_OF, Found, SourceMissing, first_line, index_of, is_edited
-from .unwrapping import TEXT_FILE, is_generated, methods, plain_function
+from .sources import Found, SourceMissing, first_line, index_of, is_edited
+from .unwrapping import is_generated, methods, plain_function
 
 
 def class_source(owner: type) -> Found:

@@ -11,8 +11,9 @@ from typing import Any
 
 from .data import BUILTINS
 from .expressions import expression
-from .items import FUNCTION, INPUT, Item, ItemUse, Target, reachable
+from .items import Item, ItemUse, Target, reachable
 from .literals import Unprintable
+from .markers import FUNCTION, INPUT
 from .printer import DEFINITIONS, checked, lines
 
 _RESERVED = {*keyword.kwlist, *BUILTINS, INPUT, FUNCTION}

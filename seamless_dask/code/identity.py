@@ -11,8 +11,9 @@ from ..errors import NoIdentity
 from .border import Border
 from .composing import Text, compose
 from .fallback import WEAKER, pickled
-from .items import FUNCTION, INPUT, Buffer, Describe, Hazard, Target, reachable
+from .items import Buffer, Describe, Hazard, Target, reachable
 from .literals import Unprintable
+from .markers import FUNCTION, INPUT
 from .reach import Findings, Reach
 
 FORM = 1

@@ -7,11 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-INPUT = "__input__"
-"""The function by which text asks for the values that are inputs of it."""
-FUNCTION = "__function__"
-"""The name that the function itself has at the end of its text."""
-
 
 class Buffer(NamedTuple):
     """A value as bytes.

@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, ModuleType
 from typing import Any
 
-from .border import LOADED
-from .items import FUNCTION, INPUT
-from .sources import CODE_OF, TEXT_OF
-from .unwrapping import TEXT_FILE
+from .markers import CODE_OF, FUNCTION, INPUT, LOADED, TEXT_FILE, TEXT_OF
 
 Inputs = Callable[[str, Mapping[str, Any]], Any]
 """From the name of an input and what the module has so far, its classes among it, to the value."""

@@ -18,13 +18,9 @@ from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
 
+from .markers import CODE_OF, TEXT_FILE, TEXT_OF
 from .matching import FunctionNode, matches
-from .unwrapping import TEXT_FILE
 
-TEXT_OF = "__seamless_text__"
-"""The global under which a module that was made from text keeps it."""
-CODE_OF = "__seamless_code__"
-"""And that under which it keeps all code that was compiled from it, by address."""
 _STARTED = time.time()
 _TEXT_HINTS = 0x1000000
 

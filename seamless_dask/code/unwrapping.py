@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any
 
-TEXT_FILE = "<seamless>"
-"""The file in which code stands that was made from text, where its lines are not known."""
+from .markers import TEXT_FILE
+
 _CELLS = ("<ipython-input", "<python-input", "<stdin")
 
 

@@ -1,13 +1,15 @@
-"""What a function runs in: executed by a fresh interpreter in the work directory of the run.
+"""What a function runs in: executed by a fresh interpreter in the directory of the run.
 
-Descriptor 3 gives, as JSON, where our two packages lie and what the inputs are called. Beside the current
-directory lie ``code`` and ``inputs``; ``value`` and ``format`` are written there.
+Descriptor 3 gives, as JSON, where our two packages lie and what the inputs are called. In the directory lie
+``code`` and ``inputs``; ``value`` and ``format`` are written there. The function works below it.
 """
 
 import importlib.util
 import json
 import os
 import sys
+
+WORK = "work"
 
 
 def main() -> None:
@@ -20,6 +22,8 @@ def main() -> None:
         _provide(place)
     from seamless_dask.execution.calling import call
 
+    os.makedirs(WORK, exist_ok=True)
+    os.chdir(WORK)
     sys.exit(call("..", told))
 
 

@@ -1,26 +1,37 @@
-"""Calling a function, in the process that was started for it."""
+"""Calling a function, in the process that was started for it: what few need is imported when it is needed."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import os
-import shutil
 import sys
-import traceback
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import seamless_dask.definitions  # noqa: F401 - classes are found by their code
 from seamless_dask.code.loading import load as load_code
 from seamless_dask.values.loading import load
+from seamless_dask.values.names import set_definitions
 from seamless_dask.values.writing import encode, to_bytes
 
 PLAIN = ("file", "directory")
 """Formats of what a function gets as a path, and may return as a handle."""
+
+
+class _DefinitionsWhenNeeded:
+    """Classes and functions by their code: most calls meet none, and to read code takes many modules."""
+
+    def text(self, definition: Any) -> str | None:
+        from seamless_dask.definitions import by_code
+
+        return by_code.text(definition)
+
+    def find(self, text: str) -> Any:
+        from seamless_dask.definitions import by_code
+
+        return by_code.find(text)
 
 
 def call(root: str, told: Mapping[str, Any]) -> int:
@@ -34,6 +45,7 @@ def call(root: str, told: Mapping[str, Any]) -> int:
         ``arguments``: the inputs by their names, each with format and path below `root`.
     """
     root = os.path.abspath(root)
+    set_definitions(_DefinitionsWhenNeeded())
     given: list[Any] = []
     inputs = {name: (kind, os.path.join(root, path)) for name, (kind, path) in told["arguments"].items()}
     try:
@@ -92,6 +104,8 @@ def _bound(function: Any, inputs: Mapping[str, tuple[str, str]]) -> tuple[list[A
 def _argument(name: str, inputs: Mapping[str, tuple[str, str]]) -> Any:
     kind, path = inputs[name]
     if kind in PLAIN:
+        from pathlib import Path
+
         return Path(path)
     holes: list[Any] = []
     while f"{name}/{len(holes)}" in inputs:
@@ -104,6 +118,8 @@ def _write(result: Any, root: str) -> None:
     target = f"{root}/value"
     tell = getattr(type(result), "__seamless_path__", None)
     if tell is not None:
+        import shutil
+
         kind, path = tell(result)
         shutil.move(path, target)
     else:
@@ -128,6 +144,8 @@ def _write_exception(error: Exception, root: str) -> None:
 
 def _show(error: BaseException) -> None:
     """Print a traceback without the frames that called the function."""
+    import traceback
+
     ours = tuple(
         os.path.dirname(os.path.abspath(file)) for file in (__file__, load_code.__code__.co_filename)
     )

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from seamless_dask.model.records import Outcome
 
 _SCRIPT = """\
-mkdir -p {work} && cd {work}
 exec {python} -I -B {call} 3<<'END' >&2
 {told}
 END
@@ -52,9 +51,7 @@ def run_python(
     if options.lines and context.store.has([Checksum(options.lines)])[0] >= 0:
         files["lines"] = Value("file", Checksum(options.lines))
     told = {"packages": _PACKAGES, "arguments": arguments}
-    code = _SCRIPT.format(
-        work="work", python=_python(options), call=shlex.quote(_CALL), told=json.dumps(told)
-    )
+    code = _SCRIPT.format(python=_python(options), call=shlex.quote(_CALL), told=json.dumps(told))
     command = Description(
         language="bash",
         code=transformation.code,

@@ -298,3 +298,19 @@ def test_the_failure_of_a_step_names_it(lab: Any) -> None:
     with pytest.raises(KeyError, match="upstream") as caught:
         made.compute()
     assert "failing (" in caught.value.__notes__[-1]
+
+
+def test_where_a_function_runs_little_else_is_imported(lab: Any) -> None:
+    @direct(context=lab.context)
+    def imported() -> list[str]:
+        import sys
+
+        return sorted(name for name in sys.modules if name.startswith(("seamless_dask.", "hashserver.")))
+
+    assert [name for name in imported() if name.startswith("seamless_dask.execution.")] == [
+        "seamless_dask.execution.calling"
+    ]
+    assert [name for name in imported() if name.startswith("seamless_dask.code.")] == [
+        "seamless_dask.code.loading",
+        "seamless_dask.code.markers",
+    ]
