@@ -6,9 +6,9 @@ import hashlib
 import os
 import re
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from hashserver.errors import InvalidChecksum
+from hashserver.errors import HashserverError, InvalidChecksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,29 @@ class Checksum(str):
             raise InvalidChecksum(bytes(digest[:40]).hex())
         return _new(cls, digest.hex())
 
+    @classmethod
+    def of(cls, data: Bytes) -> Self:
+        """Return the checksum of some bytes."""
+        return _new(cls, hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def of_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the checksum of a file, read in constant memory; raises OSError where it cannot be."""
+        return _new(cls, hash_file(path)[0])
+
+    @property
+    def hex(self) -> str:
+        """The 64 digits as plain text."""
+        return str(self)
+
+    def resolve(self) -> bytes:
+        """Return the bytes; as `seamless_dask.checksums` says, which has to be imported."""
+        return _resolver(self, again=False)
+
+    def fingertip(self) -> bytes:
+        """Return the bytes, computed again when they are gone; as `resolve`."""
+        return _resolver(self, again=True)
+
     @property
     def prefix(self) -> str:
         """The first two digits: the folder of a store that holds the buffer."""
@@ -59,6 +82,24 @@ class Checksum(str):
     def digest(self) -> bytes:
         """The checksum as 32 bytes."""
         return bytes.fromhex(self)
+
+
+class _Resolver(Protocol):
+    def __call__(self, checksum: Checksum, *, again: bool) -> bytes: ...
+
+
+def _no_resolver(checksum: Checksum, *, again: bool) -> bytes:
+    what = "computed again" if again else "found"
+    raise HashserverError(f"{checksum} can be {what} with seamless_dask imported; else ask a store for it")
+
+
+_resolver: _Resolver = _no_resolver
+
+
+def set_resolver(resolver: _Resolver) -> None:
+    """Say what `Checksum.resolve` and `Checksum.fingertip` (``again``) do: for whoever knows of stores."""
+    global _resolver
+    _resolver = resolver
 
 
 def is_checksum(text: str) -> bool:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from hashserver.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
+    from hashserver.client.database import DatabaseClient
+    from hashserver.results.database import Database
     from hashserver.storage.store import Path, Store
 
 _OF_HASHSERVERS = ("token_file", "ca_file", "patience")
@@ -45,3 +48,49 @@ def open_store(url: Path, **options: Any) -> Store:
     from hashserver.storage.fsspec import FsspecStore
 
     return FsspecStore(text, **{k: v for k, v in options.items() if k not in _OF_HASHSERVERS})
+
+
+def open_database(file: Path, *, read_only: bool = False, others: Sequence[Path] = ()) -> Database:
+    """Return the result database in a file, which is made where there is none.
+
+    Parameters
+    ----------
+    file
+        The path.
+    read_only
+        It is somebody else's: nothing is written, and it must be there.
+    others
+        Further databases that are asked for what this one does not know.
+    """
+    from hashserver.results.database import Database
+
+    return Database(file, read_only, others)
+
+
+def connect(
+    url: str, token: str | None = None, *, token_file: str | None = None, ca_file: str | None = None
+) -> tuple[Store, DatabaseClient]:
+    """Return the store and the database of a hashserver; nothing is asked of it yet.
+
+    Parameters
+    ----------
+    url
+        ``http://host:port`` or ``https://host:port``.
+    token
+        What opens the server; it is taken for one that writes.
+    token_file
+        A file with such a token instead.
+    ca_file
+        Certificates to trust instead of the system's.
+
+    Raises
+    ------
+    AuthenticationFailed
+        If the token file cannot be used.
+    """
+    from hashserver.auth import WRITE, Token
+    from hashserver.client.database import DatabaseClient
+    from hashserver.client.store import Client, find_token
+
+    client = Client(url, Token(WRITE, token) if token else find_token(token_file), ca_file)
+    return client, DatabaseClient(client.transport)

@@ -7,20 +7,37 @@ from typing import TYPE_CHECKING
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .api import Transformation, bash
-    from .graph.handles import Directory, File
+    from hashserver.checksum import Checksum
 
-__all__ = ["Directory", "File", "Transformation", "__version__", "bash"]
+    from . import errors
+    from .api import Transformation, bash
+    from .functions import checksum_of, delayed, direct, put
+    from .graph.handles import Directory, File
+    from .values.registry import register
+
+__all__ = [
+    "Checksum", "Directory", "File", "Transformation", "__version__", "bash", "checksum_of", "delayed",
+    "direct", "errors", "put", "register",
+]  # fmt: skip
+
+_MODULES = {
+    ".api": ("Transformation", "bash"),
+    ".functions": ("Checksum", "checksum_of", "delayed", "direct", "put"),
+    ".graph.handles": ("Directory", "File"),
+    ".values.registry": ("register",),
+}
 
 
 def __getattr__(name: str) -> object:
     """Import what is asked for: the command line needs none of it."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module = ".graph.handles" if name in ("File", "Directory") else ".api"
-    return getattr(import_module(module, __name__), name)
+    if name == "errors":
+        return import_module(".errors", __name__)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module, __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

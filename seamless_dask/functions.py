@@ -8,7 +8,7 @@ import threading
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
-from hashserver.checksum import hash_bytes
+from hashserver.checksum import CHUNK, Checksum, hash_bytes, set_resolver
 
 from . import api
 from .api import Output, Transformation
@@ -18,13 +18,14 @@ from .errors import UsageError
 from .graph import handles
 from .graph.handles import Handle
 from .model.transformation import Deferred, Description, ResultSpec, Value
+from .values import writing as values_writing
 from .values.writing import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-    from hashserver.checksum import Checksum
+    from hashserver.checksum import Bytes
 
     from .context import Context
 
@@ -190,6 +191,59 @@ def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
     found[name] = Value(encoded.format, hash_bytes(parts.buffers[-1]))
     found |= {f"{name}/{number}": value for number, value in enumerate(inner)}
     return found
+
+
+def put(value: Any, *, context: Context | None = None) -> Handle:
+    """Store a value once, and return a handle that functions take in its place.
+
+    Parameters
+    ----------
+    value
+        Anything that can be an argument; it is not looked at again.
+    context
+        Store and database; by default those of the configuration.
+
+    Raises
+    ------
+    NotAValue
+        For what no bytes stand for.
+    """
+    if isinstance(value, Handle):
+        return value
+    if context is not None:
+        handles.use(context)
+    store = (context or handles.default_context()).store
+    encoded = encode(value)
+    with store.writer() as writer:
+        encoded.write(lambda part: _in_slices(part, writer.write))
+        checksum, _ = writer.commit()
+    return handles.of(encoded.format, checksum)
+
+
+def _in_slices(part: Bytes, write: Callable[[bytes], None]) -> None:
+    view = memoryview(part).cast("B")
+    for start in range(0, len(view), CHUNK):
+        write(bytes(view[start : start + CHUNK]))
+
+
+def checksum_of(value: Any) -> Checksum:
+    """Return the checksum of a value: of a handle's bytes, or of those that stand for an object."""
+    if isinstance(value, Handle):
+        return value.checksum
+    return values_writing.checksum_of(value)
+
+
+def _resolved(checksum: Checksum, *, again: bool) -> bytes:
+    context = handles.contexts_of_process()[0]
+    if again:
+        from .graph.fingertip import fingertip
+
+        fingertip(context, checksum)
+    data: bytes = context.store.get(checksum)
+    return data
+
+
+set_resolver(_resolved)
 
 
 @overload

@@ -12,7 +12,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-import hashserver
+import hashserver.checksum
 from hashserver.checksum import Checksum
 from seamless_dask.model.transformation import Description, ResultSpec, Value
 
@@ -31,7 +31,7 @@ END
 """
 _CALL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "call.py")
 _PACKAGES = [
-    os.path.dirname(os.path.abspath(str(hashserver.__file__))),
+    os.path.dirname(os.path.abspath(str(hashserver.checksum.__file__))),
     os.path.dirname(os.path.dirname(_CALL)),
 ]
 """The directories of what `call` imports, wherever the interpreter is that runs it."""

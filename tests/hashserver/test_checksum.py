@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+import hashserver
 from hashserver.checksum import (
     CHUNK,
     Checksum,
@@ -112,3 +115,23 @@ def test_a_pipelined_hasher_ends_its_thread_when_its_user_fails() -> None:
     with pytest.raises(RuntimeError), PipelinedHasher() as hasher:
         raise RuntimeError
     assert not hasher._thread.is_alive()
+
+
+def test_checksums_are_made_of_bytes_and_files(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    checksum = Checksum.of(b"content")
+    assert checksum == Checksum.of_file(tmp_path / "file") == hash_bytes(b"content")
+    assert checksum.hex == str(checksum)
+
+
+def test_a_checksum_alone_knows_no_store() -> None:
+    script = "from hashserver import Checksum; Checksum.of(b'').resolve()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("with seamless_dask imported; else ask a store for it")
+
+
+def test_the_names_for_users_are_there() -> None:
+    assert set(hashserver.__all__) == {"Checksum", "connect", "open_database", "open_store"}
+    assert all(getattr(hashserver, name) for name in hashserver.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        hashserver.nonsense  # noqa: B018

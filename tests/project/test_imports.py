@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"hashserver": "hashserver", "seamless_dask": "seamless_dask", "cli": "seamless_cli"}
 """Directories, and what they are imported as."""
-FACADES = {"seamless_dask", "seamless_dask.scheduler"}
+FACADES = {"hashserver", "seamless_dask", "seamless_dask.scheduler"}
 """Names that users import: they hand out what stands further up, and nothing else may use them."""
 
 

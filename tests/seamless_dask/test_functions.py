@@ -11,9 +11,9 @@ from typing import Any
 import dask
 import pytest
 
-from seamless_dask import File, bash
+from hashserver.errors import BufferMissing
+from seamless_dask import Checksum, File, bash, checksum_of, delayed, direct, put
 from seamless_dask.errors import ComputationFailed, NotAValue, UsageError
-from seamless_dask.functions import delayed, direct
 
 FACTOR = 3
 
@@ -314,3 +314,40 @@ def test_where_a_function_runs_little_else_is_imported(lab: Any) -> None:
         "seamless_dask.code.loading",
         "seamless_dask.code.markers",
     ]
+
+
+def test_a_value_is_stored_once_and_passed_by_its_handle(lab: Any) -> None:
+    table = put({"rows": list(range(1000))}, context=lab.context)
+    assert lab.context.store.has([table.checksum])[0] > 0
+    made = delayed(context=lab.context)(add)
+    assert made(table).key == made({"rows": list(range(1000))}).key
+    assert made(table, [table]).compute()[1][0]["rows"][-1] == 999
+
+
+def test_the_checksum_of_a_value_is_that_of_its_bytes(lab: Any, tmp_path: Path) -> None:
+    assert checksum_of([1, 2]) == Checksum.of(b"[1,2]")
+    (tmp_path / "file").write_bytes(b"content")
+    assert checksum_of(File(tmp_path / "file")) == Checksum.of(b"content")
+    assert checksum_of(put([1, 2], context=lab.context)) == Checksum.of(b"[1,2]")
+
+
+def test_a_checksum_gives_its_bytes_and_makes_them_again(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = delayed(context=lab.context)(scaled)(11)
+    made.compute()
+    checksum = made.result_checksum
+    assert checksum is not None
+    monkeypatch.setattr("seamless_dask.graph.handles.contexts_of_process", lambda: [lab.context])
+    assert checksum.resolve() == b"33"
+    lab.context.store.delete(checksum)
+    with pytest.raises(BufferMissing):
+        checksum.resolve()
+    assert checksum.fingertip() == b"33"
+
+
+def test_a_result_whose_bytes_are_gone_is_computed_again(lab: Any) -> None:
+    made = direct(context=lab.context)(scaled)
+    assert made(12) == 36
+    known = made.delayed(12).result_checksum
+    assert known is not None
+    lab.context.store.delete(known)
+    assert made(12) == 36
