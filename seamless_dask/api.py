@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
 from hashserver.checksum import hash_bytes
-from hashserver.errors import BufferMissing, HashserverError
 
 from .config import parse_size
-from .errors import ComputationFailed, SeamlessError, UntrustedValue, UsageError
+from .errors import ComputationFailed, UsageError
 from .graph import handles
 from .graph.handles import Directory, File, Handle, Located
 from .graph.local_inputs import LocalInput, keep_all
 from .graph.names import dask_key, fresh_key, label_of
+from .graph.objects import loaded, raised
 from .model.options import Options
 from .model.transformation import Deferred, Description, ResultSpec, Value, parse
 
@@ -128,7 +128,9 @@ def value_of(transformation: Transformation) -> Any:
         return transformation.compute()
     found = handles.of(known.format, known.checksum)
     found._context = transformation._context
-    return transformation._loaded(found, known) if isinstance(found, handles.Object) else found
+    if not isinstance(found, handles.Object):
+        return found
+    return loaded(found, transformation.key, transformation.context, known)
 
 
 class Output:
@@ -265,39 +267,8 @@ class Transformation:
         try:
             (found,) = import_module("dask.base").compute(self, traverse=False, **kwargs)
         except ComputationFailed as failure:
-            raise self._raised(failure) from None
-        return self._loaded(found) if isinstance(found, handles.Object) else found
-
-    def _raised(self, failure: ComputationFailed) -> Exception:
-        """Return the exception that a function has raised, or what is known of it."""
-        if failure.exception is None:
-            return failure
-        try:
-            # no stranger's: whoever computes for us has just told of it
-            found = handles.Object(*failure.exception).load(trusted=True)
-        except (HashserverError, SeamlessError):
-            return failure
-        if not isinstance(found, Exception):
-            return failure
-        found.add_note(f"{failure}:\n{failure.stderr.rstrip()}")
-        return found
-
-    def _loaded(self, found: handles.Object, known: Result | None = None) -> Any:
-        """Return an object; `known` is what the database has said, where it has been asked."""
-        try:
-            try:
-                return found.load()
-            except UntrustedValue:
-                # it names what is imported: fine where our own database, or a server of ours, has named it
-                known = known or self._known()
-                if known is None or known.source is not None or known.checksum != found.checksum:
-                    raise
-                return found.load(trusted=True)
-        except BufferMissing:
-            from .graph.fingertip import fingertip_value
-
-            fingertip_value(self.context, found.value)
-            return self._loaded(found, known)
+            raise raised(failure) from None
+        return loaded(found, self._key, self.context) if isinstance(found, handles.Object) else found
 
     def persist(self, **kwargs: Any) -> Transformation:
         """Return the same with its result on its way to be kept where it is computed; as of Dask."""
@@ -313,19 +284,6 @@ class Transformation:
 
     def __await__(self) -> Any:
         return import_module("dask.base").DaskMethodsMixin.__await__(self)
-
-    def _load(self, found: handles.Object) -> Any:
-        from .errors import UntrustedValue
-
-        try:
-            return found.load()
-        except UntrustedValue:
-            # it names what is imported: fine where our own database, or a server of ours, has named it
-            checksum = self.checksum
-            known = None if checksum is None else self.context.database.get(checksum)
-            if known is None or known.source is not None or known.checksum != found.checksum:
-                raise
-            return found.load(trusted=True)
 
     # -------------------------------------------------- what Dask asks of a collection
 
@@ -369,9 +327,14 @@ class Transformation:
 
     def _rebuilt(self, graph: Any, *, rename: Mapping[str, str] | None = None) -> Transformation:
         """Return the same with the graph that Dask has made of it: of what is on workers already."""
+        from dask._task_spec import DataNode, GraphNode, TaskRef
         from dask.base import replace_name_in_key
         from dask.highlevelgraph import HighLevelGraph
 
+        if not isinstance(graph, HighLevelGraph):
+            # an object that looks like a task, or like the name of one, is neither
+            nodes = GraphNode | TaskRef
+            graph = {key: one if isinstance(one, nodes) else DataNode(key, one) for key, one in graph.items()}
         other = Transformation(self.description, self.options, self._context, self._parts)
         other._kept, other._arrived, other._annotated = self._kept, self._arrived, self._annotated
         other._name = replace_name_in_key(self._name, rename) if rename else self._name
@@ -417,7 +380,8 @@ class Transformation:
         def known_as(value: Value) -> Any:
             return collection.known_task_of(self._key, self.options, value, self._name)
 
-        return GraphTask(context, key, upstream, made_with, known_as, self._annotations())
+        is_object = self.description.result.value
+        return GraphTask(context, key, upstream, made_with, known_as, self._annotations(), is_object)
 
     def _annotations(self) -> dict[str, Any]:
         """Return what Dask is told about its own task: options come before what was annotated."""

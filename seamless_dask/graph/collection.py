@@ -107,6 +107,13 @@ def known_task_of(key: Checksum, options: Options, value: Value, name: str) -> A
     return Task(name, task.known, task.PROTOCOL, str(key), options.to_json(), handle_of(*value))
 
 
+def as_object(node: Any) -> Any:
+    """Return a task whose result is asked for as an object."""
+    from dask._task_spec import Task
+
+    return Task(node.key, node.func, *node.args, asked=node.key)
+
+
 def annotations_of(options: Options) -> dict[str, Any]:
     """Return what Dask is told about a task: resources that a worker must have, and priority."""
     resources: dict[str, float] = {CPUS: options.cpus} if options.cpus else {}

@@ -20,6 +20,7 @@ from dask.highlevelgraph import Layer, MaterializedLayer
 
 from ..model.transformation import Value
 from . import task
+from .collection import as_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,6 +60,8 @@ class GraphTask(NamedTuple):
         Returns its node, given its value.
     annotations : dict
         What Dask is told about it.
+    is_object : bool
+        Its result is a Python object, and whoever asks for it is to see that.
     """
 
     context: Context
@@ -67,6 +70,7 @@ class GraphTask(NamedTuple):
     made_with: Callable[[Mapping[Checksum, Value | str]], Any]
     known_as: Callable[[Value], Any]
     annotations: dict[str, Any]
+    is_object: bool = False
 
 
 class LazyGraph:
@@ -90,6 +94,8 @@ class LazyGraph:
         self.name, self.tasks, self._given, self._whole = name, tasks, given, whole
         self._answers: _Answers | None = None
         self._nodes: dict[str, Any] | None = None
+        self._local: dict[str, Any] | None = None
+        self._asked: frozenset[str] = frozenset()
         with _registering:
             _unread.add(self)
 
@@ -103,10 +109,25 @@ class LazyGraph:
                         others = [graph for graph in _unread if graph is not self]
                     _look_up([self, *(graph for graph in others if not graph._is_answered())])
                 assert self._answers is not None
+                self._asked = self._answers.asked
                 self._nodes, self._answers = self._made(self._answers), None
                 with _registering:
                     _unread.discard(self)
         return self._nodes
+
+    def in_this_process(self) -> dict[str, Any]:
+        """Return the nodes as those schedulers see them that read the graph here: it is not pickled.
+
+        What is asked for is an object there. All graphs that are read together agree on what that is, since
+        of nodes of one name Dask keeps one.
+        """
+        nodes = self.nodes
+        with _reading:
+            if self._local is None:
+                asked = {name for name in self._asked & nodes.keys() if name in self.tasks}
+                asked = {name for name in asked if self.tasks[name].is_object}
+                self._local = nodes | {name: as_object(nodes[name]) for name in asked}
+        return self._local
 
     def _is_answered(self) -> bool:
         return self._answers is not None and self._answers.age() < RECENT
@@ -143,7 +164,8 @@ class LazyGraph:
 class _Answers:
     """What is known of the tasks of some graphs."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Iterable[str]) -> None:
+        self.asked = frozenset(asked)
         self._values: dict[tuple[Context, Checksum], Value | None] = {}
         self._nodes: dict[str, Any] = {}  # the same in all graphs: pickled once for all of them
         self._since = time.monotonic()
@@ -178,7 +200,7 @@ class _Answers:
 
 def _look_up(graphs: list[LazyGraph]) -> None:
     """Look up what is asked for, then what the rest of it still needs: two requests at most."""
-    answers = _Answers()
+    answers = _Answers(graph.name for graph in graphs)
     answers.look_up(graph.tasks[graph.name] for graph in graphs)
     answers.look_up(
         graph.tasks[name] for graph in graphs for name in graph.needed(answers) if name in graph.tasks
@@ -247,7 +269,9 @@ class LazyLayer(Layer):
     @property
     def mapping(self) -> Mapping[str, Any]:
         """The nodes by name."""
-        nodes = self._graph.nodes
+        return self._part_of(self._graph.in_this_process())
+
+    def _part_of(self, nodes: dict[str, Any]) -> dict[str, Any]:
         return nodes if self._name is None else {self._name: nodes[self._name]}
 
     def __getitem__(self, key: Any) -> Any:
@@ -263,7 +287,7 @@ class LazyLayer(Layer):
         return key in self.mapping
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _materialized, (dict(self.mapping), self.annotations)
+        return _materialized, (dict(self._part_of(self._graph.nodes)), self.annotations)
 
     def is_materialized(self) -> bool:
         """Whether it has been looked up."""

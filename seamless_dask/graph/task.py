@@ -8,7 +8,7 @@ computation is asked for as the command line does.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import Any
 
 from hashserver.checksum import Checksum
 
@@ -17,20 +17,23 @@ from ..model.options import Options
 from ..model.transformation import Value
 from .current_worker import dask_worker, equipped
 from .fingertip import fingertip_value
-from .handles import Handle, contexts_of_process
+from .handles import Handle, Object, contexts_of_process
 from .handles import of as handle_of
+from .objects import loaded, raised
 from .perform import ensure, in_step, load, patiently, run_step
-
-if TYPE_CHECKING:
-    pass
 
 PROTOCOL = 1
 """Number of the arguments of `run`, `known` and `restore`; raised whenever their meaning changes."""
 
 
 def run(
-    protocol: int, key: str, options: str = "{}", upstream: tuple[str, ...] = (), *handles: Handle
-) -> Handle:
+    protocol: int,
+    key: str,
+    options: str = "{}",
+    upstream: tuple[str, ...] = (),
+    *handles: Any,
+    asked: str | None = None,
+) -> Any:
     """Run a transformation, unless its result is known once its references are resolved.
 
     Parameters
@@ -44,26 +47,46 @@ def run(
     upstream : tuple of str
         Keys of the transformations it refers to; without those whose results are to be found out here.
     *handles : Handle
-        The result of each of them.
+        The result of each of them; an object, where somebody has asked for it, is looked up again.
+    asked : str or None
+        Name of its task, if the result is asked for as an object: see `_handed_over`.
 
     Returns
     -------
-    Handle
+    Handle or object
         The result.
     """
     check_protocol(protocol)
     worker, name, wishes = equipped(), Checksum(key), Options.from_json(options)
     if worker is None:
-        return _elsewhere(name, wishes)
-    known = {Checksum(of): handle.value for of, handle in zip(upstream, handles, strict=True)}
-    return handle_of(*run_step(worker, name, known, wishes))
+        return _handed_over(_elsewhere(name, wishes), name, asked)
+    pairs = zip(upstream, handles, strict=True)
+    known = {Checksum(of): handle.value for of, handle in pairs if isinstance(handle, Handle)}
+    return _handed_over(handle_of(*run_step(worker, name, known, wishes)), name, asked)
 
 
-def known(protocol: int, key: str, options: str, handle: Handle) -> Handle:
+def known(protocol: int, key: str, options: str, handle: Handle, *, asked: str | None = None) -> Any:
     """Return a result that was known when the graph was made; parameters as of `run`, and that result."""
-    del key, options  # a scheduler makes a task for `run` of them, should the result be contested
+    del options  # a scheduler makes a task for `run` of them, should the result be contested
     check_protocol(protocol)
-    return handle
+    return _handed_over(handle, Checksum(key), asked)
+
+
+def _handed_over(handle: Handle, key: Checksum, asked: str | None) -> Any:
+    """Return what somebody who is not one of our tasks is to see.
+
+    A task of a distributed scheduler gives a handle: its client loads the object. Inside a task of another
+    name, as `dask.delayed` makes them, and in Dask's local schedulers nobody stands between.
+    """
+    if asked is None or not isinstance(handle, Object) or _is_own_task(asked):
+        return handle
+    return loaded(handle, key)
+
+
+def _is_own_task(name: str) -> bool:
+    """Say whether a worker of Dask runs the task of this name in this thread."""
+    worker = dask_worker()
+    return worker is not None and worker.get_current_task() == name
 
 
 def restore(protocol: int, format: str, checksum: str) -> Handle:  # noqa: A002 - the field's word
@@ -108,9 +131,10 @@ def _elsewhere(key: Checksum, options: Options) -> Handle:
     try:
         return handle_of(*runs.run(key, options, fresh=options.fresh))
     except ComputationFailed as error:
-        if _names_step(str(error)):
-            raise
-        raise in_step(context, key, load(context, key), options.label, error) from None
+        if not _names_step(str(error)):
+            error = in_step(context, key, load(context, key), options.label, error)
+        # a distributed client has the exception itself made of it, where there is one
+        raise (raised(error) if asking is None else error) from None
     finally:
         runs.close()
 

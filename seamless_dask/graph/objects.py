@@ -1,0 +1,76 @@
+"""From the handle of a Python object to the object, for whoever has asked for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hashserver.errors import BufferMissing, HashserverError
+
+from ..errors import ComputationFailed, SeamlessError, UntrustedValue
+from . import handles
+
+if TYPE_CHECKING:
+    from hashserver.checksum import Checksum
+    from hashserver.results.result import Result
+
+    from ..context import Context
+    from .handles import Object
+
+
+def loaded(found: Object, key: Checksum, context: Context | None = None, known: Result | None = None) -> Any:
+    """Return the object that a transformation has given.
+
+    What names code to be imported is loaded only where a database or server of the user's own has named it.
+
+    Parameters
+    ----------
+    key
+        Of the transformation.
+    context
+        Store and database; by default those of this process.
+    known
+        What its database has said, where it has been asked.
+
+    Raises
+    ------
+    UntrustedValue
+        When nobody who is trusted has named it.
+    """
+    contexts = [context] if context is not None else handles.contexts_of_process()
+    try:
+        return _loaded(found, key, contexts, known)
+    except BufferMissing:
+        from .fingertip import fingertip_value
+
+        fingertip_value(contexts[0], found.value)
+        return _loaded(found, key, contexts, known)
+
+
+def _loaded(found: Object, key: Checksum, contexts: list[Context], known: Result | None) -> Any:
+    try:
+        return found.load()
+    except UntrustedValue:
+        told = [known] if known is not None else (_known(context, key) for context in contexts)
+        if not any(one and one.source is None and one.checksum == found.checksum for one in told):
+            raise
+        return found.load(trusted=True)
+
+
+def _known(context: Context, key: Checksum) -> Result | None:
+    found = context.database.lookup(key)
+    return None if found is None else found[1]
+
+
+def raised(failure: ComputationFailed) -> Exception:
+    """Return the exception that a function has raised, or what is known of it."""
+    if failure.exception is None:
+        return failure
+    try:
+        # no stranger's: whoever computes for us has just told of it
+        found = handles.Object(*failure.exception).load(trusted=True)
+    except (HashserverError, SeamlessError):
+        return failure
+    if not isinstance(found, Exception):
+        return failure
+    found.add_note(f"{failure}:\n{failure.stderr.rstrip()}")
+    return found
