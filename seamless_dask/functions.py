@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import sys
 import threading
+import types
+import warnings
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -12,9 +16,11 @@ from hashserver.checksum import CHUNK, Checksum, hash_bytes, set_resolver
 
 from . import api
 from .api import Output, Transformation
-from .code.identity import Code, identify
+from .code.identity import Code, CodeWarning, identify
+from .code.signatures import signature_of
+from .code.unwrapping import tells_defaults, why_no_result
 from .definitions import by_code, describe
-from .errors import UsageError
+from .errors import NoIdentity, NotAValue, UsageError
 from .graph import handles
 from .graph.handles import Handle
 from .model.transformation import Deferred, Description, ResultSpec, Value
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_REFUSED = ("writable", "executables", "direct_print", "lines")
+_REFUSED = ("writable", "executables", "direct_print", "lines", "ignored", "source")
 
 
 class _IdentifiedCode(NamedTuple):
@@ -61,15 +67,22 @@ class Function(Generic[P, T]):
         context: Context | None,
         instance: tuple[object, ...] = (),
     ) -> None:
-        self.function, self._options, self._context = function, options, context
-        self._instance = instance
-        self._signature = inspect.signature(function)
+        self._given, self._context, self._instance = options, context, instance
+        self._options = {name: value for name, value in options.items() if name not in ("ignore", "version")}
+        self._decorated = function
+        self.function: Callable[P, T] = _plain(function)
+        self._signature = signature_of(self.function)
+        self._tells_defaults = tells_defaults(self.function)
+        self._ignored = _ignored(self.function, self._signature, options.get("ignore", ()))
+        version = options.get("version")
+        self._identity = None if version is None else _versioned(self.function, str(version)).encode()
         self._lock = threading.Lock()
         self._code: _IdentifiedCode | None = None
         if refused := next((name for name in _REFUSED if name in options), None):
             raise UsageError(f"a function has no option {refused!r}")
-        api._options({name: value for name, value in options.items() if name != "variables"})  # complains now
-        update_wrapper(self, function)  # type: ignore[arg-type]
+        known = {name: value for name, value in self._options.items() if name != "variables"}
+        api._options(known)  # complains now
+        update_wrapper(self, self.function)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} {getattr(self.function, '__qualname__', self.function)!s}>"
@@ -87,7 +100,7 @@ class Function(Generic[P, T]):
     def _identified(self) -> _IdentifiedCode:
         with self._lock:
             if self._code is None or not self._code.code.guard():
-                code = identify(self.function, describe=describe)
+                code = self._found_code()
                 by_code.remember(each.value for each in code.reached if each.kind == "class")
                 lines = json.dumps(code.lines, separators=(",", ":")).encode()
                 inputs = {
@@ -97,19 +110,37 @@ class Function(Generic[P, T]):
                 self._code = _IdentifiedCode(code, code.text.encode(), lines, hash_bytes(lines), inputs)
             return self._code
 
+    def _found_code(self) -> Code:
+        if self._identity is None:
+            return identify(self.function, describe=describe)
+        try:
+            with warnings.catch_warnings():
+                # what code does not tell is what a version is for
+                warnings.simplefilter("ignore", CodeWarning)
+                return identify(self.function, describe=describe)
+        except NoIdentity:
+            return Code(self._identity.decode(), {}, (), (), {}, lambda: True)  # which imports it
+
     def transformation(self, *args: P.args, **kwargs: P.kwargs) -> Transformation:
         """Return a call as a transformation; nothing runs."""
         found = self._identified()
         if self._context is not None:
             handles.use(self._context)
-        parts = api._Parts(self._context or handles.default_context(), found.text)
+        parts = api._Parts(self._context or handles.default_context(), self._identity or found.text)
         parts.buffers += [found.lines, *(each.data for each in found.code.inputs.values())]
-        inputs: dict[str, Value | Deferred] = dict(found.inputs)
-        for name, item in self._arguments(*args, **kwargs):
-            inputs |= _inputs(parts, name, item)
         options = {"lines": found.lines_checksum, **self._options}
+        inputs: dict[str, Value | Deferred] = {}
+        beside: dict[str, Value | Deferred] = {}
+        (inputs if self._identity is None else beside).update(found.inputs)
+        for name, item, counts in self._arguments(found.code, args, kwargs):
+            (inputs if counts else beside).update(_inputs(parts, name, item))
+        if beside:
+            options["ignored"] = {name: _beside(name, value) for name, value in beside.items()}
+        if self._identity is not None:
+            parts.buffers.append(found.text)
+            options["source"] = hash_bytes(found.text)
         variables = options.pop("variables", None)
-        options.setdefault("label", getattr(self.function, "__name__", None))
+        options.setdefault("label", _name_of(self.function))
         description = Description(
             language="python",
             code=hash_bytes(parts.buffers[0]),
@@ -119,24 +150,32 @@ class Function(Generic[P, T]):
         )
         return api.made(description, options, self._context, parts)
 
-    def _arguments(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:
-        """Yield all arguments by the names of inputs, those that were left out too."""
+    def _arguments(
+        self, code: Code, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[tuple[str, Any, bool]]:
+        """Yield all arguments, also those left out: by the name of an input, and whether it counts."""
         bound = self._signature.bind(*self._instance, *args, **kwargs)
-        bound.apply_defaults()
+        if self._tells_defaults:
+            given = set(bound.arguments)
+            bound.apply_defaults()
+            if all(each.kind == "import" for each in code.reached):
+                _leave_out(bound.arguments, set(bound.arguments) - given)
         for name, value in bound.arguments.items():
-            kind = self._signature.parameters[name].kind
+            kind, counts = self._signature.parameters[name].kind, name not in self._ignored
             if kind is inspect.Parameter.VAR_POSITIONAL:
-                yield from ((str(number), item) for number, item in enumerate(value))
+                yield from ((str(number), item, counts) for number, item in enumerate(value))
             elif kind is inspect.Parameter.VAR_KEYWORD:
-                yield from ((f"**{keyword}", item) for keyword, item in value.items())
+                for keyword, item in value.items():
+                    yield f"**{keyword}", item, counts and keyword not in self._ignored
             else:
-                yield name, value
+                yield name, value, counts
 
     def __get__(self, instance: object, owner: object = None) -> Self:
-        """Return what a method is: a call has the instance for its first argument."""
-        if instance is None:
+        """Return what a method is: a call has the instance, or the class, for its first argument."""
+        first = owner if isinstance(self._decorated, classmethod) else instance
+        if first is None or isinstance(self._decorated, staticmethod):
             return self
-        return type(self)(self.function, self._options, self._context, (instance,))
+        return type(self)(self._decorated, self._given, self._context, (first,))
 
 
 class Direct(Function[P, T]):
@@ -150,7 +189,7 @@ class Direct(Function[P, T]):
     @property
     def delayed(self) -> Delayed[P, T]:
         """The same with transformations for its calls."""
-        return Delayed(self.function, self._options, self._context, self._instance)
+        return Delayed(self._decorated, self._given, self._context, self._instance)
 
 
 class Delayed(Function[P, T]):
@@ -163,7 +202,93 @@ class Delayed(Function[P, T]):
     @property
     def direct(self) -> Direct[P, T]:
         """The same, called at once."""
-        return Direct(self.function, self._options, self._context, self._instance)
+        return Direct(self._decorated, self._given, self._context, self._instance)
+
+
+def _plain(function: Any) -> Any:
+    """Return the function that is to be called; what none can be made of is refused.
+
+    Raises
+    ------
+    UsageError
+        It is no function, or its results cannot be kept.
+    """
+    if isinstance(function, Function):
+        function = function.function
+    if isinstance(function, staticmethod | classmethod):
+        function = function.__func__
+    if not callable(function):
+        raise UsageError(f"{function!r} is not a function")
+    if why := why_no_result(function):
+        raise UsageError(f"{_name_of(function)} {why}")
+    return function
+
+
+def _name_of(function: Any) -> str | None:
+    name = getattr(function, "__name__", None) or getattr(getattr(function, "func", None), "__name__", None)
+    return name if isinstance(name, str) else None
+
+
+def _ignored(function: Any, signature: inspect.Signature, names: Any) -> frozenset[str]:
+    """Return the names of the arguments that do not count; one that is no argument is an error."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    parameters = signature.parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    if wrong := [name for name in names if name not in parameters and not takes_any]:
+        known = ", ".join(parameters) or "none"
+        raise UsageError(
+            f"ignore: {_name_of(function)} has no argument {wrong[0]!r}; its arguments are: {known}"
+        )
+    return frozenset(names)
+
+
+def _leave_out(arguments: dict[str, Any], names: set[str]) -> None:
+    """Leave out the defaults of a library's function that no bytes stand for: it has them itself."""
+    for name in names:
+        try:
+            encode(arguments[name])
+        except NotAValue:
+            del arguments[name]
+
+
+def _beside(name: str, value: Value | Deferred) -> list[str]:
+    """Return what stands for an argument that does not count."""
+    if isinstance(value, Deferred):
+        raise UsageError(
+            f"argument {name.partition('/')[0]!r} does not count (ignore=), so it cannot be a transformation:"
+            " pass its result"
+        )
+    return [value.format, value.checksum]
+
+
+def _versioned(function: Any, version: str) -> str:
+    """Return what identifies a function by its name and a version: a text that imports it.
+
+    Raises
+    ------
+    UsageError
+        It has no name by which it is told from all others.
+    """
+    owner = getattr(function, "__self__", None)
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    module = _script() if module == "__main__" else module
+    parts = [*str(module).split("."), *str(name).split(".")]
+    is_bound = owner is not None and not isinstance(owner, types.ModuleType)
+    if is_bound or not all(part.isidentifier() for part in parts) or None in (module, name):
+        raise UsageError(
+            f"version: {name or function!r} has no name of its own: define it with `def` at the top of a file"
+        )
+    first = str(name).partition(".")[0]
+    return f"# version {json.dumps(version)}\nfrom {module} import {first}\n\n__function__ = {name}\n"
+
+
+def _script() -> str | None:
+    """Return the name by which the module that runs would be imported; None in a notebook."""
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    return None if file is None else os.path.splitext(os.path.basename(file))[0]
 
 
 def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
@@ -260,12 +385,14 @@ def direct(function: Any = None, /, *, context: Context | None = None, **options
     context
         Store and database; by default those of the configuration.
     **options
-        As those of `bash`: ``cpus``, ``memory``, ``time_limit``, ``conda``, ``variables`` and so on.
+        As those of `bash`: ``cpus``, ``memory``, ``time_limit``, ``conda``, ``variables`` and so on; and
+        ``ignore``, names of arguments that are passed on and do not count, and ``version``: with it the
+        function counts by its name and this text, and its code does not count.
 
     Raises
     ------
     UsageError
-        For an option that does not exist.
+        For an option or an argument that does not exist, and a function whose results cannot be kept.
     """
     if function is None:
         return lambda each: Direct(each, options, context)

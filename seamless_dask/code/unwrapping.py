@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from types import FunctionType
 from typing import Any
@@ -30,6 +31,28 @@ def plain_function(value: Any) -> FunctionType | None:
         if inner is None or inner is value:
             return value if isinstance(value, FunctionType) else None
         value = inner
+    return None
+
+
+def tells_defaults(function: Any) -> bool:
+    """Tell whether the defaults in a signature can be passed as they stand there.
+
+    What is written in C may tell defaults that are none: ``numpy.sin`` refuses its own.
+    """
+    if not isinstance(function, type):
+        return plain_function(function) is not None
+    return any(plain_function(getattr(function, name)) is not None for name in ("__init__", "__new__"))
+
+
+def why_no_result(function: Any) -> str | None:
+    """Return what a function gives where that cannot be kept; None where it may be kept."""
+    if hasattr(function, "__wrapped__"):
+        return None  # a decorator such as ``contextmanager`` makes something else of a generator
+    inner = plain_function(function)
+    if inspect.iscoroutinefunction(inner):
+        return "is a coroutine, which nobody would await: decorate a plain function that runs it"
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        return "gives a generator, which can be read only once: return a list instead"
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sys
@@ -12,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from seamless_dask.code.loading import load as load_code
+from seamless_dask.code.signatures import signature_of
 from seamless_dask.values.loading import load
 from seamless_dask.values.names import set_definitions
 from seamless_dask.values.writing import encode, to_bytes
@@ -85,7 +85,7 @@ def _bound(function: Any, inputs: Mapping[str, tuple[str, str]]) -> tuple[list[A
     """Return positional arguments and keywords."""
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in signature_of(function).parameters.items():
         match parameter.kind:
             case parameter.VAR_POSITIONAL:
                 first = len(positional)
@@ -94,11 +94,23 @@ def _bound(function: Any, inputs: Mapping[str, tuple[str, str]]) -> tuple[list[A
             case parameter.VAR_KEYWORD:
                 further = [each for each in inputs if each.startswith("**") and "/" not in each]
                 keywords |= {each[2:]: _argument(each, inputs) for each in further}
-            case parameter.KEYWORD_ONLY:
-                keywords[name] = _argument(name, inputs)
-            case _:
+            case _ if name not in inputs:
+                if parameter.default is parameter.empty:
+                    raise TypeError(
+                        f"argument {name!r} is not told: it does not count, ask where it was passed"
+                    )
+            case parameter.POSITIONAL_ONLY:
                 positional.append(_argument(name, inputs))
+            case parameter.POSITIONAL_OR_KEYWORD if _is_next(function, name, len(positional)):
+                positional.append(_argument(name, inputs))
+            case _:
+                keywords[name] = _argument(name, inputs)
     return positional, keywords
+
+
+def _is_next(function: Any, name: str, number: int) -> bool:
+    """Tell whether a parameter is the first one that nothing has been passed for."""
+    return list(signature_of(function).parameters).index(name) == number
 
 
 def _argument(name: str, inputs: Mapping[str, tuple[str, str]]) -> Any:

@@ -41,9 +41,11 @@ def run_python(
     transformation: Description, context: Context, options: Options, supervisor: Supervisor | None = None
 ) -> Outcome:
     """Call a function and store what it returns; parameters and errors as of `run_bash`."""
-    files = {"code": Value("file", transformation.code)}
+    source = Checksum(options.source) if options.source else transformation.code
+    files = {"code": Value("file", source)}
     arguments: dict[str, tuple[str, str]] = {}
-    for number, (name, value) in enumerate(sorted(transformation.inputs.items())):
+    beside = {name: Value(kind, Checksum(text)) for name, (kind, text) in options.ignored.items()}
+    for number, (name, value) in enumerate(sorted((transformation.inputs | beside).items())):
         assert isinstance(value, Value)
         path = f"inputs/{number}"
         arguments[name] = value.format, path
@@ -54,7 +56,7 @@ def run_python(
     code = _SCRIPT.format(python=_python(options), call=shlex.quote(_CALL), told=json.dumps(told))
     command = Description(
         language="bash",
-        code=transformation.code,
+        code=source,
         result=ResultSpec(paths=("value",)),
         inputs=files,  # type: ignore[arg-type]
         variables=transformation.variables,

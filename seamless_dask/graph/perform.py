@@ -342,7 +342,7 @@ def _as_it_was(known: Result) -> Options:
     if known.source is not None:
         return Options()
     environment = environment_of(known.record)
-    return Options(
+    return records.beside_of(known.record)._replace(
         prologue=tuple(environment.get("prologue", ())),
         modules=tuple(environment.get("modules", ())),
         conda=environment.get("conda"),

@@ -59,6 +59,10 @@ class Options(NamedTuple):
     direct_print: bool = False
     lines: str | None = None
     """Checksum of the line table of a function's code, by which tracebacks show the user's files."""
+    ignored: dict[str, list[str]] = {}  # noqa: RUF012 - never changed
+    """Arguments of a function that are not part of the identity: format and checksum, by names of inputs."""
+    source: str | None = None
+    """Checksum of the code that runs, where a name and a version count in its place."""
     label: str | None = None
     upstream: dict[str, str] = {}  # noqa: RUF012 - never changed
     """How those were asked for whose results it needs: options as JSON by key, where they name any."""
@@ -93,6 +97,10 @@ class Options(NamedTuple):
         """Return what still counts when somebody else asks: all but the wishes of this asker."""
         return self._replace(scratch=False, fresh=False, direct_print=False)
 
+    def beside(self) -> dict[str, Any]:
+        """Return what a function is run with that its identity does not tell."""
+        return {name: value for name in ("ignored", "source") if (value := getattr(self, name))}
+
     def of_upstream(self, key: str) -> Options:
         """Return how the transformation `key` is to be run when this one needs its result."""
         if key in self.upstream:
@@ -125,6 +133,9 @@ _TUPLES = {"prologue", "modules", "writable", "executables"}
 _MAPPINGS: dict[str, Callable[[Any], bool]] = {
     "metavars": lambda value: isinstance(value, str),
     "resources": _is_number,
+    "ignored": lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(isinstance(text, str) for text in value)
+    ),
     "upstream": lambda value: isinstance(value, str),
 }
 _OPTIONAL: dict[str, Callable[[Any], bool]] = {
@@ -137,6 +148,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "memory": _is_above_zero,
     "time_limit": _is_number,
     "lines": _is_text,
+    "source": _is_text,
     "label": lambda value: isinstance(value, str),
 }
 _REQUIRED: dict[str, Callable[[Any], bool]] = {

@@ -6,6 +6,7 @@ A record is a JSON object. Members, as far as they are known::
     host          where                       max_rss      bytes, over the process tree
     exit_status   as a shell reports it       stderr       its tail, at most 64 KiB
     environment   {"prologue": [...], "modules": [...], "conda", "image"} as far as it was named
+    beside        {"ignored", "source"} as of `Options`: what a function ran with that does not count
     isolation     bubblewrap, image or none   placement    how inputs were placed
     version       of seamless-dask            cpus, label  as asked for
     error         {"kind", "message"}, in the record of a failure
@@ -13,10 +14,12 @@ A record is a JSON object. Members, as far as they are known::
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import UsageError
 from .transformation import Value
 
 if TYPE_CHECKING:
@@ -68,6 +71,8 @@ def complete(record: Mapping[str, Any], options: Options) -> Record:
         "environment": options.environment(),
         "version": __version__,
     }
+    if beside := options.beside():
+        known["beside"] = beside
     known |= {name: value for name in ("cpus", "label") if (value := getattr(options, name)) is not None}
     return known | {name: value for name, value in record.items() if value is not None}
 
@@ -93,6 +98,22 @@ def environment_of(record: Mapping[str, Any] | None) -> dict[str, Any]:
     }
     texts = {name: found[name] for name in ("conda", "image") if isinstance(found.get(name), str)}
     return lists | texts
+
+
+def beside_of(record: Mapping[str, Any] | None) -> Options:
+    """Return what a record says that a function ran with beside its identity."""
+    from .options import Options
+
+    found = (record or {}).get("beside")
+    named = (
+        {name: found[name] for name in ("ignored", "source") if name in found}
+        if isinstance(found, dict)
+        else {}
+    )
+    try:
+        return Options.from_json(json.dumps(named))
+    except UsageError:
+        return Options()
 
 
 def environment_mismatch(record: Mapping[str, Any] | None, named: Options) -> str | None:

@@ -313,6 +313,7 @@ def test_where_a_function_runs_little_else_is_imported(lab: Any) -> None:
     assert [name for name in imported() if name.startswith("seamless_dask.code.")] == [
         "seamless_dask.code.loading",
         "seamless_dask.code.markers",
+        "seamless_dask.code.signatures",
     ]
 
 

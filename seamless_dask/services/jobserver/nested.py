@@ -347,6 +347,10 @@ def _refuse_own_choice(options: Options, bounds: Options) -> None:
         raise Refused(403, f"a sandboxed command cannot ask for a prologue of its own{_INSTEAD}")
     if own := dict(options.metavars.items() - bounds.metavars.items()):
         raise Refused(403, f"a sandboxed command cannot ask for --metavar {min(own)} of its own{_INSTEAD}")
+    if options.source or options.ignored:
+        raise Refused(
+            403, "a sandboxed command cannot ask for a function with version= or ignore=" + _INSTEAD
+        )
     # by its path a module is any file, such as an input
     if paths := [name for name in options.modules if name.startswith(("/", ".", "~"))]:
         raise Refused(403, f"a sandboxed command cannot ask for the module file {paths[0]}: name a module")

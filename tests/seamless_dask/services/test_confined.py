@@ -43,6 +43,8 @@ OWN_CHOICE = [
     Options(metavars={"BASH_FUNC_sort%%": "() { echo wrong; }"}),
     Options(modules=("/seamless/work/inputs/module",)),
     Options(modules=("gcc", "./module")),
+    Options(source=KEY),
+    Options(ignored={"n_jobs": ["json/1", KEY]}),
 ]
 
 

@@ -1,0 +1,260 @@
+"""What of a call does not count, functions of libraries, and what no function can be made of."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import statistics
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from seamless_dask import File
+from seamless_dask.errors import UsageError
+from seamless_dask.functions import delayed, direct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+OFFSET = 1
+
+
+def fit(x: int, n_jobs: Any = 1, *, verbose: bool = False, **more: Any) -> list[Any]:
+    return [x + OFFSET, n_jobs, verbose, more]
+
+
+def half(x: float) -> float:
+    return x / 2
+
+
+def multiplier(factor: int) -> Callable[[int], int]:
+    def multiplied(x: int) -> int:
+        return x * factor
+
+    return multiplied
+
+
+class Scale:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def times(self, x: int) -> int:
+        return x * self.factor
+
+    @direct
+    @staticmethod
+    def doubled(x: int) -> int:
+        return 2 * x
+
+    @staticmethod
+    @direct
+    def tripled(x: int) -> int:
+        return 3 * x
+
+    @direct
+    @classmethod
+    def named(cls, x: int) -> list[Any]:
+        return [cls.__name__, x]
+
+
+def test_what_is_ignored_is_passed_on_and_does_not_count(lab: Any) -> None:
+    made = direct(context=lab.context, ignore=("n_jobs", "verbose"))(fit)
+    assert made(1, n_jobs=4, verbose=True) == [2, 4, True, {}]
+    assert made(1, n_jobs=8) == [2, 4, True, {}]
+    assert made(2, n_jobs=8) == [3, 8, False, {}]
+    assert made.delayed(1).key == made.delayed(1, 7).key != direct(context=lab.context)(fit).delayed(1).key
+
+
+def test_a_further_keyword_can_be_ignored(lab: Any) -> None:
+    made = delayed(context=lab.context, ignore="threads")(fit)
+    assert made(1, threads=2).key == made(1, threads=3).key != made(1, other=2).key
+    assert made(1, threads=2).compute() == [2, 1, False, {"threads": 2}]
+
+
+def test_a_file_can_be_ignored(lab: Any, tmp_path: Path) -> None:
+    (tmp_path / "hint").write_text("a hint")
+
+    @delayed(context=lab.context, ignore="hints")
+    def hinted(x: int, hints: Any) -> list[Any]:
+        return [x, hints[0].read_text()]
+
+    file: Any = File(tmp_path / "hint")
+    made = hinted(1, [file])
+    assert list(made.description.inputs) == ["x"]
+    assert made.compute() == [1, "a hint"]
+
+
+def test_a_transformation_that_does_not_count_is_refused(lab: Any) -> None:
+    made = delayed(context=lab.context, ignore="n_jobs")(fit)
+    with pytest.raises(UsageError, match=r"'n_jobs' does not count.*pass its result"):
+        made(1, [made(2)])
+
+
+def test_ignoring_what_is_no_argument_is_an_error_at_once() -> None:
+    with pytest.raises(UsageError, match=r"half has no argument 'n_job'; its arguments are: x"):
+        direct(ignore=("x", "n_job"))(half)
+
+
+def test_bytes_that_are_gone_are_made_again_with_what_was_ignored(lab: Any) -> None:
+    made = delayed(context=lab.context, ignore="n_jobs")(fit)(5, n_jobs=3)
+    assert made.compute() == [6, 3, False, {}]
+    checksum = made.result_checksum
+    assert checksum is not None
+    lab.context.store.delete(checksum)
+    assert made.compute() == [6, 3, False, {}]
+
+
+def test_a_version_counts_in_place_of_code(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = delayed(context=lab.context, version="2")(fit)
+    key = first(1).key
+    monkeypatch.setattr(sys.modules[__name__], "OFFSET", 10)
+    assert first(1).key == key != first(2).key
+    assert delayed(context=lab.context, version="3")(fit)(1).key != key
+    assert first(1).compute() == [11, 1, False, {}]
+    text = lab.context.store.get(first(1).description.code).decode()
+    assert text == f'# version "2"\nfrom {__name__} import fit\n\n__function__ = fit\n'
+    assert "OFFSET = 10" in first.code
+
+
+def test_versions_of_two_functions_differ() -> None:
+    assert delayed(version="1")(half)(1).key != delayed(version="1")(fit)(1).key
+
+
+def test_a_function_without_source_has_a_version(lab: Any) -> None:
+    names: dict[str, Any] = {"__name__": "made_of_text"}
+    exec("def f(x):\n    return x + 1\n", names)
+    assert direct(context=lab.context, version="1")(names["f"])(1) == 2
+    assert direct(context=lab.context, version="1")(math.sqrt)(4.0) == 2.0
+
+
+@pytest.mark.parametrize(
+    "function",
+    [multiplier(2), lambda x: x, functools.partial(half), Scale(2).times],
+    ids=["closure", "lambda", "partial", "method"],
+)
+def test_a_version_needs_a_name_that_no_other_has(function: Any) -> None:
+    with pytest.raises(UsageError, match=r"version: .* has no name of its own: define it with `def`"):
+        direct(version="1")(function)
+
+
+def test_a_version_in_a_script_is_that_of_the_module(tmp_path: Path) -> None:
+    (tmp_path / "analysis.py").write_text(
+        "from seamless_dask import delayed\n"
+        "@delayed(version='1')\n"
+        "def f(x):\n    return x\n"
+        "if __name__ == '__main__':\n    print(f(1).key)\n"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+        for arguments in (
+            ["analysis.py"],
+            ["-m", "analysis"],
+            ["-c", "import analysis as a; print(a.f(1).key)"],
+        )
+    }
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "result"),
+    [
+        (math.sqrt, (4.0,), 2.0),
+        (math.hypot, (3.0, 4.0), 5.0),
+        (statistics.median, ([3, 1, 2],), 2),
+        (np.mean, ([1.0, 2.0],), 1.5),
+        (np.sin, (0.0,), 0.0),
+        (np.linalg.norm, ([3.0, 4.0],), 5.0),
+        (len, ([1, 2],), 2),
+        (max, (1, 3, 2), 3),
+        (int, ("12",), 12),
+        (complex, (1, 2), 1 + 2j),
+        (operator.itemgetter(1), ([5, 6],), 6),
+        (str.upper, ("text",), "TEXT"),
+        (dict.fromkeys, ([1], 2), {1: 2}),
+    ],
+    ids=lambda value: getattr(value, "__name__", "-"),
+)
+def test_a_function_of_a_library_by_its_name(
+    lab: Any, function: Any, arguments: tuple[Any, ...], result: Any
+) -> None:
+    made = direct(context=lab.context)(function)
+    assert made(*arguments) == result
+    assert made.delayed(*arguments).is_known()
+
+
+def test_a_function_of_a_library_counts_by_its_name_and_arguments(lab: Any) -> None:
+    made = delayed(context=lab.context)
+    assert made(math.floor)(2.5).key == made(math.floor)(2.5).key != made(math.ceil)(2.5).key
+    assert made(statistics.quantiles)([1, 2]).key == made(statistics.quantiles)([1, 2], n=4).key
+    assert "from math import floor" in made(math.floor).code
+
+
+def test_a_partial_counts_with_what_it_holds(lab: Any) -> None:
+    made = direct(context=lab.context)
+    first, second = (made(functools.partial(fit, 1, verbose=flag)) for flag in (True, False))
+    assert first(2) == [2, 2, True, {}]
+    assert second(2) == [2, 2, False, {}]
+    assert made(functools.partial(fit, verbose=True)).delayed(1).key != first.delayed().key
+
+
+def test_closures_of_one_factory_are_never_mixed_up(lab: Any) -> None:
+    made = direct(context=lab.context)
+    assert [made(multiplier(number))(2) for number in (1, 2, 3, 2)] == [2, 4, 6, 4]
+
+
+def test_bound_methods_count_with_their_instance(lab: Any) -> None:
+    made = direct(context=lab.context)
+    assert [made(Scale(number).times)(2) for number in (2, 3)] == [4, 6]
+
+
+def test_lambdas_on_one_line_stay_apart(lab: Any) -> None:
+    made = direct(context=lab.context)
+    first, second = made(lambda x: x + 1), made(lambda x: x + 2)
+    assert (first(1), second(1)) == (2, 3)
+
+
+def test_static_and_class_methods(lab: Any) -> None:
+    static, of_class = Scale.doubled.delayed(4), Scale.named.delayed(4)
+    assert list(static.description.inputs) == ["x"]
+    assert Scale(1).doubled.delayed(4).key == static.key
+    assert list(Scale.tripled.delayed(4).description.inputs) == ["x"]
+    assert sorted(of_class.description.inputs) == ["cls", "x"]
+    assert direct(context=lab.context)(Scale.named.function)(Scale, 4) == ["Scale", 4]
+
+
+def test_a_class_is_a_function(lab: Any) -> None:
+    made = direct(context=lab.context)(Scale)(3)
+    assert (type(made), made.factor) == (Scale, 3)
+
+
+def _generated() -> Any:
+    yield 1
+
+
+async def _awaited() -> None: ...
+
+
+async def _both() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (_generated, "_generated gives a generator.*return a list"),
+        (_both, "_both gives a generator.*return a list"),
+        (_awaited, "_awaited is a coroutine.*decorate a plain function"),
+        (functools.partial(_generated), "_generated gives a generator"),
+        (3, "3 is not a function"),
+    ],
+)
+def test_what_no_function_can_be_made_of(function: Any, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        direct(function)
