@@ -1,0 +1,69 @@
+"""The examples do what they say, in a copy of their directory, and the second time nothing runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EXAMPLES, tmp_path / "examples"))
+
+
+@pytest.fixture
+def run(here: Path, home: Path) -> Callable[..., str]:
+    """Run a program in the copy of the examples as a user does, and return what it prints."""
+
+    def run(*command: str) -> str:
+        paths = {"PATH": f"{BIN}:{os.environ['PATH']}", "IPYTHONDIR": str(home / "ipython")}
+        done = subprocess.run(
+            command, cwd=here, env=os.environ | paths, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def _ran(home: Path) -> int:
+    """Return when something ran last: whatever runs has a directory of its own there while it does."""
+    return (home / "cache" / "jobs").stat().st_mtime_ns
+
+
+def _outputs(notebook: Path) -> str:
+    cells = json.loads(notebook.read_text())["cells"]
+    texts = (
+        output.get("text") or output["data"]["text/plain"]
+        for cell in cells
+        for output in cell.get("outputs", [])
+    )
+    return "".join("".join(text) for text in texts)
+
+
+def test_a_function_over_the_tables(run: Callable[..., str], home: Path) -> None:
+    assert run("python", "flippers.py") == "female 0.885\nmale 0.865\n"
+    ran = _ran(home)
+    assert run("python", "flippers.py") == "female 0.885\nmale 0.865\n"
+    assert _ran(home) == ran
+
+
+def test_a_notebook_is_found_again_by_another_kernel(run: Callable[..., str], here: Path, home: Path) -> None:
+    execute = ("jupyter", "execute", "--inplace", "penguins.ipynb")
+    run(*execute)
+    first, ran = _outputs(here / "penguins.ipynb"), _ran(home)
+    assert "g/mm" in first
+    assert "<Figure size" in first
+    run(*execute)
+    assert _outputs(here / "penguins.ipynb") == first
+    assert _ran(home) == ran
