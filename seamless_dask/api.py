@@ -299,6 +299,10 @@ class Transformation:
 
         from .graph.lazy_graph import layers_of
 
+        if "distributed" in sys.modules:  # a client of it may be asked to compute this
+            from .graph.dask_client import hand_over_objects
+
+            hand_over_objects()
         steps = self._steps()
         contexts = _keep(steps.values())
         if self._graph is not None:

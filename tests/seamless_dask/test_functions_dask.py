@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import dask
@@ -9,9 +12,12 @@ import dask.array
 import dask.bag
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster, as_completed
 
+from seamless_dask.errors import UntrustedValue
 from seamless_dask.functions import delayed
-from seamless_dask.graph import handles
+from seamless_dask.graph import dask_client, handles
+from seamless_dask.scheduler import SeamlessScheduler
 
 
 def numbers(count: int) -> list[int]:
@@ -93,3 +99,112 @@ def test_arrays_and_bags_are_made_of_them(lab: Any) -> None:
     assert dask.bag.from_delayed([made]).map(lambda x: x + 1).compute(scheduler="sync") == [1, 2, 3, 4, 5]
     array = dask.array.from_delayed(delayed(context=lab.context)(filled)(5), (5,), dtype=float)
     assert (array + 1).sum().compute(scheduler="sync") == 10.0
+
+
+# ------------------------------------------------------------------------ a distributed scheduler
+
+
+@pytest.fixture(params=["tcp://", "inproc://"])
+def client(lab: Any, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """Of a scheduler with the plugin, and no worker."""
+    with (
+        LocalCluster(
+            n_workers=0, threads_per_worker=1, processes=False, protocol=request.param, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as found,
+    ):
+        found.register_plugin(SeamlessScheduler())
+        yield found
+
+
+def test_all_ways_to_gather_hand_over_objects(lab: Any, client: Client) -> None:
+    client.cluster.scale(1)
+    first = delayed(context=lab.context)(numbers)(3)
+    last = delayed(context=lab.context)(total)(first)
+    assert client.compute(last).result(60) == 3
+    assert client.gather(client.compute([last, first])) == [3, [0, 1, 2]]
+    assert client.gather({"x": client.compute(first)}, direct=True) == {"x": [0, 1, 2]}
+    assert dask.compute(last, dask.delayed(str)(7), first) == (3, "7", [0, 1, 2])
+    assert client.persist(first).compute() == [0, 1, 2]
+    assert [found for _, found in as_completed([client.compute(last)], with_results=True)] == [3]
+
+
+def test_hits_are_objects_with_no_worker(lab: Any, client: Client) -> None:
+    made = delayed(context=lab.context)(numbers)(3)
+    made.compute(scheduler="sync")
+    assert client.compute(made).result(60) == [0, 1, 2]
+    assert dask.compute(made) == ([0, 1, 2],)
+    assert client.scheduler_info()["workers"] == {}
+
+
+def test_objects_are_loaded_outside_the_event_loop(
+    lab: Any, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = delayed(context=lab.context)(numbers)(3)
+    made.compute(scheduler="sync")
+    threads: list[threading.Thread] = []
+    load = handles.Object.load
+
+    def noted(self: handles.Object, **wishes: bool) -> Any:
+        threads.append(threading.current_thread())
+        return load(self, **wishes)
+
+    monkeypatch.setattr(handles.Object, "load", noted)
+    client.compute(made).result(60)
+
+    async def here() -> threading.Thread:
+        return threading.current_thread()
+
+    assert len(threads) == 1
+    assert threads[0] != client.sync(here)
+
+
+def test_an_asynchronous_client_hands_over_objects(lab: Any, client: Client) -> None:
+    made = delayed(context=lab.context)(numbers)(3)
+    made.compute(scheduler="sync")
+
+    async def asked() -> Any:
+        async with Client(client.cluster.scheduler_address, asynchronous=True) as other:
+            return await other.compute(made)
+
+    assert asyncio.run(asked()) == [0, 1, 2]
+
+
+def test_a_client_raises_what_the_function_raised(lab: Any, client: Client) -> None:
+    client.cluster.scale(1)
+    future = client.compute(delayed(context=lab.context)(failing)(2))
+    for ask in (lambda: future.result(60), lambda: client.gather([future])):
+        with pytest.raises(LookupError, match="no 2"):
+            ask()
+
+
+def test_what_cannot_be_loaded_fails_for_those_only_who_asked_for_it(
+    lab: Any, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = (delayed(context=lab.context)(numbers)(count) for count in (1, 2))
+    dask.compute(bad, good, scheduler="sync")
+    load = handles.Object.load
+
+    def refused(self: handles.Object, **wishes: bool) -> Any:
+        if self.checksum == bad.result_checksum:
+            raise UntrustedValue("not this one")
+        return load(self, **wishes)
+
+    monkeypatch.setattr(handles.Object, "load", refused)
+    futures = client.compute([bad, good])
+    with pytest.raises(UntrustedValue, match="not this one"):
+        client.gather(futures)
+    assert futures[1].result(60) == [0, 1]
+
+
+def test_a_client_that_is_not_as_assumed_keeps_handles(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def other(self: Any) -> None: ...
+
+    for name in ("_gather_remote", "_gather"):
+        monkeypatch.setattr(Client, name, other)
+        monkeypatch.setattr(dask_client, "_is_installed", False)
+        dask_client.hand_over_objects()
+        assert getattr(Client, name) is other
+        assert "results stay handles" in caplog.text

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Client
 
+from ...graph.dask_client import keep_handles
+
 if TYPE_CHECKING:
     from distributed import Scheduler
 
@@ -46,7 +48,9 @@ class OwnClient:
             await self._scheduler.listen("inproc://", allow_offload=False)
             self._address = self._scheduler.listeners[-1].contact_address
         connect: Any = Client
-        return await connect(self._address, asynchronous=True, name=NAME, set_as_default=False)
+        client = await connect(self._address, asynchronous=True, name=NAME, set_as_default=False)
+        keep_handles(client)
+        return client
 
     async def close(self) -> None:
         """Disconnect."""
