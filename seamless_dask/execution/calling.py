@@ -7,13 +7,14 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
-from seamless_dask.code.loading import load as load_code
+from seamless_dask.code.loading import load_namespace
+from seamless_dask.code.markers import FUNCTION
 from seamless_dask.code.signatures import signature_of
 from seamless_dask.values.loading import load
-from seamless_dask.values.names import set_definitions
+from seamless_dask.values.names import Definitions, definitions_within, set_definitions
 from seamless_dask.values.writing import encode, to_bytes
 
 PLAIN = ("file", "directory")
@@ -21,17 +22,30 @@ PLAIN = ("file", "directory")
 
 
 class _DefinitionsWhenNeeded:
-    """Classes and functions by their code: most calls meet none, and to read code takes many modules."""
+    """Classes and functions by their code: most calls meet none, and to read code takes many modules.
+
+    Parameters
+    ----------
+    namespace
+        Of the module among whose classes they are looked for; by default all that were made from text.
+    """
+
+    def __init__(self, namespace: Mapping[str, Any] | None = None) -> None:
+        self._namespace = namespace
+        self._made: Definitions | None = None
+
+    def _by_code(self) -> Definitions:
+        from seamless_dask.definitions import DefinitionsByCode, by_code
+
+        if self._made is None:
+            self._made = by_code if self._namespace is None else DefinitionsByCode(self._namespace)
+        return self._made
 
     def text(self, definition: Any) -> str | None:
-        from seamless_dask.definitions import by_code
-
-        return by_code.text(definition)
+        return self._by_code().text(definition)
 
     def find(self, text: str) -> Any:
-        from seamless_dask.definitions import by_code
-
-        return by_code.find(text)
+        return self._by_code().find(text)
 
 
 def call(root: str, told: Mapping[str, Any]) -> int:
@@ -44,28 +58,63 @@ def call(root: str, told: Mapping[str, Any]) -> int:
     told
         ``arguments``: the inputs by their names, each with format and path below `root`.
     """
-    root = os.path.abspath(root)
     set_definitions(_DefinitionsWhenNeeded())
-    given: list[Any] = []
-    inputs = {name: (kind, os.path.join(root, path)) for name, (kind, path) in told["arguments"].items()}
     try:
-        function = load_code(
-            _text(f"{root}/code"), _lines(f"{root}/lines"), lambda name, _: _argument(f"@{name}", inputs)
-        )
-        positional, keywords = _bound(function, inputs)
+        status, said = attempt(root, told["arguments"])
+    except KeyboardInterrupt as error:
+        status, said = 1, _told(error)
+    sys.stderr.write(said)
+    return status
+
+
+def attempt(root: str, arguments: Mapping[str, tuple[str, str]], here: bool = False) -> tuple[int, str]:
+    """Do as `call`, and return what is to be said besides the exit status.
+
+    Parameters
+    ----------
+    root, arguments
+        As of `call`.
+    here
+        In a process that has other things to do: what it has of its own stays as it is.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        When the function is interrupted.
+    """
+    root = os.path.abspath(root)
+    given: list[Any] = []
+    inputs = {name: (kind, os.path.join(root, path)) for name, (kind, path) in arguments.items()}
+
+    def scope(namespace: Mapping[str, Any]) -> AbstractContextManager[None]:
+        # classes of the text are others than those that it was made from, and what is passed must be of them
+        return definitions_within(_DefinitionsWhenNeeded(namespace)) if here else nullcontext()
+
+    def given_global(name: str, namespace: Mapping[str, Any]) -> Any:
+        with scope(namespace):
+            return _argument(f"@{name}", inputs)
+
+    try:
+        namespace = load_namespace(_text(f"{root}/code"), _lines(f"{root}/lines"), given_global)
+        function = namespace[FUNCTION]
+        with scope(namespace):
+            positional, keywords = _bound(function, inputs)
         given = [*positional, *keywords.values()]
-        _write(function(*positional, **keywords), root)
+        result = function(*positional, **keywords)
+        with scope(namespace):
+            _write(result, root, keep=here)
+    except KeyboardInterrupt:
+        raise
     except SystemExit as error:
-        print(f"the function called sys.exit({error.code!r})", file=sys.stderr)
-        return error.code if isinstance(error.code, int) and 0 < error.code < 126 else 1
+        status = error.code if isinstance(error.code, int) and 0 < error.code < 126 else 1
+        return status, f"the function called sys.exit({error.code!r})\n"
     except BaseException as error:
         if isinstance(error, FileNotFoundError) and error.filename in given:
             error.add_note(f"in a function files are what is passed as such: pass File({error.filename!r})")
-        _show(error)
         if isinstance(error, Exception):
             _write_exception(error, root)
-        return 1
-    return 0
+        return 1, _told(error)
+    return 0, ""
 
 
 def _text(path: str) -> str:
@@ -126,14 +175,19 @@ def _argument(name: str, inputs: Mapping[str, tuple[str, str]]) -> Any:
     return load(kind, path, trusted=True, holes=holes)
 
 
-def _write(result: Any, root: str) -> None:
+def _write(result: Any, root: str, keep: bool) -> None:
     target = f"{root}/value"
     tell = getattr(type(result), "__seamless_path__", None)
     if tell is not None:
         import shutil
 
         kind, path = tell(result)
-        shutil.move(path, target)
+        if not keep:
+            shutil.move(path, target)
+        elif os.path.isdir(path):
+            shutil.copytree(path, target)
+        else:
+            shutil.copyfile(path, target)
     else:
         encoded = encode(result, "the result")
         kind = encoded.format
@@ -154,14 +208,14 @@ def _write_exception(error: Exception, root: str) -> None:
             text.write(kind)
 
 
-def _show(error: BaseException) -> None:
-    """Print a traceback without the frames that called the function."""
+def _told(error: BaseException) -> str:
+    """Return a traceback without the frames that called the function."""
     import traceback
 
     ours = tuple(
-        os.path.dirname(os.path.abspath(file)) for file in (__file__, load_code.__code__.co_filename)
+        os.path.dirname(os.path.abspath(file)) for file in (__file__, load_namespace.__code__.co_filename)
     )
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(ours):
         frame = frame.tb_next
-    traceback.print_exception(type(error), error, frame)
+    return "".join(traceback.format_exception(type(error), error, frame))
