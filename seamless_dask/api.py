@@ -11,12 +11,14 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from html import escape
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
 from hashserver.checksum import hash_bytes
+from hashserver.errors import BufferMissing
 
 from .config import parse_size
 from .errors import ComputationFailed, UsageError
@@ -24,7 +26,7 @@ from .graph import handles
 from .graph.handles import Directory, File, Handle, Located
 from .graph.local_inputs import LocalInput, keep_all
 from .graph.names import dask_key, fresh_key, label_of
-from .graph.objects import loaded, raised
+from .graph.objects import loaded, loaded_if_there, raised
 from .model.options import Options
 from .model.transformation import Deferred, Description, ResultSpec, Value, parse
 
@@ -123,16 +125,25 @@ def made(
     return transformation
 
 
-def value_of(transformation: Transformation) -> Any:
-    """Return the object that a function returns: found without Dask where it is known, else computed."""
-    known = None if transformation.options.fresh else transformation._known()
-    if known is None:
-        return transformation.compute()
+def value_of(key: Checksum, known: Result, context: Context, *, named: bool) -> Any:
+    """Return the object that a function returned once.
+
+    Parameters
+    ----------
+    key, known
+        Of the call, and what a look-up of it has given.
+    context
+        Where it was looked up.
+    named
+        Whether the user has named that context: no other is asked for the bytes then.
+    """
     found = handles.of(known.format, known.checksum)
-    found._context = transformation._context
-    if not isinstance(found, handles.Object):
-        return found
-    return loaded(found, transformation.key, transformation.context, known)
+    if isinstance(found, handles.Object):
+        found._context = context  # where it is nearly always: no other place is thought of before
+        with suppress(BufferMissing):
+            return loaded_if_there(found, key, [context], known)
+    found._context = context if named else None
+    return loaded(found, key, context, known) if isinstance(found, handles.Object) else found
 
 
 class Output:

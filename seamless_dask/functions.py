@@ -39,6 +39,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _REFUSED = ("writable", "executables", "direct_print", "lines", "ignored", "source")
+_VALUE = ResultSpec(value=True)
 
 
 class _IdentifiedCode(NamedTuple):
@@ -46,9 +47,19 @@ class _IdentifiedCode(NamedTuple):
 
     code: Code
     text: bytes
+    checksum: Checksum
     lines: bytes
     lines_checksum: Checksum
     inputs: dict[str, Value]
+
+
+class _DescribedCall(NamedTuple):
+    """A call: its identity, what is to be stored for it, and what only a run needs."""
+
+    description: Description
+    parts: api._Parts
+    found: _IdentifiedCode
+    ignored: dict[str, list[str]]
 
 
 class Function(Generic[P, T]):
@@ -107,7 +118,8 @@ class Function(Generic[P, T]):
                     f"@{name}": Value(each.format, hash_bytes(each.data))
                     for name, each in code.inputs.items()
                 }
-                self._code = _IdentifiedCode(code, code.text.encode(), lines, hash_bytes(lines), inputs)
+                text = code.text.encode()
+                self._code = _IdentifiedCode(code, text, hash_bytes(text), lines, hash_bytes(lines), inputs)
             return self._code
 
     def _found_code(self) -> Code:
@@ -123,32 +135,45 @@ class Function(Generic[P, T]):
 
     def transformation(self, *args: P.args, **kwargs: P.kwargs) -> Transformation:
         """Return a call as a transformation; nothing runs."""
+        return self._made(self._described(self._place(), args, kwargs))
+
+    def _place(self) -> Context:
+        """Return where results are looked up."""
+        if self._context is None:
+            return handles.default_context()
+        handles.use(self._context)
+        return self._context
+
+    def _described(self, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _DescribedCall:
+        """Return what a call is; nothing is made that only a run needs."""
         found = self._identified()
-        if self._context is not None:
-            handles.use(self._context)
-        parts = api._Parts(self._context or handles.default_context(), self._identity or found.text)
+        parts = api._Parts(context, self._identity or found.text)
         parts.buffers += [found.lines, *(each.data for each in found.code.inputs.values())]
-        options = {"lines": found.lines_checksum, **self._options}
         inputs: dict[str, Value | Deferred] = {}
         beside: dict[str, Value | Deferred] = {}
         (inputs if self._identity is None else beside).update(found.inputs)
         for name, item, counts in self._arguments(found.code, args, kwargs):
             (inputs if counts else beside).update(_inputs(parts, name, item))
-        if beside:
-            options["ignored"] = {name: _beside(name, value) for name, value in beside.items()}
+        ignored = {name: _beside(name, value) for name, value in beside.items()} if beside else {}
+        code = found.checksum if self._identity is None else hash_bytes(self._identity)
+        variables = self._options.get("variables")
+        variables = api._variables(variables) if variables else None
+        # by place: this is on the way of a hit
+        description = Description("python", code, _VALUE, inputs, None, variables, None)
+        return _DescribedCall(description, parts, found, ignored)
+
+    def _made(self, call: _DescribedCall) -> Transformation:
+        """Return the transformation of a call."""
+        found, parts = call.found, call.parts
+        options = {"lines": found.lines_checksum, **self._options}
+        if call.ignored:
+            options["ignored"] = call.ignored
         if self._identity is not None:
             parts.buffers.append(found.text)
-            options["source"] = hash_bytes(found.text)
-        variables = options.pop("variables", None)
+            options["source"] = found.checksum
+        options.pop("variables", None)
         options.setdefault("label", _name_of(self.function))
-        description = Description(
-            language="python",
-            code=hash_bytes(parts.buffers[0]),
-            result=ResultSpec(value=True),
-            inputs=inputs,
-            variables=api._variables(variables) if variables else None,
-        )
-        return api.made(description, options, self._context, parts)
+        return api.made(call.description, options, self._context, parts)
 
     def _arguments(
         self, code: Code, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -183,7 +208,15 @@ class Direct(Function[P, T]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what it computes."""
-        result: T = api.value_of(self.transformation(*args, **kwargs))
+        context = self._place()
+        call = self._described(context, args, kwargs)
+        key = call.description.key
+        known = None if self._options.get("fresh") else context.database.lookup(key)
+        result: T = (
+            self._made(call).compute()
+            if known is None
+            else api.value_of(key, known[1], context, named=self._context is not None)
+        )
         return result
 
     @property

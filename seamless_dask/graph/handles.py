@@ -7,6 +7,7 @@ them, in the thread of whoever asks.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 from weakref import ref
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from weakref import ReferenceType
 
+    from ..config import Config
     from ..context import Context
     from .local_inputs import LocalInput
 
@@ -337,15 +339,29 @@ def default_context() -> Context:
 
     Where that names neither store nor database the scheduler is asked which this process has a client of.
     """
-    from ..config import load
+    global _last
+    from ..known_config import load_known
+
+    config, last = load_known(), _last
+    if last is not None and last[0] is config:
+        if "distributed" not in sys.modules:
+            return last[1]
+        from ..protocol.discovery import client_of_process
+
+        if client_of_process() is None:
+            return last[1]
     from ..context import Context
     from ..protocol.discovery import of_client, with_places
 
-    config = of_client(with_places(load()))
-    context = _defaults.get(config)
+    whole = of_client(with_places(config))
+    context = _defaults.get(whole)
     if context is None:
-        context = _defaults[config] = Context(config)
+        context = _defaults[whole] = Context(whole)
+    _last = (config, context) if whole is config else None
     return context
 
 
 _defaults: dict[Any, Context] = {}
+
+_last: tuple[Config, Context] | None = None
+"""The configuration that was asked for last, where it named the places itself."""

@@ -38,15 +38,16 @@ def loaded(found: Object, key: Checksum, context: Context | None = None, known: 
     """
     contexts = [context] if context is not None else handles.contexts_of_process()
     try:
-        return _loaded(found, key, contexts, known)
+        return loaded_if_there(found, key, contexts, known)
     except BufferMissing:
         from .fingertip import fingertip_value
 
         fingertip_value(contexts[0], found.value)
-        return _loaded(found, key, contexts, known)
+        return loaded_if_there(found, key, contexts, known)
 
 
-def _loaded(found: Object, key: Checksum, contexts: list[Context], known: Result | None) -> Any:
+def loaded_if_there(found: Object, key: Checksum, contexts: list[Context], known: Result | None) -> Any:
+    """Return the same, unless its bytes are gone: then raises `BufferMissing`."""
     try:
         return found.load()
     except UntrustedValue:

@@ -79,10 +79,9 @@ def of_client(config: Config) -> Config:
     UsageError
         When they cannot be reached from here.
     """
-    distributed = sys.modules.get("distributed")
-    if distributed is None or config.daskserver is not None or not _is_unplaced(config):
+    if "distributed" not in sys.modules or config.daskserver is not None or not _is_unplaced(config):
         return config
-    client = _client_of(distributed)
+    client = client_of_process()
     if client is None:
         return config
     asked, told = _told.get(client, (0.0, None))
@@ -94,8 +93,11 @@ def of_client(config: Config) -> Config:
     return config if told is None else placed(config, server, checked(told, server))
 
 
-def _client_of(distributed: Any) -> Any:
+def client_of_process() -> Any:
     """Return the client that Dask would take, if it can be asked from this thread."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
     # another thread may be importing it at the moment: then there is no client either
     with suppress(ValueError, AttributeError):
         client = distributed.Client.current()

@@ -1,0 +1,118 @@
+"""The configuration of this process, put together again only when something that it is made of has changed.
+
+A look-up takes some ten microseconds, and to read files and variables several times as long. What counts is
+compared at each call: the environment, the current directory, and the files that were read or looked for.
+What also depends on more than that (servers that run or not, a project's file that is trusted or not) is
+put together at every call.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from .config import READY_FILE, load
+from .settings import FILE, users_directory
+
+if TYPE_CHECKING:
+    from .config import Config
+
+_TICK = 1.0
+"""Seconds for which a file that has just changed could change again without looking different."""
+
+_known: _LoadedConfig | None = None
+
+
+class _LoadedConfig:
+    """A configuration, and what it was made of.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    environment, directory, settings
+        Of which it was made: variables, current directory, path of the user's file and how that looked.
+    absent
+        Files that were looked for and were not there.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environment: object,
+        directory: str,
+        settings: tuple[str, tuple[int, ...] | None],
+        absent: list[str],
+    ) -> None:
+        self.config = config
+        self._environment, self._directory, self._absent = environment, directory, absent
+        self._path, self._settings = settings
+
+    def holds(self) -> bool:
+        """Say whether it would be put together in the same way."""
+        if _variables() != self._environment or os.getcwd() != self._directory:
+            return False
+        access = os.access
+        for path in self._absent:
+            if access(path, os.F_OK):
+                return False
+        return self._settings is None or self._settings == _looks(self._path)
+
+
+def load_known() -> Config:
+    """Return what `config.load` does, which is called when anything has changed since.
+
+    Raises
+    ------
+    UsageError, Untrusted
+        As `config.load`.
+    """
+    global _known
+    known = _known
+    if known is not None and known.holds():
+        return known.config
+    _known = None
+    # Looked at before it is read: what changes in between is another one at the next call.
+    environment, directory = dict(_variables()), os.getcwd()
+    path = os.path.join(users_directory(os.environ), "config.toml")
+    settings = _looks(path)
+    config = load()
+    absent = [*_projects_files(directory), os.path.join(config.cache, READY_FILE)]
+    absent += [] if settings else [path]
+    if _stands_alone(config, settings):
+        known = _LoadedConfig(config, environment, directory, (path, settings), absent)
+        if known.holds():
+            _known = known
+    return config
+
+
+def _stands_alone(config: Config, settings: tuple[int, ...] | None) -> bool:
+    """Say whether nothing else was read for a configuration, and nothing that has changed just now."""
+    if config.daskserver is not None or config.hashserver is not None or config.storage_options:
+        return False
+    return settings is None or max(settings[-2:]) < time.time_ns() - int(_TICK * 1e9)
+
+
+def _variables() -> Any:
+    """Return the environment as a dictionary that is compared quickly: that of its bytes."""
+    return getattr(os.environ, "_data", os.environ)
+
+
+def _projects_files(directory: str) -> list[str]:
+    """Return where a project's file is looked for."""
+    found = [os.path.join(directory, FILE)]
+    while directory != os.path.dirname(directory):
+        directory = os.path.dirname(directory)
+        found.append(os.path.join(directory, FILE))
+    return found
+
+
+def _looks(path: str) -> tuple[int, ...] | None:
+    """Return what tells one state of a file from another; None where there is no file."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    owner = state.st_mode, state.st_uid
+    return state.st_dev, state.st_ino, *owner, state.st_size, state.st_mtime_ns, state.st_ctime_ns
