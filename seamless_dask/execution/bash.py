@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.errors import HashserverError, NoSpace, ServiceUnavailable
 from hashserver.system_text import to_system
-from seamless_dask.errors import Cancelled, ComputationFailed, InputModified, LimitExceeded, UsageError
+from seamless_dask.errors import (
+    Cancelled,
+    ComputationFailed,
+    InputModified,
+    LimitExceeded,
+    ResultMissing,
+    UsageError,
+)
 from seamless_dask.execution.supervisor import NoSupervisor
 from seamless_dask.model.records import Outcome, complete, timestamp
 from seamless_dask.model.transformation import Value
@@ -26,7 +33,7 @@ from .shell import system_shell
 from .workdir import RunDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from seamless_dask.context import Context
     from seamless_dask.execution.supervisor import Supervisor
@@ -67,8 +74,6 @@ class Program(NamedTuple):
     exception
         The file that it writes an exception to where it fails; one with ``-format`` behind that has its
         format.
-    call
-        What is called in this process instead, with the directory of the run; it tells how that ended.
     """
 
     description: Description
@@ -77,7 +82,6 @@ class Program(NamedTuple):
     shown: tuple[str, ...] = ()
     format: str | None = None
     exception: str | None = None
-    call: Callable[[str], process.Ended] | None = None
 
 
 def run_bash(
@@ -304,6 +308,8 @@ class _Attempt:
         """Store the results; `scratch` says that nobody else wants their bytes."""
         mounted = {target: checksum for target, (_, checksum) in self._placement.mounted.items()}
         keep = not (self._options.scratch and scratch)
+        if self._program.format and not os.path.lexists(self._outer.path(self._program.format)):
+            raise ResultMissing(f"the {self._program.what} ended its process before it returned: os._exit()?")
         capture = Capture(self._context.store, self._outer, self._inner, mounted, keep)
         captured = capture.capture(self._transformation.result, self._outer.stdout)
         value = captured.value
@@ -349,9 +355,6 @@ class _Attempt:
         return [*image.container(runtime, name, self._directory.path, self._outer), *words], env
 
     def _process(self, words: list[str], env: dict[str, str], supervisor: Supervisor) -> process.Ended:
-        if self._program.call is not None:
-            supervisor.begin()
-            return self._program.call(self._outer.root)
         opened: list[int] = []
         try:
             opened.append(self._open_stdin())

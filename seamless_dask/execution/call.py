@@ -4,10 +4,12 @@ Descriptor 3 gives, as JSON, where our two packages lie and what the inputs are 
 ``code`` and ``inputs``; ``value`` and ``format`` are written there. The function works below it.
 """
 
+import atexit
 import importlib.util
 import json
 import os
 import sys
+from contextlib import suppress
 
 WORK = "work"
 
@@ -24,7 +26,19 @@ def main() -> None:
 
     os.makedirs(WORK, exist_ok=True)
     os.chdir(WORK)
-    sys.exit(call("..", told))
+    # The function itself, not what is asked for there: see `seamless_dask.functions`.
+    os.environ["SEAMLESS_FUNCTION"] = "1"
+    _end(call("..", told))
+
+
+def _end(status: int) -> None:
+    """End this process; Python itself would wait for threads that the function has left running."""
+    with suppress(Exception):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the function may have closed it
+            stream.flush()
+    os._exit(status)
 
 
 def _provide(place: str) -> None:

@@ -7,45 +7,39 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-from seamless_dask.code.loading import load_namespace
-from seamless_dask.code.markers import FUNCTION
+from seamless_dask.code.loading import load as load_code
 from seamless_dask.code.signatures import signature_of
+from seamless_dask.errors import UntrustedValue
 from seamless_dask.values.loading import load
-from seamless_dask.values.names import Definitions, definitions_within, set_definitions
+from seamless_dask.values.names import set_definitions
 from seamless_dask.values.writing import encode, to_bytes
 
 PLAIN = ("file", "directory")
 """Formats of what a function gets as a path, and may return as a handle."""
 
 
+class _Input(NamedTuple):
+    format: str
+    path: str
+    trusted: bool
+    """Whether its checksum was named by the user's own: an argument, or a result of the own database."""
+
+
 class _DefinitionsWhenNeeded:
-    """Classes and functions by their code: most calls meet none, and to read code takes many modules.
-
-    Parameters
-    ----------
-    namespace
-        Of the module among whose classes they are looked for; by default all that were made from text.
-    """
-
-    def __init__(self, namespace: Mapping[str, Any] | None = None) -> None:
-        self._namespace = namespace
-        self._made: Definitions | None = None
-
-    def _by_code(self) -> Definitions:
-        from seamless_dask.definitions import DefinitionsByCode, by_code
-
-        if self._made is None:
-            self._made = by_code if self._namespace is None else DefinitionsByCode(self._namespace)
-        return self._made
+    """Classes and functions by their code: most calls meet none, and to read code takes many modules."""
 
     def text(self, definition: Any) -> str | None:
-        return self._by_code().text(definition)
+        from seamless_dask.definitions import by_code
+
+        return by_code.text(definition)
 
     def find(self, text: str) -> Any:
-        return self._by_code().find(text)
+        from seamless_dask.definitions import by_code
+
+        return by_code.find(text)
 
 
 def call(root: str, told: Mapping[str, Any]) -> int:
@@ -56,65 +50,39 @@ def call(root: str, told: Mapping[str, Any]) -> int:
     root
         Where ``code`` and the inputs are, and ``value`` and ``format`` are written.
     told
-        ``arguments``: the inputs by their names, each with format and path below `root`.
+        ``arguments``: the inputs by their names, each with format and path below `root`. ``foreign``: those
+        of them whose checksums somebody else's database has named.
     """
+    root, process = os.path.abspath(root), os.getpid()
     set_definitions(_DefinitionsWhenNeeded())
-    try:
-        status, said = attempt(root, told["arguments"])
-    except KeyboardInterrupt as error:
-        status, said = 1, _told(error)
-    sys.stderr.write(said)
-    return status
-
-
-def attempt(root: str, arguments: Mapping[str, tuple[str, str]], here: bool = False) -> tuple[int, str]:
-    """Do as `call`, and return what is to be said besides the exit status.
-
-    Parameters
-    ----------
-    root, arguments
-        As of `call`.
-    here
-        In a process that has other things to do: what it has of its own stays as it is.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        When the function is interrupted.
-    """
-    root = os.path.abspath(root)
     given: list[Any] = []
-    inputs = {name: (kind, os.path.join(root, path)) for name, (kind, path) in arguments.items()}
-
-    def scope(namespace: Mapping[str, Any]) -> AbstractContextManager[None]:
-        # classes of the text are others than those that it was made from, and what is passed must be of them
-        return definitions_within(_DefinitionsWhenNeeded(namespace)) if here else nullcontext()
-
-    def given_global(name: str, namespace: Mapping[str, Any]) -> Any:
-        with scope(namespace):
-            return _argument(f"@{name}", inputs)
-
+    foreign = frozenset(told.get("foreign", ()))
+    inputs = {
+        name: _Input(kind, os.path.join(root, path), name not in foreign)
+        for name, (kind, path) in told["arguments"].items()
+    }
     try:
-        namespace = load_namespace(_text(f"{root}/code"), _lines(f"{root}/lines"), given_global)
-        function = namespace[FUNCTION]
-        with scope(namespace):
-            positional, keywords = _bound(function, inputs)
+        function = load_code(
+            _text(f"{root}/code"), _lines(f"{root}/lines"), lambda name, _: _argument(f"@{name}", inputs)
+        )
+        positional, keywords = _bound(function, inputs)
         given = [*positional, *keywords.values()]
         result = function(*positional, **keywords)
-        with scope(namespace):
-            _write(result, root, keep=here)
-    except KeyboardInterrupt:
-        raise
+        if os.getpid() == process:  # else a fork that the function has made came back from it too
+            _write(result, root)
     except SystemExit as error:
-        status = error.code if isinstance(error.code, int) and 0 < error.code < 126 else 1
-        return status, f"the function called sys.exit({error.code!r})\n"
+        if os.getpid() != process:
+            raise
+        print(f"the function called sys.exit({error.code!r})", file=sys.stderr)
+        return error.code if isinstance(error.code, int) and 0 < error.code < 126 else 1
     except BaseException as error:
         if isinstance(error, FileNotFoundError) and error.filename in given:
             error.add_note(f"in a function files are what is passed as such: pass File({error.filename!r})")
-        if isinstance(error, Exception):
+        _show(error)
+        if isinstance(error, Exception) and os.getpid() == process:
             _write_exception(error, root)
-        return 1, _told(error)
-    return 0, ""
+        return 1
+    return 0
 
 
 def _text(path: str) -> str:
@@ -130,7 +98,7 @@ def _lines(path: str) -> Mapping[str, Any] | None:
     return found
 
 
-def _bound(function: Any, inputs: Mapping[str, tuple[str, str]]) -> tuple[list[Any], dict[str, Any]]:
+def _bound(function: Any, inputs: Mapping[str, _Input]) -> tuple[list[Any], dict[str, Any]]:
     """Return positional arguments and keywords."""
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
@@ -162,8 +130,8 @@ def _is_next(function: Any, name: str, number: int) -> bool:
     return list(signature_of(function).parameters).index(name) == number
 
 
-def _argument(name: str, inputs: Mapping[str, tuple[str, str]]) -> Any:
-    kind, path = inputs[name]
+def _argument(name: str, inputs: Mapping[str, _Input]) -> Any:
+    kind, path, trusted = inputs[name]
     if kind in PLAIN:
         from pathlib import Path
 
@@ -171,23 +139,21 @@ def _argument(name: str, inputs: Mapping[str, tuple[str, str]]) -> Any:
     holes: list[Any] = []
     while f"{name}/{len(holes)}" in inputs:
         holes.append(_argument(f"{name}/{len(holes)}", inputs))
-    # whoever asked has named these very bytes
-    return load(kind, path, trusted=True, holes=holes)
+    try:
+        return load(kind, path, trusted=trusted, holes=holes)
+    except UntrustedValue as error:
+        raise UntrustedValue(
+            f"argument {name!r} is a result that only a further database names: {error}; compute it here"
+            " (fresh=True), or load it and pass the object"
+        ) from None
 
 
-def _write(result: Any, root: str, keep: bool) -> None:
+def _write(result: Any, root: str) -> None:
     target = f"{root}/value"
     tell = getattr(type(result), "__seamless_path__", None)
     if tell is not None:
-        import shutil
-
         kind, path = tell(result)
-        if not keep:
-            shutil.move(path, target)
-        elif os.path.isdir(path):
-            shutil.copytree(path, target)
-        else:
-            shutil.copyfile(path, target)
+        _take(path, target, root)
     else:
         encoded = encode(result, "the result")
         kind = encoded.format
@@ -195,6 +161,19 @@ def _write(result: Any, root: str, keep: bool) -> None:
             encoded.write(file.write)
     with open(f"{root}/format", "w", encoding="ascii") as file:
         file.write(kind)
+
+
+def _take(path: str, target: str, root: str) -> None:
+    """Make a file or directory the value: what lies outside of the run is not ours, and is copied."""
+    import shutil
+
+    work = os.path.join(os.path.realpath(root), "work", "")
+    if os.path.realpath(path).startswith(work):
+        shutil.move(path, target)
+    elif os.path.isdir(path):
+        shutil.copytree(path, target)
+    else:
+        shutil.copyfile(path, target)
 
 
 def _write_exception(error: Exception, root: str) -> None:
@@ -208,14 +187,14 @@ def _write_exception(error: Exception, root: str) -> None:
             text.write(kind)
 
 
-def _told(error: BaseException) -> str:
-    """Return a traceback without the frames that called the function."""
+def _show(error: BaseException) -> None:
+    """Print a traceback without the frames that called the function."""
     import traceback
 
     ours = tuple(
-        os.path.dirname(os.path.abspath(file)) for file in (__file__, load_namespace.__code__.co_filename)
+        os.path.dirname(os.path.abspath(file)) for file in (__file__, load_code.__code__.co_filename)
     )
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(ours):
         frame = frame.tb_next
-    return "".join(traceback.format_exception(type(error), error, frame))
+    traceback.print_exception(type(error), error, frame)

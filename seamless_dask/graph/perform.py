@@ -75,7 +75,7 @@ def load_many(context: Context, keys: Sequence[Checksum]) -> dict[Checksum, Desc
 
 def resolve(
     worker: Worker, key: Checksum, upstream: Mapping[Checksum, Value], options: Options
-) -> tuple[Checksum, Description]:
+) -> tuple[Checksum, Description, tuple[str, ...]]:
     """Put the results of others in the place of references, and record that.
 
     A task whose result was known when its graph was made has come without what it needs. Where it is to run
@@ -85,10 +85,12 @@ def resolve(
     -------
     Checksum and Description
         Without references any more; the document is stored.
+    tuple of str
+        Inputs of a function that no database of ours has named.
     """
     context, document = worker.context, load(worker.context, key)
     if not document.deferred:
-        return key, document
+        return key, document, ()
     upstream = {
         of: upstream[of] if of in upstream else compute(worker, of, options.of_upstream(of))
         for of in document.upstream
@@ -105,8 +107,23 @@ def resolve(
     }
     resolved = document.resolve(known)
     checksum = context.store.put(resolved.canonical())
+    foreign = _foreign(context, document, upstream)
     context.database.put_deferred(key, checksum, [(name, *value) for name, value in upstream.items()])
-    return checksum, resolved
+    return checksum, resolved, foreign
+
+
+def _foreign(context: Context, document: Description, upstream: Mapping[Checksum, Value]) -> tuple[str, ...]:
+    """Return the inputs of a function whose values are not results that a database of ours names."""
+    if document.language == "bash":  # which loads nothing
+        return ()
+    found = context.database.lookup_many(list(upstream))
+    ours = {
+        of
+        for of, (_, result) in found.items()
+        if result.source is None and Value(result.format, result.checksum) == upstream[of]
+    }
+    deferred = ((name, value) for name, value in document.inputs.items() if not isinstance(value, Value))
+    return tuple(name for name, value in deferred if value.of not in ours)
 
 
 def run_step(worker: Worker, key: Checksum, upstream: Mapping[Checksum, Value], options: Options) -> Value:
@@ -117,9 +134,10 @@ def run_step(worker: Worker, key: Checksum, upstream: Mapping[Checksum, Value], 
     upstream
         Results of those that it refers to; what is missing is computed here.
     """
-    checksum, transformation = patiently(
+    checksum, transformation, foreign = patiently(
         key, options.retries, lambda: resolve(worker, key, upstream, options)
     )
+    options = options._replace(foreign=foreign)
     try:
         return perform(worker, key, checksum, transformation, options)
     except ComputationFailed as error:
@@ -230,8 +248,6 @@ def _computed(
 
     if options.isolation == "auto":
         options = options._replace(isolation=worker.context.config.isolation)
-    if not worker.runs_here:
-        options = options._replace(run="process")
     remade: set[str] = set()
     while True:
         try:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ISOLATIONS = ("auto", "bubblewrap", "none")
-PLACES = ("process", "here")
 
 
 class Options(NamedTuple):
@@ -57,8 +56,6 @@ class Options(NamedTuple):
     """A result on record is not enough."""
     isolation: str = "auto"
     """One of `ISOLATIONS`."""
-    run: str = "process"
-    """One of `PLACES`: in a process of its own, or in the one that asks."""
     direct_print: bool = False
     lines: str | None = None
     """Checksum of the line table of a function's code, by which tracebacks show the user's files."""
@@ -67,6 +64,8 @@ class Options(NamedTuple):
     source: str | None = None
     """Checksum of the code that runs, where a name and a version count in its place."""
     label: str | None = None
+    foreign: tuple[str, ...] = ()
+    """Inputs of a function that only a further database has named: nothing that they name is run."""
     upstream: dict[str, str] = {}  # noqa: RUF012 - never changed
     """How those were asked for whose results it needs: options as JSON by key, where they name any."""
 
@@ -107,7 +106,7 @@ class Options(NamedTuple):
     def of_upstream(self, key: str) -> Options:
         """Return how the transformation `key` is to be run when this one needs its result."""
         if key in self.upstream:
-            return Options.from_json(self.upstream[key])._replace(run="process")
+            return Options.from_json(self.upstream[key])
         return Options(isolation=self.isolation, retries=self.retries)
 
 
@@ -132,7 +131,7 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-_TUPLES = {"prologue", "modules", "writable", "executables"}
+_TUPLES = {"prologue", "modules", "writable", "executables", "foreign"}
 _MAPPINGS: dict[str, Callable[[Any], bool]] = {
     "metavars": lambda value: isinstance(value, str),
     "resources": _is_number,
@@ -160,7 +159,6 @@ _REQUIRED: dict[str, Callable[[Any], bool]] = {
     "scratch": _is_bool,
     "fresh": _is_bool,
     "isolation": ISOLATIONS.__contains__,
-    "run": PLACES.__contains__,
     "direct_print": _is_bool,
 }
 
