@@ -46,6 +46,9 @@ __all__ = ["Directory", "File", "Output", "Transformation", "bash"]
 SHOWN = 2000
 """Characters of the code that a notebook shows."""
 
+_NOT_GIVEN = frozenset({"upstream", "foreign"})
+"""Options that no caller gives."""
+
 _lock = threading.RLock()
 _pending: dict[Context, WeakSet[Transformation]] = {}
 
@@ -98,8 +101,6 @@ def bash(
     """
     if not isinstance(code, str):
         raise UsageError("the code of bash() must be text")
-    if "run" in options:
-        raise UsageError("bash() has no option 'run': a command runs in processes of its own")
     if context is not None:
         handles.use(context)
     parts = _Parts(context or handles.default_context(), code.encode("utf-8", "surrogateescape"))
@@ -278,28 +279,10 @@ class Transformation:
     def compute(self, **kwargs: Any) -> Any:
         """Return the result: of a function the object, of a command handles of what it wrote."""
         try:
-            found = self._handle(**kwargs)
+            (found,) = import_module("dask.base").compute(self, traverse=False, **kwargs)
         except ComputationFailed as failure:
             raise raised(failure) from None
         return loaded(found, self._key, self.context) if isinstance(found, handles.Object) else found
-
-    def _handle(self, **kwargs: Any) -> Any:
-        compute = import_module("dask.base").compute
-        if self.options.run == "here":
-            if self.options.fresh or not self.is_known():
-                self._compute_upstream(**kwargs)
-            kwargs["scheduler"] = "synchronous"  # in this very thread, whatever client there is
-        (found,) = compute(self, traverse=False, **kwargs)
-        return found
-
-    def _compute_upstream(self, **kwargs: Any) -> None:
-        upstream = [] if self._graph is not None else list(self._parts.upstream.values())
-        import_module("dask.base").compute(
-            *[step for step in upstream if step.options.run != "here"], traverse=False, **kwargs
-        )
-        for step in upstream:
-            if step.options.run == "here":
-                step._handle(**kwargs)
 
     def persist(self, **kwargs: Any) -> Transformation:
         """Return the same with its result on its way to be kept where it is computed; as of Dask."""
@@ -495,6 +478,20 @@ def _keep(steps: Iterable[Transformation]) -> dict[str, Context]:
     return contexts
 
 
+def _forked() -> None:
+    """Forget threads that a fork has not: Dask would wait for those of its pools for ever."""
+    global _lock
+    _lock = threading.RLock()
+    threaded: Any = sys.modules.get("dask.threaded")
+    if threaded is not None:
+        threaded.default_pool = None
+        threaded.pools.clear()
+        threaded.pools_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 def flush(context: Context) -> None:
     """Store what the transformations need that have been built in a context: all of it in one go."""
     with _lock:
@@ -531,9 +528,9 @@ def _variables(given: Mapping[str, Any]) -> dict[str, str]:
 
 def _options(given: Mapping[str, Any]) -> Options:
     """Check options given as keywords; sizes may be texts, and single texts stand for lists of one."""
-    unknown = sorted(set(given) - set(Options._fields) | ({"upstream"} & set(given)))
+    unknown = sorted(set(given) - set(Options._fields) | (_NOT_GIVEN & set(given)))
     if unknown:
-        known = ", ".join(name for name in Options._fields if name != "upstream")
+        known = ", ".join(name for name in Options._fields if name not in _NOT_GIVEN)
         raise UsageError(f"bash() has no option {unknown[0]!r}; there are {known}")
     found = {name: value for name, value in given.items() if value is not None}
     for name in ("prologue", "modules", "writable"):

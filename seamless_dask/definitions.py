@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import ReferenceType, WeakValueDictionary, ref
 
 from .code.border import Border
 from .code.identity import Code, identify
@@ -21,7 +21,7 @@ from .values.names import set_definitions
 from .values.writing import to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 
 def describe(value: object) -> Buffer:
@@ -32,21 +32,33 @@ def describe(value: object) -> Buffer:
         raise TypeError(str(error)) from error
 
 
+class _Beside:
+    """What is kept beside objects while they live, by identity: metaclasses can say what is equal."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[ReferenceType[Any], Any]] = {}
+
+    def __getitem__(self, owner: Any) -> Any:
+        found = self._kept.get(id(owner))
+        return None if found is None else found[1]
+
+    def __setitem__(self, owner: Any, value: Any) -> None:
+        number, kept = id(owner), self._kept
+        # told before anything else can have the number
+        kept[number] = ref(owner, lambda _: kept.pop(number, None)), value
+
+    def owners(self) -> list[Any]:
+        return [owner for found, _ in list(self._kept.values()) if (owner := found()) is not None]
+
+
 class DefinitionsByCode:
-    """What `seamless_dask.values` asks for classes and functions by their code.
+    """What `seamless_dask.values` asks for classes and functions by their code."""
 
-    Parameters
-    ----------
-    namespace
-        Of the one module among whose classes they are looked for; by default all that were made from text.
-    """
-
-    def __init__(self, namespace: Mapping[str, Any] | None = None) -> None:
-        self._namespace = namespace
+    def __init__(self) -> None:
         self._border = Border()
-        self._codes: WeakKeyDictionary[Any, Code] = WeakKeyDictionary()
+        self._codes = _Beside()
         self._found: WeakValueDictionary[str, Any] = WeakValueDictionary()
-        self._candidates: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
+        self._candidates = _Beside()
         self._lock = threading.RLock()
 
     def remember(self, definitions: Iterable[Any]) -> None:
@@ -60,7 +72,7 @@ class DefinitionsByCode:
         if not self._border.owns(getattr(definition, "__module__", None)):
             return None
         with self._lock:
-            known = self._codes.get(definition)
+            known: Code | None = self._codes[definition]
             if known is None or not known.guard():
                 known = self._codes[definition] = identify(definition, self._border)
             self._found[known.text] = definition
@@ -70,6 +82,9 @@ class DefinitionsByCode:
         """Return the class or function of a code: the very one, where this process has it."""
         with self._lock:
             found = self._found.get(text)
+            known: Code | None = None if found is None else self._codes[found]
+            if known is not None and not known.guard() and not self._is(found, text):
+                found = None  # it is another by now
             if found is None:
                 same = (each for each in self._definitions() if self._is(each, text))
                 found = self._found[text] = next(same, None) or load(text)
@@ -82,13 +97,10 @@ class DefinitionsByCode:
             return False
 
     def _definitions(self) -> Iterator[Any]:
-        yield from list(self._candidates)
-        namespaces = [self._namespace]
-        if self._namespace is None:
-            found = list(sys.modules.items())
-            namespaces = [vars(module) for name, module in found if name.startswith(LOADED)]
-        for namespace in namespaces:
-            yield from [each for each in list((namespace or {}).values()) if isinstance(each, type)]
+        yield from self._candidates.owners()
+        for name, module in list(sys.modules.items()):
+            if name.startswith(LOADED):
+                yield from [each for each in vars(module).values() if isinstance(each, type)]
 
 
 by_code = DefinitionsByCode()

@@ -9,10 +9,12 @@ import sys
 import threading
 import types
 import warnings
+from copy import copy
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from hashserver.checksum import CHUNK, Checksum, hash_bytes, set_resolver
+from hashserver.printable import one_line
 
 from . import api
 from .api import Output, Transformation
@@ -23,7 +25,7 @@ from .definitions import by_code, describe
 from .errors import NoIdentity, NotAValue, UsageError
 from .graph import handles
 from .graph.handles import Handle
-from .model.transformation import Deferred, Description, ResultSpec, Value
+from .model.transformation import ARGUMENT, Deferred, Description, ResultSpec, Value
 from .values import writing as values_writing
 from .values.writing import encode
 
@@ -78,6 +80,12 @@ class Function(Generic[P, T]):
         context: Context | None,
         instance: tuple[object, ...] = (),
     ) -> None:
+        if isinstance(function, Function):
+            options = {**function._given, **options}
+            context, instance = context or function._context, instance or function._instance
+            function = function._decorated
+        # first: what the function has for attributes does not come into the way of ours
+        update_wrapper(self, _plain(function))  # type: ignore[arg-type]
         self._given, self._context, self._instance = options, context, instance
         self._options = {name: value for name, value in options.items() if name not in ("ignore", "version")}
         self._decorated = function
@@ -89,11 +97,11 @@ class Function(Generic[P, T]):
         self._identity = None if version is None else _versioned(self.function, str(version)).encode()
         self._lock = threading.Lock()
         self._code: _IdentifiedCode | None = None
+        self._origin: Self | None = None
         if refused := next((name for name in _REFUSED if name in options), None):
             raise UsageError(f"a function has no option {refused!r}")
         known = {name: value for name, value in self._options.items() if name != "variables"}
         api._options(known)  # complains now
-        update_wrapper(self, self.function)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} {getattr(self.function, '__qualname__', self.function)!s}>"
@@ -109,6 +117,8 @@ class Function(Generic[P, T]):
         return self._identified().code.reached
 
     def _identified(self) -> _IdentifiedCode:
+        if self._origin is not None:  # of all instances the code is one
+            return self._origin._identified()
         with self._lock:
             if self._code is None or not self._code.code.guard():
                 code = self._found_code()
@@ -133,8 +143,13 @@ class Function(Generic[P, T]):
         except NoIdentity:
             return Code(self._identity.decode(), {}, (), (), {}, lambda: True)  # which imports it
 
-    def transformation(self, *args: P.args, **kwargs: P.kwargs) -> Transformation:
+    def transformation(self, /, *args: P.args, **kwargs: P.kwargs) -> Transformation:
         """Return a call as a transformation; nothing runs."""
+        if _runs():
+            name = _name_of(self.function) or "it"
+            raise UsageError(
+                f"inside a function that runs there are no transformations: call {name}() itself"
+            )
         return self._made(self._described(self._place(), args, kwargs))
 
     def _place(self) -> Context:
@@ -191,7 +206,7 @@ class Function(Generic[P, T]):
                 yield from ((str(number), item, counts) for number, item in enumerate(value))
             elif kind is inspect.Parameter.VAR_KEYWORD:
                 for keyword, item in value.items():
-                    yield f"**{keyword}", item, counts and keyword not in self._ignored
+                    yield _keyword(keyword), item, counts and keyword not in self._ignored
             else:
                 yield name, value, counts
 
@@ -200,14 +215,19 @@ class Function(Generic[P, T]):
         first = owner if isinstance(self._decorated, classmethod) else instance
         if first is None or isinstance(self._decorated, staticmethod):
             return self
-        return type(self)(self._decorated, self._given, self._context, (first,))
+        method = copy(self)
+        method._instance, method._origin = (first,), self._origin or self
+        return method
 
 
 class Direct(Function[P, T]):
     """A function that is called, or whose result is found; see `direct`."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what it computes."""
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what it computes; inside a function that runs it is the plain function."""
+        if _runs():
+            plain: Callable[..., T] = self.function
+            return plain(*self._instance, *args, **kwargs)
         context = self._place()
         call = self._described(context, args, kwargs)
         key = call.description.key
@@ -228,7 +248,7 @@ class Direct(Function[P, T]):
 class Delayed(Function[P, T]):
     """A function whose calls return transformations; see `delayed`."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Transformation:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Transformation:
         """Return the call as a transformation; nothing runs."""
         return self.transformation(*args, **kwargs)
 
@@ -246,8 +266,6 @@ def _plain(function: Any) -> Any:
     UsageError
         It is no function, or its results cannot be kept.
     """
-    if isinstance(function, Function):
-        function = function.function
     if isinstance(function, staticmethod | classmethod):
         function = function.__func__
     if not callable(function):
@@ -279,9 +297,18 @@ def _leave_out(arguments: dict[str, Any], names: set[str]) -> None:
     """Leave out the defaults of a library's function that no bytes stand for: it has them itself."""
     for name in names:
         try:
+            _check_identity(name, arguments[name])
             encode(arguments[name])
         except NotAValue:
             del arguments[name]
+
+
+def _check_identity(name: str, item: Any) -> None:
+    """Refuse what nothing but its identity tells apart: another one would arrive."""
+    if type(item) is object:
+        raise NotAValue(
+            f"argument {name!r} is an object() that is known by its identity only: use None or an enum"
+        )
 
 
 def _beside(name: str, value: Value | Deferred) -> list[str]:
@@ -324,10 +351,24 @@ def _script() -> str | None:
     return None if file is None else os.path.splitext(os.path.basename(file))[0]
 
 
+def _runs() -> bool:
+    """Tell whether this process runs a function: what is decorated there would ask for itself for ever."""
+    return "SEAMLESS_FUNCTION" in os.environ
+
+
+def _keyword(name: str) -> str:
+    """Return the name of the input for a keyword that the function has no parameter for."""
+    found = ARGUMENT.fullmatch(f"**{name}")
+    if found is None or found[2] is not None or not name.isprintable():
+        raise UsageError(one_line(f"{name!r:.80} cannot be the name of an argument: pass a dict"))
+    return f"**{name}"
+
+
 def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
     """Return the inputs for one argument."""
     if isinstance(item, Transformation | Output | Handle):
         return {name: parts.value(name, item)}
+    _check_identity(name, item)
     found: dict[str, Value | Deferred] = {}
     numbers: dict[str, int] = {}
     inner: list[Any] = []
@@ -343,8 +384,8 @@ def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
         return text
 
     encoded = encode(item, f"argument {name!r}", hole)
-    data: list[bytes] = []
-    encoded.write(lambda part: data.append(bytes(part)))
+    data: list[Any] = []
+    encoded.write(data.append)  # parts are the object's own memory, which is copied once, here
     parts.buffers.append(b"".join(data))
     found[name] = Value(encoded.format, hash_bytes(parts.buffers[-1]))
     found |= {f"{name}/{number}": value for number, value in enumerate(inner)}

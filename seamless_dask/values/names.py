@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidValue
@@ -37,27 +34,12 @@ class Definitions(Protocol):
 
 
 _by_code: Definitions | None = None
-_within: ContextVar[Definitions | None] = ContextVar("definitions", default=None)
 
 
 def set_definitions(definitions: Definitions | None) -> None:
     """Say which functions and classes count by their code."""
     global _by_code
     _by_code = definitions
-
-
-@contextmanager
-def definitions_within(definitions: Definitions) -> Iterator[None]:
-    """Ask these in place of those of the process, in this thread."""
-    token = _within.set(definitions)
-    try:
-        yield
-    finally:
-        _within.reset(token)
-
-
-def _definitions() -> Definitions | None:
-    return _within.get() or _by_code
 
 
 def write_name(writer: ValueWriter, definition: Any) -> Any:
@@ -68,8 +50,7 @@ def write_name(writer: ValueWriter, definition: Any) -> Any:
     Unwalkable
         When its name does not lead to it, and it has no code.
     """
-    by_code = _definitions()
-    text = None if by_code is None else by_code.text(definition)
+    text = None if _by_code is None else _by_code.text(definition)
     if text is not None:
         return tag("object:code", writer.tree(text))
     name = importable(definition)
@@ -117,7 +98,6 @@ def read_code(reader: ValueReader, text: Any) -> Any:
     """Return the function or class of some code."""
     code = reader.value(text)
     reader.trust("code that it carries")
-    by_code = _definitions()
-    if by_code is None:
+    if _by_code is None:
         raise InvalidValue("the value needs the code of a class, and this process reads none")
-    return by_code.find(code)
+    return _by_code.find(code)

@@ -119,7 +119,12 @@ class ValueWriter:
         Unwritable
             When nothing can.
         """
-        write = _EXACT.get(type(value))
+        try:
+            write = _EXACT.get(type(value))
+        except TypeError:
+            raise Unwritable(
+                f"is a {type(value).__name__}, a class without a hash: pass its fields"
+            ) from None
         return self._other(value) if write is None else write(self, value)
 
     def text(self, tree: Any) -> bytes:
