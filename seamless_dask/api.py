@@ -12,13 +12,15 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from html import escape
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
-from hashserver.checksum import hash_bytes
+from hashserver.checksum import CHUNK, hash_bytes
 from hashserver.errors import BufferMissing
+from hashserver.namedtuple import NamedTuple
 
 from .config import parse_size
 from .errors import ComputationFailed, UsageError
@@ -33,8 +35,9 @@ from .model.transformation import Deferred, Description, ResultSpec, Value, pars
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hashserver.checksum import Checksum
+    from hashserver.checksum import Bytes, Checksum
     from hashserver.results.result import Result
+    from hashserver.storage.store import Store
 
     from .context import Context
     from .graph.lazy_graph import GraphTask
@@ -412,14 +415,67 @@ class Transformation:
         return self._annotated | told
 
 
+class LargeArgument(NamedTuple):
+    """An argument of a function of which the bytes are not kept in memory: the object has them."""
+
+    name: str
+    checksum: Checksum
+    write: Callable[[Callable[[Bytes], None]], object]
+
+
+def stored(store: Store, write: Callable[[Callable[[Bytes], None]], object]) -> Checksum:
+    """Store what `write` writes into a sink, and return its checksum; nothing large is copied in memory."""
+    with store.writer() as writer:
+
+        def in_slices(part: Bytes) -> None:
+            view = memoryview(part).cast("B")
+            for start in range(0, len(view), CHUNK):
+                writer.write(bytes(view[start : start + CHUNK]))
+
+        write(in_slices)
+        checksum, _ = writer.commit()
+    return checksum
+
+
 class _Parts:
     """What a transformation is made of: buffers and local paths to be stored, and others that it needs."""
 
     def __init__(self, context: Context | None, code: bytes) -> None:
         self._context = context
         self.buffers = [code]
+        self.large: list[LargeArgument] = []
+        self.stored: list[Checksum] = []
         self.sources: list[LocalInput] = []
         self.upstream: dict[Checksum, Transformation] = {}
+
+    def store_large(self) -> None:
+        """Store large arguments now, from the objects: later these may have changed, and a copy takes room.
+
+        Raises
+        ------
+        UsageError
+            One has changed since its checksum was computed.
+        """
+        context, large, self.large = self._context, self.large, []
+        if not large:
+            return
+        assert context is not None
+        sizes = context.store.has([each.checksum for each in large])
+        for each, size in zip(large, sizes, strict=True):
+            if size < 0 and stored(context.store, each.write) != each.checksum:
+                raise UsageError(
+                    f"argument {each.name!r} was changed, by another thread, while it was stored"
+                )
+            self.stored.append(each.checksum)
+
+    def copy_stored(self, context: Context) -> None:
+        """See to it that a context has the large arguments, which may have been stored in another one."""
+        first = self._context
+        if first is None or first is context or not self.stored:
+            return
+        for checksum, size in zip(self.stored, context.store.has(self.stored), strict=True):
+            if size < 0:
+                stored(context.store, partial(_each, first.store.read(checksum)))
 
     def value(self, name: str, item: Any) -> Value | Deferred:
         """Return what stands for an input in the document."""
@@ -440,6 +496,11 @@ class _Parts:
         self.sources.append(item.source)
         assert self._context is not None
         return Value(item.format, item.source.identify(self._context))
+
+
+def _each(parts: Iterable[bytes], sink: Callable[[bytes], None]) -> None:
+    for part in parts:
+        sink(part)
 
 
 def _unpickled(name: str, packed: Iterable[tuple[Any, ...]]) -> Transformation:
@@ -497,6 +558,8 @@ def flush(context: Context) -> None:
     with _lock:
         built = list(_pending.pop(context, ()))
     try:
+        for step in built:
+            step._parts.copy_stored(context)
         keep_all(
             context,
             [source for step in built for source in step._parts.sources],

@@ -13,7 +13,7 @@ from copy import copy
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
-from hashserver.checksum import CHUNK, Checksum, hash_bytes, set_resolver
+from hashserver.checksum import Checksum, Hasher, hash_bytes, set_resolver
 from hashserver.printable import one_line
 
 from . import api
@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 _REFUSED = ("writable", "executables", "direct_print", "lines", "ignored", "source")
 _VALUE = ResultSpec(value=True)
+LARGE = 1 << 20
+"""Bytes of an argument above which none are kept in memory."""
 
 
 class _IdentifiedCode(NamedTuple):
@@ -180,6 +182,7 @@ class Function(Generic[P, T]):
     def _made(self, call: _DescribedCall) -> Transformation:
         """Return the transformation of a call."""
         found, parts = call.found, call.parts
+        parts.store_large()
         options = {"lines": found.lines_checksum, **self._options}
         if call.ignored:
             options["ignored"] = call.ignored
@@ -384,10 +387,20 @@ def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
         return text
 
     encoded = encode(item, f"argument {name!r}", hole)
-    data: list[Any] = []
-    encoded.write(data.append)  # parts are the object's own memory, which is copied once, here
-    parts.buffers.append(b"".join(data))
-    found[name] = Value(encoded.format, hash_bytes(parts.buffers[-1]))
+    hasher, small = Hasher(), list[bytes]()
+
+    def take(part: Bytes) -> None:
+        hasher.update(part)
+        if hasher.size <= LARGE:
+            small.append(bytes(part))
+
+    encoded.write(take)
+    checksum = hasher.finish()
+    if hasher.size <= LARGE:
+        parts.buffers.append(b"".join(small))
+    else:
+        parts.large.append(api.LargeArgument(name, checksum, encoded.write))
+    found[name] = Value(encoded.format, checksum)
     found |= {f"{name}/{number}": value for number, value in enumerate(inner)}
     return found
 
@@ -413,16 +426,7 @@ def put(value: Any, *, context: Context | None = None) -> Handle:
         handles.use(context)
     store = (context or handles.default_context()).store
     encoded = encode(value)
-    with store.writer() as writer:
-        encoded.write(lambda part: _in_slices(part, writer.write))
-        checksum, _ = writer.commit()
-    return handles.of(encoded.format, checksum)
-
-
-def _in_slices(part: Bytes, write: Callable[[bytes], None]) -> None:
-    view = memoryview(part).cast("B")
-    for start in range(0, len(view), CHUNK):
-        write(bytes(view[start : start + CHUNK]))
+    return handles.of(encoded.format, api.stored(store, encoded.write))
 
 
 def checksum_of(value: Any) -> Checksum:
