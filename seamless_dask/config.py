@@ -71,6 +71,8 @@ class Config(NamedTuple):
         Seconds for which nothing may move in a request to a store that fsspec reaches.
     storage_options : tuple of StorageOptions
         What fsspec is told about which stores; see `options_of`.
+    own_modules, library_modules : tuple of str
+        Modules, with all below them, whose code counts or whose name does, wherever they lie.
     profile : str or None
         The profile that was asked for.
     daskserver : str or None
@@ -93,6 +95,8 @@ class Config(NamedTuple):
     credentials: tuple[Credential, ...] = ()
     store_timeout: float = STORE_SECONDS
     storage_options: tuple[StorageOptions, ...] = ()
+    own_modules: tuple[str, ...] = ()
+    library_modules: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Config:
@@ -267,6 +271,8 @@ class _Assembly:
             node_cache_size=found.get("node_cache_size", NODE_CACHE_SIZE),
             store_timeout=found.get("store_timeout", STORE_SECONDS),
             storage_options=self._storage_options(),
+            own_modules=found.get("own_modules") or (),
+            library_modules=found.get("library_modules") or (),
             profile=self._profile,
             daskserver=found.get("daskserver"),
             credentials=credentials,

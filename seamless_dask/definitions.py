@@ -61,6 +61,13 @@ class DefinitionsByCode:
         self._candidates = _Beside()
         self._lock = threading.RLock()
 
+    def use(self, border: Border) -> None:
+        """Take this for what is the user's from now on."""
+        with self._lock:
+            if border != self._border:
+                self._border = border
+                self._codes = _Beside()
+
     def remember(self, definitions: Iterable[Any]) -> None:
         """Look among these, too, for the class or function of a code."""
         with self._lock:

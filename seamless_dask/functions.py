@@ -11,13 +11,14 @@ import types
 import warnings
 from copy import copy
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from hashserver.checksum import Checksum, Hasher, hash_bytes, set_resolver
 from hashserver.printable import one_line
 
 from . import api
 from .api import Output, Transformation
+from .code.border import Border
 from .code.identity import Code, CodeWarning, identify
 from .code.signatures import signature_of
 from .code.unwrapping import tells_defaults, why_no_result
@@ -31,13 +32,13 @@ from .values.writing import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Self
 
     from hashserver.checksum import Bytes
 
     from .context import Context
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 T = TypeVar("T")
 
 _REFUSED = ("writable", "executables", "direct_print", "lines", "ignored", "source")
@@ -99,7 +100,7 @@ class Function(Generic[P, T]):
         self._identity = None if version is None else _versioned(self.function, str(version)).encode()
         self._lock = threading.Lock()
         self._code: _IdentifiedCode | None = None
-        self._origin: Self | None = None
+        self._origin: Function[..., Any] | None = None
         if refused := next((name for name in _REFUSED if name in options), None):
             raise UsageError(f"a function has no option {refused!r}")
         known = {name: value for name, value in self._options.items() if name != "variables"}
@@ -123,7 +124,10 @@ class Function(Generic[P, T]):
             return self._origin._identified()
         with self._lock:
             if self._code is None or not self._code.code.guard():
-                code = self._found_code()
+                config = (self._context or handles.default_context()).config
+                border = Border(config.own_modules, config.library_modules)
+                by_code.use(border)
+                code = self._found_code(border)
                 by_code.remember(each.value for each in code.reached if each.kind == "class")
                 lines = json.dumps(code.lines, separators=(",", ":")).encode()
                 inputs = {
@@ -134,14 +138,14 @@ class Function(Generic[P, T]):
                 self._code = _IdentifiedCode(code, text, hash_bytes(text), lines, hash_bytes(lines), inputs)
             return self._code
 
-    def _found_code(self) -> Code:
+    def _found_code(self, border: Border) -> Code:
         if self._identity is None:
-            return identify(self.function, describe=describe)
+            return identify(self.function, border, describe)
         try:
             with warnings.catch_warnings():
                 # what code does not tell is what a version is for
                 warnings.simplefilter("ignore", CodeWarning)
-                return identify(self.function, describe=describe)
+                return identify(self.function, border, describe)
         except NoIdentity:
             return Code(self._identity.decode(), {}, (), (), {}, lambda: True)  # which imports it
 
@@ -213,7 +217,7 @@ class Function(Generic[P, T]):
             else:
                 yield name, value, counts
 
-    def __get__(self, instance: object, owner: object = None) -> Self:
+    def _bound(self, instance: object, owner: object) -> Any:
         """Return what a method is: a call has the instance, or the class, for its first argument."""
         first = owner if isinstance(self._decorated, classmethod) else instance
         if first is None or isinstance(self._decorated, staticmethod):
@@ -242,6 +246,17 @@ class Direct(Function[P, T]):
         )
         return result
 
+    @overload
+    # a function for an instance: mypy takes what a property returns for a descriptor, too
+    def __get__(self, instance: Function[..., Any] | None, owner: type) -> Direct[P, T]: ...
+    @overload
+    def __get__(
+        self: Direct[Concatenate[Any, Q], T], instance: object, owner: type | None = None
+    ) -> Direct[Q, T]: ...
+    def __get__(self, instance: object, owner: object = None) -> Any:
+        """Return the method of an instance or a class."""
+        return self._bound(instance, owner)
+
     @property
     def delayed(self) -> Delayed[P, T]:
         """The same with transformations for its calls."""
@@ -254,6 +269,17 @@ class Delayed(Function[P, T]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Transformation:
         """Return the call as a transformation; nothing runs."""
         return self.transformation(*args, **kwargs)
+
+    @overload
+    # a function for an instance: mypy takes what a property returns for a descriptor, too
+    def __get__(self, instance: Function[..., Any] | None, owner: type) -> Delayed[P, T]: ...
+    @overload
+    def __get__(
+        self: Delayed[Concatenate[Any, Q], T], instance: object, owner: type | None = None
+    ) -> Delayed[Q, T]: ...
+    def __get__(self, instance: object, owner: object = None) -> Any:
+        """Return the method of an instance or a class."""
+        return self._bound(instance, owner)
 
     @property
     def direct(self) -> Direct[P, T]:

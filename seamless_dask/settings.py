@@ -21,9 +21,10 @@ FILE = "seamless.toml"
 MAX_BYTES = 256 << 10
 ISOLATIONS = ("auto", "bubblewrap", "none")
 _LISTS = ("store", "databases")
+_MODULES = ("own_modules", "library_modules")
 _PLACES = ("cache", "database", "hashserver", "daskserver", "token_file", "ca_file", "node_cache")
 STORAGE_OPTIONS = "storage_options"
-KEYS = (*_LISTS, *_PLACES, "isolation", "node_cache_size", "store_timeout", STORAGE_OPTIONS)
+KEYS = (*_LISTS, *_PLACES, *_MODULES, "isolation", "node_cache_size", "store_timeout", STORAGE_OPTIONS)
 CREDENTIALS = "credentials"
 NODE_CACHE_SIZE = 20 << 30
 """Bytes, where nothing else is said."""
@@ -194,7 +195,7 @@ def from_environment(environment: Mapping[str, str], directory: str) -> dict[str
         if text and key == STORAGE_OPTIONS:
             layer[key] = _options_of_file(_place(text, directory), name)
         elif text:
-            value = text.split() if key in _LISTS else text
+            value = text.split() if key in (*_LISTS, *_MODULES) else text
             layer[key] = _value(key, value, f"environment: {name}", directory)
     return layer
 
@@ -242,6 +243,8 @@ def _value(key: str, value: Any, where: str, directory: str) -> Any:
             if "://" not in item and "::" in item.partition("/")[0]:  # it would be taken for a directory
                 raise UsageError(f"{where}: {shown(item)} is no store: a chain of file systems (::)")
         return tuple(_place(item, directory) for item in items)
+    if key in _MODULES:
+        return _modules(value, where)
     if key == "node_cache_size":
         size = parse_size(int(value) if isinstance(value, str) and value.isdecimal() else value)
         if size is None:
@@ -263,6 +266,16 @@ def _value(key: str, value: Any, where: str, directory: str) -> Any:
             f" not {shown(value)}"
         )
     return value if key == "isolation" else _place(value, directory)
+
+
+def _modules(value: Any, where: str) -> tuple[str, ...]:
+    """Return names of modules, with all below them."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(
+        isinstance(name, str) and all(part.isidentifier() for part in name.split(".")) for name in names
+    ):
+        raise UsageError(f"{where} must be names of modules such as 'package.part', not {shown(value)}")
+    return tuple(names)
 
 
 def _options(tables: Any, where: str) -> dict[str, dict[str, Any]]:

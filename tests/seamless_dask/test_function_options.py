@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import operator
 import statistics
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from seamless_dask import File
+from seamless_dask import File, settings
+from seamless_dask.context import Context
 from seamless_dask.errors import UsageError
 from seamless_dask.functions import delayed, direct
 
@@ -232,6 +234,37 @@ def test_static_and_class_methods(lab: Any) -> None:
 def test_a_class_is_a_function(lab: Any) -> None:
     made = direct(context=lab.context)(Scale)(3)
     assert (type(made), made.factor) == (Scale, 3)
+
+
+@pytest.mark.parametrize(("place", "variable"), [("site-packages", "OWN"), ("project", "LIBRARY")])
+def test_settings_say_whose_a_module_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, variable: str
+) -> None:
+    package = tmp_path / place / f"tools_{variable.lower()}"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "inner.py").write_text("def helper(x):\n    return x + 1\n")
+    monkeypatch.syspath_prepend(package.parent)
+    helper = importlib.import_module(f"{package.name}.inner").helper
+    by_name = f"from {package.name}.inner import helper"
+    assert (by_name in direct(context=Context())(helper).code) == (variable == "OWN")
+    monkeypatch.setenv(f"SEAMLESS_{variable}_MODULES", f"other {package.name}")
+    assert (by_name in direct(context=Context())(helper).code) == (variable == "LIBRARY")
+
+
+def test_a_class_is_whose_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEAMLESS_LIBRARY_MODULES", __name__)
+    made = delayed(context=Context())(half)
+    scale: Any = Scale(2)
+    name = made(scale).description.inputs["x"]
+    monkeypatch.delenv("SEAMLESS_LIBRARY_MODULES")
+    assert delayed(context=Context())(half)(scale).description.inputs["x"] != name
+
+
+@pytest.mark.parametrize("text", ["'a b'", "['a', 1]", "3", "''"])
+def test_settings_that_name_no_modules(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="own-modules must be names of modules"):
+        settings.parse(str(tmp_path / "config.toml"), f"own-modules = {text}".encode())
 
 
 def _generated() -> Any:

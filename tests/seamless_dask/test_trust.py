@@ -22,7 +22,7 @@ PLACES = {
     "cache": "/c", "store": "/s", "database": "/d", "databases": ["/d"], "hashserver": "http://host:1",
     "daskserver": "tcp://host:1", "token-file": "/t", "ca-file": "/ca", "node-cache": "/n",
     "isolation": "none", "node-cache-size": 1 << 60, "store-timeout": 1e5,
-    "storage-options.'s3://b'.key": "k",
+    "storage-options.'s3://b'.key": "k", "own-modules": ["m"], "library-modules": ["m.n"],
 }  # fmt: skip
 
 
