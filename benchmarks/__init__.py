@@ -8,6 +8,7 @@ from . import (
     bash_tasks,
     cached_run,
     edited_step,
+    function_misses,
     functions,
     http,
     identity,
@@ -45,4 +46,5 @@ EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
     "shared-input": shared_input.main,
     "identity": identity.main,
     "functions": functions.main,
+    "function-misses": function_misses.main,
 }
