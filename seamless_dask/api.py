@@ -104,6 +104,8 @@ def bash(
     """
     if not isinstance(code, str):
         raise UsageError("the code of bash() must be text")
+    if "run" in options:
+        raise UsageError("bash() has no option 'run': a command runs in processes of its own")
     if context is not None:
         handles.use(context)
     parts = _Parts(context or handles.default_context(), code.encode("utf-8", "surrogateescape"))
@@ -282,10 +284,28 @@ class Transformation:
     def compute(self, **kwargs: Any) -> Any:
         """Return the result: of a function the object, of a command handles of what it wrote."""
         try:
-            (found,) = import_module("dask.base").compute(self, traverse=False, **kwargs)
+            found = self._handle(**kwargs)
         except ComputationFailed as failure:
             raise raised(failure) from None
         return loaded(found, self._key, self.context) if isinstance(found, handles.Object) else found
+
+    def _handle(self, **kwargs: Any) -> Any:
+        compute = import_module("dask.base").compute
+        if self.options.run == "here":
+            if self.options.fresh or not self.is_known():
+                self._compute_upstream(**kwargs)
+            kwargs["scheduler"] = "synchronous"  # in this very thread, whatever client there is
+        (found,) = compute(self, traverse=False, **kwargs)
+        return found
+
+    def _compute_upstream(self, **kwargs: Any) -> None:
+        upstream = [] if self._graph is not None else list(self._parts.upstream.values())
+        import_module("dask.base").compute(
+            *[step for step in upstream if step.options.run != "here"], traverse=False, **kwargs
+        )
+        for step in upstream:
+            if step.options.run == "here":
+                step._handle(**kwargs)
 
     def persist(self, **kwargs: Any) -> Transformation:
         """Return the same with its result on its way to be kept where it is computed; as of Dask."""

@@ -21,7 +21,7 @@ from .values.names import set_definitions
 from .values.writing import to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 def describe(value: object) -> Buffer:
@@ -52,9 +52,16 @@ class _Beside:
 
 
 class DefinitionsByCode:
-    """What `seamless_dask.values` asks for classes and functions by their code."""
+    """What `seamless_dask.values` asks for classes and functions by their code.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    namespace
+        Of the one module among whose classes they are looked for; by default all that were made from text.
+    """
+
+    def __init__(self, namespace: Mapping[str, Any] | None = None) -> None:
+        self._namespace = namespace
         self._border = Border()
         self._codes = _Beside()
         self._found: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -105,9 +112,12 @@ class DefinitionsByCode:
 
     def _definitions(self) -> Iterator[Any]:
         yield from self._candidates.owners()
-        for name, module in list(sys.modules.items()):
-            if name.startswith(LOADED):
-                yield from [each for each in vars(module).values() if isinstance(each, type)]
+        namespaces = [self._namespace]
+        if self._namespace is None:
+            found = list(sys.modules.items())
+            namespaces = [vars(module) for name, module in found if name.startswith(LOADED)]
+        for namespace in namespaces:
+            yield from [each for each in list((namespace or {}).values()) if isinstance(each, type)]
 
 
 by_code = DefinitionsByCode()

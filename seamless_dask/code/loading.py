@@ -17,7 +17,14 @@ Inputs = Callable[[str, Mapping[str, Any]], Any]
 
 
 def load(text: str, lines: Mapping[str, Any] | None = None, inputs: Inputs | None = None) -> Any:
-    """Return the function of a text.
+    """Return the function of a text; see `load_namespace`."""
+    return load_namespace(text, lines, inputs)[FUNCTION]
+
+
+def load_namespace(
+    text: str, lines: Mapping[str, Any] | None = None, inputs: Inputs | None = None
+) -> dict[str, Any]:
+    """Return what the module of a text has when it has run, under `FUNCTION` the function itself.
 
     Parameters
     ----------
@@ -61,7 +68,7 @@ def load(text: str, lines: Mapping[str, Any] | None = None, inputs: Inputs | Non
         code = compile(module_tree, file, "exec", dont_inherit=True)
         namespace[CODE_OF].update((id(each), each) for each in _all_code(code))
         exec(code, namespace)  # noqa: S102 - that is what it is for
-    return namespace[FUNCTION]
+    return namespace
 
 
 def _all_code(code: CodeType) -> Iterator[CodeType]:

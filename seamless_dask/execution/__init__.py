@@ -23,6 +23,10 @@ def run(
         from .bash import run_bash
 
         return run_bash(transformation, context, options, supervisor)
+    if options.run == "here":
+        from .here import call_here
+
+        return call_here(transformation, context, options, supervisor)
     from .python import run_python
 
     return run_python(transformation, context, options, supervisor)

@@ -33,7 +33,7 @@ from .shell import system_shell
 from .workdir import RunDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from seamless_dask.context import Context
     from seamless_dask.execution.supervisor import Supervisor
@@ -74,6 +74,8 @@ class Program(NamedTuple):
     exception
         The file that it writes an exception to where it fails; one with ``-format`` behind that has its
         format.
+    call
+        What is called in this process instead, with the directory of the run; it tells how that ended.
     """
 
     description: Description
@@ -82,6 +84,7 @@ class Program(NamedTuple):
     shown: tuple[str, ...] = ()
     format: str | None = None
     exception: str | None = None
+    call: Callable[[str], process.Ended] | None = None
 
 
 def run_bash(
@@ -355,6 +358,9 @@ class _Attempt:
         return [*image.container(runtime, name, self._directory.path, self._outer), *words], env
 
     def _process(self, words: list[str], env: dict[str, str], supervisor: Supervisor) -> process.Ended:
+        if self._program.call is not None:
+            supervisor.begin()
+            return self._program.call(self._outer.root)
         opened: list[int] = []
         try:
             opened.append(self._open_stdin())

@@ -7,14 +7,15 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
-from seamless_dask.code.loading import load as load_code
+from seamless_dask.code.loading import load_namespace
+from seamless_dask.code.markers import FUNCTION
 from seamless_dask.code.signatures import signature_of
 from seamless_dask.errors import UntrustedValue
 from seamless_dask.values.loading import load
-from seamless_dask.values.names import set_definitions
+from seamless_dask.values.names import Definitions, definitions_within, set_definitions
 from seamless_dask.values.writing import encode, to_bytes
 
 PLAIN = ("file", "directory")
@@ -29,17 +30,30 @@ class _Input(NamedTuple):
 
 
 class _DefinitionsWhenNeeded:
-    """Classes and functions by their code: most calls meet none, and to read code takes many modules."""
+    """Classes and functions by their code: most calls meet none, and to read code takes many modules.
+
+    Parameters
+    ----------
+    namespace
+        Of the module among whose classes they are looked for; by default all that were made from text.
+    """
+
+    def __init__(self, namespace: Mapping[str, Any] | None = None) -> None:
+        self._namespace = namespace
+        self._made: Definitions | None = None
+
+    def _by_code(self) -> Definitions:
+        from seamless_dask.definitions import DefinitionsByCode, by_code
+
+        if self._made is None:
+            self._made = by_code if self._namespace is None else DefinitionsByCode(self._namespace)
+        return self._made
 
     def text(self, definition: Any) -> str | None:
-        from seamless_dask.definitions import by_code
-
-        return by_code.text(definition)
+        return self._by_code().text(definition)
 
     def find(self, text: str) -> Any:
-        from seamless_dask.definitions import by_code
-
-        return by_code.find(text)
+        return self._by_code().find(text)
 
 
 def call(root: str, told: Mapping[str, Any]) -> int:
@@ -53,36 +67,89 @@ def call(root: str, told: Mapping[str, Any]) -> int:
         ``arguments``: the inputs by their names, each with format and path below `root`. ``foreign``: those
         of them whose checksums somebody else's database has named.
     """
-    root, process = os.path.abspath(root), os.getpid()
     set_definitions(_DefinitionsWhenNeeded())
+    try:
+        status, said = attempt(root, told)
+    except KeyboardInterrupt as error:
+        status, said = 1, _told(error)
+    sys.stderr.write(said)
+    return status
+
+
+def attempt(root: str, told: Mapping[str, Any], here: bool = False) -> tuple[int, str]:
+    """Do as `call`, and return what is to be said besides the exit status.
+
+    Parameters
+    ----------
+    root, told
+        As of `call`.
+    here
+        In a process that has other things to do: what it has of its own stays as it is.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        When the function is interrupted.
+    """
+    root = os.path.abspath(root)
     given: list[Any] = []
     foreign = frozenset(told.get("foreign", ()))
     inputs = {
         name: _Input(kind, os.path.join(root, path), name not in foreign)
         for name, (kind, path) in told["arguments"].items()
     }
+
+    def scope(namespace: Mapping[str, Any]) -> AbstractContextManager[None]:
+        # classes of the text are others than those that it was made from, and what is passed must be of them
+        return definitions_within(_DefinitionsWhenNeeded(namespace)) if here else nullcontext()
+
+    def given_global(name: str, namespace: Mapping[str, Any]) -> Any:
+        with scope(namespace):
+            return _argument(f"@{name}", inputs)
+
     try:
-        function = load_code(
-            _text(f"{root}/code"), _lines(f"{root}/lines"), lambda name, _: _argument(f"@{name}", inputs)
-        )
-        positional, keywords = _bound(function, inputs)
+        namespace = load_namespace(_text(f"{root}/code"), _lines(f"{root}/lines"), given_global)
+        with scope(namespace):
+            positional, keywords = _bound(namespace[FUNCTION], inputs)
         given = [*positional, *keywords.values()]
-        result = function(*positional, **keywords)
-        if os.getpid() == process:  # else a fork that the function has made came back from it too
+        result = _called(namespace[FUNCTION], positional, keywords)
+        with scope(namespace):
             _write(result, root)
+    except KeyboardInterrupt:
+        raise
     except SystemExit as error:
-        if os.getpid() != process:
-            raise
-        print(f"the function called sys.exit({error.code!r})", file=sys.stderr)
-        return error.code if isinstance(error.code, int) and 0 < error.code < 126 else 1
+        status = error.code if isinstance(error.code, int) and 0 < error.code < 126 else 1
+        return status, f"the function called sys.exit({error.code!r})\n"
     except BaseException as error:
         if isinstance(error, FileNotFoundError) and error.filename in given:
             error.add_note(f"in a function files are what is passed as such: pass File({error.filename!r})")
-        _show(error)
-        if isinstance(error, Exception) and os.getpid() == process:
+        if isinstance(error, Exception):
             _write_exception(error, root)
-        return 1
-    return 0
+        return 1, _told(error)
+    return 0, ""
+
+
+def _called(function: Any, positional: list[Any], keywords: Mapping[str, Any]) -> Any:
+    """Call a function; a fork that it has made, and that comes back from it too, ends as in Python."""
+    process = os.getpid()
+    try:
+        result = function(*positional, **keywords)
+    except BaseException as error:
+        if os.getpid() == process:
+            raise
+        if not isinstance(error, SystemExit):
+            sys.stderr.write(_told(error))
+            status = 1
+        else:
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    else:
+        if os.getpid() == process:
+            return result
+        status = 0
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the function may have closed it
+            stream.flush()
+    os._exit(status & 0xFF)
 
 
 def _text(path: str) -> str:
@@ -187,14 +254,14 @@ def _write_exception(error: Exception, root: str) -> None:
             text.write(kind)
 
 
-def _show(error: BaseException) -> None:
-    """Print a traceback without the frames that called the function."""
+def _told(error: BaseException) -> str:
+    """Return a traceback without the frames that called the function."""
     import traceback
 
     ours = tuple(
-        os.path.dirname(os.path.abspath(file)) for file in (__file__, load_code.__code__.co_filename)
+        os.path.dirname(os.path.abspath(file)) for file in (__file__, load_namespace.__code__.co_filename)
     )
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(ours):
         frame = frame.tb_next
-    traceback.print_exception(type(error), error, frame)
+    return "".join(traceback.format_exception(type(error), error, frame))

@@ -41,6 +41,18 @@ def run_python(
     transformation: Description, context: Context, options: Options, supervisor: Supervisor | None = None
 ) -> Outcome:
     """Call a function and store what it returns; parameters and errors as of `run_bash`."""
+    command, arguments = as_command(transformation, context, options)
+    told = {"packages": _PACKAGES, "arguments": arguments, "foreign": options.foreign}
+    code = _SCRIPT.format(python=_python(options), call=shlex.quote(_CALL), told=json.dumps(told))
+    shown = (sys.prefix, sys.base_prefix, *_PACKAGES)
+    program = Program(command, code.encode(), "function", shown, "format", "exception")
+    return run_program(program, context, options, supervisor)
+
+
+def as_command(
+    transformation: Description, context: Context, options: Options
+) -> tuple[Description, dict[str, tuple[str, str]]]:
+    """Return what `run_program` is given for a function, and where the inputs lie, with their formats."""
     source = Checksum(options.source) if options.source else transformation.code
     files = {"code": Value("file", source)}
     arguments: dict[str, tuple[str, str]] = {}
@@ -52,8 +64,6 @@ def run_python(
         files[path] = value if value.format == "directory" else Value("file", value.checksum)
     if options.lines and context.store.has([Checksum(options.lines)])[0] >= 0:
         files["lines"] = Value("file", Checksum(options.lines))
-    told = {"packages": _PACKAGES, "arguments": arguments, "foreign": options.foreign}
-    code = _SCRIPT.format(python=_python(options), call=shlex.quote(_CALL), told=json.dumps(told))
     command = Description(
         language="bash",
         code=source,
@@ -61,9 +71,7 @@ def run_python(
         inputs=files,  # type: ignore[arg-type]
         variables=transformation.variables,
     )
-    shown = (sys.prefix, sys.base_prefix, *_PACKAGES)
-    program = Program(command, code.encode(), "function", shown, "format", "exception")
-    return run_program(program, context, options, supervisor)
+    return command, arguments
 
 
 def _python(options: Options) -> str:

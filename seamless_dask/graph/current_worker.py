@@ -27,10 +27,14 @@ class Worker(Protocol):
         Store and database.
     asked : Checksum or None
         The one key that its askers have named: a failure of another one is told with the name of the step.
+    runs_here : bool
+        It is the process that asks, and what it wants to run here runs in it. Whoever runs what others ask
+        for would run it without the sandbox.
     """
 
     context: Context
     asked: Checksum | None
+    runs_here: bool
 
     def share(
         self,

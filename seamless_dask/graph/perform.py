@@ -248,6 +248,8 @@ def _computed(
 
     if options.isolation == "auto":
         options = options._replace(isolation=worker.context.config.isolation)
+    if not worker.runs_here:
+        options = options._replace(run="process")
     remade: set[str] = set()
     while True:
         try:

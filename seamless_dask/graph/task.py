@@ -8,11 +8,11 @@ computation is asked for as the command line does.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
 
-from ..errors import ComputationFailed, SeamlessError
+from ..errors import ComputationFailed, SeamlessError, UsageError
 from ..model.options import Options
 from ..model.transformation import Value
 from .current_worker import dask_worker, equipped
@@ -22,8 +22,13 @@ from .handles import of as handle_of
 from .objects import loaded, raised
 from .perform import ensure, in_step, load, patiently, run_step
 
+if TYPE_CHECKING:
+    from ..context import Context
+
 PROTOCOL = 1
 """Number of the arguments of `run`, `known` and `restore`; raised whenever their meaning changes."""
+
+_NOT_HERE = 'a function with run="here" runs in the process that asks: call .compute() of it, not the client'
 
 
 def run(
@@ -60,6 +65,8 @@ def run(
     worker, name, wishes = equipped(), Checksum(key), Options.from_json(options)
     if worker is None:
         return _handed_over(_elsewhere(name, wishes), name, asked)
+    if wishes.run == "here":
+        raise UsageError(_NOT_HERE)
     pairs = zip(upstream, handles, strict=True)
     known = {Checksum(of): handle.value for of, handle in pairs if isinstance(handle, Handle)}
     return _handed_over(handle_of(*run_step(worker, name, known, wishes)), name, asked)
@@ -112,9 +119,6 @@ def check_protocol(protocol: object, here: str = "worker") -> None:
 
 def _elsewhere(key: Checksum, options: Options) -> Handle:
     """Ask for a computation as `seamless-run` does, in a process that is no worker of ours."""
-    from ..executors.embedded import Embedded
-    from ..executors.opening import executor
-
     asking = dask_worker()
     if asking is not None and asking.status.name in ("closing", "closed", "failed"):
         from distributed import Reschedule
@@ -126,15 +130,29 @@ def _elsewhere(key: Checksum, options: Options) -> Handle:
     known = None if options.fresh else context.database.lookup(key)
     if known is not None:
         return handle_of(known[1].format, known[1].checksum)
-    # a worker of Dask's must not ask the scheduler that waits for it
-    runs = executor(context) if asking is None else Embedded(context)
     try:
-        return handle_of(*runs.run(key, options, fresh=options.fresh))
+        return handle_of(*_asked_for(context, key, options, from_worker=asking is not None))
     except ComputationFailed as error:
         if not _names_step(str(error)):
             error = in_step(context, key, load(context, key), options.label, error)
         # a distributed client has the exception itself made of it, where there is one
         raise (raised(error) if asking is None else error) from None
+
+
+def _asked_for(context: Context, key: Checksum, options: Options, *, from_worker: bool) -> Value:
+    if options.run == "here":
+        if from_worker:
+            raise UsageError(_NOT_HERE)
+        from .here import compute_here
+
+        return compute_here(context, key, options)
+    from ..executors.embedded import Embedded
+    from ..executors.opening import executor
+
+    # a worker of Dask's must not ask the scheduler that waits for it
+    runs = Embedded(context) if from_worker else executor(context)
+    try:
+        return runs.run(key, options, fresh=options.fresh)
     finally:
         runs.close()
 

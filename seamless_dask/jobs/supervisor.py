@@ -177,6 +177,9 @@ def hold(lock: int, supervisor: JobSupervisor, action: Action, own: str = "") ->
     while True:
         try:
             value = action(supervisor)
+        except KeyboardInterrupt:
+            os.close(lock)  # only we are; for others who wait somebody else starts it again
+            raise
         except BaseException as error:
             if not _finish(supervisor, lock, own, outcomes.failure(error)):
                 continue

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ISOLATIONS = ("auto", "bubblewrap", "none")
+PLACES = ("process", "here")
 
 
 class Options(NamedTuple):
@@ -56,6 +57,8 @@ class Options(NamedTuple):
     """A result on record is not enough."""
     isolation: str = "auto"
     """One of `ISOLATIONS`."""
+    run: str = "process"
+    """One of `PLACES`: in a process of its own, or in the one that asks."""
     direct_print: bool = False
     lines: str | None = None
     """Checksum of the line table of a function's code, by which tracebacks show the user's files."""
@@ -106,7 +109,7 @@ class Options(NamedTuple):
     def of_upstream(self, key: str) -> Options:
         """Return how the transformation `key` is to be run when this one needs its result."""
         if key in self.upstream:
-            return Options.from_json(self.upstream[key])
+            return Options.from_json(self.upstream[key])._replace(run="process")
         return Options(isolation=self.isolation, retries=self.retries)
 
 
@@ -159,6 +162,7 @@ _REQUIRED: dict[str, Callable[[Any], bool]] = {
     "scratch": _is_bool,
     "fresh": _is_bool,
     "isolation": ISOLATIONS.__contains__,
+    "run": PLACES.__contains__,
     "direct_print": _is_bool,
 }
 

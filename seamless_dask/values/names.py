@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidValue
@@ -34,12 +37,27 @@ class Definitions(Protocol):
 
 
 _by_code: Definitions | None = None
+_within: ContextVar[Definitions | None] = ContextVar("definitions", default=None)
 
 
 def set_definitions(definitions: Definitions | None) -> None:
     """Say which functions and classes count by their code."""
     global _by_code
     _by_code = definitions
+
+
+@contextmanager
+def definitions_within(definitions: Definitions) -> Iterator[None]:
+    """Ask these in place of those of the process, in this thread."""
+    token = _within.set(definitions)
+    try:
+        yield
+    finally:
+        _within.reset(token)
+
+
+def _definitions() -> Definitions | None:
+    return _within.get() or _by_code
 
 
 def write_name(writer: ValueWriter, definition: Any) -> Any:
@@ -50,7 +68,8 @@ def write_name(writer: ValueWriter, definition: Any) -> Any:
     Unwalkable
         When its name does not lead to it, and it has no code.
     """
-    text = None if _by_code is None else _by_code.text(definition)
+    by_code = _definitions()
+    text = None if by_code is None else by_code.text(definition)
     if text is not None:
         return tag("object:code", writer.tree(text))
     name = importable(definition)
@@ -98,6 +117,7 @@ def read_code(reader: ValueReader, text: Any) -> Any:
     """Return the function or class of some code."""
     code = reader.value(text)
     reader.trust("code that it carries")
-    if _by_code is None:
+    by_code = _definitions()
+    if by_code is None:
         raise InvalidValue("the value needs the code of a class, and this process reads none")
-    return _by_code.find(code)
+    return by_code.find(code)

@@ -47,6 +47,8 @@ class LocalWorker:
         That of the computation which was asked for.
     """
 
+    runs_here = False
+
     def __init__(self, context: Context, supervisor: JobSupervisor) -> None:
         self.context, self._supervisor = context, supervisor
         self.asked: Checksum | None = supervisor.job.key

@@ -73,6 +73,8 @@ class DaskWorker:
         Store, database and node cache, opened.
     """
 
+    runs_here = False
+
     def __init__(self, worker: Worker, context: Context) -> None:
         self.context = context
         self.asked: Checksum | None = None

@@ -159,6 +159,7 @@ class DirectWorker:
     """Runs tasks in this process, with nobody to share them with."""
 
     asked = None
+    runs_here = False
 
     def __init__(self, context: Context) -> None:
         self.context = context

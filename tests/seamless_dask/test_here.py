@@ -1,0 +1,233 @@
+"""Functions that run in the process and thread that ask for them: ``run="here"``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import dask
+import pytest
+
+from seamless_dask import File, bash
+from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded, UsageError
+from seamless_dask.functions import delayed, direct
+from seamless_dask.graph import handles, here, perform
+from seamless_dask.jobs.directory import JobDirectory, all_jobs
+from seamless_dask.jobs.local import LocalRequest
+from seamless_dask.model.options import Options
+
+from .conftest import wait_until
+
+SCALE = 3
+
+
+class Point:
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+
+def whereabouts(x: int) -> tuple[int, int]:
+    import os
+    import threading
+
+    return os.getpid(), threading.get_ident()
+
+
+def test_it_runs_in_the_process_and_thread_that_ask(lab: Any) -> None:
+    call = direct(context=lab.context, run="here")(whereabouts)
+    assert call(1) == (os.getpid(), threading.get_ident())
+
+
+def test_where_it_runs_is_no_part_of_its_identity(lab: Any) -> None:
+    call = delayed(context=lab.context, run="here")(whereabouts)
+    assert call(1).key == delayed(context=lab.context)(whereabouts)(1).key
+    first = call(2).compute()
+    assert direct(context=lab.context)(whereabouts)(2) == first
+
+
+def test_inputs_are_computed_and_files_placed(lab: Any, tmp_path: Path) -> None:
+    (tmp_path / "words").write_text("a b c")
+
+    @direct(context=lab.context, run="here")
+    def words(path: Path, number: bytes) -> list[int]:
+        return [len(path.read_text().split()), int(Path(number).read_text())]  # type: ignore[arg-type]
+
+    step = bash("echo 42", context=lab.context)
+    assert words(File(tmp_path / "words"), step) == [3, 42]  # type: ignore[arg-type]
+
+
+def test_a_step_that_runs_here_is_an_input_of_one_that_does_not(lab: Any) -> None:
+    call = delayed(context=lab.context, run="here")(whereabouts)
+    other = delayed(context=lab.context)(lambda found: found)
+    (found,) = dask.compute(other(call(1)), scheduler="synchronous")
+    assert found == (os.getpid(), threading.get_ident())
+
+
+def test_classes_of_arguments_are_those_of_the_text(lab: Any) -> None:
+    @direct(context=lab.context, run="here")
+    def moved(point: Point) -> tuple[bool, Point]:
+        return isinstance(point, Point), Point(point.x + SCALE)
+
+    is_one, found = moved(Point(1))
+    assert (is_one, type(found), found.x) == (True, Point, 4)
+
+
+def test_a_file_that_is_returned_stays_where_it_is(lab: Any, tmp_path: Path) -> None:
+    @direct(context=lab.context, run="here")
+    def written(path: str) -> Any:
+        from seamless_dask import File
+
+        with open(path, "w") as file:
+            file.write("said")
+        return File(path)
+
+    assert written(str(tmp_path / "out")).read_text() == "said"
+    assert (tmp_path / "out").read_text() == "said"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"isolation": "bubblewrap"}, {"conda": "base"}, {"memory": "1 GiB"}, {"variables": {"A": "b"}}],
+)
+def test_what_takes_a_process_of_its_own_is_refused(lab: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match='run="here"'):
+        direct(context=lab.context, run="here", **options)(whereabouts)(1)
+
+
+def test_a_command_cannot_run_here() -> None:
+    with pytest.raises(UsageError, match="no option 'run'"):
+        bash("true", run="here")
+
+
+def test_what_it_raises_arrives_and_is_on_record(lab: Any) -> None:
+    @delayed(context=lab.context, run="here")
+    def failing(x: int) -> None:
+        raise KeyError(x)
+
+    with pytest.raises(KeyError) as caught:
+        failing(7).compute()
+    assert caught.value.args == (7,)
+    assert "in failing" in caught.value.__notes__[-1]
+
+
+def test_an_exit_ends_the_call_only(lab: Any) -> None:
+    @direct(context=lab.context, run="here")
+    def leaving() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(ComputationFailed, match="exit status 3") as caught:
+        leaving()
+    assert "sys.exit(3)" in caught.value.stderr
+
+
+def test_an_interrupt_arrives_and_nothing_is_on_record(lab: Any) -> None:
+    @delayed(context=lab.context, run="here")
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    made = interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        made.compute()
+    assert not made.is_known()
+    assert list(all_jobs(lab.context.cache)) == []
+
+
+def blocked(started: str, release: str) -> str:
+    with open(started, "w"):
+        pass
+    with open(release) as fifo:
+        return fifo.read()
+
+
+class Blocked:
+    """A call that runs here in another thread until it is let go."""
+
+    def __init__(self, lab: Any, tmp_path: Path, **options: Any) -> None:
+        self._release = tmp_path / "release"
+        os.mkfifo(self._release)
+        started = tmp_path / "started"
+        call = delayed(context=lab.context, run="here", **options)(blocked)
+        self.made = call(str(started), str(self._release))
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        wait_until(started.exists)
+
+    def _run(self) -> None:
+        try:
+            self.made.compute()
+        except Exception as error:
+            self.error = error
+
+    def let_go(self) -> None:
+        self._release.write_text("done")
+        self._thread.join()
+
+
+def _asks_in(thread: threading.Thread) -> bool:
+    """Tell whether a thread has come to where it runs a function, or waits for another one that does."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code is not here._Here.share.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
+def test_threads_that_ask_for_one_thing_run_it_once(lab: Any, tmp_path: Path) -> None:
+    call = Blocked(lab, tmp_path)
+    second = threading.Thread(target=call.made.compute)  # it would block for ever
+    second.start()
+    wait_until(lambda: _asks_in(second))
+    call.let_go()
+    second.join()
+    assert call.error is None
+
+
+def test_one_who_asks_meanwhile_waits_for_it(lab: Any, tmp_path: Path) -> None:
+    call = Blocked(lab, tmp_path)
+    other = LocalRequest(lab.context, call.made.key).start()
+    call.let_go()
+    assert other.wait() == (call.made._known().format, call.made.result_checksum)
+
+
+def test_a_limit_ends_the_waiting_of_others_at_once(lab: Any, tmp_path: Path) -> None:
+    call = Blocked(lab, tmp_path)
+    other = LocalRequest(lab.context, call.made.key, Options(time_limit=0.1)).start()
+    with pytest.raises(LimitExceeded, match=r"time limit of 0\.1 s"):
+        other.wait()
+    call.let_go()
+    assert call.error is None
+
+
+def test_a_limit_is_told_when_the_function_has_returned(lab: Any, tmp_path: Path) -> None:
+    call = Blocked(lab, tmp_path, time_limit=0)
+    call.let_go()
+    assert isinstance(call.error, LimitExceeded)
+    assert call.made.compute() == "done"
+
+
+def test_cancelling_ends_the_waiting(lab: Any, tmp_path: Path) -> None:
+    call = Blocked(lab, tmp_path)
+    other = LocalRequest(lab.context, call.made.key).start()
+    assert JobDirectory(lab.context.cache, call.made.key).cancel()
+    with pytest.raises(Cancelled):
+        other.wait()
+    call.let_go()
+    assert isinstance(call.error, Cancelled)
+    assert call.made.is_known()
+
+
+def test_whoever_runs_what_others_ask_for_runs_it_in_a_process(lab: Any, worker: Any) -> None:
+    made = delayed(context=lab.context, run="here")(whereabouts)(3)
+    made.__dask_graph__()  # stores what it takes
+    found = handles.of(*perform.compute(worker, made.key, made.options))
+    assert isinstance(found, handles.Object)
+    assert found.load()[0] != os.getpid()
+
+
+def test_a_worker_refuses_what_is_to_run_where_it_was_asked_for(lab: Any, worker: Any) -> None:
+    made = delayed(context=lab.context, run="here")(whereabouts)(3)
+    with pytest.raises(UsageError, match="process that asks"):
+        dask.compute(made, scheduler="synchronous")
