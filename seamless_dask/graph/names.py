@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hashserver.checksum import Checksum
@@ -27,6 +28,16 @@ def key_in(name: object) -> str | None:
     """Return the key of the transformation that the task of this name is about; None: it is none of ours."""
     found = _KEY.search(str(name))
     return found[1] if found else None
+
+
+def key_of(name: str) -> Any:
+    """Return the key of Dask's that has this text: those of arrays and frames are tuples."""
+    if name.startswith("("):
+        from ast import literal_eval
+
+        with suppress(ValueError, SyntaxError):
+            return literal_eval(name)
+    return name
 
 
 def label_in(name: str) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hashserver.checksum import Checksum
 from hashserver.errors import HashserverError
 
+from ..graph.names import key_of
 from .claims import Claims
 from .dask import assumptions, graphs, memory, transitions
 from .pending_lookups import PendingLookups, step_of
@@ -101,7 +102,7 @@ class Cutoff:
 
     def runs(self, key: str) -> set[str]:
         """Return the checksums of what a task of ours runs or is to run, as far as they are known."""
-        return {name for name in (self._identity(key), self.claims.wanted_by(key)) if name is not None}
+        return {name for name in (self._identity(key), self.claims.wanted_by(str(key))) if name is not None}
 
     # ------------------------------------------------------------------ what happens
 
@@ -127,7 +128,7 @@ class Cutoff:
             value = memory.reported_value(ts) if finish == "memory" else None
             if (identity := self._identity(key)) is not None:
                 self.claims.end(identity, key, value)
-            self.claims.task_left(key)
+            self.claims.task_left(str(key))
         elif finish == "processing" and (identity := self._identity(key)) is not None:
             self.claims.begin(identity, key)
         if start == "memory" and finish == "released":
@@ -303,7 +304,7 @@ class Cutoff:
     def _is_on(self, worker: str, task: str | None) -> bool:
         if task is None:
             return worker in self.scheduler.workers
-        ts = self.scheduler.tasks.get(task)
+        ts = self.scheduler.tasks.get(key_of(task))
         return ts is not None and ts.processing_on is not None and ts.processing_on.address == worker
 
     def _withdraw(self, key: str) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.threadpoolexecutor import thread_state
 
+from seamless_dask.graph.names import key_of
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -21,18 +23,18 @@ def is_wanted(worker: Worker, key: str) -> bool:
     `Worker.state.tasks` holds it in one of these states for as long; one that was released meanwhile is
     ``cancelled``, and ``resumed`` when it is wanted as an input only. Reading it from a thread is safe.
     """
-    task = worker.state.tasks.get(key)
+    task = worker.state.tasks.get(key_of(key))
     return task is not None and task.state in ("executing", "long-running", "resumed")
 
 
 def is_known(worker: Worker, key: str) -> bool:
     """Say whether a worker has a task, in whatever state; of its going `WorkerPlugin.transition` hears."""
-    return key in worker.state.tasks
+    return key_of(key) in worker.state.tasks
 
 
 def is_waiting(worker: Worker, key: str) -> bool:
     """Say whether a task has come to a worker and waits for its turn."""
-    task = worker.state.tasks.get(key)
+    task = worker.state.tasks.get(key_of(key))
     return task is not None and task.state in ("waiting", "ready", "constrained")
 
 
@@ -55,7 +57,7 @@ def tell_value(worker: Worker, key: str, format_: str, checksum: str) -> None:
 
     `metadata` of a task of the worker's state travels with that message.
     """
-    task = worker.state.tasks.get(key)
+    task = worker.state.tasks.get(key_of(key))
     if task is not None:
         task.metadata["seamless"] = [format_, checksum]
 
@@ -121,7 +123,7 @@ def event_loop(worker: Worker) -> asyncio.AbstractEventLoop:
 
 
 def current_key(worker: Worker) -> str | None:
-    """Return the key of the task that runs in this thread."""
+    """Return the key of the task that runs in this thread, as text: `key_of` has it back."""
     with suppress(KeyError):
         return str(worker.get_current_task())
     return None
