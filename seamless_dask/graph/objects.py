@@ -40,9 +40,7 @@ def loaded(found: Object, key: Checksum, context: Context | None = None, known: 
     try:
         return loaded_if_there(found, key, contexts, known)
     except BufferMissing:
-        from .fingertip import fingertip_value
-
-        fingertip_value(contexts[0], found.value)
+        _restore(contexts[0], found)
         return loaded_if_there(found, key, contexts, known)
 
 
@@ -55,6 +53,19 @@ def loaded_if_there(found: Object, key: Checksum, contexts: list[Context], known
         if not any(one and one.source is None and one.checksum == found.checksum for one in told):
             raise
         return found.load(trusted=True)
+
+
+def _restore(context: Context, found: Object) -> None:
+    """Have the bytes made again: a worker does so itself, since its scheduler waits for it."""
+    from .current_worker import equipped
+    from .fingertip import fingertip_value
+    from .perform import ensure
+
+    worker = equipped()
+    if worker is None:
+        fingertip_value(context, found.value)
+    else:
+        ensure(worker, [found.value])
 
 
 def _known(context: Context, key: Checksum) -> Result | None:

@@ -19,6 +19,7 @@ from .current_worker import dask_worker, equipped
 from .fingertip import fingertip_value
 from .handles import Handle, Object, contexts_of_process
 from .handles import of as handle_of
+from .names import key_in
 from .objects import loaded, raised
 from .perform import ensure, in_step, load, patiently, run_step
 
@@ -94,6 +95,12 @@ def _is_own_task(name: str) -> bool:
     """Say whether a worker of Dask runs the task of this name in this thread."""
     worker = dask_worker()
     return worker is not None and worker.get_current_task() == name
+
+
+def object_of(name: str, found: Any) -> Any:
+    """Return what a task that is not ours reads: the object, where the task of that name gave its handle."""
+    key = key_in(name)
+    return loaded(found, Checksum(key)) if key is not None and isinstance(found, Object) else found
 
 
 def restore(protocol: int, format: str, checksum: str) -> Handle:  # noqa: A002 - the field's word

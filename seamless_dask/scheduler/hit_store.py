@@ -43,7 +43,7 @@ class HitStore:
         self._originals = {name: scheduler.handlers.get(name) for name in ("gather", "get_data")}
         scheduler.handlers |= {"gather": self._gather, "get_data": self._get_data}
         memory.keep_one_replica(scheduler, self.worker)
-        memory.send_values(scheduler, self.worker, self.values)
+        memory.send_values(scheduler, self.worker, self.values, is_ours)
         for start in ("released", "waiting", "queued", "no-worker"):
             transitions.intercept(scheduler, start, "memory", self._to_memory)
         transitions.intercept(scheduler, "erred", "released", self._revive)

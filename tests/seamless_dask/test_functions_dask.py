@@ -28,6 +28,12 @@ def filled(count: int) -> Any:
     return np.ones(count)
 
 
+def framed(count: int) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame({"x": range(count)})
+
+
 def named(name: str) -> str:
     return name
 
@@ -127,6 +133,43 @@ def test_all_ways_to_gather_hand_over_objects(lab: Any, client: Client) -> None:
     assert dask.compute(last, dask.delayed(str)(7), first) == (3, "7", [0, 1, 2])
     assert client.persist(first).compute() == [0, 1, 2]
     assert [found for _, found in as_completed([client.compute(last)], with_results=True)] == [3]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_stock_tasks_are_given_objects(lab: Any, client: Client, is_known: bool) -> None:
+    made = delayed(context=lab.context)(numbers)(3)
+    if is_known:
+        made.compute(scheduler="sync")
+    client.cluster.scale(1)
+    assert dask.delayed(sum)(made).compute() == 3
+    assert dask.delayed(str)([made, {"x": made}]).compute() == "[[0, 1, 2], {'x': [0, 1, 2]}]"
+    future = client.compute(made)
+    assert client.submit(sum, future).result(60) == 3
+    assert client.submit(str, {"x": [future]}).result(60) == "{'x': [[0, 1, 2]]}"
+    assert client.gather(client.map(len, [future])) == [3]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_collections_are_made_of_them(lab: Any, client: Client, is_known: bool) -> None:
+    made = [delayed(context=lab.context)(filled)(count) for count in (2, 3)]
+    if is_known:
+        dask.compute(made, scheduler="sync")
+    client.cluster.scale(1)
+    parts = [
+        dask.array.from_delayed(one, (count,), dtype=float) for one, count in zip(made, (2, 3), strict=True)
+    ]
+    assert (dask.array.concatenate(parts) + 1).sum().compute() == 10.0
+    assert dask.bag.from_delayed(made).count().compute() == 5
+    assert dask.array.from_delayed(client.compute(made[0]), (2,), dtype=float).sum().compute() == 2.0
+
+
+def test_frames_are_made_of_them(lab: Any, client: Client) -> None:
+    pandas, frames = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    made = [delayed(context=lab.context)(framed)(count) for count in (1, 2)]
+    client.cluster.scale(1)
+    found = frames.from_delayed(made, meta=pandas.DataFrame({"x": [0]}))
+    assert found.x.sum().compute() == 1
+    assert frames.from_delayed(made, meta=pandas.DataFrame({"x": [0]})).compute(scheduler="sync").x.sum() == 1
 
 
 def test_hits_are_objects_with_no_worker(lab: Any, client: Client) -> None:

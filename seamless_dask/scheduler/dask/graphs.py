@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dask._task_spec import Alias, DataNode, Task
+from dask._task_spec import Alias, DataNode, Task, TaskRef
 from distributed.protocol.serialize import (
     Serialized,
     deserialize,
@@ -106,6 +106,17 @@ def substituted(node: Any, values: Mapping[Any, Any]) -> Any:
     if isinstance(node, Alias) and node.target in values:
         return DataNode(node.key, values[node.target])
     return node.substitute({key: DataNode(key, value) for key, value in values.items()})
+
+
+def reading_objects(node: Any, keys: Iterable[str]) -> Any:
+    """Return a task that is given objects where the tasks of these keys give handles of such.
+
+    `GraphNode.substitute` puts a task, which is called with what it refers to, in the place of a reference.
+    """
+    readers = {key: Task(key, task.object_of, key, TaskRef(key)) for key in keys}
+    if isinstance(node, Alias) and node.target in readers:
+        return Task(node.key, task.object_of, node.target, TaskRef(node.target))
+    return node.substitute(readers)
 
 
 def handle_in(node: Any) -> Handle | None:

@@ -19,7 +19,7 @@ from hashserver.errors import HashserverError
 
 from ...model.transformation import Value
 from .assumptions import Go, dask_scheduler
-from .graphs import substituted
+from .graphs import reading_objects, substituted
 
 if TYPE_CHECKING:
     from distributed.scheduler import Scheduler, WorkerState
@@ -144,9 +144,12 @@ def _describe(ts: Any, value: Any) -> None:
     ts.type = type(value).__name__
 
 
-def send_values(scheduler: Any, holder: WorkerState, values: Mapping[str, Any]) -> None:
+def send_values(
+    scheduler: Any, holder: WorkerState, values: Mapping[str, Any], is_ours: Callable[[Any], bool]
+) -> None:
     """Have workers be sent the values that no worker holds inside the tasks that need them.
 
+    Tasks that are not ours are sent such that what they read of ours they read as objects.
     The scheduler's own state stays what it is; that a worker reaches the scheduler's address, at which they
     could be fetched, is not sure. `SchedulerState._task_to_msg` is looked up on the instance.
     """
@@ -154,13 +157,17 @@ def send_values(scheduler: Any, holder: WorkerState, values: Mapping[str, Any]) 
 
     def task_to_message(ts: Any) -> Any:
         message = to_message(ts)
+        node = ts.run_spec
+        if not is_ours(ts.key) and (read := [other.key for other in ts.dependencies if is_ours(other.key)]):
+            node = reading_objects(node, read)
+            message["run_spec"] = ToPickle(node)
         held = {
             other.key: values[other.key]
             for other in ts.dependencies
             if other.key in values and holder in (other.who_has or ())
         }
         if held:
-            message["run_spec"] = ToPickle(substituted(ts.run_spec, held))
+            message["run_spec"] = ToPickle(substituted(node, held))
             for what in ("who_has", "nbytes"):
                 message[what] = {key: told for key, told in message[what].items() if key not in held}
         return message

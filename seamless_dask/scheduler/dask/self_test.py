@@ -11,7 +11,7 @@ from distributed.protocol.serialize import (
 )
 
 from .assumptions import NotAsAssumed, dask_scheduler, must
-from .graphs import _ReadyGraph, packed, substituted
+from .graphs import _ReadyGraph, packed, reading_objects, substituted
 from .memory import make_holder, send_values, to_memory
 from .transitions import INTERCEPTED, give_up, intercept
 
@@ -82,6 +82,9 @@ def _check_graphs(scheduler: Scheduler) -> None:
     must(not inlined.dependencies and inlined() == "5", "a value cannot be put into a task")
     alias = substituted(Alias("d", "a"), {"a": 5})
     must(not alias.dependencies and alias() == 5, "a value cannot be put into an alias")
+    for reader in (Task("c", _listed, TaskRef("a")), Alias("d", "a")):
+        read = reading_objects(reader, ["a"])
+        must(read.dependencies == {"a"} and read({"a": 5}) in (5, [5]), "a task cannot read by another one")
 
 
 def _check_states(scheduler: Scheduler) -> None:
@@ -97,7 +100,7 @@ def _check_states(scheduler: Scheduler) -> None:
     rehearsal.go({"known": "memory"})
     must(rehearsal.tasks["known"].who_has == {holder}, "a value cannot be held without a worker")
     rehearsal.make("reader", "known")
-    send_values(rehearsal.state, holder, {"known": 5})
+    send_values(rehearsal.state, holder, {"known": 5}, lambda key: key == "known")
     message = rehearsal.state._task_to_msg(rehearsal.tasks["reader"])
     must(message["who_has"] == message["nbytes"] == {}, "workers are told otherwise of what a task needs")
     must(message["run_spec"].data() == [5], "a value cannot be sent with a task")
