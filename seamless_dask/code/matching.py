@@ -33,11 +33,15 @@ def matches(node: FunctionNode, private: str, code: CodeType, imports: tuple[str
     name = "<lambda>" if isinstance(node, ast.Lambda) else mangled(node.name, "")
     if name != code.co_name:
         return False
-    try:
-        made = _compiled(node, private, code, imports)
-    except (SyntaxError, ValueError, RecursionError):
-        return False
-    return any(_same_code(each, code) for each in made)
+    # A notebook compiles each statement of a cell by itself: then the imports beside it are not seen.
+    for seen in dict.fromkeys((imports, ())):
+        try:
+            made = _compiled(node, private, code, seen)
+        except (SyntaxError, ValueError, RecursionError):
+            return False
+        if any(_same_code(each, code) for each in made):
+            return True
+    return False
 
 
 def _compiled(

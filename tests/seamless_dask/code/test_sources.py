@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import linecache
 import os
@@ -136,6 +137,21 @@ def test_redefined_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "x + 1" in text_of(old)
     cell("class A:\n    k = 1\nclass B(A): pass\ndef h(): return B.k\n", 5)
     assert again(identify(namespace["h"]))() == 1
+
+
+def test_a_cell_that_imports_what_its_function_calls(make: Make) -> None:
+    cell = """\
+import math
+def f(x): return math.sin(x) + C().cos(x)
+class C:
+    def cos(self, x): return math.cos(x)
+"""
+    name = "/tmp/ipykernel_1/2.py"
+    linecache.cache[name] = (len(cell), None, cell.splitlines(keepends=True), name)
+    namespace = {"__name__": "analysis"}
+    for statement in ast.parse(cell).body:  # as IPython does: the compiler sees one statement at a time
+        exec(compile(ast.Module([statement], []), name, "exec"), namespace)
+    assert text_of(namespace["f"]) == text_of(make(cell).f)
 
 
 def test_a_base_class_whose_cell_was_run_again(make: Make) -> None:
