@@ -290,12 +290,16 @@ class Transformation:
         return loaded(found, self._key, self.context) if isinstance(found, handles.Object) else found
 
     def _handle(self, **kwargs: Any) -> Any:
-        compute = import_module("dask.base").compute
+        dask = import_module("dask.base")
         if self.options.run == "here":
             if self.options.fresh or not self.is_known():
                 self._compute_upstream(**kwargs)
             kwargs["scheduler"] = "synchronous"  # in this very thread, whatever client there is
-        (found,) = compute(self, traverse=False, **kwargs)
+        elif "scheduler" not in kwargs and len(self._steps()) == 1 and dask.get_scheduler() is None:
+            # A single step is waited for in this thread, where Ctrl-C and the interruption of a cell arrive
+            # and withdraw it. One that a thread of Dask's pool waited for would go on.
+            kwargs["scheduler"] = "synchronous"
+        (found,) = dask.compute(self, traverse=False, **kwargs)
         return found
 
     def _compute_upstream(self, **kwargs: Any) -> None:
