@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,10 +52,20 @@ def _outputs(notebook: Path) -> str:
     return "".join("".join(text) for text in texts)
 
 
-def test_a_function_over_the_tables(run: Callable[..., str], home: Path) -> None:
-    assert run("python", "flippers.py") == "female 0.885\nmale 0.865\n"
-    ran = _ran(home)
-    assert run("python", "flippers.py") == "female 0.885\nmale 0.865\n"
+@pytest.mark.parametrize(
+    ("script", "shown"),
+    [
+        ("flippers.py", r"female 0\.885\nmale 0\.865\n"),
+        ("irises.py", r"accuracy 0\.9\d\nfirst flower: setosa\n"),
+        ("warming.py", r"0\.20 K per ten years, {'latitude': 6, 'longitude': 6}\n"),
+    ],
+)
+def test_a_script_prints_the_same_again_and_runs_nothing(
+    script: str, shown: str, run: Callable[..., str], home: Path
+) -> None:
+    printed, ran = run("python", script), _ran(home)
+    assert re.fullmatch(shown, printed)
+    assert run("python", script) == printed
     assert _ran(home) == ran
 
 
