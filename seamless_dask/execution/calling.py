@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from seamless_dask.code.loading import load_namespace
 from seamless_dask.code.markers import FUNCTION
 from seamless_dask.code.signatures import signature_of
-from seamless_dask.errors import UntrustedValue
+from seamless_dask.errors import UntrustedValue, UsageError
 from seamless_dask.values.loading import load
 from seamless_dask.values.names import Definitions, definitions_within, set_definitions
 from seamless_dask.values.writing import encode, to_bytes
@@ -222,6 +222,10 @@ def _write(result: Any, root: str) -> None:
         kind, path = tell(result)
         _take(path, target, root)
     else:
+        if isinstance(result, os.PathLike) and os.fsdecode(result).startswith(f"{root}/"):
+            raise UsageError(
+                "the result is a path in the directory of the run, which is over: return File(path)"
+            )
         encoded = encode(result, "the result")
         kind = encoded.format
         with open(target, "wb") as file:
@@ -230,12 +234,15 @@ def _write(result: Any, root: str) -> None:
         file.write(kind)
 
 
+def _is_within(path: str, directory: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(directory), ""))
+
+
 def _take(path: str, target: str, root: str) -> None:
     """Make a file or directory the value: what lies outside of the run is not ours, and is copied."""
     import shutil
 
-    work = os.path.join(os.path.realpath(root), "work", "")
-    if os.path.realpath(path).startswith(work):
+    if _is_within(path, f"{root}/work"):
         shutil.move(path, target)
     elif os.path.isdir(path):
         shutil.copytree(path, target)
