@@ -48,6 +48,8 @@ __all__ = ["Directory", "File", "Output", "Transformation", "bash"]
 
 SHOWN = 2000
 """Characters of the code that a notebook shows."""
+SMALL = 200
+"""Bytes of an argument that it shows as text."""
 
 _NOT_GIVEN = frozenset({"upstream", "foreign"})
 """Options that no caller gives."""
@@ -234,9 +236,30 @@ class Transformation:
         return isinstance(other, Transformation) and self._name == other._name
 
     def _repr_html_(self) -> str:
+        from .graph.lazy_graph import state_of
+
         code = self._parts.buffers[0].decode("utf-8", "replace")
         shown = code if len(code) <= SHOWN else f"{code[:SHOWN]}…"
-        return f"<p>{escape(repr(self))}</p><pre>{escape(shown)}</pre>"
+        given = [(name, self._shown(value)) for name, value in self.description.inputs.items()]
+        if self.description.stdin is not None:
+            given.append(("stdin", self._shown(self.description.stdin)))
+        given += (self.description.variables or {}).items()
+        rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in given)
+        table = f"<table>{rows}</table>" if rows else ""
+        state = state_of(self.context, self._key)
+        return f"<p>{escape(repr(self))}: {escape(state)}</p>{table}<pre>{escape(shown)}</pre>"
+
+    def _shown(self, value: Value | Deferred) -> str:
+        """Return an input as a notebook shows it: a small value by its text."""
+        if isinstance(value, Deferred):
+            upstream = self._parts.upstream.get(value.of)
+            return f"{value.of[:8]}…" if upstream is None else repr(upstream)
+        if value.format == "json/1":
+            small = (data for data in self._parts.buffers[1:] if len(data) <= SMALL)
+            for data in small:
+                if hash_bytes(data) == value.checksum:
+                    return data.decode("utf-8", "replace")
+        return f"{value.format} {value.checksum[:8]}…"
 
     def __copy__(self) -> Transformation:
         return self

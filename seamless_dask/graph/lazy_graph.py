@@ -209,6 +209,15 @@ def _look_up(graphs: list[LazyGraph]) -> None:
         graph._answers = answers
 
 
+def state_of(context: Context, key: Checksum) -> str:
+    """Return what is known of a transformation, for people; a server is waited for as for a graph."""
+    found = _ask(context, [key]).get(key)
+    if found is not None:
+        return f"computed, {found.format} {found.checksum[:8]}…"
+    silent = time.monotonic() < _silent_until.get(context, 0.0)
+    return "the database does not answer" if silent else "not computed"
+
+
 def _ask(context: Context, keys: list[Checksum]) -> dict[Checksum, Value]:
     """Return what a database knows; that it does not answer is told once."""
     if time.monotonic() < _silent_until.get(context, 0.0):

@@ -107,6 +107,30 @@ def test_arrays_and_bags_are_made_of_them(lab: Any) -> None:
     assert (array + 1).sum().compute(scheduler="sync") == 10.0
 
 
+def test_a_notebook_shows_label_arguments_and_state(lab: Any) -> None:
+    first = delayed(context=lab.context)(numbers)(3)
+    last = delayed(context=lab.context, label="all of them")(total)(first)
+    assert "numbers" in first._repr_html_()
+    assert "<td>count</td><td>3</td>" in first._repr_html_()
+    assert "all of them" in last._repr_html_()
+    assert f"<td>items</td><td>{first!r}</td>" in last._repr_html_()
+    assert "not computed" in last._repr_html_()
+    last.compute()
+    assert f": computed, json/1 {last.result_checksum[:8]}…</p>" in last._repr_html_()
+
+
+def test_a_notebook_shows_that_the_database_does_not_answer(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(keys: Any) -> Any:
+        raise OSError("gone")
+
+    made = delayed(context=lab.context)(numbers)(3)
+    monkeypatch.setattr(lab.context.database, "lookup_many", silent)
+    with pytest.warns(match="gone"):
+        assert "the database does not answer" in made._repr_html_()
+
+
 # ------------------------------------------------------------------------ a distributed scheduler
 
 
