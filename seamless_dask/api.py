@@ -54,6 +54,8 @@ SMALL = 200
 _NOT_GIVEN = frozenset({"upstream", "foreign"})
 """Options that no caller gives."""
 
+_OF_FUNCTIONS = ("lines", "ignored", "source")
+"""Options that travel beside a function, and that nobody sets."""
 _lock = threading.RLock()
 _pending: dict[Context, WeakSet[Transformation]] = {}
 
@@ -108,6 +110,8 @@ def bash(
         raise UsageError("the code of bash() must be text")
     if "run" in options:
         raise UsageError("bash() has no option 'run': a command runs in processes of its own")
+    if wrong := next((name for name in _OF_FUNCTIONS if name in options), None):
+        raise UsageError(f"bash() has no option {wrong!r}")
     if context is not None:
         handles.use(context)
     parts = _Parts(context or handles.default_context(), code.encode("utf-8", "surrogateescape"))
@@ -640,7 +644,7 @@ def _options(given: Mapping[str, Any]) -> Options:
     """Check options given as keywords; sizes may be texts, and single texts stand for lists of one."""
     unknown = sorted(set(given) - set(Options._fields) | (_NOT_GIVEN & set(given)))
     if unknown:
-        known = ", ".join(name for name in Options._fields if name not in _NOT_GIVEN)
+        known = ", ".join(name for name in Options._fields if name not in {*_NOT_GIVEN, *_OF_FUNCTIONS})
         raise UsageError(f"bash() has no option {unknown[0]!r}; there are {known}")
     found = {name: value for name, value in given.items() if value is not None}
     for name in ("prologue", "modules", "writable"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from seamless_dask import File, settings
+from seamless_dask import File, bash, settings
 from seamless_dask.context import Context
 from seamless_dask.errors import UsageError
 from seamless_dask.functions import delayed, direct
@@ -265,6 +265,14 @@ def test_a_class_is_whose_settings_say(tmp_path: Path, monkeypatch: pytest.Monke
 def test_settings_that_name_no_modules(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="own-modules must be names of modules"):
         settings.parse(str(tmp_path / "config.toml"), f"own-modules = {text}".encode())
+
+
+@pytest.mark.parametrize("option", ["lines", "ignored", "source"])
+def test_what_travels_beside_a_function_is_no_option(option: str) -> None:
+    with pytest.raises(UsageError, match=f"has no option '{option}'"):
+        direct(**{option: "x"})(half)
+    with pytest.raises(UsageError, match=f"has no option '{option}'"):
+        bash("true", **{option: "x"})
 
 
 def _generated() -> Any:

@@ -42,6 +42,18 @@ class Table:
         return sum(self.rows)
 """
 TOTAL = b"300005"
+BESIDE = """\
+from helpers import FACTORS
+from seamless_dask import delayed
+
+@delayed(version="1", ignore="jobs")
+def factor(word, jobs):
+    return [FACTORS[word], jobs]
+
+made = factor("two", jobs=[4])
+made.compute()
+print(made.key, made.result_checksum)
+"""
 
 
 class Call(NamedTuple):
@@ -49,14 +61,14 @@ class Call(NamedTuple):
     result: str
 
 
-@pytest.fixture
-def call(work: Path) -> Call:
+@pytest.fixture(params=[SCRIPT], ids=["script"])
+def call(work: Path, request: pytest.FixtureRequest) -> Call:
     """A call that has been made by a script that is gone, with its modules and files."""
     project = work / "project"
     project.mkdir()
     (project / "helpers.py").write_text(HELPERS)
     (project / "words.txt").write_text("one two\n")
-    (project / "script.py").write_text(SCRIPT)
+    (project / "script.py").write_text(request.param)
     said = subprocess.run(
         [sys.executable, "script.py"], cwd=project, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -90,3 +102,17 @@ def test_what_a_call_returned_is_made_again(cli: Cli, call: Call) -> None:
     Context().store.delete(Checksum(call.result))
     cli("seamless-resolve", call.result, status=1)
     assert cli("seamless-fingertip", call.result).stdout == TOTAL
+
+
+@pytest.mark.parametrize("call", [BESIDE], indirect=True, ids=["beside"])
+def test_what_does_not_count_is_known_where_a_result_is_made_again(cli: Cli, call: Call) -> None:
+    Context().store.delete(Checksum(call.result))
+    assert cli("seamless-fingertip", call.result).stdout == b"[2,[4]]"
+
+
+@pytest.mark.parametrize("call", [BESIDE], indirect=True, ids=["beside"])
+def test_a_version_alone_is_imported_by_its_name(cli: Cli, call: Call, tmp_path: Path) -> None:
+    done = cli(
+        "seamless-run-transformation", call.key, status=1, SEAMLESS_DATABASE=str(tmp_path / "another.db")
+    )
+    assert "No module named 'script'" in done.stderr
