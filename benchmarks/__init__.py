@@ -7,6 +7,7 @@ from collections.abc import Callable
 from . import (
     bash_tasks,
     cached_run,
+    direct_calls,
     edited_step,
     function_misses,
     functions,
@@ -47,4 +48,5 @@ EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
     "identity": identity.main,
     "functions": functions.main,
     "function-misses": function_misses.main,
+    "direct": direct_calls.main,
 }

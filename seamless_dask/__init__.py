@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from . import errors
     from .api import Transformation, bash
-    from .functions import checksum_of, delayed, direct, put
+    from .decorators import delayed, direct
+    from .functions import checksum_of, put
     from .graph.handles import Directory, File
     from .values.registry import register
 
@@ -22,7 +23,8 @@ __all__ = [
 
 _MODULES = {
     ".api": ("Transformation", "bash"),
-    ".functions": ("Checksum", "checksum_of", "delayed", "direct", "put"),
+    ".decorators": ("delayed", "direct"),
+    ".functions": ("Checksum", "checksum_of", "put"),
     ".graph.handles": ("Directory", "File"),
     ".values.registry": ("register",),
 }

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 _UNKNOWN = "0" * 64
+SMALL, MOST_SMALL = 4096, 256
+"""Up to how many bytes of an object are kept, verified, for whoever asks again, and of how many objects."""
+_small: dict[Checksum, bytes] = {}
 _contexts: list[ReferenceType[Context]] = []
 
 
@@ -259,12 +262,26 @@ class Object(Handle):
         """
         from ..values.loading import load
 
+        small = _small.get(self._checksum)
+        if small is not None:
+            return load(self.format, bytearray(small), trusted=trusted)
+
         def found(context: Context) -> Any:
             path = context.store.local_path(self.checksum)
-            source = context.store.get(self.checksum) if path is None else path
-            return load(self.format, source, trusted=trusted)
+            if path is None or os.path.getsize(path) <= SMALL:
+                data = context.store.get(self.checksum)
+                _remember_small(self.checksum, data)
+                return load(self.format, bytearray(data), trusted=trusted)
+            return load(self.format, path, trusted=trusted)
 
         return self._with_context(found)
+
+
+def _remember_small(checksum: Checksum, data: bytes) -> None:
+    if len(data) <= SMALL:
+        if len(_small) >= MOST_SMALL:
+            _small.clear()
+        _small[checksum] = data
 
 
 class Results(Handle, Mapping[str, Handle]):

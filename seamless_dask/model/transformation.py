@@ -215,8 +215,11 @@ def check_name(name: str, what: str = "input") -> None:
         raise InvalidTransformation(f"the {what} path {name!r} {problem}")
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def _encode(document: dict[str, Any]) -> bytes:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = _ENCODER.encode(document)
     try:
         return text.encode()
     except UnicodeEncodeError as error:

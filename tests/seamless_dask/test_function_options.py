@@ -16,8 +16,8 @@ import pytest
 
 from seamless_dask import File, bash, settings
 from seamless_dask.context import Context
+from seamless_dask.decorators import delayed, direct
 from seamless_dask.errors import UsageError
-from seamless_dask.functions import delayed, direct
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -214,7 +214,7 @@ def test_a_hit_imports_no_dask(lab: Any, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        "from seamless_dask.functions import direct\n"
+        "from seamless_dask.decorators import direct\n"
         "@direct\n"
         "def double(x):\n"
         "    return 2 * x\n"

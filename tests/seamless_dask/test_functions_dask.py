@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster, as_completed
 
+from seamless_dask.decorators import delayed
 from seamless_dask.errors import UntrustedValue
-from seamless_dask.functions import delayed
 from seamless_dask.graph import dask_client, handles
 from seamless_dask.scheduler import SeamlessScheduler
 

@@ -16,9 +16,10 @@ import pytest
 from seamless_dask import File
 from seamless_dask.config import load
 from seamless_dask.context import Context
+from seamless_dask.decorators import delayed, direct
 from seamless_dask.definitions import DefinitionsByCode
 from seamless_dask.errors import ComputationFailed, NotAValue, UntrustedValue, UsageError
-from seamless_dask.functions import Direct, delayed, direct
+from seamless_dask.functions import Direct
 
 Decorate = Callable[..., Any]
 
@@ -192,7 +193,7 @@ def test_a_path_that_is_gone_with_the_run_is_no_result(run: Decorate, tmp_path: 
 def test_what_is_decorated_inside_is_the_plain_function(run: Decorate) -> None:
     @run
     def outer(x: int) -> int:
-        from seamless_dask.functions import direct
+        from seamless_dask.decorators import direct
 
         return direct(lambda y: y + 1)(x)
 
@@ -200,7 +201,7 @@ def test_what_is_decorated_inside_is_the_plain_function(run: Decorate) -> None:
 
 
 def itself(x: int) -> Any:
-    from seamless_dask.functions import direct
+    from seamless_dask.decorators import direct
 
     return direct(itself)(x)
 
@@ -213,7 +214,7 @@ def test_a_function_that_asks_for_itself_ends_as_in_python(plain: Decorate) -> N
 def test_a_transformation_inside_of_a_function_is_refused(plain: Decorate) -> None:
     @plain
     def outer() -> Any:
-        from seamless_dask.functions import delayed
+        from seamless_dask.decorators import delayed
 
         return delayed(len)([1])
 

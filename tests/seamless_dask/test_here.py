@@ -12,8 +12,8 @@ import dask
 import pytest
 
 from seamless_dask import File, bash
+from seamless_dask.decorators import delayed, direct
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded, UsageError
-from seamless_dask.functions import delayed, direct
 from seamless_dask.graph import handles, here, perform
 from seamless_dask.jobs.directory import JobDirectory, all_jobs
 from seamless_dask.jobs.local import LocalRequest

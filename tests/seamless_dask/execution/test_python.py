@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from seamless_dask.decorators import delayed, direct
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
-from seamless_dask.functions import delayed, direct
 
 from ..conftest import is_alive, wait_until
 from .conftest import Lab
