@@ -57,6 +57,7 @@ def _outputs(notebook: Path) -> str:
     [
         ("flippers.py", r"female 0\.885\nmale 0\.865\n"),
         ("irises.py", r"accuracy 0\.9\d\nfirst flower: setosa\n"),
+        ("colony.py", r"scenario .*\nsteady .*\nrestless .*\nwarming .*\n"),
         ("warming.py", r"0\.20 K per ten years, {'latitude': 6, 'longitude': 6}\n"),
     ],
 )
@@ -78,3 +79,17 @@ def test_a_notebook_is_found_again_by_another_kernel(run: Callable[..., str], he
     run(*execute)
     assert _outputs(here / "penguins.ipynb") == first
     assert _ran(home) == ran
+
+
+def test_an_edited_helper_of_a_script_runs_the_steps_that_reach_it(
+    run: Callable[..., str], here: Path, home: Path
+) -> None:
+    script, command = here / "colony.py", ("python", "colony.py", "3")
+    first, ran = run(*command), _ran(home)
+    script.write_text(script.read_text().replace("def quantile(", "# Of any values.\ndef quantile("))
+    assert run(*command) == first
+    assert _ran(home) == ran
+    edited = script.read_text().replace("share * (len(ordered) - 1)", "share * (len(ordered) - 1) * 0.9")
+    script.write_text(edited)
+    assert run(*command) != first
+    assert _ran(home) != ran
