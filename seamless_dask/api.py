@@ -199,8 +199,9 @@ class Transformation:
         self._graph: Any = None
         self._arrived = False
         # as those of a layer of a `Delayed`: what holds where it is built, not where it is computed
-        dask = sys.modules.get("dask")
-        self._annotated: dict[str, Any] = dict(dask.get_annotations()) if dask is not None else {}
+        # Another thread may be importing Dask at this moment: then nobody has annotated anything yet.
+        get_annotations = getattr(sys.modules.get("dask"), "get_annotations", dict)
+        self._annotated: dict[str, Any] = dict(get_annotations())
 
     @property
     def context(self) -> Context:

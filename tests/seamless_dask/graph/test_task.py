@@ -142,14 +142,14 @@ def test_another_result_of_the_same_is_irreproducible(lab: Any, worker: Any) -> 
 def unreliable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
     """Errors of the system that come before the command can run."""
     errors: list[Exception] = []
-    run_bash = execution.run_bash
+    reliable = execution.run
 
     def run(*arguments: Any) -> Any:
         if errors:
             raise errors.pop(0)
-        return run_bash(*arguments)
+        return reliable(*arguments)
 
-    monkeypatch.setattr(execution, "run_bash", run)
+    monkeypatch.setattr(execution, "run", run)
     monkeypatch.setattr(performing, "FIRST_PAUSE", 1e-6)
     return errors
 

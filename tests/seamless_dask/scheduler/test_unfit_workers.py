@@ -37,7 +37,7 @@ def break_disk(dask_worker: Any) -> None:
         raise OSError(28, "No space left on device")
 
     perform.FIRST_PAUSE = 0.0
-    execution.run_bash = full  # type: ignore[assignment]
+    execution.run = full  # type: ignore[assignment]
 
 
 def test_a_full_disk_on_one_worker_is_got_round(own_farm: Any) -> None:
@@ -268,7 +268,9 @@ def test_what_holds_handles_is_copied_to_all_workers(quick_farm: Any, bare: str)
     found = ran.result(60)
     quick_farm.client.replicate([ran])
     for future in (data, ran):
-        assert addresses(quick_farm, [future]) == set(quick_farm.scheduler.workers)
+        quick_farm.lab.wait_until(
+            lambda future=future: addresses(quick_farm, [future]) == set(quick_farm.scheduler.workers)
+        )
     equipped = list(quick_farm.plugin.recovery.equipped)
     quick_farm.client.run(forget, [data.key, ran.key], workers=equipped)
     quick_farm.lab.wait_until(lambda: addresses(quick_farm, [data, ran]) == {bare})

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from seamless_dask.values import names
 from seamless_dask.values.loading import load
 from seamless_dask.values.writing import to_bytes
 
@@ -149,6 +150,12 @@ def back(value: Any, trusted: bool = True) -> Any:
     assert type(loaded) is type(value)
     assert to_bytes(loaded) == stored
     return loaded
+
+
+@pytest.fixture(autouse=True)
+def _by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes count by their names here, whatever other tests of this process have imported."""
+    monkeypatch.setattr(names, "_by_code", None)
 
 
 @pytest.fixture(scope="session")
