@@ -15,7 +15,7 @@ import pytest
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
 from seamless_dask.execution import process
 from seamless_dask.execution.resources import Birthdays, StrayFinder
-from seamless_dask.execution.supervisor import Stop, Usage
+from seamless_dask.execution.supervisor import NoSupervisor, Stop, Usage
 
 if TYPE_CHECKING:
     from .conftest import Lab
@@ -163,8 +163,21 @@ def test_undecodable_stderr(lab: Lab) -> None:
     assert lab.run(r"printf '\xff\n' >&2").record["stderr"] == "�\n"
 
 
-def test_cpu_and_memory_are_recorded(lab: Lab) -> None:
-    record = lab.run("python3 -c 'x = bytearray(50 << 20); sum(range(3_000_000))'").record
+class Seeing(NoSupervisor):
+    """Makes a file once a command has been seen with so much memory."""
+
+    def __init__(self, memory: int, file: Path) -> None:
+        self.memory, self.file = memory, file
+
+    def poll(self, usage: Usage) -> None:
+        if usage.memory > self.memory:
+            self.file.touch()
+
+
+def test_cpu_and_memory_are_recorded(lab: Lab, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    code = f"import os; x = bytearray(50 << 20)\nwhile not os.path.exists({str(seen)!r}): sum(range(100_000))"
+    record = lab.run(f'python3 -c "{code}"', supervisor=Seeing(50 << 20, seen)).record
     assert record["cpu"] > 0.01
     assert record["max_rss"] > 50 << 20
 
