@@ -98,7 +98,9 @@ class StderrStreams:
             if answer["data"]:
                 stream.add(answer["data"])
                 job.notify()
-            elif answer["over"]:
+            elif answer["over"] and self._worker_of(name) is None:
+                # A worker that has been given a task and has not begun it has nothing more either: who took
+                # its word for the end would show nothing of a command that is about to start.
                 stream.over = True
                 job.notify()
                 return

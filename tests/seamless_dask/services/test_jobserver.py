@@ -32,6 +32,7 @@ from seamless_dask.services.jobserver import opening, ownclient
 from seamless_dask.services.jobserver.jobserver import Jobserver
 from seamless_dask.worker.data_locations import DataLocations
 from seamless_dask.worker.plugin import Equipment
+from seamless_dask.worker.services import DaskWorker
 
 PLAIN = Options(isolation="none")
 
@@ -387,6 +388,18 @@ def test_stderr_comes_while_the_command_runs(server: Server, lab: Any) -> None:
 
     server.executor().run(key, PLAIN, on_stderr=show)
     assert b"".join(shown) == b"one\ntwo\n"
+
+
+def test_stderr_comes_when_the_worker_was_asked_before_it_began(
+    server: Server, lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = DaskWorker.stderr
+    early = [{"data": b"", "size": 0, "over": True}] * 2
+    monkeypatch.setattr(
+        DaskWorker, "stderr", lambda *asked, **named: early.pop() if early else begun(*asked, **named)
+    )
+    test_stderr_comes_while_the_command_runs(server, lab)
+    assert not early
 
 
 def test_running_jobs_are_listed(server: Server, lab: Any) -> None:
