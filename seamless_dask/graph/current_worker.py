@@ -72,6 +72,23 @@ class Worker(Protocol):
         ...
 
 
+class UnscheduledWorker:
+    """The part of a `Worker` that is the same wherever no scheduler has given out the task."""
+
+    runs_here = False
+
+    def is_unknown(self, checksum: Checksum) -> bool:
+        """Look everything up when it is needed."""
+        del checksum
+        return False
+
+    def excuse(self, error: ComputationFailed) -> None:
+        """Take a failure for what it is: nobody else may take this process for lost."""
+
+    def tell(self, value: Value, hit: bool) -> None:
+        """Tell nobody: who asked is told when all is done."""
+
+
 EXTENSION = "seamless"
 """Name of the `Worker` among the extensions of a Dask worker."""
 

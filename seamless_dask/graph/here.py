@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from hashserver.checksum import Checksum
 
-from ..errors import Cancelled, ComputationFailed, LimitExceeded
+from ..errors import Cancelled, LimitExceeded
 from ..execution.supervisor import Usage
 from ..jobs.directory import JobDirectory
 from ..jobs.limits import exceeded
@@ -18,6 +18,7 @@ from ..jobs.request import JobRequest
 from ..jobs.supervisor import JobSupervisor, join
 from ..model import outcomes
 from ..model.options import Options
+from .current_worker import UnscheduledWorker
 from .perform import compute
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def compute_here(context: Context, key: Checksum, options: Options) -> Value:
     return compute(_Here(context, key), key, options)
 
 
-class _Here:
-    """What a computation has in the process that asks for it; see `.current_worker.Worker`."""
+class _Here(UnscheduledWorker):
+    """What a computation has in the process that asks for it."""
 
     runs_here = True
 
@@ -90,16 +91,6 @@ class _Here:
         for watch in watches:
             watch.judge(options)
         return value
-
-    def is_unknown(self, checksum: Checksum) -> bool:
-        """Look everything up when it is needed."""
-        return False
-
-    def excuse(self, error: ComputationFailed) -> None:
-        """Take a failure for what it is."""
-
-    def tell(self, value: Value, hit: bool) -> None:
-        """Tell nobody."""
 
 
 def _turn(checksum: Checksum) -> threading.RLock:

@@ -18,7 +18,8 @@ from hashserver.system_text import each, to_system
 
 from ..config import Config
 from ..context import Context
-from ..errors import Cancelled, ComputationFailed
+from ..errors import Cancelled
+from ..graph.current_worker import UnscheduledWorker
 from ..graph.perform import compute, ensure
 from ..jobs.directory import QUEUED, JobDirectory, clean
 from ..jobs.places import Place
@@ -36,7 +37,7 @@ _SIGNALS = {signal.SIGHUP: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN, signal
 """Whatever the one who asked does about them (``nohup``, ``trap '' TERM``)."""
 
 
-class LocalWorker:
+class LocalWorker(UnscheduledWorker):
     """What computations have in this process, into which no Dask is imported: a command would wait for it.
 
     Parameters
@@ -46,8 +47,6 @@ class LocalWorker:
     supervisor : JobSupervisor
         That of the computation which was asked for.
     """
-
-    runs_here = False
 
     def __init__(self, context: Context, supervisor: JobSupervisor) -> None:
         self.context, self._supervisor = context, supervisor
@@ -72,16 +71,6 @@ class LocalWorker:
         # one that needs its input made again waits: who makes that may need the very place
         with own.place.given_up(own.abandoned, own.job.file(QUEUED)):
             return join(job, own, key == own.job.key, lambda supervisor: known() or supervisor.alone(action))
-
-    def is_unknown(self, checksum: Checksum) -> bool:
-        """Look everything up when it is needed."""
-        return False
-
-    def excuse(self, error: ComputationFailed) -> None:
-        """Take a failure for what it is: nobody else may take this process for lost."""
-
-    def tell(self, value: Value, hit: bool) -> None:
-        """Tell nobody: who asked is told when all is done."""
 
 
 def main(arguments: list[str]) -> int:

@@ -16,10 +16,10 @@ import pytest
 
 from hashserver.checksum import Checksum
 from seamless_dask.context import Context
-from seamless_dask.errors import ComputationFailed
 from seamless_dask.execution.supervisor import NoSupervisor, Supervisor
 from seamless_dask.executors.embedded import Embedded
 from seamless_dask.graph import current_worker, task
+from seamless_dask.graph.current_worker import UnscheduledWorker
 from seamless_dask.jobs.directory import JobDirectory
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Description, ResultSpec, Value
@@ -155,11 +155,10 @@ class Lab:
         self.context.close()
 
 
-class DirectWorker:
+class DirectWorker(UnscheduledWorker):
     """Runs tasks in this process, with nobody to share them with."""
 
     asked = None
-    runs_here = False
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -173,15 +172,6 @@ class DirectWorker:
         options: Options,
     ) -> Value:
         return action(NoSupervisor())
-
-    def is_unknown(self, checksum: Checksum) -> bool:
-        return False
-
-    def excuse(self, error: ComputationFailed) -> None:
-        pass
-
-    def tell(self, value: Value, hit: bool) -> None:
-        pass
 
 
 @pytest.fixture
