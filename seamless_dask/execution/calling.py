@@ -169,15 +169,15 @@ def _bound(function: Any, inputs: Mapping[str, _Input]) -> tuple[list[Any], dict
     """Return positional arguments and keywords."""
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
-    for name, parameter in signature_of(function).parameters.items():
+    for number, (name, parameter) in enumerate(signature_of(function).parameters.items()):
         match parameter.kind:
             case parameter.VAR_POSITIONAL:
                 first = len(positional)
-                while (number := str(len(positional) - first)) in inputs:
-                    positional.append(_argument(number, inputs))
+                while (further := str(len(positional) - first)) in inputs:
+                    positional.append(_argument(further, inputs))
             case parameter.VAR_KEYWORD:
-                further = [each for each in inputs if each.startswith("**") and "/" not in each]
-                keywords |= {each[2:]: _argument(each, inputs) for each in further}
+                collected = [each for each in inputs if each.startswith("**") and "/" not in each]
+                keywords |= {each[2:]: _argument(each, inputs) for each in collected}
             case _ if name not in inputs:
                 if parameter.default is parameter.empty:
                     raise TypeError(
@@ -185,16 +185,11 @@ def _bound(function: Any, inputs: Mapping[str, _Input]) -> tuple[list[Any], dict
                     )
             case parameter.POSITIONAL_ONLY:
                 positional.append(_argument(name, inputs))
-            case parameter.POSITIONAL_OR_KEYWORD if _is_next(function, name, len(positional)):
+            case parameter.POSITIONAL_OR_KEYWORD if number == len(positional):  # none before it is left out
                 positional.append(_argument(name, inputs))
             case _:
                 keywords[name] = _argument(name, inputs)
     return positional, keywords
-
-
-def _is_next(function: Any, name: str, number: int) -> bool:
-    """Tell whether a parameter is the first one that nothing has been passed for."""
-    return list(signature_of(function).parameters).index(name) == number
 
 
 def _argument(name: str, inputs: Mapping[str, _Input]) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from seamless_dask.context import Context
-from seamless_dask.execution import run_bash
+from seamless_dask.execution.bash import run_bash
 from seamless_dask.execution.supervisor import Supervisor
 from seamless_dask.model.options import Options
 from seamless_dask.model.records import Outcome

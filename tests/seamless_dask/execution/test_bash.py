@@ -128,7 +128,7 @@ def test_missing_input(lab: Lab) -> None:
 def test_long_and_odd_code(lab: Lab, isolation: str) -> None:
     assert lab.stdout("echo a | cat\n" + "# long\n" * 40_000, isolation=isolation) == "a\n"
     code = lab.context.store.put(b"printf '\xff\xe9' | cat")
-    from seamless_dask.execution import run_bash
+    from seamless_dask.execution.bash import run_bash
     from seamless_dask.model.options import Options
     from seamless_dask.model.transformation import Description
 
@@ -159,7 +159,7 @@ FULL_DISK = """
 mount -t tmpfs -o size=1m tmpfs {tmp}
 TMPDIR={tmp} {python} - <<'EOF'
 from seamless_dask.context import Context
-from seamless_dask.execution import run_bash
+from seamless_dask.execution.bash import run_bash
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import ResultSpec, Description
 context = Context()

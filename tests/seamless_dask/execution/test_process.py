@@ -185,7 +185,7 @@ def test_cpu_and_memory_are_recorded(lab: Lab, tmp_path: Path) -> None:
 KILLED = """
 import sys
 from seamless_dask.context import Context
-from seamless_dask.execution import run_bash
+from seamless_dask.execution.bash import run_bash
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import ResultSpec, Description
 context = Context()
