@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from functools import partial
 from html import escape
 from importlib import import_module
@@ -51,11 +50,8 @@ SHOWN = 2000
 SMALL = 200
 """Bytes of an argument that it shows as text."""
 
-_NOT_GIVEN = frozenset({"upstream", "foreign"})
-"""Options that no caller gives."""
-
-_OF_FUNCTIONS = ("lines", "ignored", "source")
-"""Options that travel beside a function, and that nobody sets."""
+_INTERNAL = ("upstream", "foreign", "lines", "ignored", "source")
+"""Options that travel with a transformation, and that nobody gives."""
 _lock = threading.RLock()
 _pending: dict[Context, WeakSet[Transformation]] = {}
 
@@ -110,28 +106,24 @@ def bash(
         raise UsageError("the code of bash() must be text")
     if "run" in options:
         raise UsageError("bash() has no option 'run': a command runs in processes of its own")
-    if wrong := next((name for name in _OF_FUNCTIONS if name in options), None):
-        raise UsageError(f"bash() has no option {wrong!r}")
     if context is not None:
         handles.use(context)
-    parts = _Parts(context or handles.default_context(), code.encode("utf-8", "surrogateescape"))
+    parts = Parts(context or handles.default_context(), code.encode("utf-8", "surrogateescape"))
     description = Description(
         language="bash",
         code=hash_bytes(parts.buffers[0]),
         result=_result_spec(results, globs, stdout),
         inputs={name: parts.value(name, item) for name, item in (inputs or {}).items()},
         stdin=None if stdin is None else parts.value("stdin", stdin),
-        variables=_variables(variables) if variables else None,
+        variables=variables_of(variables) if variables else None,
         shell_flags=shell_flags,
     )
-    return made(description, options, context, parts)
+    return made(description, options_of(options, "bash()", refused=("run",)), context, parts)
 
 
-def made(
-    description: Description, options: Mapping[str, Any], context: Context | None, parts: _Parts
-) -> Transformation:
+def made(description: Description, options: Options, context: Context | None, parts: Parts) -> Transformation:
     """Return a transformation; what it is made of is stored together with that of others."""
-    transformation = Transformation(description, _options(options), context, parts)
+    transformation = Transformation(description, options, context, parts)
     with _lock:
         _pending.setdefault(transformation.context, WeakSet()).add(transformation)
     return transformation
@@ -150,12 +142,15 @@ def value_of(key: Checksum, known: Result, context: Context, *, named: bool) -> 
         Whether the user has named that context: no other is asked for the bytes then.
     """
     found = handles.of(known.format, known.checksum)
-    if isinstance(found, handles.Object):
-        found._context = context  # where it is nearly always: no other place is thought of before
-        with suppress(BufferMissing):
-            return loaded_if_there(found, key, [context], known)
-    found._context = context if named else None
-    return loaded(found, key, context, known) if isinstance(found, handles.Object) else found
+    found._context = context  # where its bytes are nearly always: no other place is thought of before
+    if not isinstance(found, handles.Object):
+        found._context = context if named else None
+        return found
+    try:
+        return loaded_if_there(found, key, [context], known)
+    except BufferMissing:
+        found._context = context if named else None
+        return loaded(found, key, context, known)
 
 
 class Output:
@@ -182,11 +177,12 @@ class Transformation:
     """A computation with an identity; a Dask collection of one task beyond those that it needs.
 
     What `compute` hands over is a `File`, a `Directory`, or `seamless_dask.graph.handles.Results` where
-    several results are declared. Made by `bash`.
+    several results are declared; of a function the object that it returns. Made by `bash`, and by calling
+    what `delayed` has made of a function.
     """
 
     def __init__(
-        self, description: Description, options: Options, context: Context | None, parts: _Parts
+        self, description: Description, options: Options, context: Context | None, parts: Parts
     ) -> None:
         self.description, self.options = description, options
         self._context, self._parts = context, parts
@@ -198,8 +194,8 @@ class Transformation:
         self._name = name(self._key, label)
         self._graph: Any = None
         self._arrived = False
-        # as those of a layer of a `Delayed`: what holds where it is built, not where it is computed
-        # Another thread may be importing Dask at this moment: then nobody has annotated anything yet.
+        # As those of a layer of a `Delayed`: what holds where it is built, not where it is computed. Another
+        # thread may be importing Dask at this moment: then nobody has annotated anything yet.
         get_annotations = getattr(sys.modules.get("dask"), "get_annotations", dict)
         self._annotated: dict[str, Any] = dict(get_annotations())
 
@@ -245,25 +241,23 @@ class Transformation:
 
         code = self._parts.buffers[0].decode("utf-8", "replace")
         shown = code if len(code) <= SHOWN else f"{code[:SHOWN]}…"
-        given = [(name, self._shown(value)) for name, value in self.description.inputs.items()]
+        texts = {hash_bytes(data): data for data in self._parts.buffers[1:] if len(data) <= SMALL}
+        given = [(name, self._shown(value, texts)) for name, value in self.description.inputs.items()]
         if self.description.stdin is not None:
-            given.append(("stdin", self._shown(self.description.stdin)))
+            given.append(("stdin", self._shown(self.description.stdin, texts)))
         given += (self.description.variables or {}).items()
         rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in given)
         table = f"<table>{rows}</table>" if rows else ""
         state = state_of(self.context, self._key)
         return f"<p>{escape(repr(self))}: {escape(state)}</p>{table}<pre>{escape(shown)}</pre>"
 
-    def _shown(self, value: Value | Deferred) -> str:
+    def _shown(self, value: Value | Deferred, texts: Mapping[Checksum, bytes]) -> str:
         """Return an input as a notebook shows it: a small value by its text."""
         if isinstance(value, Deferred):
             upstream = self._parts.upstream.get(value.of)
             return f"{value.of[:8]}…" if upstream is None else repr(upstream)
-        if value.format == "json/1":
-            small = (data for data in self._parts.buffers[1:] if len(data) <= SMALL)
-            for data in small:
-                if hash_bytes(data) == value.checksum:
-                    return data.decode("utf-8", "replace")
+        if value.format == "json/1" and value.checksum in texts:
+            return texts[value.checksum].decode("utf-8", "replace")
         return f"{value.format} {value.checksum[:8]}…"
 
     def __copy__(self) -> Transformation:
@@ -404,18 +398,15 @@ class Transformation:
         from dask.base import replace_name_in_key
         from dask.highlevelgraph import HighLevelGraph
 
+        other = Transformation(self.description, self.options, self._context, self._parts)
+        other._kept, other._arrived, other._annotated = self._kept, self._arrived, self._annotated
+        other._name = replace_name_in_key(self._name, rename) if rename else self._name
         if not isinstance(graph, HighLevelGraph):
             # an object that looks like a task, or like the name of one, is neither
             nodes = GraphNode | TaskRef
             graph = {key: one if isinstance(one, nodes) else DataNode(key, one) for key, one in graph.items()}
-        other = Transformation(self.description, self.options, self._context, self._parts)
-        other._kept, other._arrived, other._annotated = self._kept, self._arrived, self._annotated
-        other._name = replace_name_in_key(self._name, rename) if rename else self._name
-        other._graph = (
-            graph
-            if isinstance(graph, HighLevelGraph)
-            else HighLevelGraph.from_collections(other._name, graph, dependencies=())
-        )
+            graph = HighLevelGraph.from_collections(other._name, graph, dependencies=())
+        other._graph = graph
         return other
 
     # -------------------------------------------------- how
@@ -489,7 +480,7 @@ def stored(store: Store, write: Callable[[Callable[[Bytes], None]], object]) -> 
     return checksum
 
 
-class _Parts:
+class Parts:
     """What a transformation is made of: buffers and local paths to be stored, and others that it needs."""
 
     def __init__(self, context: Context | None, code: bytes) -> None:
@@ -560,7 +551,7 @@ def _unpickled(name: str, packed: Iterable[tuple[Any, ...]]) -> Transformation:
     made: dict[str, Transformation] = {}
     needs: dict[str, Mapping[Checksum, str]] = {}
     for step, document, options, code, needs[step], (annotated, graph) in packed:
-        parts = _Parts(None, code)
+        parts = Parts(None, code)
         one = made[step] = Transformation(parse(document), Options.from_json(options), None, parts)
         one._name, one._annotated, one._graph, one._arrived = step, annotated, graph, True
     for step, upstream in needs.items():
@@ -631,7 +622,7 @@ def _result_spec(results: str | Iterable[str], globs: str | Iterable[str], stdou
     return ResultSpec(not (paths or patterns) if stdout is None else stdout, paths, patterns)
 
 
-def _variables(given: Mapping[str, Any]) -> dict[str, str]:
+def variables_of(given: Mapping[str, Any]) -> dict[str, str]:
     """Return variables as text; what has no obvious one is refused."""
     found = {}
     for name, value in given.items():
@@ -641,12 +632,29 @@ def _variables(given: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _options(given: Mapping[str, Any]) -> Options:
-    """Check options given as keywords; sizes may be texts, and single texts stand for lists of one."""
-    unknown = sorted(set(given) - set(Options._fields) | (_NOT_GIVEN & set(given)))
-    if unknown:
-        known = ", ".join(name for name in Options._fields if name not in {*_NOT_GIVEN, *_OF_FUNCTIONS})
-        raise UsageError(f"bash() has no option {unknown[0]!r}; there are {known}")
+def options_of(
+    given: Mapping[str, Any], caller: str, *, refused: Iterable[str] = (), further: Iterable[str] = ()
+) -> Options:
+    """Check options given as keywords; sizes may be texts, and single texts stand for lists of one.
+
+    Parameters
+    ----------
+    caller
+        What messages call it.
+    refused
+        Options that it has not.
+    further
+        What else it takes, for a message that lists all.
+
+    Raises
+    ------
+    UsageError
+        For an option that it has not, or a bad value.
+    """
+    offered = [name for name in Options._fields if name not in {*_INTERNAL, *refused}]
+    if unknown := sorted(set(given) - set(offered)):
+        known = ", ".join([*further, *offered])
+        raise UsageError(f"{caller} has no option {unknown[0]!r}; there are {known}")
     found = {name: value for name, value in given.items() if value is not None}
     for name in ("prologue", "modules", "writable"):
         if name in found:
@@ -659,4 +667,4 @@ def _options(given: Mapping[str, Any]) -> Options:
     try:
         return Options.from_json(json.dumps(found))
     except TypeError as error:
-        raise UsageError(f"a bad option of bash(): {error}") from None
+        raise UsageError(f"a bad option of {caller}: {error}") from None

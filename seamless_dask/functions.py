@@ -24,6 +24,7 @@ from .code.signatures import signature_of
 from .code.unwrapping import tells_defaults, why_no_result
 from .definitions import by_code, describe
 from .errors import NoIdentity, NotAValue, UsageError
+from .execution.call import INSIDE
 from .graph import handles
 from .graph.handles import Handle
 from .model.transformation import ARGUMENT, Deferred, Description, ResultSpec, Value
@@ -41,7 +42,10 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 T = TypeVar("T")
 
-_REFUSED = ("writable", "executables", "direct_print", "lines", "ignored", "source")
+_OWN = ("ignore", "version", "variables")
+"""Options that say what counts."""
+_REFUSED = ("writable", "executables", "direct_print")
+"""Options of commands only."""
 _VALUE = ResultSpec(value=True)
 LARGE = 1 << 20
 """Bytes of an argument above which none are kept in memory."""
@@ -62,7 +66,7 @@ class _DescribedCall(NamedTuple):
     """A call: its identity, what is to be stored for it, and what only a run needs."""
 
     description: Description
-    parts: api._Parts
+    parts: api.Parts
     found: _IdentifiedCode
     ignored: dict[str, list[str]]
 
@@ -90,7 +94,14 @@ class Function(Generic[P, T]):
         # first: what the function has for attributes does not come into the way of ours
         update_wrapper(self, _plain(function))  # type: ignore[arg-type]
         self._given, self._context, self._instance = options, context, instance
-        self._options = {name: value for name, value in options.items() if name not in ("ignore", "version")}
+        self._options = api.options_of(
+            {name: value for name, value in options.items() if name not in _OWN},
+            "a function",
+            refused=_REFUSED,
+            further=_OWN,
+        )
+        variables = options.get("variables")
+        self._variables = api.variables_of(variables) if variables else None
         self._decorated = function
         self.function: Callable[P, T] = _plain(function)
         self._signature = signature_of(self.function)
@@ -101,10 +112,6 @@ class Function(Generic[P, T]):
         self._lock = threading.Lock()
         self._code: _IdentifiedCode | None = None
         self._origin: Function[..., Any] | None = None
-        if refused := next((name for name in _REFUSED if name in options), None):
-            raise UsageError(f"a function has no option {refused!r}")
-        known = {name: value for name, value in self._options.items() if name != "variables"}
-        api._options(known)  # complains now
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} {getattr(self.function, '__qualname__', self.function)!s}>"
@@ -168,7 +175,7 @@ class Function(Generic[P, T]):
     def _described(self, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _DescribedCall:
         """Return what a call is; nothing is made that only a run needs."""
         found = self._identified()
-        parts = api._Parts(context, self._identity or found.text)
+        parts = api.Parts(context, self._identity or found.text)
         parts.buffers += [found.lines, *(each.data for each in found.code.inputs.values())]
         inputs: dict[str, Value | Deferred] = {}
         beside: dict[str, Value | Deferred] = {}
@@ -177,24 +184,23 @@ class Function(Generic[P, T]):
             (inputs if counts else beside).update(_inputs(parts, name, item))
         ignored = {name: _beside(name, value) for name, value in beside.items()} if beside else {}
         code = found.checksum if self._identity is None else hash_bytes(self._identity)
-        variables = self._options.get("variables")
-        variables = api._variables(variables) if variables else None
         # by place: this is on the way of a hit
-        description = Description("python", code, _VALUE, inputs, None, variables, None)
+        description = Description("python", code, _VALUE, inputs, None, self._variables, None)
         return _DescribedCall(description, parts, found, ignored)
 
     def _made(self, call: _DescribedCall) -> Transformation:
         """Return the transformation of a call."""
         found, parts = call.found, call.parts
         parts.store_large()
-        options = {"lines": found.lines_checksum, **self._options}
-        if call.ignored:
-            options["ignored"] = call.ignored
+        label = self._options.label
+        options = self._options._replace(
+            lines=found.lines_checksum,
+            ignored=call.ignored,
+            label=_name_of(self.function) if label is None else label,
+        )
         if self._identity is not None:
             parts.buffers.append(found.text)
-            options["source"] = found.checksum
-        options.pop("variables", None)
-        options.setdefault("label", _name_of(self.function))
+            options = options._replace(source=found.checksum)
         return api.made(call.description, options, self._context, parts)
 
     def _arguments(
@@ -238,7 +244,7 @@ class Direct(Function[P, T]):
         context = self._place()
         call = self._described(context, args, kwargs)
         key = call.description.key
-        known = None if self._options.get("fresh") else context.database.lookup(key)
+        known = None if self._options.fresh else context.database.lookup(key)
         result: T = (
             self._made(call).compute()
             if known is None
@@ -382,7 +388,7 @@ def _script() -> str | None:
 
 def _runs() -> bool:
     """Tell whether this process runs a function: what is decorated there would ask for itself for ever."""
-    return "SEAMLESS_FUNCTION" in os.environ
+    return INSIDE in os.environ
 
 
 def _keyword(name: str) -> str:

@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 
 WORK = "work"
+INSIDE = "SEAMLESS_FUNCTION"
+"""In the environment of a function that runs: there the function itself is meant, and not its result."""
 
 
 def main() -> None:
@@ -26,8 +28,7 @@ def main() -> None:
 
     os.makedirs(WORK, exist_ok=True)
     os.chdir(WORK)
-    # The function itself, not what is asked for there: see `seamless_dask.functions`.
-    os.environ["SEAMLESS_FUNCTION"] = "1"
+    os.environ[INSIDE] = "1"
     _end(call("..", told))
 
 

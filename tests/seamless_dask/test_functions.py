@@ -352,3 +352,10 @@ def test_a_result_whose_bytes_are_gone_is_computed_again(lab: Any) -> None:
     assert known is not None
     lab.context.store.delete(known)
     assert made(12) == 36
+
+
+def test_what_is_done_to_a_result_changes_no_other(lab: Any) -> None:
+    made = direct(context=lab.context)(add)
+    first = made([1])
+    first[0].append(2)
+    assert made([1])[0] == [1]

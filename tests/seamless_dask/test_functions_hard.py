@@ -252,7 +252,7 @@ def test_a_decorator_of_ours_around_another(lab: Any) -> None:
     inner = direct(context=lab.context, label="inner", isolation="none")(identity)
     outer = direct(label="outer")(inner)
     assert outer.function is identity
-    assert (outer._options["label"], outer._options["isolation"]) == ("outer", "none")
+    assert (outer._options.label, outer._options.isolation) == ("outer", "none")
     assert delayed(outer)(1).context is lab.context
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seamless_dask import delayed, direct
-from seamless_dask.api import LargeArgument, UsageError, _Parts
+from seamless_dask.api import LargeArgument, Parts, UsageError
 from seamless_dask.config import Config, load
 from seamless_dask.context import Context
 
@@ -72,7 +72,7 @@ def test_a_large_argument_is_there_wherever_the_graph_is_sent_to(tmp_path: Path,
 
 
 def test_an_argument_that_changes_while_it_is_stored_is_refused(context: Context) -> None:
-    parts = _Parts(context, b"")
+    parts = Parts(context, b"")
     absent = context.store.put(b"before")
     context.store.delete(absent)
     parts.large.append(LargeArgument("x", absent, lambda sink: sink(b"after")))
