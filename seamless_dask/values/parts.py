@@ -29,8 +29,8 @@ MAGIC = b"seamless parts/1\n"
 _ALIGNMENT = 64
 
 
-def write_parts(tree: Any, parts: Sequence[TreePart], sink: Sink) -> None:
-    """Write a tree and what stands beside it."""
+def write_parts(tree: bytes, parts: Sequence[TreePart], sink: Sink) -> None:
+    """Write the text of a tree and what stands beside it."""
     sink(_padded(MAGIC))
     table = []
     for part in parts:
@@ -44,9 +44,10 @@ def write_parts(tree: Any, parts: Sequence[TreePart], sink: Sink) -> None:
         part.write(counted)
         sink(bytes(-size % _ALIGNMENT))
         table.append([part.format, size])
-    text = dumps({"parts": table, "value": tree}).encode()
-    sink(text)
-    sink(len(text).to_bytes(8, "little"))
+    head, end = f'{{"parts":{dumps(table)},"value":'.encode(), b"}"
+    for data in (head, tree, end):
+        sink(data)
+    sink((len(head) + len(tree) + len(end)).to_bytes(8, "little"))
 
 
 class ReadParts(NamedTuple):

@@ -127,10 +127,6 @@ class ValueWriter:
             ) from None
         return self._other(value) if write is None else write(self, value)
 
-    def text(self, tree: Any) -> bytes:
-        """Return the bytes of a tree; raises `UnicodeEncodeError` for what `any_text` is for."""
-        return dumps(tree).encode()
-
     def part(self, format: str, write: Callable[[Sink], object]) -> dict[str, Any]:  # noqa: A002
         """Put bytes beside the tree, and return what refers to them."""
         self.parts.append(TreePart(format, write))

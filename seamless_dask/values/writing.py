@@ -10,7 +10,7 @@ from hashserver.printable import one_line
 
 from ..errors import NotAValue
 from .adapters import writer_of
-from .tree import LARGE_INTEGER, TreePart, Unwritable, ValueWriter
+from .tree import LARGE_INTEGER, Unwritable, ValueWriter, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,21 +96,15 @@ def _plain(value: Any) -> tuple[str, bytes] | None:
 def _encode(value: Any, writer: ValueWriter) -> Encoded:
     tree = writer.tree(value)
     holes = list(writer.holes.values())
-    if not writer.parts:
-        text = writer.text(tree)
-        return Encoded(TREE, lambda sink: sink(text), holes)
     if tree == {"@": ["part", 0]} and not holes:
         (part,) = writer.parts
         return Encoded(part.format, part.write, [])
-    parts = TreePart(PARTS, _writer_of_parts(tree, writer))
-    return Encoded(parts.format, parts.write, holes)
-
-
-def _writer_of_parts(tree: Any, writer: ValueWriter) -> Callable[[Sink], object]:
+    text = dumps(tree).encode()  # raises `UnicodeEncodeError` for what `any_text` is for
+    if not writer.parts:
+        return Encoded(TREE, lambda sink: sink(text), holes)
     from .parts import write_parts
 
-    writer.text(tree)  # while other text can still be written in another way
-    return lambda sink: write_parts(tree, writer.parts, sink)
+    return Encoded(PARTS, lambda sink: write_parts(text, writer.parts, sink), holes)
 
 
 def write_value(value: Any, sink: Sink, name: str = "the value") -> str:
