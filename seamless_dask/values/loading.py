@@ -101,7 +101,7 @@ def _load(format: str, data: memoryview, trusted: bool, holes: Sequence[Any]) ->
 def _load_parts(data: memoryview, trusted: bool, holes: Sequence[Any]) -> Any:
     from .parts import read_parts
 
-    text, parts = read_parts(data)
+    tree, parts = read_parts(data)
 
     def part(number: int) -> Any:
         name, part_data = parts[number]
@@ -109,7 +109,7 @@ def _load_parts(data: memoryview, trusted: bool, holes: Sequence[Any]) -> Any:
             raise InvalidValue("the value cannot be read: parts inside of parts")
         return _load(name, part_data, trusted, ())
 
-    return ValueReader(reader_of, part, trusted, holes).read(text)
+    return ValueReader(reader_of, part, trusted, holes).read_tree(tree)
 
 
 def _text(data: memoryview) -> str:

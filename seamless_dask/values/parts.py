@@ -13,6 +13,7 @@ The text comes last, since the lengths are known only once the parts are written
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidValue
@@ -51,9 +52,9 @@ def write_parts(tree: bytes, parts: Sequence[TreePart], sink: Sink) -> None:
 
 
 class ReadParts(NamedTuple):
-    """The text of a tree, and what stands beside it."""
+    """A tree, and what stands beside it."""
 
-    text: str
+    tree: Any
     parts: list[tuple[str, memoryview]]
 
 
@@ -65,7 +66,7 @@ def read_parts(data: memoryview) -> ReadParts:
         if bytes(data[: len(MAGIC)]) != MAGIC or end < _ALIGNMENT:
             raise ValueError("no such buffer")
         text = bytes(data[end:-8]).decode()
-        document = json.loads(text)
+        document = json.loads(text, parse_constant=_finite, parse_float=_finite)
         parts, start = [], _ALIGNMENT
         for name, size in document["parts"]:
             if type(size) is not int or not 0 <= size <= end - start or type(name) is not str:
@@ -74,9 +75,16 @@ def read_parts(data: memoryview) -> ReadParts:
             start += size + -size % _ALIGNMENT
         if start != end:
             raise ValueError("bytes between the parts")
-        return ReadParts(dumps(document["value"]), parts)
+        return ReadParts(document["value"], parts)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InvalidValue(f"the value cannot be read: {type(error).__name__}: {error!s:.200}") from error
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{text:.80} is no JSON")
+    return value
 
 
 def _padded(data: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hashserver.printable import one_line
@@ -12,7 +13,7 @@ from hashserver.printable import one_line
 from ..errors import InvalidValue, SeamlessError, UntrustedValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, OSError)
 
@@ -50,8 +51,8 @@ class ValueReader:
             columns,
         )
 
-    def read(self, text: str | bytes) -> Any:
-        """Return the object that a text stands for.
+    def read(self, data: bytes) -> Any:
+        """Return the object that the text of a tree stands for.
 
         Raises
         ------
@@ -60,10 +61,21 @@ class ValueReader:
         UntrustedValue
             When it names what is to be imported or run.
         """
-        try:
-            text = text if isinstance(text, str) else text.decode()
+        with self._faults_told():
+            text = data.decode()
             tree = json.loads(text, parse_constant=_refuse)
             return self.value(tree) if '"@"' in text else tree
+
+    def read_tree(self, tree: Any) -> Any:
+        """Return the object that a whole tree stands for; raises as `read` does."""
+        with self._faults_told():
+            return self.value(tree)
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        """Make the errors of those who are called ours."""
+        try:
+            yield
         except SeamlessError:
             raise
         except ImportError as error:
