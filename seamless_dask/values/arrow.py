@@ -48,15 +48,14 @@ class _File:
         """Leave the sink to the caller."""
 
 
-def schema_of(fields: Sequence[Any], tree: Any, metadata: dict[bytes, bytes] | None = None) -> Any:
+def schema_of(fields: Sequence[Any], tree: Any) -> Any:
     """Return a schema that says what the table is."""
-    return pa.schema(fields, {KEY: dumps(tree).encode(), **(metadata or {})})
+    return pa.schema(fields, {KEY: dumps(tree).encode()})
 
 
-def write_table(schema: Any, columns: Sequence[Any], length: int, sink: Sink) -> None:
+def write_table(schema: Any, columns: Sequence[Any], sink: Sink) -> None:
     """Write canonical columns as a file of one batch."""
     batch = pa.RecordBatch.from_arrays(list(columns), schema=schema)
-    assert batch.num_rows == length
     options = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V5, use_threads=False)
     with pa.ipc.new_file(pa.PythonFile(_File(sink), mode="w"), schema, options=options) as writer:
         writer.write_batch(batch)

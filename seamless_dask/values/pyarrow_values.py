@@ -57,9 +57,8 @@ def one_array(column: Any) -> Any:
 
 def write_columns(writer: ValueWriter, fields: list[Any], columns: list[Any], tree: Any) -> Any:
     """Put a table beside the tree, and return what refers to it."""
-    length = len(columns[0]) if columns else 0
     schema = schema_of(fields, tree)
-    return writer.part("arrow", lambda sink: write_table(schema, columns, length, sink))
+    return writer.part("arrow", lambda sink: write_table(schema, columns, sink))
 
 
 def _table(writer: ValueWriter, value: Any) -> Any:
