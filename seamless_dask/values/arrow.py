@@ -176,7 +176,7 @@ def validity(array: Any) -> Any:
     return pa.py_buffer(_bits(array.buffers()[0], array.offset, len(array)))
 
 
-def _nulls(bitmap: Any, start: int, stop: int) -> Any:
+def are_null(bitmap: Any, start: int, stop: int) -> Any:
     """Return for the elements from `start`, a multiple of eight, to `stop` whether they are null."""
     data = np.frombuffer(bitmap, np.uint8, (stop - start + 7) // 8, start // 8)
     return np.unpackbits(data, count=stop - start, bitorder="little") == 0
@@ -198,7 +198,7 @@ def zeroed(data: Any, width: int, bitmap: Any, length: int) -> Any:
     copied = False
     for start in range(0, length, _CHUNK):
         stop = min(length, start + _CHUNK)
-        nulls = _nulls(bitmap, start, stop)
+        nulls = are_null(bitmap, start, stop)
         if not elements[start:stop][nulls].any():
             continue
         if not copied:
@@ -226,7 +226,7 @@ def _text(array: Any, dtype: Any) -> Any:
     if bitmap is not None and _has_hidden(found, bitmap):
         # What lies under nulls is left out where the others are put together.
         data = _text(array.drop_null(), dtype).buffers()[2]
-        lengths = np.where(_nulls(bitmap, 0, len(array)), dtype.type(0), np.diff(found))
+        lengths = np.where(are_null(bitmap, 0, len(array)), dtype.type(0), np.diff(found))
         found = np.concatenate([np.zeros(1, dtype), np.cumsum(lengths, dtype=dtype)])
     start = int(found[0])
     data = pa.py_buffer(b"") if data is None else data.slice(start, int(found[-1]) - start)
@@ -241,7 +241,7 @@ def _has_hidden(offsets: Any, bitmap: Any) -> bool:
     """Tell whether there are bytes under nulls."""
     for start in range(0, len(offsets) - 1, _CHUNK):
         stop = min(len(offsets) - 1, start + _CHUNK)
-        if np.diff(offsets[start : stop + 1])[_nulls(bitmap, start, stop)].any():
+        if np.diff(offsets[start : stop + 1])[are_null(bitmap, start, stop)].any():
             return True
     return False
 
@@ -255,7 +255,7 @@ def _list(array: Any) -> Any:
     if len(array):
         lengths = np.diff(np.frombuffer(offsets, dtype, len(array) + 1, array.offset * dtype.itemsize))
     if bitmap is not None:
-        lengths[_nulls(bitmap, 0, len(array))] = 0
+        lengths[are_null(bitmap, 0, len(array))] = 0
     found = np.concatenate([np.zeros(1, dtype), np.cumsum(lengths, dtype=dtype)])
     return pa.Array.from_buffers(
         array.type,

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from .arrow import validity, zeroed
+from .arrow import are_null, validity, zeroed
 from .pandas_arrays import string_dtype, text_type, values_of
 from .pyarrow_values import one_array
 from .tree import Unwalkable
@@ -223,7 +223,7 @@ def _missing(column: Any) -> Any:
     bitmap = validity(column)
     if bitmap is None:
         return np.zeros(len(column), np.bool_)
-    return np.unpackbits(np.frombuffer(bitmap, np.uint8), count=len(column), bitorder="little") == 0
+    return are_null(bitmap, 0, len(column))
 
 
 def _numbers(reader: ValueReader, column: Any, dtype: Any) -> Any:
