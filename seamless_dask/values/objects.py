@@ -8,6 +8,7 @@ interns text.
 from __future__ import annotations
 
 import copyreg
+import enum
 import functools
 import pickle
 import types
@@ -60,9 +61,9 @@ def write_object(writer: ValueWriter, value: Any) -> Any:
 def _walk(writer: ValueWriter, value: Any) -> Any:
     if isinstance(value, _DEFINITIONS) and (isinstance(value, type) or not _is_bound(value)):
         return write_name(writer, value)
-    if _is_enum(value):
+    if isinstance(value, enum.Enum):
         # One that a flag combines has no name of its own; the number of another one is part of what it is.
-        name = None if _is_enum(value, "Flag") else value.name
+        name = None if isinstance(value, enum.Flag) else value.name
         return tag("object:enum", write_name(writer, type(value)), name, writer.named("value", value.value))
     reduced = _reduce(value)
     if isinstance(reduced, str):
@@ -74,12 +75,6 @@ def _is_bound(value: Any) -> bool:
     """Tell whether a built-in function is the method of something."""
     owner = getattr(value, "__self__", None)
     return owner is not None and not isinstance(owner, types.ModuleType)
-
-
-def _is_enum(value: Any, name: str = "Enum") -> bool:
-    import enum
-
-    return isinstance(value, getattr(enum, name))
 
 
 def _global(value: Any, name: str) -> Any:

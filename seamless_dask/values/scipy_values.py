@@ -65,7 +65,7 @@ def _read(reader: ValueReader, name: str, shape: list[int], fields: list[Any]) -
     made = kind(tuple(arrays), shape=size)
     if layout == "dia":
         return made
-    _, made.indices, made.indptr = made.data, *arrays[1:]  # SciPy may have chosen other types
+    _, made.indices, made.indptr = arrays  # SciPy may have chosen other types
     if not reader.trusted:
         made.check_format(full_check=True)  # its loops believe the indices
     return made
