@@ -6,6 +6,7 @@ A library is imported only when an object of it is met: whoever holds one has im
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from . import registry
@@ -59,6 +60,7 @@ def reader_of(name: str) -> Callable[..., Any]:
     return read
 
 
+@cache
 def _adapter(name: str) -> ModuleType:
     """Return one of the modules beside this one; it is imported by name, so that the others are not."""
     return importlib.import_module(f"{__package__}.{name}")
