@@ -8,13 +8,14 @@ at, and its name.
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import npy
 from .objects import write_object
-from .tree import tag
+from .tree import collected, tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +55,8 @@ def write_array(writer: ValueWriter, array: Any) -> Any:
     dtype = array.dtype
     if npy.is_plain(dtype):
         if writer.nested and array.nbytes <= _SMALL:
-            return tag("numpy:small", _base64(array, npy.write_array))
-        return writer.part("npy", lambda sink: npy.write_array(array, sink))
+            return tag("numpy:small", _base64(collected(partial(npy.write_array, array))))
+        return writer.part("npy", partial(npy.write_array, array))
     described = describe(writer, dtype)
     if described is None or dtype.itemsize == 0:
         return write_object(writer, array)
@@ -69,10 +70,8 @@ def write_array(writer: ValueWriter, array: Any) -> Any:
         return tag("numpy:as", described, write_array(writer, array.view(plain)))
 
 
-def _base64(array: Any, write: Callable[[Any, Any], object]) -> str:
-    parts: list[bytes] = []
-    write(array, lambda data: parts.append(bytes(data)))
-    return base64.b64encode(b"".join(parts)).decode("ascii")
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _scalar(writer: ValueWriter, value: Any) -> Any:
@@ -83,16 +82,11 @@ def _scalar(writer: ValueWriter, value: Any) -> Any:
     array = np.asarray(value)
     if npy.is_plain(array.dtype) and type(array[()]) is type(value):
         if not writer.nested:
-            return writer.part("npy-scalar", lambda sink: npy.write_array(array, sink))
+            return writer.part("npy-scalar", partial(npy.write_array, array))
         if array.dtype.names is None:
-            return tag("numpy:scalar", array.dtype.str, _base64(array, _raw))
+            return tag("numpy:scalar", array.dtype.str, _base64(b"".join(npy.raw(array))))
     with writer.inside(value):
         return tag("numpy:item", write_array(writer, array))
-
-
-def _raw(array: Any, sink: Any) -> None:
-    for data in npy.raw(array):
-        sink(data)
 
 
 def _view(writer: ValueWriter, value: Any) -> Any:

@@ -186,10 +186,7 @@ class ValueWriter:
         key = dumps(tree).encode("utf-8", "surrogatepass")
         if not writer.parts and not writer.holes:
             return key, tree, value
-        parts = [key]
-        for part in writer.parts:
-            part.write(lambda data: parts.append(bytes(data)))
-        return b"".join(parts), None, value
+        return b"".join([key, *(collected(part.write) for part in writer.parts)]), None, value
 
     def _other(self, value: Any) -> Any:
         if self._hole is not None and (key := self._hole(value)) is not None:
@@ -197,6 +194,13 @@ class ValueWriter:
             self.holes[key] = value
             return tag("hole", key if self._named_holes else number)
         return self._writer_of(value)(self, value)
+
+
+def collected(write: Callable[[Sink], object]) -> bytes:
+    """Return all that is written into a sink."""
+    parts: list[bytes] = []
+    write(lambda data: parts.append(bytes(data)))
+    return b"".join(parts)
 
 
 def tag(name: str, *fields: Any) -> dict[str, Any]:

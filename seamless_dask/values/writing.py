@@ -10,7 +10,7 @@ from hashserver.printable import one_line
 
 from ..errors import NotAValue
 from .adapters import writer_of
-from .tree import LARGE_INTEGER, Unwritable, ValueWriter, dumps
+from .tree import LARGE_INTEGER, Unwritable, ValueWriter, collected, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,9 +116,8 @@ def write_value(value: Any, sink: Sink, name: str = "the value") -> str:
 
 def to_bytes(value: Any, name: str = "the value") -> tuple[str, bytes]:
     """Return the format and the bytes of an object; see `encode`."""
-    parts: list[bytes] = []
-    written = write_value(value, lambda data: parts.append(bytes(data)), name)
-    return written, b"".join(parts)
+    encoded = encode(value, name)
+    return encoded.format, collected(encoded.write)
 
 
 def identify(value: Any, name: str = "the value") -> tuple[str, Checksum]:

@@ -20,6 +20,7 @@ import pytest
 
 from seamless_dask.errors import InvalidValue, NotAValue
 from seamless_dask.values.loading import load
+from seamless_dask.values.tree import collected
 from seamless_dask.values.writing import checksum_of, encode, identify, to_bytes
 
 Back = Callable[..., Any]
@@ -255,19 +256,16 @@ def _hole(value: Any) -> str | None:
 def test_what_is_left_out_is_a_number_and_an_input() -> None:
     one, two = Later("one"), Later("two")
     encoded = encode({"a": [one, two, 1], "b": Later("one")}, hole=_hole)
-    parts: list[bytes] = []
-    encoded.write(lambda data: parts.append(bytes(data)))
-    assert b"".join(parts) == b'{"a":[{"@":["hole",0]},{"@":["hole",1]},1],"b":{"@":["hole",0]}}'
+    data = collected(encoded.write)
+    assert data == b'{"a":[{"@":["hole",0]},{"@":["hole",1]},1],"b":{"@":["hole",0]}}'
     assert [one.key for one in encoded.holes] == ["one", "two"]
-    assert load(encoded.format, b"".join(parts), holes=[5, 6]) == {"a": [5, 6, 1], "b": 5}
+    assert load(encoded.format, data, holes=[5, 6]) == {"a": [5, 6, 1], "b": 5}
 
 
 def test_what_is_left_out_of_a_set_is_numbered_by_its_key() -> None:
     def text(*keys: str) -> tuple[bytes, list[str]]:
         encoded = encode({Later(key) for key in keys} | {1}, hole=_hole)
-        parts: list[bytes] = []
-        encoded.write(lambda data: parts.append(bytes(data)))
-        return b"".join(parts), [one.key for one in encoded.holes]
+        return collected(encoded.write), [one.key for one in encoded.holes]
 
     results = [text("c", "a", "b") for _ in range(20)]
     assert all(result == results[0] for result in results)
