@@ -105,6 +105,10 @@ class ValueReader:
         """Return the objects that several trees stand for."""
         return [self.value(tree) for tree in trees]
 
+    def mapping(self, pairs: Sequence[Any]) -> dict[Any, Any]:
+        """Return the dictionary that pairs of trees stand for: a key each, and what belongs to it."""
+        return {self.value(name): self.value(member) for name, member in pairs}
+
     def trust(self, what: object) -> None:
         """Raise `UntrustedValue` unless what a value names may be imported and called."""
         if not self.trusted:
@@ -147,7 +151,7 @@ _READERS: dict[str, Callable[..., Any]] = {
     "tuple": lambda reader, members: tuple(reader.values(members)),
     "set": lambda reader, members: set(reader.values(members)),
     "frozenset": lambda reader, members: frozenset(reader.values(members)),
-    "dict": lambda reader, pairs: {reader.value(name): reader.value(member) for name, member in pairs},
+    "dict": lambda reader, pairs: reader.mapping(pairs),
     "bytes": lambda _, text: base64.b64decode(text, validate=True),
     "bytearray": lambda _, text: bytearray(base64.b64decode(text, validate=True)),
     "complex": lambda reader, real, imag: complex(_number(reader, real), _number(reader, imag)),

@@ -98,13 +98,9 @@ def _data(writer: ValueWriter, value: Any) -> Any:
     return writer.tree(data if not isinstance(data, np.generic) else np.asarray(data))
 
 
-def _read_mapping(reader: ValueReader, pairs: list[Any]) -> dict[Any, Any]:
-    return {reader.value(name): reader.value(member) for name, member in pairs}
-
-
 def _read_variable(kind: Any, reader: ValueReader, dims: Any, data: Any, attrs: Any, encoding: Any) -> Any:
-    made = kind(reader.values(dims), reader.value(data), _read_mapping(reader, attrs))
-    made.encoding = _read_mapping(reader, encoding)
+    made = kind(reader.values(dims), reader.value(data), reader.mapping(attrs))
+    made.encoding = reader.mapping(encoding)
     return made
 
 
@@ -115,13 +111,13 @@ def _dataset_of(reader: ValueReader, variables: Any, indexes: Any, coords: Any, 
         name, (_, _, data, *fields) = reader.value(name_tree), tree["@"]
         if data is None:
             found[name] = known[name][1]
-            found[name].attrs, found[name].encoding = (_read_mapping(reader, pairs) for pairs in fields)
+            found[name].attrs, found[name].encoding = (reader.mapping(pairs) for pairs in fields)
         else:
             found[name] = reader.value(tree)
     names = reader.values(coords)
     coordinates = {name: found.pop(name) for name in names}
     made = xr.Dataset(found, xr.Coordinates(coordinates, {name: index for name, (index, _) in known.items()}))
-    made.attrs = _read_mapping(reader, attrs)
+    made.attrs = reader.mapping(attrs)
     return made
 
 
@@ -146,7 +142,7 @@ def _read_dataset(
     reader: ValueReader, variables: Any, indexes: Any, coords: Any, attrs: Any, encoding: Any
 ) -> Any:
     made = _dataset_of(reader, variables, indexes, coords, attrs)
-    made.encoding = _read_mapping(reader, encoding)
+    made.encoding = reader.mapping(encoding)
     return made
 
 
