@@ -93,6 +93,11 @@ def dtype_tree(writer: ValueWriter, dtype: Any) -> Any:
     return tag("pandas:dtype", str(dtype))
 
 
+def zoned_array(times: Any, zone: Any) -> Any:
+    """Return pandas' array of times in a zone, made of those in UTC."""
+    return pd.DatetimeIndex(times, copy=False).tz_localize("UTC").tz_convert(zone).array
+
+
 def string_dtype(storage: str, missing: str) -> Any:
     """Return pandas' type for texts."""
     if missing == "NA":

@@ -27,7 +27,7 @@ import pandas as pd
 import pyarrow as pa
 
 from .arrow import are_null, validity, zeroed
-from .pandas_arrays import string_dtype, text_type, values_of
+from .pandas_arrays import string_dtype, text_type, values_of, zoned_array
 from .pyarrow_values import one_array
 from .tree import Unwalkable
 
@@ -190,8 +190,7 @@ def _read_time(reader: ValueReader, column: Any, name: str) -> Any:
 
 
 def _read_zoned(reader: ValueReader, column: Any, unit: str, zone: Any) -> Any:
-    found = pd.DatetimeIndex(_read_time(reader, column, f"<M8[{unit}]"), copy=False)
-    return found.tz_localize("UTC").tz_convert(reader.value(zone)).array
+    return zoned_array(_read_time(reader, column, f"<M8[{unit}]"), reader.value(zone))
 
 
 def _read_objects(reader: ValueReader, column: Any, missing: str) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .pandas_arrays import string_dtype
+from .pandas_arrays import string_dtype, zoned_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ def _categories(reader: ValueReader, categories: Any, ordered: bool) -> Any:
 
 
 def _zoned(reader: ValueReader, times: Any, zone: Any) -> Any:
-    return pd.DatetimeIndex(reader.value(times)).tz_localize("UTC").tz_convert(reader.value(zone)).array
+    return zoned_array(reader.value(times), reader.value(zone))
 
 
 def _periods(reader: ValueReader, ordinals: Any, frequency: str) -> Any:

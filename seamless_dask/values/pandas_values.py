@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .pandas_arrays import array_tree, dtype_tree, values_of
-from .tree import Unwritable, tag
+from .tree import Unwritable, is_encodable, tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,18 +55,11 @@ class _Table:
             return None
         found = to_arrow(writer, values)
         text = name if type(name) is str else str(name)
-        if found is None or text in self.columns or not _is_text(text):
+        if found is None or text in self.columns or "\0" in text or not is_encodable(text):
             self.columns = None
             return None
         self.columns[text] = found[0]
         return tag("pandas:column", len(self.columns) - 1, found[1])
-
-
-def _is_text(name: str) -> bool:
-    try:
-        return b"\0" not in name.encode()
-    except UnicodeEncodeError:
-        return False
 
 
 def _frame(writer: ValueWriter, frame: Any) -> Any:

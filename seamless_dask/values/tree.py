@@ -227,13 +227,14 @@ def _itself(writer: ValueWriter, value: Any) -> Any:
 
 
 def _text(writer: ValueWriter, value: str) -> Any:
-    if writer._any_text and not _encodable(value):
+    if writer._any_text and not is_encodable(value):
         # Two halves of a pair are two characters in Python, and in JSON one.
         return tag("text", value.encode("utf-8", "surrogatepass").hex())
     return value
 
 
-def _encodable(value: str) -> bool:
+def is_encodable(value: str) -> bool:
+    """Tell whether UTF-8 has a text: halves of pairs it has not."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -266,7 +267,7 @@ def _tuple(writer: ValueWriter, value: tuple[Any, ...]) -> Any:
 def _dict(writer: ValueWriter, value: dict[Any, Any]) -> Any:
     plain = set(map(type, value)) <= {str} and "@" not in value
     if plain and writer._any_text:
-        plain = all(map(_encodable, value))
+        plain = all(map(is_encodable, value))
     if plain and _is_plain(writer, value.values()):
         return value
     with writer.inside(value):
