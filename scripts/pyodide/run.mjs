@@ -11,9 +11,9 @@ for (const [place, root] of [["/repository", repository], ["/library", library]]
 python.globals.set("argv", python.toPy([`/repository/${script}`, "/library", ...rest]));
 try {
     python.runPython(`
-import runpy, sys
+import os, runpy, sys
 sys.dont_write_bytecode = True
-sys.path.insert(0, "/repository")
+sys.path[:0] = [os.path.dirname(argv[0]), "/repository"]
 sys.argv = list(argv)
 runpy.run_path(argv[0], run_name="__main__")
 `);

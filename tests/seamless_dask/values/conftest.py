@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,102 +16,6 @@ import pytest
 from seamless_dask.values import names
 from seamless_dask.values.loading import load
 from seamless_dask.values.writing import to_bytes
-
-SHAPES = """
-import collections, dataclasses, enum, functools
-
-
-class Colour(enum.Enum):
-    RED = 1
-    GREEN = "g"
-
-
-class Level(enum.IntEnum):
-    LOW = 1
-
-
-class Rights(enum.Flag):
-    READ = 1
-    WRITE = 2
-
-
-Point = collections.namedtuple("Point", "x y")
-
-
-@dataclasses.dataclass
-class Fit:
-    slope: float
-    tags: set
-    names: dict = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Frozen:
-    value: object
-
-
-class Slotted:
-    __slots__ = ("a", "b")
-
-
-class Number(int):
-    pass
-
-
-class Text(str):
-    pass
-
-
-class Tags(set):
-    pass
-
-
-class Table(dict):
-    pass
-
-
-class Stack(list):
-    pass
-
-
-class Lazy:
-    def __init__(self, n):
-        self.n = n
-
-    @functools.cached_property
-    def square(self):
-        return self.n**2
-
-
-class Node:
-    def __init__(self):
-        self.other = self
-
-
-class Kept:
-    def __init__(self, a):
-        self.a = a
-
-    def __getstate__(self):
-        return {"kept": self.a}
-
-    def __setstate__(self, state):
-        self.a = state["kept"]
-
-
-class Celsius:
-    def __init__(self, degrees):
-        self.degrees = degrees
-
-    def __eq__(self, other):
-        return type(other) is Celsius and other.degrees == self.degrees
-
-    __hash__ = None
-
-
-def helper(x):
-    return x
-"""
 
 PROCESS = """
 import sys, pickle
@@ -173,7 +78,7 @@ def in_process() -> Callable[[int, Path, Any], list[Stored]]:
 @pytest.fixture
 def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A module with classes of all kinds; other processes find it below ``tmp_path``."""
-    (tmp_path / "shapes.py").write_text(SHAPES)
+    shutil.copy(Path(__file__).with_name("shapes.py"), tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     import shapes as found
 

@@ -18,17 +18,13 @@ import types
 import uuid
 from typing import Any
 
+from shapes import Colour, Frozen, Number, Point, Slotted, Table, Tags
+
 from seamless_dask.values.loading import load
 from seamless_dask.values.writing import to_bytes
 
 DIGEST = "b5b77513e21320e46b543d294c6aca6a889193ed75f034eb28b28f8c80b82315"
 """Another one is another identity of everybody's values."""
-
-
-class Colour(enum.Enum):
-    """An enumeration."""
-
-    RED = 1
 
 
 class Level(enum.IntFlag):
@@ -38,40 +34,12 @@ class Level(enum.IntFlag):
     HIGH = 2
 
 
-Point = collections.namedtuple("Point", "x y")
-
-
 @dataclasses.dataclass
 class Fit:
-    """A data class."""
+    """A data class, of fewer fields than the other one."""
 
     slope: float
     tags: set[str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Frozen:
-    """One with slots."""
-
-    value: Any
-
-
-class Slotted:
-    """A class with slots, not all of them filled."""
-
-    __slots__ = ("a", "b")
-
-
-class Number(int):
-    """A subclass of a number, with attributes."""
-
-
-class Tags(set):  # type: ignore[type-arg]
-    """A subclass of a set."""
-
-
-class Table(dict):  # type: ignore[type-arg]
-    """A subclass of a mapping."""
 
 
 WORDS = ["delta", "alpha", "charlie", "bravo", "echo"]
