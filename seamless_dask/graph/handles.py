@@ -357,9 +357,9 @@ def default_context() -> Context:
     Where that names neither store nor database the scheduler is asked which this process has a client of.
     """
     global _last
-    from ..known_config import load_known
+    from ..config_cache import load_cached
 
-    config, last = load_known(), _last
+    config, last = load_cached(), _last
     if last is not None and last[0] is config:
         if "distributed" not in sys.modules:
             return last[1]

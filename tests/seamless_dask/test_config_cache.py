@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from seamless_dask import known_config
-from seamless_dask.known_config import load_known
+from seamless_dask import config_cache
+from seamless_dask.config_cache import load_cached
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "work" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work" / "deep")
-    monkeypatch.setattr(known_config, "_known", None)
+    monkeypatch.setattr(config_cache, "_cached", None)
     return tmp_path
 
 
@@ -39,61 +39,63 @@ def _users_file(home: Path, text: str) -> Path:
 
 
 def test_nothing_is_read_while_nothing_has_changed(home: Path) -> None:
-    assert load_known() is load_known()
+    assert load_cached() is load_cached()
 
 
 def test_a_variable_that_is_set_or_gone_is_seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = load_known()
+    before = load_cached()
     monkeypatch.setenv("SEAMLESS_CACHE", str(home / "other"))
-    assert load_known().cache == str(home / "other")
+    assert load_cached().cache == str(home / "other")
     monkeypatch.delenv("SEAMLESS_CACHE")
-    assert load_known() == before
+    assert load_cached() == before
 
 
 def test_a_change_of_directory_is_seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEAMLESS_CACHE", "here")
-    load_known()
+    load_cached()
     monkeypatch.chdir(home)
-    assert load_known().cache == str(home / "here")
+    assert load_cached().cache == str(home / "here")
 
 
 @pytest.mark.parametrize("below", [".", "work", "work/deep"])
 def test_a_projects_file_that_appears_changes_or_goes_is_seen(home: Path, below: str) -> None:
-    load_known()
+    load_cached()
     path = home / below / "seamless.toml"
     path.write_text('isolation = "bubblewrap"\n')
-    assert load_known().isolation == "bubblewrap"
+    assert load_cached().isolation == "bubblewrap"
     path.write_text('isolation = "auto"\n')
-    assert load_known().isolation == "auto"
+    assert load_cached().isolation == "auto"
     path.write_text('isolation = "bubblewrap"\n')
-    assert load_known().isolation == "bubblewrap"
+    assert load_cached().isolation == "bubblewrap"
     path.unlink()
-    assert load_known().isolation == "auto"
+    assert load_cached().isolation == "auto"
 
 
 def test_the_users_file_is_seen_when_it_appears_changes_and_goes(home: Path) -> None:
-    load_known()
+    load_cached()
     path = _users_file(home, 'isolation = "none"\n')
-    assert load_known().isolation == "none"
+    assert load_cached().isolation == "none"
     _users_file(home, 'isolation = "auto"\n')  # of the same length and time
-    assert load_known().isolation == "auto"
+    assert load_cached().isolation == "auto"
+    _users_file(home, 'isolation = "none"\n')
+    assert load_cached().isolation == "none"
     path.unlink()
-    assert load_known().isolation == "auto"
+    assert load_cached().isolation == "auto"
 
 
 def test_a_users_file_that_was_written_just_now_is_not_believed_to_stay(home: Path) -> None:
     path = _users_file(home, 'isolation = "none"\n')
-    assert load_known().isolation == "none"
-    assert known_config._known is None
+    assert load_cached().isolation == "none"
+    assert config_cache._cached is None
     assert os.stat(path).st_ctime > LONG_AGO
 
 
 def test_a_server_that_has_started_is_seen(home: Path) -> None:
-    cache = load_known().cache
+    cache = load_cached().cache
     os.makedirs(cache, mode=0o700)
     ready = os.path.join(cache, "hashserver.json")
     with open(os.open(ready, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         json.dump({"url": "http://127.0.0.1:9", "host": "elsewhere", "pid": 1}, file)
-    assert load_known().hashserver == "http://127.0.0.1:9"
+    assert load_cached().hashserver == "http://127.0.0.1:9"
     os.unlink(ready)
-    assert load_known().hashserver is None
+    assert load_cached().hashserver is None

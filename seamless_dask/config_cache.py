@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _TICK = 1.0
 """Seconds for which a file that has just changed could change again without looking different."""
 
-_known: _LoadedConfig | None = None
+_cached: _CachedConfig | None = None
 
 
-class _LoadedConfig:
+class _CachedConfig:
     """A configuration, and what it was made of.
 
     Parameters
@@ -60,7 +60,7 @@ class _LoadedConfig:
         return self._settings is None or self._settings == _looks(self._path)
 
 
-def load_known() -> Config:
+def load_cached() -> Config:
     """Return what `config.load` does, which is called when anything has changed since.
 
     Raises
@@ -68,11 +68,11 @@ def load_known() -> Config:
     UsageError, Untrusted
         As `config.load`.
     """
-    global _known
-    known = _known
-    if known is not None and known.holds():
-        return known.config
-    _known = None
+    global _cached
+    cached = _cached
+    if cached is not None and cached.holds():
+        return cached.config
+    _cached = None
     # Looked at before it is read: what changes in between is another one at the next call.
     environment, directory = dict(_variables()), os.getcwd()
     path = os.path.join(users_directory(os.environ), "config.toml")
@@ -81,9 +81,9 @@ def load_known() -> Config:
     absent = [*_projects_files(directory), os.path.join(config.cache, READY_FILE)]
     absent += [] if settings else [path]
     if _stands_alone(config, settings):
-        known = _LoadedConfig(config, environment, directory, (path, settings), absent)
-        if known.holds():
-            _known = known
+        cached = _CachedConfig(config, environment, directory, (path, settings), absent)
+        if cached.holds():
+            _cached = cached
     return config
 
 
