@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .config import READY_FILE, load
-from .settings import FILE, users_directory
+from .settings import candidates, users_directory
 
 if TYPE_CHECKING:
     from .config import Config
@@ -78,7 +78,7 @@ def load_cached() -> Config:
     path = os.path.join(users_directory(os.environ), "config.toml")
     settings = _looks(path)
     config = load()
-    absent = [*_projects_files(directory), os.path.join(config.cache, READY_FILE)]
+    absent = [*candidates(directory), os.path.join(config.cache, READY_FILE)]
     absent += [] if settings else [path]
     if _stands_alone(config, settings):
         cached = _CachedConfig(config, environment, directory, (path, settings), absent)
@@ -97,15 +97,6 @@ def _stands_alone(config: Config, settings: tuple[int, ...] | None) -> bool:
 def _variables() -> Any:
     """Return the environment as a dictionary that is compared quickly: that of its bytes."""
     return getattr(os.environ, "_data", os.environ)
-
-
-def _projects_files(directory: str) -> list[str]:
-    """Return where a project's file is looked for."""
-    found = [os.path.join(directory, FILE)]
-    while directory != os.path.dirname(directory):
-        directory = os.path.dirname(directory)
-        found.append(os.path.join(directory, FILE))
-    return found
 
 
 def _looks(path: str) -> tuple[int, ...] | None:

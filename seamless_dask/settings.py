@@ -15,7 +15,7 @@ from hashserver.system_text import each, from_system, to_system
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 FILE = "seamless.toml"
 MAX_BYTES = 256 << 10
@@ -88,15 +88,19 @@ def project_settings(directory: str) -> Settings | None:
 
 def find(directory: str) -> str | None:
     """Return the path of the nearest ``seamless.toml``, from `directory` upwards; no link leads there."""
-    here = os.path.realpath(directory)
-    while True:
-        path = os.path.join(here, FILE)
+    for path in candidates(directory):
         if os.path.exists(path):
             _refuse_stranger(path)
             return path
-        if here == os.path.dirname(here):
-            return None
-        here = os.path.dirname(here)
+    return None
+
+
+def candidates(directory: str) -> Iterator[str]:
+    """Yield where a ``seamless.toml`` is looked for, the nearest place first."""
+    here, below = os.path.realpath(directory), ""
+    while here != below:
+        yield os.path.join(here, FILE)
+        below, here = here, os.path.dirname(here)
 
 
 def _refuse_stranger(path: str) -> None:
