@@ -12,7 +12,7 @@ import paramiko
 from fsspec.implementations.sftp import SFTPFileSystem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 _CHANNELS = 8  # sshd permits ten on one connection
@@ -21,6 +21,24 @@ _WINDOW = 256  # requests of 32 KiB on their way in one download: paramiko keeps
 
 # its threads print what goes wrong with a traceback, if nobody listens; whoever waits gets the error
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+def _leave_out_prefetching(hook: Callable[[threading.ExceptHookArgs], object]) -> Any:
+    """Return `hook` without what paramiko's threads raise that ask for parts of a file ahead.
+
+    They are in the middle of asking when a silent connection is closed under them, and nobody waits for them:
+    whoever reads the file gets the error.
+    """
+
+    def filtered(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread is not None else ""
+        if not (name.endswith("(_prefetch_thread)") and isinstance(args.exc_value, OSError | EOFError)):
+            hook(args)
+
+    return filtered
+
+
+threading.excepthook = _leave_out_prefetching(threading.excepthook)
 
 
 class UnknownHost(paramiko.SSHException):  # type: ignore[misc]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -159,6 +160,26 @@ def test_a_reader_whom_the_place_gave_up_meanwhile_gets_the_rest(place: Place) -
         begin = next(parts)
         place.network.cut()
         assert begin + b"".join(parts) == data
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "is_told"),
+    [
+        ("Thread-5 (_prefetch_thread)", OSError("Socket is closed"), False),
+        ("Thread-5 (_prefetch_thread)", EOFError(), False),
+        ("Thread-5 (_prefetch_thread)", ValueError("a fault"), True),
+        ("Thread-5 (other)", OSError("Socket is closed"), True),
+    ],
+)
+def test_a_thread_that_asks_ahead_on_a_closed_connection_says_nothing(
+    name: str, error: Exception, is_told: bool
+) -> None:
+    from hashserver.storage.sftp import _leave_out_prefetching
+
+    told: list[threading.ExceptHookArgs] = []
+    thread = threading.Thread(name=name)
+    _leave_out_prefetching(told.append)(threading.ExceptHookArgs((type(error), error, None, thread)))
+    assert bool(told) == is_told
 
 
 # ---------------------------------------------------------------------- commands
