@@ -122,6 +122,22 @@ class Item:
     fixed: list[ItemUse] = field(default_factory=list)
     """Uses whose name must stay."""
 
+    def reset(self) -> None:
+        """Forget its statements and what they use: others take their place."""
+        for each in (
+            self.body,
+            self.uses,
+            self.bound,
+            self.free,
+            self.kept,
+            self.hints,
+            self.own,
+            self.fixed,
+        ):
+            each.clear()
+        self.declared.clear()
+        self.replaced.clear()
+
     def own_name(self) -> ast.Name:
         """Return a new place that means the item itself."""
         node = ast.Name(self.name, ast.Load())

@@ -406,6 +406,7 @@ class Reach:
         found = assigned(hint, namespace)
         if found is None or not isinstance(found.node, ast.expr) or namespace.get(hint) is not item.value:
             return False
+        item.reset()
         item.file, item.line = found.file, found.node.lineno
         item.body = [
             ast.copy_location(
@@ -499,14 +500,13 @@ class Reach:
             refused.reason = str(error)
             raise refused from None
         self.checks.described(item.value, self._describe, answer)
-        item.uses.clear()
-        item.own.clear()
+        item.reset()
         if isinstance(answer, str):
             tree = ast.parse(answer, mode="eval").body
             item.body = [ast.Assign([item.own_name()], tree)]
             item.free |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
             return item
-        item.kind, item.body, item.buffer = "input", [], answer
+        item.kind, item.buffer = "input", answer
         for each in answer.uses:
             item.named(self.bind(each, name_of(each, item.name), {}))
         return item
@@ -518,8 +518,7 @@ class Reach:
         except TypeError as error:
             raise NoIdentity(f"{item.name} has no identity: {reason}, and {error}") from error
         item.kind = "input"
-        for each in (item.body, item.uses, item.hints, item.own, item.fixed):
-            each.clear()
+        item.reset()
         item.warn(ast.Pass(), WEAKER.format(name=item.name, reason=reason))
         self.checks.never()
 

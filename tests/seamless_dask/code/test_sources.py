@@ -210,6 +210,17 @@ def test_a_class_of_a_function_that_is_over(make: Make) -> None:
         identify(module.f)
 
 
+def test_a_class_that_only_its_call_makes_reads_nothing_else(make: Make) -> None:
+    module = make(
+        "def make(n):\n    class A:\n        k = property(n)\n        def go(self): return A, self.k\n"
+        "    return A\n"
+        "A = make(lambda self: 2)\ndef f(): return A().go()[1]"
+    )
+    code = identify(module.f)
+    assert "A = make(lambda self: 2)" in code.text
+    assert again(code)() == 2
+
+
 EDITED = """
 from functools import lru_cache
 class A: pass
