@@ -36,9 +36,9 @@ def class_source(owner: type) -> Found:
         candidates = index.classes.get(owner.__qualname__, [])
         line = owner.__dict__.get("__firstlineno__")
         candidates = sorted(candidates, key=lambda each: (first_line(each[0]) == line, each[0].lineno))
-        for node, private in reversed(candidates):
+        for node, around in reversed(candidates):
             if _is_of(node, owner, name, index.imports):
-                return Found(node, name, lines, private, index.has_text_hints, index.imports)
+                return Found(node, name, lines, around, index.has_text_hints, index.imports)
             reason = f"{name} has been edited since it was loaded"
     raise SourceMissing(reason)
 

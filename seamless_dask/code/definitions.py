@@ -16,7 +16,7 @@ from .items import Item
 from .matching import matches
 from .names import MISSING, Binder, Environment, NoValue, TreeReader, below_ours
 from .printer import checked
-from .scopes import mangled
+from .scopes import mangled, scope_in
 from .sources import Found, SourceMissing
 from .stripping import Stripper
 from .unwrapping import is_generated, methods, plain_function
@@ -32,10 +32,14 @@ class Definer(Binder, Protocol):
     words: set[str]
 
 
-def environment_of(function: FunctionType) -> Environment:
+def cells_of(function: FunctionType) -> dict[str, CellType]:
+    """Return the variables of the functions around a function, as far as it reads them."""
+    return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+
+
+def environment_of(function: FunctionType, found: Found) -> Environment:
     """Return where the names of a function are looked up."""
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    return Environment(function.__globals__, dict(cells))
+    return Environment(function.__globals__, cells_of(function), scope_in(found.around))
 
 
 def define_function(
@@ -50,7 +54,7 @@ def define_function(
     NoValue
         It reaches what is no value.
     """
-    environment = environment_of(function)
+    environment = environment_of(function, found)
     tree = _stripped(definer, item, found, decorators, environment)
     tree.args.defaults, tree.args.kw_defaults = [], [None] * len(tree.args.kwonlyargs)
     if isinstance(tree, ast.Lambda):
@@ -133,9 +137,9 @@ class ClassReader:
         self._namespace = functions[0].__globals__ if functions else vars(module) if module else {}
         cells: dict[str, CellType] = {}
         for each in functions:
-            cells |= environment_of(each).cells
+            cells |= cells_of(each)
         cells.pop("__class__", None)
-        self._environment = Environment(self._namespace, cells)
+        self._environment = Environment(self._namespace, cells, scope_in(found.around))
         # What `NamedTuple`, an enumeration or a decorator puts there, it puts there again.
         self._is_plain = type(owner) is type and not hasattr(owner, "_field_defaults")
         self._is_made_by_users = any(map(self._is_users, found.node.decorator_list))

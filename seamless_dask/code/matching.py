@@ -9,9 +9,8 @@ from types import CodeType
 from typing import Any
 
 from .literals import same_constant
-from .scopes import mangled
+from .scopes import FunctionNode, mangled
 
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _FUTURE = 0x1FE0000  # flags of `from __future__`
 _FLAGS = 0x3AF  # star arguments, generator, coroutine; not how deep the function is nested
 _FIELDS = (

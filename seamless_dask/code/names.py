@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import CellType, ModuleType
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from . import hazards
 from .border import Border, is_library_file
 from .guards import Checks
 from .items import Item, Target
-from .scopes import OuterName, TreeNames, analyse
+from .scopes import OuterName, Scope, TreeNames, analyse
 
 _LEFT_ALONE = {
     "__name__",
@@ -70,17 +70,40 @@ class Environment:
         The module's.
     cells
         Variables of the functions around it.
+    scope
+        Where it stands: what is executed there reads variables that no cell holds, and that are gone by now.
     """
 
     namespace: dict[str, Any]
     cells: Mapping[str, CellType]
+    scope: Scope = field(default_factory=Scope)
 
     def variable(self, name: str) -> Variable:
         """Return which variable a name means."""
         return id(self.cells.get(name, self.namespace)), name
 
-    def find(self, name: str, checks: Checks) -> Any:
-        """Return what a name means at the moment, ``MISSING`` for builtins and for what is nowhere."""
+    def is_gone(self, name: str) -> bool:
+        """Tell whether a name meant a variable that is gone, where the definition was executed."""
+        return name not in self.cells and self.scope.has(name)
+
+    def is_builtin(self, name: str) -> bool:
+        """Tell whether a name that is found nowhere means a builtin, where the definition is executed."""
+        return hasattr(builtins, name) and not self.is_gone(name)
+
+    def find(self, name: str, checks: Checks, now: bool = True) -> Any:
+        """Return what a name means at the moment, ``MISSING`` for builtins and for what is nowhere.
+
+        Parameters
+        ----------
+        name
+            The name.
+        checks
+            Told what was looked at.
+        now
+            It is read where the definition is executed, not where it is called.
+        """
+        if now and self.is_gone(name):
+            return MISSING
         if name in self.cells:
             try:
                 value = self.cells[name].cell_contents
@@ -160,8 +183,7 @@ class TreeReader:
         except NoValue:
             self._item.free.add(reference.name)
         found = [use.item for use in self._item.uses[before:]]
-        is_builtin = hasattr(builtins, reference.name)
-        if (not found and not is_builtin) or self._item in found:
+        if (not found and not self._environment.is_builtin(reference.name)) or self._item in found:
             self._item.hints.append(place)
 
     def _reference(self, reference: OuterName, now: bool, bases: Mapping[int, Any]) -> None:
@@ -173,13 +195,13 @@ class TreeReader:
             return
         value = bases.get(id(reference.node), MISSING)
         if value is MISSING:
-            value = self._environment.find(name, self._binder.checks)
+            value = self._environment.find(name, self._binder.checks, now)
         if reference.stored:
             item.warn(reference.node, hazards.GLOBAL.format(name))
             self._binder.assigned.add(self._environment.variable(name))
         if value is MISSING:
             item.free.add(reference.node.id)
-            if now and not hasattr(builtins, name):
+            if now and not self._environment.is_builtin(name):
                 self.missing.add(name)
             self._look_for_hazards(name, reference.node)
             return
@@ -236,7 +258,7 @@ class TreeReader:
         for name in statement.names:
             if isinstance(statement, ast.Nonlocal) and name not in self._environment.cells:
                 continue
-            value = self._environment.find(name, self._binder.checks)
+            value = self._environment.find(name, self._binder.checks, now=False)
             if value is not MISSING:
                 found[name] = self._bind(value, name, statement, self._environment.variable(name)).item
             elif name in outside:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import sys
 from types import FunctionType
 from typing import Any
 
-from .definitions import environment_of
+from .definitions import cells_of
 from .guards import Checks
-from .names import MISSING
+from .names import MISSING, Environment
 from .scopes import analyse
 from .unwrapping import plain_function
 
 
 def class_of(function: FunctionType) -> type | None:
     """Return the class that a function is a method of."""
-    cells = environment_of(function).cells
+    cells = cells_of(function)
     if "__class__" in cells:
         owner = cells["__class__"].cell_contents
         return owner if isinstance(owner, type) and _has(owner, function) else None
@@ -50,11 +49,12 @@ def class_at(
     )
 
 
-def is_known(decorator: ast.expr, function: FunctionType) -> bool:
+def is_known(decorator: ast.expr, environment: Environment) -> bool:
     """Tell whether all names of a decorator still mean something; variables of a factory are gone by now."""
-    environment = environment_of(function)
     names = {each.name for each in analyse(decorator).outside}
-    return all(hasattr(builtins, name) or environment.find(name, Checks()) is not MISSING for name in names)
+    return all(
+        environment.is_builtin(name) or environment.find(name, Checks()) is not MISSING for name in names
+    )
 
 
 def is_by_its_name(value: Any, function: FunctionType) -> bool:

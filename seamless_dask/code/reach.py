@@ -36,7 +36,7 @@ from .library import attribute, name_of, public_name
 from .literals import Unprintable
 from .names import Environment, NoValue, TreeReader, Variable, below_ours, decorator
 from .owners import class_at, class_of, contains, is_by_its_name, is_known
-from .sources import Found, SourceMissing, assigned, function_source, is_edited
+from .sources import SourceMissing, assigned, function_source, is_edited
 from .stripping import Stripper
 from .unwrapping import layers, plain_function
 
@@ -287,31 +287,25 @@ class Reach:
                 f"{function.__name__} was decorated in {found.file}, which has been edited since it was"
                 f" loaded: reload the module, or restart"
             )
-        decorators = self._decorators(found, function)
+        environment = environment_of(function, found)
+        decorators = below_ours(getattr(found.node, "decorator_list", ()), environment)
         if layers(value) > len(decorators) or not is_by_its_name(value, function):
             made = self._assigned(value, hint, namespace)  # by a call: `fast = lru_cache(slow)`
             if made is not None or isinstance(value, FunctionType) or not decorators:
                 return made
-        if isinstance(value, FunctionType) and not self._makes(decorators, value, function):
+        if isinstance(value, FunctionType) and not self._makes(decorators, value, environment):
             return None
-        if not all(is_known(node, function) for node in decorators):
-            return None
+        if not all(is_known(node, environment) for node in decorators):
+            return None if isinstance(value, FunctionType) else self._assigned(value, hint, namespace)
         item, new = self._item("function", function.__name__, value, "object", id(value))
         if new:
             self._waiting.append(lambda: self._define(item, value, function, decorators))
         return Target(item)
 
-    def _decorators(self, found: Found, function: FunctionType) -> list[ast.expr]:
-        """Return the decorators of a definition below those of ours."""
-        if isinstance(found.node, ast.Lambda):
-            return []
-        return below_ours(found.node.decorator_list, environment_of(function))
-
-    def _makes(self, decorators: Sequence[ast.expr], value: FunctionType, function: FunctionType) -> bool:
+    def _makes(self, decorators: Sequence[ast.expr], value: FunctionType, environment: Environment) -> bool:
         """Tell whether one of the decorators has the code of a wrapper; a library's are taken on trust."""
         if not self.border.owns(value.__globals__.get("__name__")):
             return True
-        environment = environment_of(function)
         roots = [plain_function(decorator(node, environment)) for node in decorators]
         return any(root is not None and contains(root.__code__, value.__code__) for root in roots)
 

@@ -7,9 +7,11 @@ stands.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Definition = FunctionNode | ast.ClassDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -65,8 +67,10 @@ class TreeNames:
 
 
 @dataclass
-class _Scope:
-    parent: _Scope | None = None
+class Scope:
+    """The names that a function, a class or a comprehension has of its own; of a module they are not told."""
+
+    parent: Scope | None = None
     is_class: bool = False
     bound: set[str] = field(default_factory=set)
     outer: set[str] = field(default_factory=set)
@@ -76,6 +80,18 @@ class _Scope:
     stored: set[str] = field(default_factory=set)
     private: str = ""
     now: bool = True
+
+    def has(self, name: str) -> bool:
+        """Tell whether a name that stands here means something of this scope, or of one around it."""
+        here: Scope | None = self
+        while here is not None:
+            if not here.is_class or here is self:
+                if name in here.outer:
+                    return False
+                if name in here.bound and name not in here.between:
+                    return True
+            here = here.parent
+        return False
 
 
 def mangled(name: str, private: str) -> str:
@@ -89,15 +105,23 @@ def mangled(name: str, private: str) -> str:
 def analyse(tree: ast.AST, private: str = "") -> TreeNames:
     """Return the names of a definition or expression that stands in a module, or in the class `private`."""
     visitor = _Visitor()
-    visitor.visit(tree, _Scope(private=private))
+    visitor.visit(tree, Scope(private=private))
     return visitor.names
+
+
+def scope_in(around: Iterable[Definition]) -> Scope:
+    """Return the scope in which something stands, from the definitions around it, the outermost first."""
+    scope = Scope()
+    for node in around:
+        scope = _inside(node, _of_types(node, scope), now=True)
+    return scope
 
 
 class _Visitor:
     def __init__(self) -> None:
         self.names = TreeNames()
 
-    def visit(self, node: ast.AST, scope: _Scope) -> None:
+    def visit(self, node: ast.AST, scope: Scope) -> None:
         match node:
             case ast.Name():
                 self._name(node, scope)
@@ -116,14 +140,14 @@ class _Visitor:
             case _:
                 self._all(ast.iter_child_nodes(node), scope)
 
-    def _all(self, nodes: Iterable[ast.AST], scope: _Scope) -> None:
+    def _all(self, nodes: Iterable[ast.AST], scope: Scope) -> None:
         for node in nodes:
             self.visit(node, scope)
 
-    def _name(self, node: ast.Name, scope: _Scope) -> None:
+    def _name(self, node: ast.Name, scope: Scope) -> None:
         name = mangled(node.id, scope.private)
         is_load = isinstance(node.ctx, ast.Load)
-        if not _is_local(name, scope):
+        if not scope.has(name):
             self.names.outside.append(OuterName(node, name, scope.now))
         elif scope.is_class and is_load and name not in scope.stored:
             # `x = x` in a class reads the outer one: Python looks in the class first, then outside.
@@ -131,53 +155,46 @@ class _Visitor:
         elif not is_load:
             scope.stored.add(name)
 
-    def _assignment(self, node: ast.AST, scope: _Scope) -> None:
+    def _assignment(self, node: ast.AST, scope: Scope) -> None:
         """Visit the value before what it is assigned to, as Python does."""
         children = sorted(
             ast.iter_child_nodes(node), key=lambda child: child is not getattr(node, "value", 0)
         )
         self._all(children, scope)
 
-    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: _Scope) -> None:
+    def _function(self, node: FunctionNode, scope: Scope) -> None:
         inner = self._with_types(node, scope)
         if not isinstance(node, ast.Lambda):
             self._all(node.decorator_list, scope)
         given = node.args
         self._all([*given.defaults, *(each for each in given.kw_defaults if each)], scope)
-        parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs]
-        parameters += [each for each in (given.vararg, given.kwarg) if each]
-        self._all((each.annotation for each in parameters if each.annotation), inner)
+        self._all((each.annotation for each in parameters(given) if each.annotation), inner)
         if not isinstance(node, ast.Lambda) and node.returns:
             self.visit(node.returns, inner)
-        body = [node.body] if isinstance(node, ast.Lambda) else node.body
-        inside = self._scope(inner, body, now=False)
-        inside.bound.update(mangled(each.arg, scope.private) for each in parameters)
-        self.names.bound |= inside.bound
-        self._all(body, inside)
+        self._body(node, inner, now=False)
 
-    def _class(self, node: ast.ClassDef, scope: _Scope) -> None:
+    def _class(self, node: ast.ClassDef, scope: Scope) -> None:
         self._all(node.decorator_list, scope)
         inner = self._with_types(node, scope)
         self._all([*node.bases, *node.keywords], inner)
-        cell = _Scope(inner, bound={"__class__"}, private=node.name, now=scope.now)
-        inside = self._scope(cell, node.body, now=scope.now)
-        inside.is_class = True
-        self._all(node.body, inside)
+        self._body(node, inner, now=scope.now)
 
-    def _with_types(self, node: ast.AST, scope: _Scope) -> _Scope:
-        """Return the scope of the type parameters, where there are any."""
-        parameters = getattr(node, "type_params", None)
-        if not parameters:
-            return scope
-        inner = _Scope(scope, bound={each.name for each in parameters}, private=scope.private, now=scope.now)
-        self.names.bound |= inner.bound
-        self._all(parameters, inner)
+    def _body(self, node: Definition, scope: Scope, now: bool) -> None:
+        inside = _inside(node, scope, now)
+        self.names.bound |= inside.bound
+        self._all(_statements(node), inside)
+
+    def _with_types(self, node: ast.AST, scope: Scope) -> Scope:
+        inner = _of_types(node, scope)
+        if inner is not scope:
+            self.names.bound |= inner.bound
+            self._all(getattr(node, "type_params", ()), inner)
         return inner
 
-    def _comprehension(self, node: Comprehension, scope: _Scope) -> None:
+    def _comprehension(self, node: Comprehension, scope: Scope) -> None:
         first, *others = node.generators
         self.visit(first.iter, scope)
-        inner = _Scope(scope, private=scope.private, now=scope.now)
+        inner = Scope(scope, private=scope.private, now=scope.now)
         for each in node.generators:
             inner.bound.update(mangled(name, scope.private) for name in _targets(each.target))
         self.names.bound |= inner.bound
@@ -185,25 +202,36 @@ class _Visitor:
         parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         self._all((part for part in parts if part is not None), inner)
 
-    def _scope(self, parent: _Scope, body: Iterable[ast.AST], now: bool) -> _Scope:
-        scope = _Scope(parent, private=parent.private, now=now)
-        for kind, name in _bindings(body):
-            getattr(scope, kind).add(mangled(name, scope.private))
-        scope.bound -= scope.outer | scope.between
-        self.names.bound |= scope.bound
+
+def parameters(given: ast.arguments) -> list[ast.arg]:
+    """Return the parameters of a function, those with a star last."""
+    places = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    return [*places, *(each for each in (given.vararg, given.kwarg) if each)]
+
+
+def _statements(node: Definition) -> Sequence[ast.AST]:
+    return [node.body] if isinstance(node, ast.Lambda) else node.body
+
+
+def _inside(node: Definition, parent: Scope, now: bool) -> Scope:
+    """Return the scope of a function's or a class's own."""
+    if isinstance(node, ast.ClassDef):
+        parent = Scope(parent, bound={"__class__"}, private=node.name, now=now)
+    scope = Scope(parent, isinstance(node, ast.ClassDef), private=parent.private, now=now)
+    for kind, name in _bindings(_statements(node)):
+        getattr(scope, kind).add(mangled(name, scope.private))
+    scope.bound -= scope.outer | scope.between
+    if not isinstance(node, ast.ClassDef):
+        scope.bound.update(mangled(each.arg, scope.private) for each in parameters(node.args))
+    return scope
+
+
+def _of_types(node: ast.AST, scope: Scope) -> Scope:
+    """Return the scope of the type parameters, where there are any."""
+    given = getattr(node, "type_params", None)
+    if not given:
         return scope
-
-
-def _is_local(name: str, scope: _Scope) -> bool:
-    here: _Scope | None = scope
-    while here is not None:
-        if not here.is_class or here is scope:
-            if name in here.outer:
-                return False
-            if name in here.bound and name not in here.between:
-                return True
-        here = here.parent
-    return False
+    return Scope(scope, bound={each.name for each in given}, private=scope.private, now=scope.now)
 
 
 def _targets(node: ast.AST) -> Iterator[str]:

@@ -19,10 +19,12 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from .markers import CODE_OF, TEXT_FILE, TEXT_OF
-from .matching import FunctionNode, matches
+from .matching import matches
+from .scopes import Definition, FunctionNode
 
 _STARTED = time.time()
 _TEXT_HINTS = 0x1000000
+Around = tuple[Definition, ...]
 
 
 class SourceMissing(Exception):
@@ -41,8 +43,8 @@ class Found:
         The name of the file.
     lines
         All lines of the file.
-    private
-        The class around it, whose name mangles private ones.
+    around
+        The definitions in which it stands, the outermost first.
     has_text_hints
         The file asks for annotations to be kept as text.
     imports
@@ -52,9 +54,14 @@ class Found:
     node: Any
     file: str
     lines: tuple[str, ...]
-    private: str = ""
+    around: Around = ()
     has_text_hints: bool = False
     imports: tuple[str, ...] = ()
+
+    @property
+    def private(self) -> str:
+        """The class around it, whose name mangles private ones."""
+        return _private(self.around)
 
     @property
     def source(self) -> tuple[int, tuple[str, ...]]:
@@ -67,10 +74,10 @@ class SourceIndex:
     """The definitions of one source text."""
 
     def __init__(self, text: str) -> None:
-        self.functions: dict[int, list[tuple[FunctionNode, str]]] = defaultdict(list)
-        self.by_name: dict[str, list[tuple[FunctionNode, str]]] = defaultdict(list)
-        self.classes: dict[str, list[tuple[ast.ClassDef, str]]] = defaultdict(list)
-        self.known: dict[CodeType, tuple[Any, str]] = {}
+        self.functions: dict[int, list[tuple[FunctionNode, Around]]] = defaultdict(list)
+        self.by_name: dict[str, list[tuple[FunctionNode, Around]]] = defaultdict(list)
+        self.classes: dict[str, list[tuple[ast.ClassDef, Around]]] = defaultdict(list)
+        self.known: dict[CodeType, tuple[Any, Around]] = {}
         """Definitions of code that was looked for before; none where there is none."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escapes: the user has seen them
@@ -82,20 +89,24 @@ class SourceIndex:
             for node in self.tree.body
         )
         self.imports = tuple(dict.fromkeys(_imported(self.tree)))
-        self._walk(self.tree, "", "")
+        self._walk(self.tree, "", ())
 
-    def _walk(self, node: ast.AST, path: str, private: str) -> None:
+    def _walk(self, node: ast.AST, path: str, around: Around) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.ClassDef):
-                self.classes[path + child.name].append((child, private))
-                self._walk(child, f"{path}{child.name}.", child.name)
+                self.classes[path + child.name].append((child, around))
+                self._walk(child, f"{path}{child.name}.", (*around, child))
             elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
                 name = "<lambda>" if isinstance(child, ast.Lambda) else child.name
-                self.functions[first_line(child)].append((child, private))
-                self.by_name[name].append((child, private))
-                self._walk(child, f"{path}{name}.<locals>.", private)
+                self.functions[first_line(child)].append((child, around))
+                self.by_name[name].append((child, around))
+                self._walk(child, f"{path}{name}.<locals>.", (*around, child))
             else:
-                self._walk(child, path, private)
+                self._walk(child, path, around)
+
+
+def _private(around: Around) -> str:
+    return next((each.name for each in reversed(around) if isinstance(each, ast.ClassDef)), "")
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
@@ -161,23 +172,23 @@ def function_source(function: FunctionType) -> Found:
         found = index.known[code] = _definition_of(code, index, is_text, id(code) in made)
     if found is _NOWHERE:
         raise SourceMissing(f"{code.co_filename} has been edited since it was loaded")
-    node, private = found
+    node, around = found
     hints = index.has_text_hints or bool(code.co_flags & _TEXT_HINTS)
-    return Found(node, TEXT_FILE if is_text else code.co_filename, lines, private, hints, index.imports)
+    return Found(node, TEXT_FILE if is_text else code.co_filename, lines, around, hints, index.imports)
 
 
-_NOWHERE: tuple[Any, str] = (None, "")
+_NOWHERE: tuple[Any, Around] = (None, ())
 
 
-def _definition_of(code: CodeType, index: SourceIndex, is_text: bool, is_made: bool) -> tuple[Any, str]:
+def _definition_of(code: CodeType, index: SourceIndex, is_text: bool, is_made: bool) -> tuple[Any, Around]:
     if is_made and len(index.by_name[code.co_name]) == 1:
         # Compiled with the user's lines, in which equal parts may be one constant, it cannot be compared.
         return index.by_name[code.co_name][0]
     here = [] if is_text else index.functions.get(code.co_firstlineno, [])
     # A file that was edited above the function has it on another line.
-    for node, private in [*here, *index.by_name.get(code.co_name, ())]:
-        if matches(node, private, code, index.imports):
-            return node, private
+    for node, around in [*here, *index.by_name.get(code.co_name, ())]:
+        if matches(node, _private(around), code, index.imports):
+            return node, around
     return _NOWHERE
 
 
@@ -222,8 +233,8 @@ def assigned(name: str, namespace: dict[str, Any]) -> Found | None:
         for node in reversed(index.tree.body):
             match node:
                 case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
-                    return Found(value, file, lines, "", index.has_text_hints)
+                    return Found(value, file, lines, (), index.has_text_hints)
             alias = getattr(node, "name", None) if type(node).__name__ == "TypeAlias" else None
             if isinstance(alias, ast.Name) and alias.id == name:
-                return Found(node, file, lines, "", index.has_text_hints)
+                return Found(node, file, lines, (), index.has_text_hints)
     return None

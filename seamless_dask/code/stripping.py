@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .expressions import merged
+from .scopes import parameters
 
 
 @dataclass
@@ -80,13 +81,13 @@ class Stripper:
             if not hints and not self.hints:
                 self._drop_hints(node)
             else:
-                self.kept += [(each, "annotation") for each in _parameters(node.args) if each.annotation]
+                self.kept += [(each, "annotation") for each in parameters(node.args) if each.annotation]
                 self.kept += [(node, "returns")] if node.returns else []
         elif isinstance(node, ast.AnnAssign):
             self.kept.append((node, "annotation"))
 
     def _drop_hints(self, node: Any) -> None:
-        for each in _parameters(node.args):
+        for each in parameters(node.args):
             each.annotation = None
         node.returns = None
         self.kept = [(owner, name) for owner, name in self.kept if getattr(owner, name) is not None]
@@ -100,11 +101,6 @@ class Stripper:
         else:
             statement = ast.AnnAssign(target, ast.copy_location(ast.Constant(None), node), None, node.simple)
         return ast.copy_location(statement, node)
-
-
-def _parameters(given: ast.arguments) -> list[ast.arg]:
-    places = [*given.posonlyargs, *given.args, *given.kwonlyargs]
-    return [*places, *(each for each in (given.vararg, given.kwarg) if each)]
 
 
 def _is_text(node: ast.stmt) -> bool:

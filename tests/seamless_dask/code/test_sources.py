@@ -210,6 +210,70 @@ def test_a_class_of_a_function_that_is_over(make: Make) -> None:
         identify(module.f)
 
 
+GLOBALS = """
+import functools
+class Plus:
+    def __init__(self, function, n):
+        functools.update_wrapper(self, function)
+        self.function, self.n = function, n
+    def __call__(self): return self.function() + self.n
+class Meta(type): k = 1
+class OtherMeta(type): k = 2
+def deco(function): return Plus(function, 1)
+def other(function): return Plus(function, 2)
+def first(self): return 1
+def second(self): return 2
+"""
+HIDDEN = {
+    "a decorator of a method": (
+        "def make(deco):\n    class A:\n        @staticmethod\n        @deco\n        def k(): return 0\n"
+        "    return A\nA = make(other)\ndef f(): return A.k()"
+    ),
+    "a builtin that is one": (
+        "def make(property):\n    class A:\n        @property\n        def k(self): return 0\n    return A\n"
+        "A = make(lambda function: 2)\ndef f(): return A.k"
+    ),
+    "a descriptor": (
+        "def make(first):\n    class A:\n        k = property(first)\n    return A\n"
+        "A = make(second)\ndef f(): return A().k"
+    ),
+    "a default of a method": (
+        "def make(first):\n    class A:\n        def k(self, g=first): return g(self)\n    return A\n"
+        "A = make(second)\ndef f(): return A().k()"
+    ),
+    "a metaclass": (
+        "def make(Meta):\n    class A(metaclass=Meta): pass\n    return A\n"
+        "A = make(OtherMeta)\ndef f(): return A.k"
+    ),
+    "a decorator of a function": (
+        "def make(deco):\n    @deco\n    def g(): return 0\n    return g\n"
+        "g = make(other)\ndef f(): return g()"
+    ),
+    "a name of the class": (
+        "class A:\n    def deco(function): return Plus(function, 2)\n    @deco\n    def k(): return 0\n"
+        "k = A.k\ndef f(): return k()"
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::seamless_dask.code.identity.CodeWarning")
+@pytest.mark.parametrize("case", HIDDEN)
+def test_a_variable_of_a_function_that_is_over_hides_a_global(make: Make, case: str) -> None:
+    module = make(GLOBALS + HIDDEN[case])
+    assert unpickled(identify(module.f))() == module.f() == 2
+
+
+def test_what_a_function_declares_global_is_no_variable_of_its_own(make: Make) -> None:
+    module = make(
+        "from functools import cached_property\n"
+        "def make():\n    global cached_property\n    class A:\n        @cached_property\n"
+        "        def k(self): return 2\n    return A\nA = make()\ndef f(): return A().k"
+    )
+    code = identify(module.f)
+    assert "class A:\n    @cached_property\n" in code.text
+    assert again(code)() == 2
+
+
 def test_a_class_that_only_its_call_makes_reads_nothing_else(make: Make) -> None:
     module = make(
         "def make(n):\n    class A:\n        k = property(n)\n        def go(self): return A, self.k\n"
