@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
-from .measure import GIB, MIB, PYTHON, Bench, run
+from .measure import GIB, MIB, PYTHON, Bench, answer, run
 
 HITS = """
 import json, sys, timeit
@@ -94,17 +92,8 @@ if __name__ == "__main__":
 def _measured(bench: Bench, name: str, script: str, *arguments: str) -> dict[str, list[list[float]]]:
     directory = bench.fresh(name)
     (directory / "script.py").write_text(script)
-    done = subprocess.run(
-        [sys.executable, "script.py", str(bench.runs), *arguments],
-        cwd=directory,
-        env=bench.environment(name=f"{name}-cache"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found = json.loads(done.stdout)
+    command = [sys.executable, "script.py", str(bench.runs), *arguments]
+    found = answer(command, bench.environment(name=f"{name}-cache"), directory)
     return found if isinstance(found, dict) else {"hits": found}
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
-from .measure import Bench
+from .measure import Bench, run
 
 COUNT = 1000
 OURS = """
@@ -42,23 +39,12 @@ def main(bench: Bench) -> None:
     numbers = iter(range(1 << 20))
 
     def measured(text: str) -> Callable[[], float]:
-        def run() -> float:
-            directory: Path = bench.fresh(f"misses-{next(numbers)}")
+        def wall() -> float:
+            directory = bench.fresh(f"misses-{next(numbers)}")
             (directory / "script.py").write_text(text)
             environment = bench.environment(name=f"cache-{next(numbers)}")
-            start = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, "script.py", str(COUNT)],
-                cwd=directory,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise SystemExit(done.stderr)
-            return time.perf_counter() - start
+            return run([sys.executable, "script.py", str(COUNT)], environment, directory).wall
 
-        return run
+        return wall
 
     bench.ratio(f"{COUNT} misses", measured(OURS), measured(JOBLIB), 1.5, "joblib.Memory", runs=1)

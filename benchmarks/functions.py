@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
-from .measure import Bench
+from .measure import Bench, answer
 
 MODULES, HELPERS = 5, 10
 HELPER = """
@@ -68,16 +66,7 @@ def main(bench: Bench) -> None:
     directory = bench.fresh("project")
     _write(directory)
     for script, limit, what in (("script.py", 0.02, "in a script"), ("imported.py", 1.0, "in modules")):
-        done = subprocess.run(
-            [sys.executable, script, str(bench.runs)],
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        found = json.loads(done.stdout)
+        found = answer([sys.executable, script, str(bench.runs)], cwd=directory)
         bench.row(
             f"{what}, {found['seconds'] * 1e6:.1f} µs",
             statistics.median(found["ratios"]),

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 
-from .measure import Bench
+from .measure import MIB, Bench, answer, timed
 
 MEASURED = """
 import hashlib, json, resource, sys, time
@@ -60,19 +56,11 @@ KINDS = ("array", "array in a dictionary", "frame", "frame with text")
 def main(bench: Bench) -> None:
     """Identity of 1 GiB arrays and frames against SHA-256 of their buffers, with memory; loading them."""
     for kind in KINDS:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", MEASURED, kind, str(min(bench.runs, 5))],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        found = json.loads(done.stdout)
+        found = answer([sys.executable, "-W", "ignore", "-c", MEASURED, kind, str(min(bench.runs, 5))])
         bench.row(
             f"{kind}, 1 GiB", statistics.median(found["ratios"]), 1.2, "SHA-256 of its buffers, CPU time"
         )
-        bench.row(f"{kind}, more memory", found["more"] / (1 << 20), 64, "", unit="MiB")
+        bench.row(f"{kind}, more memory", found["more"] / MIB, 64, "", unit="MiB")
     _loading(bench)
 
 
@@ -85,11 +73,6 @@ def _loading(bench: Bench) -> None:
     path = bench.fresh("data") / "array.npy"
     with path.open("wb") as stream:
         write_value(np.arange(1 << 27, dtype="f8"), stream.write)
-
-    def timed(work: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
 
     bench.ratio(
         "1 GiB array from a file, and its sum",

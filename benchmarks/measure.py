@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 BIN = Path(sys.executable).parent
 PYTHON = [sys.executable, "-c", "pass"]
@@ -45,6 +45,23 @@ def run(
                 f"{' '.join(map(str, command))}: status {process.returncode}\n{errors.read().decode()}"
             )
     return Usage(wall, used.ru_maxrss * 1024)
+
+
+def answer(
+    command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Any:
+    """Return the JSON that a command prints; a failure ends the experiment with its errors."""
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return how many seconds some work takes in this process."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 class Server:
