@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.decorators import delayed, direct
 from seamless_dask.definitions import DefinitionsByCode
-from seamless_dask.errors import ComputationFailed, NotAValue, UntrustedValue, UsageError
+from seamless_dask.errors import NotAValue, UntrustedValue, UsageError
 from seamless_dask.functions import Direct
 
 Decorate = Callable[..., Any]
@@ -40,15 +38,6 @@ def identity(x: Any) -> Any:
 
 
 # -------------------------------------------------- processes and threads
-
-
-def test_a_thread_that_is_left_running_is_not_waited_for(run: Decorate) -> None:
-    @run
-    def leaving() -> int:
-        threading.Thread(target=threading.Event().wait).start()
-        return 1
-
-    assert leaving() == 1
 
 
 def test_a_fork_that_returns_from_the_function_gives_no_result(run: Decorate) -> None:
@@ -76,35 +65,6 @@ def test_a_fork_that_exits_does_so_as_in_python(run: Decorate) -> None:
     assert forking() == 3
 
 
-def test_a_process_that_is_gone_before_the_function_returns_is_named_as_the_cause(run: Decorate) -> None:
-    @run
-    def leaving() -> None:
-        os._exit(0)
-
-    with pytest.raises(ComputationFailed, match=r"ended its process before it returned: os\._exit"):
-        leaving()
-
-
-def test_a_segmentation_fault_is_a_failure_with_the_signal(run: Decorate) -> None:
-    @run
-    def crashing() -> None:
-        import ctypes
-
-        ctypes.string_at(0)
-
-    with pytest.raises(ComputationFailed, match="SIGSEGV"):
-        crashing()
-
-
-def test_an_interrupt_inside_is_a_failure_and_interrupts_nobody_else(plain: Decorate) -> None:
-    @plain
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(ComputationFailed):
-        interrupted()
-
-
 def test_much_that_is_printed_does_no_harm(plain: Decorate) -> None:
     @plain
     def printing() -> int:
@@ -123,19 +83,6 @@ def test_streams_that_are_closed_do_no_harm(plain: Decorate) -> None:
         return 1
 
     assert closing() == 1
-
-
-def test_what_is_flushed_at_exit_is_told(lab: Any) -> None:
-    @delayed(context=lab.context, isolation="none")
-    def late() -> int:
-        import atexit
-
-        atexit.register(print, "at the end")
-        return 1
-
-    made = late()
-    assert made.compute() == 1
-    assert "at the end" in made.record["stderr"]
 
 
 def test_after_a_fork_a_function_can_be_called(plain: Decorate) -> None:
@@ -232,22 +179,6 @@ def test_what_is_no_function_is_refused_in_one_line(what: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_function_of_c_that_has_a_signature(plain: Decorate) -> None:
-    assert plain(math.sqrt)(4.0) == 2.0
-
-
-def test_a_partial(plain: Decorate) -> None:
-    def three(a: int, b: int, c: int = 3) -> Any:
-        return a, b, c
-
-    assert plain(partial(three, 1, c=5))(9) == (1, 9, 5)
-
-
-def test_two_lambdas_on_a_line(plain: Decorate) -> None:
-    one, two = plain(lambda x: x + 1), plain(lambda x: x + 2)
-    assert (one(1), two(1)) == (2, 3)
-
-
 def test_a_decorator_of_ours_around_another(lab: Any) -> None:
     inner = direct(context=lab.context, label="inner", isolation="none")(identity)
     outer = direct(label="outer")(inner)
@@ -296,19 +227,6 @@ def test_a_class_whose_metaclass_says_what_is_equal(plain: Decorate) -> None:
     assert plain(of)() == 3
     with pytest.raises(NotAValue, match="argument 'x' is a OfMeta, a class without a hash"):
         plain(identity)(OfMeta())
-
-
-def test_generators_and_coroutines_are_refused_in_one_line(plain: Decorate) -> None:
-    def generator() -> Iterator[int]:
-        yield 1
-
-    async def coroutine() -> int:
-        return 1
-
-    with pytest.raises(UsageError, match="generator"):
-        plain(generator)
-    with pytest.raises(UsageError, match="coroutine"):
-        plain(coroutine)
 
 
 # -------------------------------------------------- arguments

@@ -33,7 +33,7 @@ def test_an_exit_without_a_word_that_claims_success_is_a_failure(lab: Lab, isola
 
         os._exit(0)
 
-    with pytest.raises(ComputationFailed):
+    with pytest.raises(ComputationFailed, match=r"ended its process before it returned: os\._exit"):
         leaving()
 
 
@@ -92,7 +92,7 @@ def test_what_is_to_be_done_at_exit_is_done(lab: Lab, isolation: str) -> None:
         return 8
 
     made = registering()
-    made.compute()
+    assert made.compute() == 8
     assert made.record is not None
     assert made.record["stderr"] == "at exit\n"
 
