@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from hashserver.checksum import Checksum
 from seamless_dask.context import Context
+from seamless_dask.decorators import delayed, direct
 from seamless_dask.execution.supervisor import NoSupervisor, Supervisor
 from seamless_dask.executors.embedded import Embedded
 from seamless_dask.graph import current_worker, task
@@ -88,6 +90,8 @@ class Lab:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.context = Context()
+        self.direct = partial(direct, context=self.context)
+        self.delayed = partial(delayed, context=self.context)
         self.processes: list[subprocess.Popen[str]] = []
         self.log = directory / "log"
 

@@ -65,15 +65,15 @@ class Scale:
 
 
 def test_what_is_ignored_is_passed_on_and_does_not_count(lab: Any) -> None:
-    made = direct(context=lab.context, ignore=("n_jobs", "verbose"))(fit)
+    made = lab.direct(ignore=("n_jobs", "verbose"))(fit)
     assert made(1, n_jobs=4, verbose=True) == [2, 4, True, {}]
     assert made(1, n_jobs=8) == [2, 4, True, {}]
     assert made(2, n_jobs=8) == [3, 8, False, {}]
-    assert made.delayed(1).key == made.delayed(1, 7).key != direct(context=lab.context)(fit).delayed(1).key
+    assert made.delayed(1).key == made.delayed(1, 7).key != lab.direct(fit).delayed(1).key
 
 
 def test_a_further_keyword_can_be_ignored(lab: Any) -> None:
-    made = delayed(context=lab.context, ignore="threads")(fit)
+    made = lab.delayed(ignore="threads")(fit)
     assert made(1, threads=2).key == made(1, threads=3).key != made(1, other=2).key
     assert made(1, threads=2).compute() == [2, 1, False, {"threads": 2}]
 
@@ -81,7 +81,7 @@ def test_a_further_keyword_can_be_ignored(lab: Any) -> None:
 def test_a_file_can_be_ignored(lab: Any, tmp_path: Path) -> None:
     (tmp_path / "hint").write_text("a hint")
 
-    @delayed(context=lab.context, ignore="hints")
+    @lab.delayed(ignore="hints")
     def hinted(x: int, hints: Any) -> list[Any]:
         return [x, hints[0].read_text()]
 
@@ -92,7 +92,7 @@ def test_a_file_can_be_ignored(lab: Any, tmp_path: Path) -> None:
 
 
 def test_a_transformation_that_does_not_count_is_refused(lab: Any) -> None:
-    made = delayed(context=lab.context, ignore="n_jobs")(fit)
+    made = lab.delayed(ignore="n_jobs")(fit)
     with pytest.raises(UsageError, match=r"'n_jobs' does not count.*pass its result"):
         made(1, [made(2)])
 
@@ -103,7 +103,7 @@ def test_ignoring_what_is_no_argument_is_an_error_at_once() -> None:
 
 
 def test_bytes_that_are_gone_are_made_again_with_what_was_ignored(lab: Any) -> None:
-    made = delayed(context=lab.context, ignore="n_jobs")(fit)(5, n_jobs=3)
+    made = lab.delayed(ignore="n_jobs")(fit)(5, n_jobs=3)
     assert made.compute() == [6, 3, False, {}]
     checksum = made.result_checksum
     assert checksum is not None
@@ -112,11 +112,11 @@ def test_bytes_that_are_gone_are_made_again_with_what_was_ignored(lab: Any) -> N
 
 
 def test_a_version_counts_in_place_of_code(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = delayed(context=lab.context, version="2")(fit)
+    first = lab.delayed(version="2")(fit)
     key = first(1).key
     monkeypatch.setattr(sys.modules[__name__], "OFFSET", 10)
     assert first(1).key == key != first(2).key
-    assert delayed(context=lab.context, version="3")(fit)(1).key != key
+    assert lab.delayed(version="3")(fit)(1).key != key
     assert first(1).compute() == [11, 1, False, {}]
     text = lab.context.store.get(first(1).description.code).decode()
     assert text == f'# version "2"\nfrom {__name__} import fit\n\n__function__ = fit\n'
@@ -130,8 +130,8 @@ def test_versions_of_two_functions_differ() -> None:
 def test_a_function_without_source_has_a_version(lab: Any) -> None:
     names: dict[str, Any] = {"__name__": "made_of_text"}
     exec("def f(x):\n    return x + 1\n", names)
-    assert direct(context=lab.context, version="1")(names["f"])(1) == 2
-    assert direct(context=lab.context, version="1")(math.sqrt)(4.0) == 2.0
+    assert lab.direct(version="1")(names["f"])(1) == 2
+    assert lab.direct(version="1")(math.sqrt)(4.0) == 2.0
 
 
 @pytest.mark.parametrize(
@@ -186,39 +186,35 @@ def test_a_version_in_a_script_is_that_of_the_module(tmp_path: Path) -> None:
 def test_a_function_of_a_library_by_its_name(
     lab: Any, function: Any, arguments: tuple[Any, ...], result: Any
 ) -> None:
-    made = direct(context=lab.context)(function)
+    made = lab.direct(function)
     assert made(*arguments) == result
     assert made.delayed(*arguments).is_known()
 
 
 def test_a_function_of_a_library_counts_by_its_name_and_arguments(lab: Any) -> None:
-    made = delayed(context=lab.context)
+    made = lab.delayed
     assert made(math.floor)(2.5).key == made(math.floor)(2.5).key != made(math.ceil)(2.5).key
     assert made(statistics.quantiles)([1, 2]).key == made(statistics.quantiles)([1, 2], n=4).key
     assert "from math import floor" in made(math.floor).code
 
 
 def test_a_partial_counts_with_what_it_holds(lab: Any) -> None:
-    made = direct(context=lab.context)
-    first, second = (made(functools.partial(fit, 1, verbose=flag)) for flag in (True, False))
+    first, second = (lab.direct(functools.partial(fit, 1, verbose=flag)) for flag in (True, False))
     assert first(2) == [2, 2, True, {}]
     assert second(2) == [2, 2, False, {}]
-    assert made(functools.partial(fit, verbose=True)).delayed(1).key != first.delayed().key
+    assert lab.direct(functools.partial(fit, verbose=True)).delayed(1).key != first.delayed().key
 
 
 def test_closures_of_one_factory_are_never_mixed_up(lab: Any) -> None:
-    made = direct(context=lab.context)
-    assert [made(multiplier(number))(2) for number in (1, 2, 3, 2)] == [2, 4, 6, 4]
+    assert [lab.direct(multiplier(number))(2) for number in (1, 2, 3, 2)] == [2, 4, 6, 4]
 
 
 def test_bound_methods_count_with_their_instance(lab: Any) -> None:
-    made = direct(context=lab.context)
-    assert [made(Scale(number).times)(2) for number in (2, 3)] == [4, 6]
+    assert [lab.direct(Scale(number).times)(2) for number in (2, 3)] == [4, 6]
 
 
 def test_lambdas_on_one_line_stay_apart(lab: Any) -> None:
-    made = direct(context=lab.context)
-    first, second = made(lambda x: x + 1), made(lambda x: x + 2)
+    first, second = lab.direct(lambda x: x + 1), lab.direct(lambda x: x + 2)
     assert (first(1), second(1)) == (2, 3)
 
 
@@ -228,11 +224,11 @@ def test_static_and_class_methods(lab: Any) -> None:
     assert Scale(1).doubled.delayed(4).key == static.key
     assert list(Scale.tripled.delayed(4).description.inputs) == ["x"]
     assert sorted(of_class.description.inputs) == ["cls", "x"]
-    assert direct(context=lab.context)(Scale.named.function)(Scale, 4) == ["Scale", 4]
+    assert lab.direct(Scale.named.function)(Scale, 4) == ["Scale", 4]
 
 
 def test_a_class_is_a_function(lab: Any) -> None:
-    made = direct(context=lab.context)(Scale)(3)
+    made = lab.direct(Scale)(3)
     assert (type(made), made.factor) == (Scale, 3)
 
 

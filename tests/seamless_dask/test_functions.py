@@ -12,7 +12,7 @@ import dask
 import pytest
 
 from hashserver.errors import BufferMissing
-from seamless_dask import Checksum, File, bash, checksum_of, delayed, direct, put
+from seamless_dask import Checksum, File, bash, checksum_of, direct, put
 from seamless_dask.errors import ComputationFailed, NotAValue, UsageError
 
 FACTOR = 3
@@ -27,7 +27,7 @@ def add(a: Any, b: Any = 2, *more: Any, c: Any = "c", **named: Any) -> Any:
 
 
 def test_a_call_returns_what_the_function_returns(lab: Any) -> None:
-    @direct(context=lab.context)
+    @lab.direct
     def fit(x: int) -> dict[str, Any]:
         return {"scaled": scaled(x), "pair": (1, 2.0)}
 
@@ -37,7 +37,7 @@ def test_a_call_returns_what_the_function_returns(lab: Any) -> None:
 def test_what_was_computed_is_found_and_not_run_again(lab: Any, tmp_path: Path) -> None:
     count = tmp_path / "count"
 
-    @direct(context=lab.context, isolation="none")
+    @lab.direct(isolation="none")
     def noted(x: int, path: str) -> int:
         with open(path, "a") as file:
             file.write("x")
@@ -54,7 +54,7 @@ def test_what_was_computed_is_found_and_not_run_again(lab: Any, tmp_path: Path) 
 def test_however_arguments_are_given_it_is_one_call(
     lab: Any, args: tuple[Any, ...], named: dict[str, Any]
 ) -> None:
-    made = delayed(context=lab.context)(add)
+    made = lab.delayed(add)
     assert made(*args, **named).key == made(1).key
 
 
@@ -63,12 +63,12 @@ def test_however_arguments_are_given_it_is_one_call(
     [((1.0,), {}), ((1, 3), {}), ((1, 2, 3), {}), ((1,), {"c": "d"}), ((1,), {"d": "c"}), ((True,), {})],
 )
 def test_other_arguments_are_another_call(lab: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-    made = delayed(context=lab.context)(add)
+    made = lab.delayed(add)
     assert made(*args, **named).key != made(1).key
 
 
 def test_all_kinds_of_parameters_arrive(lab: Any) -> None:
-    @direct(context=lab.context)
+    @lab.direct
     def given(a: Any, /, b: Any, *more: Any, c: Any, **named: Any) -> Any:
         return [a, b, more, c, named]
 
@@ -76,16 +76,16 @@ def test_all_kinds_of_parameters_arrive(lab: Any) -> None:
 
 
 def test_a_transformation_is_an_argument_at_any_depth(lab: Any) -> None:
-    double = delayed(context=lab.context)(scaled)
+    double = lab.delayed(scaled)
     one = double(1)
-    last = delayed(context=lab.context)(add)(one, {"deep": [one, (double(2),)]}, x=one)
+    last = lab.delayed(add)(one, {"deep": [one, (double(2),)]}, x=one)
     assert last.compute() == [3, {"deep": [3, (6,)]}, (), "c", {"x": 3}]
 
 
 def test_a_file_arrives_as_a_path(lab: Any, tmp_path: Path) -> None:
     (tmp_path / "data.txt").write_text("three words here")
 
-    @direct(context=lab.context)
+    @lab.direct
     def words(path: Any, others: list[Any]) -> list[Any]:
         return [len(path.read_text().split()), others[0].read_text()]
 
@@ -94,12 +94,12 @@ def test_a_file_arrives_as_a_path(lab: Any, tmp_path: Path) -> None:
 
 
 def test_commands_and_functions_are_inputs_of_each_other(lab: Any) -> None:
-    @delayed(context=lab.context)
+    @lab.delayed
     def upper(path: Any) -> str:
         text: str = path.read_text()
         return text.upper()
 
-    @delayed(context=lab.context)
+    @lab.delayed
     def written(text: str) -> Any:
         with open("out.txt", "w") as file:
             file.write(text + "!")
@@ -113,7 +113,7 @@ def test_commands_and_functions_are_inputs_of_each_other(lab: Any) -> None:
 
 
 def test_a_failure_shows_the_users_frames_and_none_of_ours(lab: Any) -> None:
-    @direct(context=lab.context)
+    @lab.direct
     def failing(x: int) -> None:
         raise ValueError(f"no {x}")
 
@@ -127,7 +127,7 @@ def test_a_failure_shows_the_users_frames_and_none_of_ours(lab: Any) -> None:
 
 @pytest.mark.parametrize("status", ["0", "3", "'text'", "None"])
 def test_a_function_that_exits_has_failed(lab: Any, status: str) -> None:
-    @direct(context=lab.context)
+    @lab.direct
     def exiting(status: Any) -> None:
         sys.exit(status)
 
@@ -137,7 +137,7 @@ def test_a_function_that_exits_has_failed(lab: Any, status: str) -> None:
 
 
 def test_what_is_printed_is_standard_error(lab: Any) -> None:
-    @delayed(context=lab.context)
+    @lab.delayed
     def talking() -> int:
         print("said")
         return 1
@@ -149,7 +149,7 @@ def test_what_is_printed_is_standard_error(lab: Any) -> None:
 
 
 def test_a_function_runs_in_a_fresh_directory(lab: Any) -> None:
-    @direct(context=lab.context)
+    @lab.direct
     def here() -> list[str]:
         return os.listdir()
 
@@ -158,7 +158,7 @@ def test_a_function_runs_in_a_fresh_directory(lab: Any) -> None:
 
 
 def test_a_time_limit_ends_it(lab: Any) -> None:
-    @direct(context=lab.context, time_limit=1.0)
+    @lab.direct(time_limit=1.0)
     def endless() -> None:
         while True:
             pass
@@ -168,7 +168,7 @@ def test_a_time_limit_ends_it(lab: Any) -> None:
 
 
 def test_what_is_known_is_told(lab: Any) -> None:
-    made = delayed(context=lab.context)(scaled)(5)
+    made = lab.delayed(scaled)(5)
     assert not made.is_known()
     assert made.result_checksum is None
     assert made.record is None
@@ -179,14 +179,14 @@ def test_what_is_known_is_told(lab: Any) -> None:
 
 
 def test_what_is_no_value_is_refused_with_the_name_of_the_argument(lab: Any) -> None:
-    made = delayed(context=lab.context)(add)
+    made = lab.delayed(add)
     with pytest.raises(NotAValue, match=r"argument 'b'.*generator"):
         made(1, (x for x in ()))
 
 
 def test_a_wrong_call_is_an_error_at_once(lab: Any) -> None:
     with pytest.raises(TypeError, match="missing a required argument: 'a'"):
-        delayed(context=lab.context)(add)()  # type: ignore[call-arg]
+        lab.delayed(add)()  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("option", ["nonsense", "writable", "direct_print"])
@@ -196,7 +196,7 @@ def test_an_option_that_functions_have_not(option: str) -> None:
 
 
 def test_each_form_has_the_other_and_the_plain_function(lab: Any) -> None:
-    made = direct(context=lab.context)(scaled)
+    made = lab.direct(scaled)
     assert made.function is scaled
     assert made.delayed(2).key == made.delayed.direct.delayed(2).key
     assert made.delayed(2).compute() == made(2) == 6
@@ -205,7 +205,7 @@ def test_each_form_has_the_other_and_the_plain_function(lab: Any) -> None:
 
 
 def test_dask_computes_several_at_once(lab: Any) -> None:
-    made = delayed(context=lab.context)(scaled)
+    made = lab.delayed(scaled)
     assert made(7).compute(scheduler="synchronous") == 21
     assert dask.is_dask_collection(made(1))
 
@@ -246,7 +246,7 @@ class Line:
 
 
 def test_a_method_has_its_instance_and_the_very_class_comes_back(lab: Any) -> None:
-    is_line, y, line = direct(context=lab.context)(Line.at.function)(Line(2.0), 3.0)
+    is_line, y, line = lab.direct(Line.at.function)(Line(2.0), 3.0)
     assert (is_line, y, type(line), line.slope) == (True, 6.0, Line, 2.0)
 
 
@@ -256,7 +256,7 @@ def test_a_method_is_bound_to_its_instance() -> None:
 
 
 def test_an_exception_of_the_users_comes_as_itself(lab: Any) -> None:
-    failing = direct(context=lab.context)(Line.at.function)
+    failing = lab.direct(Line.at.function)
     with pytest.raises(OutOfRange) as caught:
         failing(Line(1.0), -1.0)
     assert (caught.value.args, caught.value.limit) == ((-1.0, 0.0), 0.0)
@@ -267,7 +267,7 @@ def test_an_exception_of_the_users_comes_as_itself(lab: Any) -> None:
 
 
 def test_an_exception_that_nothing_stands_for_is_a_failure_with_its_text(lab: Any) -> None:
-    @direct(context=lab.context)
+    @lab.direct
     def failing() -> None:
         error = ValueError("with a generator")
         error.stream = (x for x in ())  # type: ignore[attr-defined]
@@ -279,7 +279,7 @@ def test_an_exception_that_nothing_stands_for_is_a_failure_with_its_text(lab: An
 
 
 def test_a_path_as_text_is_said_to_be_no_file(lab: Any) -> None:
-    @direct(context=lab.context)
+    @lab.direct
     def words(path: str) -> int:
         with open(path) as file:
             return len(file.read().split())
@@ -290,18 +290,18 @@ def test_a_path_as_text_is_said_to_be_no_file(lab: Any) -> None:
 
 
 def test_the_failure_of_a_step_names_it(lab: Any) -> None:
-    @delayed(context=lab.context)
+    @lab.delayed
     def failing() -> None:
         raise KeyError("upstream")
 
-    made = delayed(context=lab.context)(scaled)(failing())
+    made = lab.delayed(scaled)(failing())
     with pytest.raises(KeyError, match="upstream") as caught:
         made.compute()
     assert "failing (" in caught.value.__notes__[-1]
 
 
 def test_where_a_function_runs_little_else_is_imported(lab: Any) -> None:
-    @direct(context=lab.context)
+    @lab.direct
     def imported() -> list[str]:
         import sys
 
@@ -320,7 +320,7 @@ def test_where_a_function_runs_little_else_is_imported(lab: Any) -> None:
 def test_a_value_is_stored_once_and_passed_by_its_handle(lab: Any) -> None:
     table = put({"rows": list(range(1000))}, context=lab.context)
     assert lab.context.store.has([table.checksum])[0] > 0
-    made = delayed(context=lab.context)(add)
+    made = lab.delayed(add)
     assert made(table).key == made({"rows": list(range(1000))}).key
     assert made(table, [table]).compute()[1][0]["rows"][-1] == 999
 
@@ -333,7 +333,7 @@ def test_the_checksum_of_a_value_is_that_of_its_bytes(lab: Any, tmp_path: Path) 
 
 
 def test_a_checksum_gives_its_bytes_and_makes_them_again(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = delayed(context=lab.context)(scaled)(11)
+    made = lab.delayed(scaled)(11)
     made.compute()
     checksum = made.result_checksum
     assert checksum is not None
@@ -346,7 +346,7 @@ def test_a_checksum_gives_its_bytes_and_makes_them_again(lab: Any, monkeypatch: 
 
 
 def test_a_result_whose_bytes_are_gone_is_computed_again(lab: Any) -> None:
-    made = direct(context=lab.context)(scaled)
+    made = lab.direct(scaled)
     assert made(12) == 36
     known = made.delayed(12).result_checksum
     assert known is not None
@@ -355,7 +355,7 @@ def test_a_result_whose_bytes_are_gone_is_computed_again(lab: Any) -> None:
 
 
 def test_what_is_done_to_a_result_changes_no_other(lab: Any) -> None:
-    made = direct(context=lab.context)(add)
+    made = lab.direct(add)
     first = made([1])
     first[0].append(2)
     assert made([1])[0] == [1]

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster, as_completed
 
-from seamless_dask.decorators import delayed
 from seamless_dask.errors import UntrustedValue
 from seamless_dask.graph import dask_client, handles
 from seamless_dask.scheduler import SeamlessScheduler
@@ -52,8 +51,8 @@ SCHEDULERS = ["sync", "threads", "processes"]
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("optimize_graph", [True, False])
 def test_local_schedulers_hand_over_objects(lab: Any, scheduler: str, optimize_graph: bool) -> None:
-    first = delayed(context=lab.context)(numbers)(3)
-    last = delayed(context=lab.context)(total)(first)
+    first = lab.delayed(numbers)(3)
+    last = lab.delayed(total)(first)
     other = dask.delayed(str)(7)
     for _ in range(2):  # computed, and known
         found = dask.compute(
@@ -71,28 +70,28 @@ def test_what_only_others_need_is_not_loaded(lab: Any, monkeypatch: pytest.Monke
         return load(self, **wishes)
 
     monkeypatch.setattr(handles.Object, "load", noted)
-    last = delayed(context=lab.context)(total)(delayed(context=lab.context)(numbers)(3))
+    last = lab.delayed(total)(lab.delayed(numbers)(3))
     assert dask.compute(last, scheduler="sync") == (3,)
     assert loaded == [last.result_checksum]
 
 
 def test_local_schedulers_raise_what_the_function_raised(lab: Any) -> None:
     with pytest.raises(LookupError, match="no 1") as caught:
-        dask.compute(delayed(context=lab.context)(failing)(1), scheduler="threads")
+        dask.compute(lab.delayed(failing)(1), scheduler="threads")
     assert "in failing" in caught.value.__notes__[0]
 
 
 def test_what_is_persisted_here_is_an_input_for_others(lab: Any) -> None:
-    (kept,) = dask.persist(delayed(context=lab.context)(numbers)(4), scheduler="threads")
-    (text,) = dask.persist(delayed(context=lab.context)(named)("name"), scheduler="threads")
+    (kept,) = dask.persist(lab.delayed(numbers)(4), scheduler="threads")
+    (text,) = dask.persist(lab.delayed(named)("name"), scheduler="threads")
     assert dask.compute(text, kept) == ("name", [0, 1, 2, 3])
-    assert delayed(context=lab.context)(total)(kept).compute() == 6
+    assert lab.delayed(total)(kept).compute() == 6
     assert kept.compute() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_stock_functions_are_given_objects(lab: Any, scheduler: str) -> None:
-    made = delayed(context=lab.context)(numbers)(3)
+    made = lab.delayed(numbers)(3)
     assert dask.delayed(sum)(made).compute(scheduler=scheduler) == 3
     assert dask.delayed(made).compute(scheduler=scheduler) == [0, 1, 2]
     assert (
@@ -101,15 +100,15 @@ def test_stock_functions_are_given_objects(lab: Any, scheduler: str) -> None:
 
 
 def test_arrays_and_bags_are_made_of_them(lab: Any) -> None:
-    made = delayed(context=lab.context)(numbers)(5)
+    made = lab.delayed(numbers)(5)
     assert dask.bag.from_delayed([made]).map(lambda x: x + 1).compute(scheduler="sync") == [1, 2, 3, 4, 5]
-    array = dask.array.from_delayed(delayed(context=lab.context)(filled)(5), (5,), dtype=float)
+    array = dask.array.from_delayed(lab.delayed(filled)(5), (5,), dtype=float)
     assert (array + 1).sum().compute(scheduler="sync") == 10.0
 
 
 def test_a_notebook_shows_label_arguments_and_state(lab: Any) -> None:
-    first = delayed(context=lab.context)(numbers)(3)
-    last = delayed(context=lab.context, label="all of them")(total)(first)
+    first = lab.delayed(numbers)(3)
+    last = lab.delayed(label="all of them")(total)(first)
     assert "numbers" in first._repr_html_()
     assert "<td>count</td><td>3</td>" in first._repr_html_()
     assert "all of them" in last._repr_html_()
@@ -125,7 +124,7 @@ def test_a_notebook_shows_that_the_database_does_not_answer(
     def silent(keys: Any) -> Any:
         raise OSError("gone")
 
-    made = delayed(context=lab.context)(numbers)(3)
+    made = lab.delayed(numbers)(3)
     monkeypatch.setattr(lab.context.database, "lookup_many", silent)
     with pytest.warns(match="gone"):
         assert "the database does not answer" in made._repr_html_()
@@ -149,8 +148,8 @@ def client(lab: Any, request: pytest.FixtureRequest) -> Iterator[Client]:
 
 def test_all_ways_to_gather_hand_over_objects(lab: Any, client: Client) -> None:
     client.cluster.scale(1)
-    first = delayed(context=lab.context)(numbers)(3)
-    last = delayed(context=lab.context)(total)(first)
+    first = lab.delayed(numbers)(3)
+    last = lab.delayed(total)(first)
     assert client.compute(last).result(60) == 3
     assert client.gather(client.compute([last, first])) == [3, [0, 1, 2]]
     assert client.gather({"x": client.compute(first)}, direct=True) == {"x": [0, 1, 2]}
@@ -161,7 +160,7 @@ def test_all_ways_to_gather_hand_over_objects(lab: Any, client: Client) -> None:
 
 @pytest.mark.parametrize("is_known", [False, True])
 def test_stock_tasks_are_given_objects(lab: Any, client: Client, is_known: bool) -> None:
-    made = delayed(context=lab.context)(numbers)(3)
+    made = lab.delayed(numbers)(3)
     if is_known:
         made.compute(scheduler="sync")
     client.cluster.scale(1)
@@ -175,7 +174,7 @@ def test_stock_tasks_are_given_objects(lab: Any, client: Client, is_known: bool)
 
 @pytest.mark.parametrize("is_known", [False, True])
 def test_collections_are_made_of_them(lab: Any, client: Client, is_known: bool) -> None:
-    made = [delayed(context=lab.context)(filled)(count) for count in (2, 3)]
+    made = [lab.delayed(filled)(count) for count in (2, 3)]
     if is_known:
         dask.compute(made, scheduler="sync")
     client.cluster.scale(1)
@@ -189,7 +188,7 @@ def test_collections_are_made_of_them(lab: Any, client: Client, is_known: bool) 
 
 def test_frames_are_made_of_them(lab: Any, client: Client) -> None:
     pandas, frames = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
-    made = [delayed(context=lab.context)(framed)(count) for count in (1, 2)]
+    made = [lab.delayed(framed)(count) for count in (1, 2)]
     client.cluster.scale(1)
     found = frames.from_delayed(made, meta=pandas.DataFrame({"x": [0]}))
     assert found.x.sum().compute() == 1
@@ -197,7 +196,7 @@ def test_frames_are_made_of_them(lab: Any, client: Client) -> None:
 
 
 def test_hits_are_objects_with_no_worker(lab: Any, client: Client) -> None:
-    made = delayed(context=lab.context)(numbers)(3)
+    made = lab.delayed(numbers)(3)
     made.compute(scheduler="sync")
     assert client.compute(made).result(60) == [0, 1, 2]
     assert dask.compute(made) == ([0, 1, 2],)
@@ -207,7 +206,7 @@ def test_hits_are_objects_with_no_worker(lab: Any, client: Client) -> None:
 def test_objects_are_loaded_outside_the_event_loop(
     lab: Any, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = delayed(context=lab.context)(numbers)(3)
+    made = lab.delayed(numbers)(3)
     made.compute(scheduler="sync")
     threads: list[threading.Thread] = []
     load = handles.Object.load
@@ -227,7 +226,7 @@ def test_objects_are_loaded_outside_the_event_loop(
 
 
 def test_an_asynchronous_client_hands_over_objects(lab: Any, client: Client) -> None:
-    made = delayed(context=lab.context)(numbers)(3)
+    made = lab.delayed(numbers)(3)
     made.compute(scheduler="sync")
 
     async def asked() -> Any:
@@ -239,7 +238,7 @@ def test_an_asynchronous_client_hands_over_objects(lab: Any, client: Client) -> 
 
 def test_a_client_raises_what_the_function_raised(lab: Any, client: Client) -> None:
     client.cluster.scale(1)
-    future = client.compute(delayed(context=lab.context)(failing)(2))
+    future = client.compute(lab.delayed(failing)(2))
     for ask in (lambda: future.result(60), lambda: client.gather([future])):
         with pytest.raises(LookupError, match="no 2"):
             ask()
@@ -248,7 +247,7 @@ def test_a_client_raises_what_the_function_raised(lab: Any, client: Client) -> N
 def test_what_cannot_be_loaded_fails_for_those_only_who_asked_for_it(
     lab: Any, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = (delayed(context=lab.context)(numbers)(count) for count in (1, 2))
+    bad, good = (lab.delayed(numbers)(count) for count in (1, 2))
     dask.compute(bad, good, scheduler="sync")
     load = handles.Object.load
 

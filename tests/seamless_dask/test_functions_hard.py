@@ -25,12 +25,12 @@ Decorate = Callable[..., Any]
 @pytest.fixture(params=["none", "bubblewrap"])
 def run(request: pytest.FixtureRequest, lab: Any) -> Decorate:
     """`direct` in and without the sandbox."""
-    return direct(context=lab.context, isolation=request.param, time_limit=60)
+    return lab.direct(isolation=request.param, time_limit=60)
 
 
 @pytest.fixture
 def plain(lab: Any) -> Decorate:
-    return direct(context=lab.context, isolation="none", time_limit=60)
+    return lab.direct(isolation="none", time_limit=60)
 
 
 def identity(x: Any) -> Any:
@@ -180,7 +180,7 @@ def test_what_is_no_function_is_refused_in_one_line(what: Any) -> None:
 
 
 def test_a_decorator_of_ours_around_another(lab: Any) -> None:
-    inner = direct(context=lab.context, label="inner", isolation="none")(identity)
+    inner = lab.direct(label="inner", isolation="none")(identity)
     outer = direct(label="outer")(inner)
     assert outer.function is identity
     assert (outer._options.label, outer._options.isolation) == ("outer", "none")
@@ -238,7 +238,7 @@ def test_a_name_that_no_argument_can_have(lab: Any, name: str) -> None:
         return names
 
     with pytest.raises(UsageError, match="cannot be the name of an argument") as caught:
-        delayed(context=lab.context)(named)(**{name: 1})
+        lab.delayed(named)(**{name: 1})
     assert "\n" not in str(caught.value)
 
 
@@ -265,7 +265,7 @@ def test_an_object_that_is_known_by_its_identity_alone_is_refused(plain: Decorat
 
 def test_the_bytes_of_the_moment_of_the_call_count(lab: Any) -> None:
     numpy = pytest.importorskip("numpy")
-    made, given, array = delayed(context=lab.context)(identity), [1], numpy.arange(3)
+    made, given, array = lab.delayed(identity), [1], numpy.arange(3)
     calls = made(given), made(array)
     given.append(2)
     array[0] = 9

@@ -12,7 +12,6 @@ import dask
 import pytest
 
 from seamless_dask import File, bash
-from seamless_dask.decorators import delayed, direct
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded, UsageError
 from seamless_dask.graph import handles, here, perform
 from seamless_dask.jobs.directory import JobDirectory, all_jobs
@@ -37,21 +36,21 @@ def whereabouts(x: int) -> tuple[int, int]:
 
 
 def test_it_runs_in_the_process_and_thread_that_ask(lab: Any) -> None:
-    call = direct(context=lab.context, run="here")(whereabouts)
+    call = lab.direct(run="here")(whereabouts)
     assert call(1) == (os.getpid(), threading.get_ident())
 
 
 def test_where_it_runs_is_no_part_of_its_identity(lab: Any) -> None:
-    call = delayed(context=lab.context, run="here")(whereabouts)
-    assert call(1).key == delayed(context=lab.context)(whereabouts)(1).key
+    call = lab.delayed(run="here")(whereabouts)
+    assert call(1).key == lab.delayed(whereabouts)(1).key
     first = call(2).compute()
-    assert direct(context=lab.context)(whereabouts)(2) == first
+    assert lab.direct(whereabouts)(2) == first
 
 
 def test_inputs_are_computed_and_files_placed(lab: Any, tmp_path: Path) -> None:
     (tmp_path / "words").write_text("a b c")
 
-    @direct(context=lab.context, run="here")
+    @lab.direct(run="here")
     def words(path: Path, number: bytes) -> list[int]:
         return [len(path.read_text().split()), int(Path(number).read_text())]  # type: ignore[arg-type]
 
@@ -60,14 +59,14 @@ def test_inputs_are_computed_and_files_placed(lab: Any, tmp_path: Path) -> None:
 
 
 def test_a_step_that_runs_here_is_an_input_of_one_that_does_not(lab: Any) -> None:
-    call = delayed(context=lab.context, run="here")(whereabouts)
-    other = delayed(context=lab.context)(lambda found: found)
+    call = lab.delayed(run="here")(whereabouts)
+    other = lab.delayed(lambda found: found)
     (found,) = dask.compute(other(call(1)), scheduler="synchronous")
     assert found == (os.getpid(), threading.get_ident())
 
 
 def test_classes_of_arguments_are_those_of_the_text(lab: Any) -> None:
-    @direct(context=lab.context, run="here")
+    @lab.direct(run="here")
     def moved(point: Point) -> tuple[bool, Point]:
         return isinstance(point, Point), Point(point.x + SCALE)
 
@@ -76,7 +75,7 @@ def test_classes_of_arguments_are_those_of_the_text(lab: Any) -> None:
 
 
 def test_a_file_that_is_returned_stays_where_it_is(lab: Any, tmp_path: Path) -> None:
-    @direct(context=lab.context, run="here")
+    @lab.direct(run="here")
     def written(path: str) -> Any:
         from seamless_dask import File
 
@@ -94,7 +93,7 @@ def test_a_file_that_is_returned_stays_where_it_is(lab: Any, tmp_path: Path) -> 
 )
 def test_what_takes_a_process_of_its_own_is_refused(lab: Any, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match='run="here"'):
-        direct(context=lab.context, run="here", **options)(whereabouts)(1)
+        lab.direct(run="here", **options)(whereabouts)(1)
 
 
 def test_a_command_cannot_run_here() -> None:
@@ -103,7 +102,7 @@ def test_a_command_cannot_run_here() -> None:
 
 
 def test_what_it_raises_arrives_and_is_on_record(lab: Any) -> None:
-    @delayed(context=lab.context, run="here")
+    @lab.delayed(run="here")
     def failing(x: int) -> None:
         raise KeyError(x)
 
@@ -114,7 +113,7 @@ def test_what_it_raises_arrives_and_is_on_record(lab: Any) -> None:
 
 
 def test_an_exit_ends_the_call_only(lab: Any) -> None:
-    @direct(context=lab.context, run="here")
+    @lab.direct(run="here")
     def leaving() -> None:
         raise SystemExit(3)
 
@@ -124,7 +123,7 @@ def test_an_exit_ends_the_call_only(lab: Any) -> None:
 
 
 def test_an_interrupt_arrives_and_nothing_is_on_record(lab: Any) -> None:
-    @delayed(context=lab.context, run="here")
+    @lab.delayed(run="here")
     def interrupted() -> None:
         raise KeyboardInterrupt
 
@@ -149,7 +148,7 @@ class Blocked:
         self._release = tmp_path / "release"
         os.mkfifo(self._release)
         started = tmp_path / "started"
-        call = delayed(context=lab.context, run="here", **options)(blocked)
+        call = lab.delayed(run="here", **options)(blocked)
         self.made = call(str(started), str(self._release))
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run)
@@ -220,7 +219,7 @@ def test_cancelling_ends_the_waiting(lab: Any, tmp_path: Path) -> None:
 
 
 def test_whoever_runs_what_others_ask_for_runs_it_in_a_process(lab: Any, worker: Any) -> None:
-    made = delayed(context=lab.context, run="here")(whereabouts)(3)
+    made = lab.delayed(run="here")(whereabouts)(3)
     made.__dask_graph__()  # stores what it takes
     found = handles.of(*perform.compute(worker, made.key, made.options))
     assert isinstance(found, handles.Object)
@@ -228,6 +227,6 @@ def test_whoever_runs_what_others_ask_for_runs_it_in_a_process(lab: Any, worker:
 
 
 def test_a_worker_refuses_what_is_to_run_where_it_was_asked_for(lab: Any, worker: Any) -> None:
-    made = delayed(context=lab.context, run="here")(whereabouts)(3)
+    made = lab.delayed(run="here")(whereabouts)(3)
     with pytest.raises(UsageError, match="process that asks"):
         dask.compute(made, scheduler="synchronous")
