@@ -405,17 +405,14 @@ def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
         return {name: parts.value(name, item)}
     _check_identity(name, item)
     found: dict[str, Value | Deferred] = {}
-    numbers: dict[str, int] = {}
-    inner: list[Any] = []
+    inner: dict[str, Value | Deferred] = {}
 
     def hole(each: Any) -> str | None:
         if not isinstance(each, Transformation | Output | Handle):
             return None
         value = parts.value(name, each)
         text = f"{type(value).__name__}{tuple(value)}"
-        if text not in numbers:
-            numbers[text] = len(numbers)
-            inner.append(value)
+        inner[text] = value
         return text
 
     encoded = encode(item, f"argument {name!r}", hole)
@@ -433,7 +430,8 @@ def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
     else:
         parts.large.append(api.LargeArgument(name, checksum, encoded.write))
     found[name] = Value(encoded.format, checksum)
-    found |= {f"{name}/{number}": value for number, value in enumerate(inner)}
+    # Not in the order in which they were met: members of a set are met in one, and written in another.
+    found |= {f"{name}/{number}": inner[text] for number, text in enumerate(encoded.holes)}
     return found
 
 

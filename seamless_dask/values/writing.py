@@ -33,12 +33,12 @@ class Encoded(NamedTuple):
         Writes the bytes into a sink: a function that is called with each part of them. The parts stay as they
         are as long as the object does; those of large arrays are the array's own memory.
     holes
-        What was left out of it, in the order of the numbers in it.
+        What was left out of it, in the order of the numbers in it, by the texts that `hole` has given.
     """
 
     format: str
     write: Callable[[Sink], object]
-    holes: list[Any]
+    holes: dict[str, Any]
 
 
 def encode(value: Any, name: str = "the value", hole: Callable[[Any], str | None] | None = None) -> Encoded:
@@ -66,7 +66,7 @@ def encode(value: Any, name: str = "the value", hole: Callable[[Any], str | None
     """
     if (plain := _plain(value)) is not None:
         written, data = plain
-        return Encoded(written, lambda sink: sink(data), [])
+        return Encoded(written, lambda sink: sink(data), {})
     try:
         try:
             return _encode(value, ValueWriter(writer_of, hole))
@@ -95,16 +95,15 @@ def _plain(value: Any) -> tuple[str, bytes] | None:
 
 def _encode(value: Any, writer: ValueWriter) -> Encoded:
     tree = writer.tree(value)
-    holes = list(writer.holes.values())
-    if tree == {"@": ["part", 0]} and not holes:
+    if tree == {"@": ["part", 0]} and not writer.holes:
         (part,) = writer.parts
-        return Encoded(part.format, part.write, [])
+        return Encoded(part.format, part.write, {})
     text = dumps(tree).encode()  # raises `UnicodeEncodeError` for what `any_text` is for
     if not writer.parts:
-        return Encoded(TREE, lambda sink: sink(text), holes)
+        return Encoded(TREE, lambda sink: sink(text), writer.holes)
     from .parts import write_parts
 
-    return Encoded(PARTS, lambda sink: write_parts(text, writer.parts, sink), holes)
+    return Encoded(PARTS, lambda sink: write_parts(text, writer.parts, sink), writer.holes)
 
 
 def write_value(value: Any, sink: Sink, name: str = "the value") -> str:

@@ -82,6 +82,15 @@ def test_a_transformation_is_an_argument_at_any_depth(lab: Any) -> None:
     assert last.compute() == [3, {"deep": [3, (6,)]}, (), "c", {"x": 3}]
 
 
+def test_transformations_inside_of_a_set_keep_their_places(lab: Any) -> None:
+    """Whatever order its members have in this process: that of their hashes, which are other ones in each."""
+    numbers = [lab.delayed(scaled)(x) for x in range(6)]
+    made = lab.delayed(add)({(x, number) for x, number in enumerate(numbers)})
+    assert made.compute()[0] == {(x, scaled(x)) for x in range(6)}
+    inputs = [made.description.inputs[f"a/{number}"].of for number in range(6)]
+    assert inputs == [number.key for number in numbers]
+
+
 def test_a_file_arrives_as_a_path(lab: Any, tmp_path: Path) -> None:
     (tmp_path / "data.txt").write_text("three words here")
 

@@ -258,14 +258,14 @@ def test_what_is_left_out_is_a_number_and_an_input() -> None:
     encoded = encode({"a": [one, two, 1], "b": Later("one")}, hole=_hole)
     data = collected(encoded.write)
     assert data == b'{"a":[{"@":["hole",0]},{"@":["hole",1]},1],"b":{"@":["hole",0]}}'
-    assert [one.key for one in encoded.holes] == ["one", "two"]
+    assert [one.key for one in encoded.holes.values()] == ["one", "two"]
     assert load(encoded.format, data, holes=[5, 6]) == {"a": [5, 6, 1], "b": 5}
 
 
 def test_what_is_left_out_of_a_set_is_numbered_by_its_key() -> None:
     def text(*keys: str) -> tuple[bytes, list[str]]:
         encoded = encode({Later(key) for key in keys} | {1}, hole=_hole)
-        return collected(encoded.write), [one.key for one in encoded.holes]
+        return collected(encoded.write), [one.key for one in encoded.holes.values()]
 
     results = [text("c", "a", "b") for _ in range(20)]
     assert all(result == results[0] for result in results)
