@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import enum
 import functools
+import io
 import pickle
 import types
 import warnings
@@ -52,10 +53,14 @@ def write_object(writer: ValueWriter, value: Any) -> Any:
             raise
         del writer.parts[parts:]
         if len(writer.holes) > holes:
-            raise Unwritable(f"{error.reason}, with a transformation inside: pass that by itself") from None
+            raise _with_a_transformation(error.reason) from None
         return write_pickled(writer, value, error.reason)
     finally:
         writer.objects -= 1
+
+
+def _with_a_transformation(reason: str) -> Unwritable:
+    return Unwritable(f"{reason}, with a transformation inside: pass that by itself")
 
 
 def _walk(writer: ValueWriter, value: Any) -> Any:
@@ -164,7 +169,7 @@ def _is_cache(value: Any, name: str) -> bool:
 
 def write_pickled(writer: ValueWriter, value: Any, reason: str) -> Any:
     """Put a pickle beside the tree, with a warning."""
-    data = _pickle(value)
+    data = _pickle(writer, value, reason)
     warnings.warn(
         f"a {type(value).__qualname__} is pickled: it {reason}. Equal ones may count as different",
         WeakIdentity,
@@ -173,18 +178,24 @@ def write_pickled(writer: ValueWriter, value: Any, reason: str) -> Any:
     return writer.part("pickle", lambda sink: sink(data))
 
 
-def _pickle(value: Any) -> bytes:
+def _pickle(writer: ValueWriter, value: Any, reason: str) -> bytes:
+    stream = io.BytesIO()
     try:
         import cloudpickle
 
-        data: bytes = cloudpickle.dumps(value, protocol=5)
+        class Whole(cloudpickle.Pickler):  # type: ignore[misc]
+            def persistent_id(self, member: Any) -> None:
+                if writer.is_left_out(member):  # the walk ended before it came there
+                    raise _with_a_transformation(reason)
+
+        Whole(stream, protocol=5).dump(value)
     except Unwritable:
         raise
     except Exception as error:
         raise Unwritable(
             f"is a {type(value).__qualname__}, which cannot be stored: {type(error).__name__}: {error!s:.200}"
         ) from None
-    return data
+    return stream.getvalue()
 
 
 def load_pickle(data: Any) -> Any:

@@ -132,6 +132,10 @@ class ValueWriter:
         self.parts.append(TreePart(format, write))
         return tag("part", len(self.parts) - 1)
 
+    def is_left_out(self, value: Any) -> bool:
+        """Tell whether an object is an input of its own."""
+        return self._hole is not None and self._hole(value) is not None
+
     @contextmanager
     def inside(self, value: Any) -> Iterator[None]:
         """Mark that what is written next is inside `value`."""

@@ -9,6 +9,7 @@ import math
 import pathlib
 import struct
 import sys
+import types
 import uuid
 from collections.abc import Callable
 from decimal import Decimal, localcontext
@@ -270,6 +271,15 @@ def test_what_is_left_out_of_a_set_is_numbered_by_its_key() -> None:
     results = [text("c", "a", "b") for _ in range(20)]
     assert all(result == results[0] for result in results)
     assert results[0][1] == ["a", "b", "c"]
+
+
+def test_what_is_left_out_is_in_no_pickle() -> None:
+    node = types.SimpleNamespace(later=Later("one"))
+    node.first = node
+    with pytest.raises(
+        NotAValue, match=r"contains itself, with a transformation inside: pass that by itself$"
+    ):
+        encode(node, hole=_hole)
 
 
 def test_a_long_list_of_plain_data_is_json() -> None:
