@@ -139,6 +139,8 @@ class _Visitor:
                 self.names.imports.append(node)
             case _:
                 self._all(ast.iter_child_nodes(node), scope)
+        if scope.is_class:
+            scope.stored.update(mangled(name, scope.private) for kind, name in _own(node) if kind == "bound")
 
     def _all(self, nodes: Iterable[ast.AST], scope: Scope) -> None:
         for node in nodes:
@@ -146,14 +148,11 @@ class _Visitor:
 
     def _name(self, node: ast.Name, scope: Scope) -> None:
         name = mangled(node.id, scope.private)
-        is_load = isinstance(node.ctx, ast.Load)
         if not scope.has(name):
             self.names.outside.append(OuterName(node, name, scope.now))
-        elif scope.is_class and is_load and name not in scope.stored:
+        elif scope.is_class and isinstance(node.ctx, ast.Load) and name not in scope.stored:
             # `x = x` in a class reads the outer one: Python looks in the class first, then outside.
             self.names.outside.append(OuterName(node, name, scope.now, fixed=True))
-        elif not is_load:
-            scope.stored.add(name)
 
     def _assignment(self, node: ast.AST, scope: Scope) -> None:
         """Visit the value before what it is assigned to, as Python does."""

@@ -155,6 +155,35 @@ def test_a_local_name_does_not_hide_what_a_module_has(make: Make) -> None:
     assert again(identify(module.f))(3) == 6
 
 
+def test_a_method_and_a_global_of_one_name_have_nothing_to_do_with_each_other(make: Make) -> None:
+    module = make(
+        """
+        import threading
+        from functools import singledispatchmethod as table
+
+        lock = threading.Lock()
+
+        class A:
+            @property
+            def lock(self): return self._lock
+
+            @lock.setter
+            def lock(self, value): self._lock = value
+
+            from operator import neg as table
+            value = table(-2)
+
+        def f():
+            a = A()
+            a.lock = 3
+            return a.lock, a.value
+        """
+    )
+    code = identify(module.f)
+    assert again(code)() == module.f() == (3, 2)
+    assert "singledispatchmethod" not in code.text
+
+
 def test_a_name_of_one_module_does_not_catch_the_builtin_of_another(make: Make) -> None:
     make("def max(*a): return 'mine'\ndef g(): return max(1, 2)", "helpers")
     module = make("from helpers import g\ndef f(): return g(), max(1, 2)")
