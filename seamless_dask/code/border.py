@@ -48,13 +48,18 @@ class Border:
         return known[1]
 
     def _decide(self, name: str, module: ModuleType | None) -> bool:
-        if name.partition(".")[0] in _OURS:
+        if is_ours(name):
             return False
         fitting = [(len(each), True) for each in self.add if _is_below(name, each)]
         fitting += [(len(each), False) for each in self.remove if _is_below(name, each)]
         if fitting:
             return max(fitting)[1]
         return name == "__main__" or name.startswith(LOADED) or _is_users(module)
+
+
+def is_ours(module: object) -> bool:
+    """Tell whether the name of a module is one of ours; objects say of theirs what they like."""
+    return isinstance(module, str) and module.partition(".")[0] in _OURS
 
 
 def _is_below(name: str, top: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import enum
+import functools
 import sys
 from collections.abc import Iterator
 from types import BuiltinFunctionType, CellType, FunctionType
@@ -16,7 +17,7 @@ from .items import Item
 from .matching import matches
 from .names import MISSING, Binder, Environment, NoValue, TreeReader, below_ours
 from .printer import checked
-from .scopes import mangled, scope_in
+from .scopes import analyse, mangled, scope_in
 from .sources import Found, SourceMissing
 from .stripping import Stripper
 from .unwrapping import is_generated, methods, plain_function
@@ -71,7 +72,12 @@ def _stripped(
     definer: Definer, item: Item, found: Found, decorators: list[ast.expr], environment: Environment
 ) -> Any:
     definer.words |= words(found.node)
-    stripper = Stripper(definer.docs, definer.hints, lambda some: below_ours(some, environment))
+    outside = functools.cache(lambda: {id(each.node) for each in analyse(found.node, found.private).outside})
+
+    def counting(some: list[ast.expr]) -> list[ast.expr]:
+        return below_ours(some, environment, lambda name: id(name) in outside())
+
+    stripper = Stripper(definer.docs, definer.hints, counting)
     tree = stripper.definition(found.node, decorators)
     item.kept = [place for place in stripper.kept if getattr(*place) is not None]
     item.hints = [place for place in item.kept if _unquoted(*place) or found.has_text_hints]

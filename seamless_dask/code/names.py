@@ -7,15 +7,16 @@ import builtins
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CellType, ModuleType
 from typing import Any, Protocol
 
 from . import hazards
-from .border import Border, is_library_file
+from .border import Border, is_library_file, is_ours
 from .guards import Checks
 from .items import Item, Target
+from .library import attribute
 from .scopes import OuterName, Scope, TreeNames, analyse
 
 _LEFT_ALONE = {
@@ -345,8 +346,12 @@ def _below(statement: ast.stmt) -> Iterator[ast.AST]:
     return (node for node in ast.walk(statement) if "lineno" in node._attributes)
 
 
-def decorator(node: ast.expr, environment: Environment) -> Any:
-    """Return what a decorator is, without calling it."""
+Stands = Callable[[ast.Name], bool]
+"""Tells of a place where a name stands whether it means something outside a definition."""
+
+
+def decorator(node: ast.expr, environment: Environment, is_outside: Stands = lambda node: True) -> Any:
+    """Return what a decorator is, without calling it; None where that is not known."""
     attributes: list[str] = []
     while isinstance(node, (ast.Call, ast.Attribute)):
         if isinstance(node, ast.Attribute):
@@ -354,7 +359,7 @@ def decorator(node: ast.expr, environment: Environment) -> Any:
             node = node.value
         else:
             node = node.func
-    if not isinstance(node, ast.Name):
+    if not isinstance(node, ast.Name) or not is_outside(node):
         return None
     value = environment.find(node.id, Checks())
     for name in attributes:
@@ -362,9 +367,12 @@ def decorator(node: ast.expr, environment: Environment) -> Any:
     return value
 
 
-def below_ours(decorators: Sequence[ast.expr], environment: Environment) -> list[ast.expr]:
+def below_ours(
+    decorators: Sequence[ast.expr], environment: Environment, is_outside: Stands = lambda node: True
+) -> list[ast.expr]:
     """Return the decorators of a definition below those of ours."""
     for number, node in reversed(list(enumerate(decorators))):
-        if getattr(decorator(node, environment), "__module__", "").partition(".")[0] == "seamless_dask":
+        value = decorator(node, environment, is_outside)
+        if is_ours(attribute(value, "__module__")):
             return list(decorators[number + 1 :])
     return list(decorators)

@@ -23,7 +23,7 @@ from types import (
 from typing import Any
 
 from ..errors import NoIdentity, UsageError
-from .border import Border
+from .border import Border, is_ours
 from .class_sources import class_source
 from .data import MUTABLE, NoLiteral, is_immutable, is_scalar, literal
 from .definitions import ClassReader, add_attributes, add_defaults, define_function, environment_of
@@ -162,10 +162,7 @@ class Reach:
             return self._module(value, hint)
         if isinstance(value, type):
             return self._class(value, hint, namespace)
-        if (
-            type(value).__module__.partition(".")[0] == "seamless_dask"
-            and attribute(value, "__wrapped__") is not None
-        ):
+        if is_ours(type(value).__module__) and attribute(value, "__wrapped__") is not None:
             return self.bind(value.__wrapped__, hint, namespace)  # one of our decorators
         if isinstance(value, FunctionType):
             return self._function(value, hint, namespace)

@@ -279,6 +279,22 @@ def test_our_own_decorators_above_others(make: Make, monkeypatch: pytest.MonkeyP
     assert text_of(module.f).endswith("@lru_cache\ndef f(x):\n    return x\n\n\n__function__ = f\n")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(x):\n    from functools import lru_cache as delayed\n    @delayed\n    def g(): return x\n"
+        "    return g() + g.cache_info().misses",
+        "def work(x, delayed):\n    @delayed\n    def g(): return x\n    return g()\n"
+        "def f(x): return work(x, lambda g: lambda: g() + 1)",
+        "keep = [].append\ndef f(x):\n    @keep\n    def g(): return x\n    return [x + 1, g][0]",
+    ],
+    ids=["an import", "a parameter", "a method of a list"],
+)
+def test_decorators_inside_functions_that_are_not_ours(make: Make, source: str) -> None:
+    module = make("from seamless_dask import delayed\n" + source)
+    assert again(identify(module.f))(2) == module.f(2) == 3
+
+
 def test_imports_inside_functions(make: Make) -> None:
     make("K = 2\ndef g(x): return x + K", "helpers")
     module = make(
