@@ -6,6 +6,7 @@ The user's is read and counts as code; a library's counts by its name. Neither t
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -47,14 +48,27 @@ class Border:
             known = self._known[name] = module, self._decide(name, module)
         return known[1]
 
+    def would_own(self, name: str) -> bool:
+        """Tell whether a module would be the user's that nothing may have imported yet."""
+        listed = self._listed(name)
+        if listed is not None:
+            return listed
+        top = name.partition(".")[0]
+        return self.owns(top) if top in sys.modules else _would_be_users(top)
+
     def _decide(self, name: str, module: ModuleType | None) -> bool:
+        listed = self._listed(name)
+        if listed is not None:
+            return listed
+        return name == "__main__" or name.startswith(LOADED) or _is_users(module)
+
+    def _listed(self, name: str) -> bool | None:
+        """Return whose a module is by its name alone, None where its place decides."""
         if is_ours(name):
             return False
         fitting = [(len(each), True) for each in self.add if _is_below(name, each)]
         fitting += [(len(each), False) for each in self.remove if _is_below(name, each)]
-        if fitting:
-            return max(fitting)[1]
-        return name == "__main__" or name.startswith(LOADED) or _is_users(module)
+        return max(fitting)[1] if fitting else None
 
 
 def is_ours(module: object) -> bool:
@@ -68,10 +82,21 @@ def _is_below(name: str, top: str) -> bool:
 
 def _is_users(module: ModuleType | None) -> bool:
     place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
-    return bool(place) and not is_library_file(str(place))
+    return bool(place) and not _is_library_file(str(place))
 
 
-def is_library_file(path: str) -> bool:
+def _would_be_users(top: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    if spec is None:
+        return False
+    places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
+    return any(place and not _is_library_file(place) for place in places)
+
+
+def _is_library_file(path: str) -> bool:
     """Tell whether a file belongs to the standard library or to something installed."""
     path = os.path.realpath(path)
     parts = path.split(os.sep)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from types import CellType, ModuleType
 from typing import Any, Protocol
 
 from . import hazards
-from .border import Border, is_library_file, is_ours
+from .border import Border, is_ours
 from .guards import Checks
 from .items import Item, Target
 from .library import attribute
@@ -314,26 +313,13 @@ class TreeReader:
 
     def _module(self, name: str) -> ModuleType | None:
         """Return a module of the user's; a function may name one that nothing has imported yet."""
-        if name not in sys.modules and not _is_users(name.partition(".")[0], self._binder.border):
+        if name not in sys.modules and not self._binder.border.would_own(name):
             return None
         try:
             module = importlib.import_module(name)
         except ImportError:  # the function may be ready for that
             return None
         return module if self._binder.border.owns(name) else None
-
-
-def _is_users(top: str, border: Border) -> bool:
-    if top in sys.modules:
-        return border.owns(top)
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return False
-    if spec is None:
-        return False
-    places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
-    return any(place and not is_library_file(place) for place in places) or top in border.add
 
 
 def _located(statement: ast.stmt, like: ast.stmt) -> ast.stmt:

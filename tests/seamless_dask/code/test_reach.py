@@ -362,6 +362,26 @@ def test_what_is_the_users_can_be_set(make: Make) -> None:
     assert "def g" in text
 
 
+def test_what_is_the_users_does_not_depend_on_what_was_imported(
+    make: Make, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(project / "lib" / "site-packages")
+    make("", "lib.site-packages.mine.__init__")
+    make("def g(x): return x + 1", "lib.site-packages.mine.part")
+    make("def h(x): return x + 1", "vendored")
+    module = make(
+        "def f(x):\n    from mine.part import g\n    from vendored import h\n    return g(x) + h(x)"
+    )
+    for name in ("vendored", "mine.part", "mine"):
+        sys.modules.pop(name, None)
+    border = Border(add=("mine.part",), remove=("vendored",))
+    text = identify(module.f, border).text
+    assert "def g" in text
+    assert "from vendored import h" in text
+    assert "vendored" not in sys.modules
+    assert identify(module.f, border).text == text
+
+
 def test_what_is_installed_is_a_librarys(make: Make, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(project / "lib" / "site-packages")
     make("def g(x): return x + 1", "lib.site-packages.installed")
