@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import NoIdentity
 from .border import Border
 from .composing import Text, compose
-from .fallback import WEAKER, pickled
+from .fallback import WEAKER, pickled, reason_of
 from .items import Buffer, Describe, Hazard, Target, reachable
 from .literals import Unprintable
 from .markers import FUNCTION, INPUT
@@ -103,8 +102,7 @@ def identify(function: Any, border: Border | None = None, describe: Describe | N
     try:
         code = _code(compose(main), main, reach.checks.compiled())
     except (Unprintable, RecursionError) as error:
-        reason = "it is too deeply nested" if isinstance(error, RecursionError) else str(error)
-        code = _as_pickle(function, main, border, reason)
+        code = _as_pickle(function, main, border, reason_of(error))
     _tell(code.warnings)
     return code
 
@@ -125,15 +123,10 @@ def _code(text: Text, main: Target, guard: Callable[[], bool]) -> Code:
 
 def _as_pickle(function: Any, main: Target, border: Border, reason: str) -> Code:
     """Return a function by value as a whole."""
-    name = main.item.name
-    try:
-        buffer = pickled(function, border)
-    except TypeError as error:
-        raise NoIdentity(f"{name} has no identity: {reason}, and {error}") from error
-    file, line = main.item.file, main.item.line
+    name, file, line = main.item.name, main.item.file, main.item.line
     return Code(
         text=f"{FUNCTION} = {INPUT}({name!r})\n",
-        inputs={name: buffer},
+        inputs={name: pickled(function, border, name, reason)},
         reached=(Reached(name, "input", file, line, function),),
         warnings=(Hazard(file, line, WEAKER.format(name=name, reason=reason)),),
         lines={},

@@ -28,7 +28,7 @@ from .class_sources import class_source
 from .data import MUTABLE, NoLiteral, is_immutable, is_scalar, literal
 from .definitions import ClassReader, add_attributes, add_defaults, define_function, environment_of
 from .expressions import expression
-from .fallback import WEAKER, pickled
+from .fallback import WEAKER, pickled, reason_of
 from .guards import Checks
 from .hazards import READS_DOCS, READS_HINTS
 from .items import Describe, Item, Target
@@ -314,7 +314,7 @@ class Reach:
             item.file, item.source = found.file, found.source
             tree = define_function(self, item, function, found, list(decorators))
         except (SourceMissing, Unprintable, RecursionError) as error:
-            return self._pickle(item, _reason(error))
+            return self._pickle(item, reason_of(error))
         if item is self._main:
             self._tree = function, tree
         else:
@@ -362,7 +362,7 @@ class Reach:
             ClassReader(self, item, owner, found).define()
         except (SourceMissing, Unprintable, RecursionError) as error:
             if not (self._named_tuple(item, owner) or self._expression(item, hint, namespace)):
-                self._pickle(item, _reason(error))
+                self._pickle(item, reason_of(error))
 
     def _named_tuple(self, item: Item, owner: type) -> bool:
         """Define what ``namedtuple`` made by calling it again."""
@@ -504,10 +504,7 @@ class Reach:
 
     def _pickle(self, item: Item, reason: str) -> None:
         """Take something by value, because its source is not known."""
-        try:
-            item.buffer = pickled(item.value, self.border)
-        except TypeError as error:
-            raise NoIdentity(f"{item.name} has no identity: {reason}, and {error}") from error
+        item.buffer = pickled(item.value, self.border, item.name, reason)
         item.kind = "input"
         item.reset()
         item.warn(ast.Pass(), WEAKER.format(name=item.name, reason=reason))
@@ -516,10 +513,6 @@ class Reach:
 
 _OF_TYPES = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
 _CONTAINERS = (list, dict, set, tuple, frozenset, bytearray)
-
-
-def _reason(error: Exception) -> str:
-    return "it is too deeply nested" if isinstance(error, RecursionError) else str(error)
 
 
 def _public(name: str) -> str:
