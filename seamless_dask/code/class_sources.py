@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import linecache
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from .markers import TEXT_FILE, TEXT_OF
 from .matching import matches
 from .scopes import mangled
-from .sources import Found, SourceMissing, first_line, index_of, is_edited
+from .sources import Found, SourceMissing, cells, first_line, index_of, is_edited
 from .unwrapping import is_generated, methods, plain_function
 
 
@@ -57,8 +56,7 @@ def _files(owner: type) -> Iterator[tuple[str, dict[str, Any]]]:
     elif namespace.get("__file__") not in (None, *seen):
         yield str(namespace["__file__"]), namespace
     if owner.__module__ == "__main__":
-        cells = [name for name in linecache.cache if name.startswith("<") or "ipykernel" in name]
-        yield from ((name, namespace) for name in reversed(cells) if name not in seen)
+        yield from ((name, namespace) for name in cells() if name not in seen)
 
 
 def _is_of(node: ast.ClassDef, owner: type, file: str, imports: tuple[str, ...]) -> bool:

@@ -36,7 +36,7 @@ def is_immutable(value: object) -> bool:
     return is_scalar(value) or type(value) is range
 
 
-def literal(value: Any, code: Code, inside: frozenset[int] = frozenset()) -> ast.expr:
+def literal(value: Any, code: Code = lambda value: None, inside: frozenset[int] = frozenset()) -> ast.expr:
     """Return the expression of a value.
 
     Parameters

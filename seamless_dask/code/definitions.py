@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import BuiltinFunctionType, CellType, FunctionType
 from typing import Any, Protocol
 
-from .data import NoLiteral, is_immutable, literal
+from .data import is_immutable, literal
 from .hazards import words
 from .items import Item
 from .matching import matches
@@ -115,7 +115,7 @@ def add_defaults(definer: Definer, item: Item, function: FunctionType, tree: Any
 
 def _default(definer: Definer, item: Item, function: FunctionType, name: str, value: Any) -> ast.expr:
     if is_immutable(value):
-        return literal(value, lambda each: None)
+        return literal(value)
     return item.named(definer.bind(value, f"{item.name}_{name}", function.__globals__))
 
 
@@ -222,10 +222,7 @@ class ClassReader:
         return not isinstance(self._owner, enum.EnumMeta) and not is_descriptor and not callable(value)
 
     def _literal(self, value: Any, name: str) -> ast.expr:
-        try:
-            return literal(value, lambda each: None) if is_immutable(value) else self._bound(value, name)
-        except NoLiteral as error:
-            raise NoValue(name, value) from error
+        return literal(value) if is_immutable(value) else self._bound(value, name)
 
     def _bound(self, value: Any, name: str) -> ast.expr:
         target = self._definer.bind(value, f"{self._item.name}_{name}", self._namespace)

@@ -38,7 +38,7 @@ from .names import Environment, NoValue, TreeReader, Variable, below_ours, decor
 from .owners import class_at, class_of, contains, is_by_its_name, is_known
 from .sources import SourceMissing, assigned, function_source, is_edited
 from .stripping import Stripper
-from .unwrapping import layers, plain_function
+from .unwrapping import layers, methods, plain_function
 
 LARGE = 1 << 20
 """Text of a value of more bytes is an input instead."""
@@ -136,11 +136,7 @@ class Reach:
             item, new = self._item("value", hint, value, "variable", *variable)
             if new:
                 is_literal = is_immutable(value)
-                node = (
-                    literal(value, lambda each: None)
-                    if is_literal
-                    else item.named(self.bind(value, hint, namespace))
-                )
+                node = literal(value) if is_literal else item.named(self.bind(value, hint, namespace))
                 item.body = [ast.Assign([item.own_name()], node)]
             return Target(item)
         return self._code(value, hint, namespace) or self._value(value, hint, namespace)
@@ -353,9 +349,8 @@ class Reach:
 
     def _define_class(self, item: Item, owner: type, hint: str, namespace: dict[str, Any]) -> None:
         self.checks.type(owner)
-        for value in vars(owner).values():
-            if (function := plain_function(value)) is not None:
-                self.checks.function(function)
+        for function in methods(owner):
+            self.checks.function(function)
         try:
             found = class_source(owner)
             item.file, item.line, item.source = found.file, found.node.lineno, found.source
@@ -418,7 +413,7 @@ class Reach:
         """Return the item of data: a literal where it is plain and not too large, an input otherwise."""
         key: tuple[object, ...] = "object", id(value)
         if is_immutable(value):
-            key = "literal", hint, expression(literal(value, lambda each: None))
+            key = "literal", hint, expression(literal(value))
         item, new = self._item("value", hint, value, *key)
         if id(value) in self._inlined:
             self.shared.add(id(value))

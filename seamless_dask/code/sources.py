@@ -66,7 +66,7 @@ class Found:
     @property
     def source(self) -> tuple[int, tuple[str, ...]]:
         """Where its text begins, and the lines of it."""
-        first = min([self.node.lineno, *(each.lineno for each in getattr(self.node, "decorator_list", ()))])
+        first = first_line(self.node)
         return first, self.lines[first - 1 : self.node.end_lineno]
 
 
@@ -123,10 +123,16 @@ def _index(text: str) -> SourceIndex:
     return SourceIndex(text)
 
 
-def first_line(node: FunctionNode | ast.ClassDef) -> int:
-    """Return the line in which a definition begins, with its decorators."""
-    decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
-    return min([node.lineno, *(each.lineno for each in decorators)])
+def first_line(node: Any) -> int:
+    """Return the line in which a definition or expression begins, with its decorators."""
+    first: int = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+    return first
+
+
+def cells() -> list[str]:
+    """Return the files that cells of a notebook have, the last first."""
+    names = reversed(list(linecache.cache))
+    return [name for name in names if name.startswith("<") or "ipykernel" in name]
 
 
 def source_lines(name: str, namespace: dict[str, Any]) -> tuple[str, ...]:
@@ -218,10 +224,9 @@ def is_edited(namespace: dict[str, Any]) -> bool:
 
 def assigned(name: str, namespace: dict[str, Any]) -> Found | None:
     """Find the expression that was assigned last to a global: `fast = vectorize(slow)`."""
-    cells = [each for each in linecache.cache if each.startswith("<") or "ipykernel" in each]
     files = [
         str(namespace.get("__file__") or (TEXT_FILE if TEXT_OF in namespace else "")),
-        *(reversed(cells) if namespace.get("__name__") == "__main__" else ()),
+        *(cells() if namespace.get("__name__") == "__main__" else ()),
     ]
     for file in files:
         if not file or (file == namespace.get("__file__") and is_edited(namespace)):
