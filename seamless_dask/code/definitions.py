@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from .data import is_immutable, literal
 from .hazards import words
 from .items import Item
+from .library import attribute
 from .matching import matches
-from .names import MISSING, Binder, Environment, NoValue, TreeReader, below_ours
+from .names import MISSING, Binder, Environment, NoValue, TreeReader, below_ours, decorator
 from .printer import checked
 from .scopes import analyse, mangled, scope_in
 from .sources import Found, SourceMissing
@@ -260,12 +261,10 @@ class ClassReader:
             if self._definer.border.owns(value.__globals__.get("__name__")) and not is_made:
                 self._item.body.append(_setting(self._item, name, self._bound(value, name)))
 
-    def _is_users(self, decorator: ast.expr) -> bool:
+    def _is_users(self, node: ast.expr) -> bool:
         """Tell whether a decorator may put functions of the user's into the class."""
-        while isinstance(decorator, (ast.Call, ast.Attribute)):
-            decorator = decorator.func if isinstance(decorator, ast.Call) else decorator.value
-        value = self._namespace.get(decorator.id) if isinstance(decorator, ast.Name) else None
-        return self._definer.border.owns(getattr(value, "__module__", getattr(value, "__name__", None)))
+        value = decorator(node, self._environment)
+        return self._definer.border.owns(attribute(value, "__module__"))
 
     def _is_own(self, name: str, function: FunctionType) -> bool:
         plain = plain_function(function) or function

@@ -191,6 +191,24 @@ def test_a_method_that_is_replaced(make: Make) -> None:
     assert again(code)() == module.f() == (12, [3])
 
 
+def test_a_method_that_was_added_to_a_class_with_a_decorator_that_a_module_passes_on(make: Make) -> None:
+    make("from dataclasses import dataclass", "helpers")
+    module = make(
+        """
+        import helpers
+        def add(owner):
+            def extra(self): return self.k + 1
+            owner.extra = extra
+        @helpers.dataclass
+        class A:
+            k: int = 1
+        add(A)
+        def f(): return A().extra()
+        """
+    )
+    assert again(identify(module.f))() == module.f() == 2
+
+
 def test_a_function_that_is_a_class_value_is_replaced(make: Make) -> None:
     module = make(
         "def g(self): return 1\ndef h(self): return 2\nclass A:\n    one = g\n    two = lambda self: 1\n"
