@@ -41,7 +41,7 @@ _NEW, _NEW_EX = _COPYREG.__newobj__, _COPYREG.__newobj_ex__
 def write_object(writer: ValueWriter, value: Any) -> Any:
     """Return the tree of an object that is no plain data and of no library that has a module here."""
     refuse(value)
-    parts, holes = len(writer.parts), len(writer.holes)
+    parts, left_out = len(writer.parts), writer.left_out
     outermost = writer.objects == 0
     writer.objects += 1
     try:
@@ -52,7 +52,7 @@ def write_object(writer: ValueWriter, value: Any) -> Any:
         if isinstance(error, Endless) and not outermost:
             raise
         del writer.parts[parts:]
-        if len(writer.holes) > holes:
+        if writer.left_out > left_out:
             raise _with_a_transformation(error.reason) from None
         return write_pickled(writer, value, error.reason)
     finally:

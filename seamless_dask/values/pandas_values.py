@@ -87,13 +87,13 @@ def _table_of(writer: ValueWriter, value: Any, columns: list[Any], name: str, la
         from .pyarrow_values import write_columns
     except ImportError:
         return None
-    parts, holes = len(writer.parts), len(writer.holes)
+    parts, left_out = len(writer.parts), writer.left_out
     table = _Table(len(value))
     trees = [table.add(writer, name, values) for name, values in columns]
     index = _index(writer, value.index, table) if table.columns else None
     if index is not None:
         tree = tag(name, writer.tree(label), index, trees, *_rest(writer, value))
-        if len(writer.parts) == parts and len(writer.holes) == holes and table.columns:
+        if len(writer.parts) == parts and writer.left_out == left_out and table.columns:
             import pyarrow as pa
 
             fields = [pa.field(name, column.type) for name, column in table.columns.items()]

@@ -94,6 +94,8 @@ class ValueWriter:
         What stands beside the tree.
     holes
         Keys of what is left out, in the order of their numbers, and the objects.
+    left_out
+        How often something was left out, known or not.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class ValueWriter:
         self.parts: list[TreePart] = []
         self.holes: dict[str, Any] = {}
         self.nested = False
-        self.objects = 0
+        self.objects = self.left_out = 0
         self._writer_of, self._hole, self._any_text = writer_of, hole, any_text
         self._named_holes = False
         self._numbers: dict[str, int] = {}
@@ -196,6 +198,7 @@ class ValueWriter:
         if self._hole is not None and (key := self._hole(value)) is not None:
             number = self._numbers.setdefault(key, len(self._numbers))
             self.holes[key] = value
+            self.left_out += 1
             return tag("hole", key if self._named_holes else number)
         return self._writer_of(value)(self, value)
 

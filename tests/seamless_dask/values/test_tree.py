@@ -273,6 +273,15 @@ def test_what_is_left_out_of_a_set_is_numbered_by_its_key() -> None:
     assert results[0][1] == ["a", "b", "c"]
 
 
+def test_what_is_left_out_is_in_no_table() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": [1]})
+    frame.attrs = {"from": Later("one")}
+    encoded = encode([Later("one"), frame], hole=_hole)  # it is known before the frame is met
+    first, loaded = load(encoded.format, collected(encoded.write), holes=[5])
+    assert (first, loaded.attrs) == (5, {"from": 5})
+
+
 def test_what_is_left_out_is_in_no_pickle() -> None:
     node = types.SimpleNamespace(later=Later("one"))
     node.first = node
