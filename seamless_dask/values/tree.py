@@ -165,10 +165,6 @@ class ValueWriter:
             raise
         return found
 
-    def attributes(self, names: Iterable[str], values: Iterable[Any]) -> list[Any]:
-        """Return the trees of what belongs to an object under some names."""
-        return [self.named(name, value) for name, value in zip(names, values, strict=True)]
-
     def named(self, name: str, value: Any) -> Any:
         """Return the tree of an object's attribute."""
         try:
@@ -313,7 +309,7 @@ def _complex(writer: ValueWriter, value: complex) -> Any:
 
 def _range(name: str, writer: ValueWriter, value: Any) -> Any:
     fields = ("start", "stop", "step")
-    return tag(name, *writer.attributes(fields, (value.start, value.stop, value.step)))
+    return tag(name, *(writer.named(field, getattr(value, field)) for field in fields))
 
 
 _EXACT: dict[type, Write] = {

@@ -43,13 +43,8 @@ class ValueReader:
         holes: Sequence[Any] = (),
         columns: Any = None,
     ) -> None:
-        self._reader_of, self._part, self.trusted, self._holes, self.columns = (
-            reader_of,
-            part,
-            trusted,
-            holes,
-            columns,
-        )
+        self.trusted, self.columns = trusted, columns
+        self._reader_of, self._part, self._holes = reader_of, part, holes
 
     def read(self, data: bytes) -> Any:
         """Return the object that the text of a tree stands for.
