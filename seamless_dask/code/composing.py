@@ -92,10 +92,7 @@ def _candidates(item: Item) -> Iterator[str]:
 
 def _clashes(name: str, users: Iterable[tuple[Item, ItemUse]]) -> bool:
     """Tell whether a name would mean something of the user's own where an item is used."""
-    return any(
-        name in user.bound and not (use.is_plain and isinstance(use.node, ast.Name) and use.node.id == name)
-        for user, use in users
-    )
+    return any(name in user.bound and use.plain_name != name for user, use in users)
 
 
 def _place(names: dict[Item, str], target: Target | ItemUse) -> ast.expr:
@@ -160,12 +157,8 @@ def _statements(item: Item, names: dict[Item, str]) -> list[ast.stmt]:
         return [*_definition(item, first, name), *body[1:]]
     for node in body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Name, ast.Attribute)):
-            _store(node.targets[0])
+            node.targets[0].ctx = ast.Store()
     return body
-
-
-def _store(node: ast.Name | ast.Attribute) -> None:
-    node.ctx = ast.Store()
 
 
 def _definition(item: Item, node: Any, name: str) -> list[ast.stmt]:
@@ -251,13 +244,9 @@ def _print(pieces: list[tuple[Item, list[ast.stmt]]]) -> str:
     text: list[str] = []
     before = None
     for item, body in pieces:
-        kind = (
-            "definition"
-            if isinstance(body[0], DEFINITIONS)
-            else item.kind
-            if item.kind == "import"
-            else "value"
-        )
+        kind = "import" if item.kind == "import" else "value"
+        if isinstance(body[0], DEFINITIONS):
+            kind = "definition"
         if before is not None and (kind != before or kind == "definition"):
             text += [""] if before == "import" and kind == "value" else ["", ""]
         text += [line for statement in body for line in lines(statement)]

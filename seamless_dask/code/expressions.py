@@ -35,7 +35,7 @@ class Level(IntEnum):
     PRIMARY = 15
 
 
-BINARY: dict[type[ast.operator], tuple[str, Level]] = {
+_BINARY: dict[type[ast.operator], tuple[str, Level]] = {
     ast.BitOr: ("|", Level.BIT_OR),
     ast.BitXor: ("^", Level.BIT_XOR),
     ast.BitAnd: ("&", Level.BIT_AND),
@@ -96,7 +96,7 @@ def bare(node: ast.expr) -> str:
 
 def operator(node: ast.operator) -> str:
     """Return the sign of a binary operator."""
-    return BINARY[type(node)][0]
+    return _BINARY[type(node)][0]
 
 
 def _separated(nodes: Sequence[ast.expr]) -> str:
@@ -116,7 +116,7 @@ def _constant(node: ast.Constant) -> tuple[str, Level]:
 
 
 def _binary(node: ast.BinOp) -> tuple[str, Level]:
-    sign, level = BINARY[type(node.op)]
+    sign, level = _BINARY[type(node.op)]
     if isinstance(node.op, ast.Pow):  # it binds less than a sign on its right, and groups from there
         left, right = expression(node.left, Level.AWAIT), expression(node.right, Level.SIGN)
     else:

@@ -55,9 +55,9 @@ class ItemUse:
     now: bool = True
 
     @property
-    def is_plain(self) -> bool:
-        """It is the very name already: nothing of the user's lies in its way."""
-        return isinstance(self.node, ast.Name) and not self.path
+    def plain_name(self) -> str | None:
+        """The name that stands there and means the item: nothing of the user's lies in its way."""
+        return self.node.id if isinstance(self.node, ast.Name) and not self.path else None
 
 
 class Target(NamedTuple):
@@ -158,7 +158,7 @@ class Item:
         """Return a new place that means something."""
         node = ast.Name(target.item.name, ast.Load())
         wrapped = ast.Attribute(node, "", ast.Load())  # not plain: it may get any name
-        self.uses.append(ItemUse(wrapped, target.item, target.path, now))
+        self.use(wrapped, target, now)
         return wrapped
 
 

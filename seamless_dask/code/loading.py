@@ -51,18 +51,19 @@ def load_namespace(
 
     namespace[INPUT] = give
     sys.modules[module.__name__] = module  # dataclasses, pickle and typing look there
-    show_sources(lines or {})
+    lines = lines or {}
+    _show_sources(lines)
     body = ast.parse(text, TEXT_FILE).body
     # Python compiles calls of what a module imports in another way: each statement sees the imports, which do
     # not run again.
     imports: list[ast.stmt] = [each for each in body if isinstance(each, (ast.Import, ast.ImportFrom))]
     known: list[ast.stmt] = [ast.If(ast.Constant(False), imports, [])] if imports else []
-    table = (lines or {}).get("statements") or []
+    table, files = lines.get("statements") or [], list(lines.get("files") or ())
     for number, statement in enumerate(body):
         file = TEXT_FILE
         if number < len(table) and table[number] is not None:
             place, numbers = table[number]
-            file = list((lines or {})["files"])[place]
+            file = files[place]
             _relocate(statement, numbers)
         module_tree = ast.fix_missing_locations(ast.Module([*known, statement], []))
         code = compile(module_tree, file, "exec", dont_inherit=True)
@@ -88,7 +89,7 @@ def _relocate(statement: ast.stmt, numbers: list[int]) -> None:
         node.col_offset = node.end_col_offset = -1
 
 
-def show_sources(lines: Mapping[str, Any]) -> None:
+def _show_sources(lines: Mapping[str, Any]) -> None:
     """Have tracebacks and ``inspect.getsource`` find the user's lines where the files are gone or changed."""
     for name, sources in (lines.get("files") or {}).items():
         present = linecache.getlines(name)

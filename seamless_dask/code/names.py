@@ -6,7 +6,7 @@ import ast
 import builtins
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CellType, ModuleType
 from typing import Any, Protocol
@@ -323,13 +323,10 @@ class TreeReader:
 
 
 def _located(statement: ast.stmt, like: ast.stmt) -> ast.stmt:
-    for node in _below(statement):
-        ast.copy_location(node, like)
+    for node in ast.walk(statement):
+        if "lineno" in node._attributes:
+            ast.copy_location(node, like)
     return statement
-
-
-def _below(statement: ast.stmt) -> Iterator[ast.AST]:
-    return (node for node in ast.walk(statement) if "lineno" in node._attributes)
 
 
 Stands = Callable[[ast.Name], bool]

@@ -12,7 +12,7 @@ from typing import Any
 from .expressions import Level, arguments, bare, call_arguments, expression, merged, operator, pattern
 from .literals import Unprintable, same_constant
 
-INDENT = "    "
+_INDENT = "    "
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -72,7 +72,7 @@ def _same_list(one: Sequence[Any], other: Sequence[Any]) -> bool:
 def _block(head: str, body: Iterable[ast.stmt]) -> Iterator[str]:
     yield head + ":"
     for statement in body:
-        yield from lines(statement, INDENT)
+        yield from lines(statement, _INDENT)
 
 
 def _further(word: str, body: Sequence[ast.stmt]) -> Iterator[str]:
@@ -123,7 +123,7 @@ def _class(node: ast.ClassDef) -> Iterator[str]:
     for before, statement in zip([None, *node.body], node.body, strict=False):
         if before and (isinstance(before, DEFINITIONS) or isinstance(statement, DEFINITIONS)):
             yield ""
-        yield from lines(statement, INDENT)
+        yield from lines(statement, _INDENT)
 
 
 def _return(node: ast.Return) -> Iterator[str]:
@@ -200,7 +200,7 @@ def _match(node: ast.Match) -> Iterator[str]:
     for case in node.cases:
         guard = f" if {expression(case.guard)}" if case.guard else ""
         for line in _block(f"case {pattern(case.pattern)}{guard}", case.body):
-            yield INDENT + line
+            yield _INDENT + line
 
 
 def _raise(node: ast.Raise) -> Iterator[str]:

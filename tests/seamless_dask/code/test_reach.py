@@ -435,5 +435,4 @@ def test_a_global_that_is_no_value_is_named(make: Make, made: str, kind: str) ->
         NoIdentity, match=rf"^thing \({kind}\), which f reads, at .*analysis.py:\d+, is no value"
     ):
         identify(module.f)
-    for name in ("close",):
-        getattr(module.thing, name, lambda: None)()
+    getattr(module.thing, "close", lambda: None)()
