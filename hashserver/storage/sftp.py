@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CHANNELS = 8  # sshd permits ten on one connection
 _KEEPALIVE_SECONDS = 15
+_LATER = 2  # times the patience of whoever waits: he gives a channel up before it does, and says why
 _WINDOW = 256  # requests of 32 KiB on their way in one download: paramiko keeps what comes until it is taken
 
 # its threads print what goes wrong with a traceback, if nobody listens; whoever waits gets the error
@@ -94,7 +95,7 @@ class KnownHosts(SFTPFileSystem):  # type: ignore[misc]
         if self.is_lost():  # others gave it up while this one waited for its turn
             raise paramiko.SSHException("the connection was closed")
         channel = self.client.open_sftp()
-        channel.get_channel().settimeout(self.seconds)
+        channel.get_channel().settimeout(_LATER * self.seconds)
         return channel
 
     def get_file(self, rpath: str, lpath: str, callback: Any = None, **_: Any) -> None:
@@ -140,8 +141,9 @@ class KnownHosts(SFTPFileSystem):  # type: ignore[misc]
 
 def connect(url: str, options: dict[str, Any], seconds: float) -> tuple[KnownHosts, str]:
     """Connect to an ``sftp://[user[:password]@]host[:port]/path`` URL; return file system and path."""
-    waits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
-    arguments = {**dict.fromkeys(waits, seconds), **KnownHosts._get_kwargs_from_urls(url)}
+    waits = dict.fromkeys(("timeout", "banner_timeout", "auth_timeout"), seconds)
+    waits["channel_timeout"] = _LATER * seconds
+    arguments = {**waits, **KnownHosts._get_kwargs_from_urls(url)}
     arguments = {**_configured(arguments), **options}
     arguments |= {"key_filename": _at_home(arguments["key_filename"])} if "key_filename" in arguments else {}
     # a session of our own: it is closed with the store, which must not close that of others

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
+import psutil
 import pytest
 
 from hashserver.opening import open_store
@@ -126,13 +127,16 @@ def start_moto(directory: Path, **environment: str) -> tuple[subprocess.Popen[st
 
 @contextlib.contextmanager
 def drained(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Read what a server still has to say, lest the pipe fills up; end it at last."""
+    """Read what a server still has to say, lest the pipe fills up; at last end all that it started."""
     assert process.stderr is not None
     reader = threading.Thread(target=deque, args=(process.stderr, 0))
     reader.start()
     try:
         yield
     finally:
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that serves a connection holds the pipe too
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
         process.kill()
         process.wait()
         reader.join()

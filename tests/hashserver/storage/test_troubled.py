@@ -11,7 +11,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -215,8 +215,15 @@ def test_nothing_waits_for_ever(
 def test_a_server_of_ssh_that_is_stopped_in_the_middle(sshd: Any, home: Path, tmp_path: Path) -> None:
     sshd.accept(home)
     (tmp_path / "store").mkdir()
-    store = FsspecStore(sshd.url(tmp_path / "store"), seconds=1.0)
-    checksum = store.put(b"there")
+    with closing(FsspecStore(sshd.url(tmp_path / "store"), seconds=1.0)) as store:
+        checksum = store.put(b"there")
+        with stopped(sshd), pytest.raises(ServiceUnavailable, match=r"sftp://.* does not answer"):
+            store.get(checksum)
+
+
+@contextmanager
+def stopped(sshd: Any) -> Iterator[None]:
+    """Halt a server with all that serve its connections."""
     found = subprocess.run(["pgrep", "-f", str(sshd.keys / "config")], capture_output=True, text=True)
     processes = {int(line) for line in found.stdout.split()}
     for parent in list(processes):  # those that serve connections have another command line
@@ -225,13 +232,11 @@ def test_a_server_of_ssh_that_is_stopped_in_the_middle(sshd: Any, home: Path, tm
     try:
         for process in processes:
             os.kill(process, signal.SIGSTOP)
-        with pytest.raises(ServiceUnavailable, match=r"sftp://.* does not answer"):
-            store.get(checksum)
+        yield
     finally:
         for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGCONT)
-    store.close()
 
 
 @pytest.mark.parametrize(
