@@ -35,9 +35,26 @@ Variable = tuple[int, str]
 
 
 class NoValue(Exception):
-    """A global that is no value: its name and itself; then who reads it, in which file and line."""
+    """A global that is no value.
 
-    reason = ""
+    Parameters
+    ----------
+    name, value
+        What it is called, and itself.
+    reason
+        Why it is none, and what to do.
+    """
+
+    def __init__(self, name: str, value: Any, reason: str = "") -> None:
+        super().__init__(name, value, reason)
+        self.reader, self.file, self.line = "", "", 0
+
+    def __str__(self) -> str:
+        name, value, reason = self.args
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        where = f", at {self.file}:{self.line}" if self.file else ""
+        reason = reason or "make it inside the function, or pass what it is made from"
+        return f"{name} ({kind}), which {self.reader or 'it'} reads{where}, is no value: {reason}"
 
 
 class Binder(Protocol):
@@ -217,8 +234,9 @@ class TreeReader:
         try:
             return self._binder.bind(value, hint, self._environment.namespace, variable)
         except NoValue as error:
-            if len(error.args) == 2:  # say where it is read, the first that knows
-                error.args = (*error.args, self._item.name, self._item.file, getattr(node, "lineno", 0))
+            if not error.reader:  # say where it is read, the first that knows
+                error.reader, error.file = self._item.name, self._item.file
+                error.line = getattr(node, "lineno", 0)
             raise
 
     def _follow(self, node: ast.expr, value: Any, variable: Variable) -> tuple[ast.expr, Any, Variable]:

@@ -111,7 +111,7 @@ class Reach:
                 add_defaults(self, main, *self._tree)
                 self._finish()
         except NoValue as error:
-            raise NoIdentity(_no_value(error)) from None
+            raise NoIdentity(str(error)) from None
         return target
 
     def known(self) -> Findings:
@@ -482,9 +482,7 @@ class Reach:
         try:
             answer = self._describe(item.value)
         except (TypeError, UsageError) as error:
-            refused = NoValue(item.name, item.value)
-            refused.reason = str(error)
-            raise refused from None
+            raise NoValue(item.name, item.value, str(error)) from None
         self.checks.described(item.value, self._describe, answer)
         item.reset()
         if isinstance(answer, str):
@@ -515,15 +513,6 @@ def _public(name: str) -> str:
     if not name.isidentifier():
         name = "function"
     return "_" + name.lstrip("_") if name.startswith("__") and not name.endswith("__") else name
-
-
-def _no_value(error: NoValue) -> str:
-    name, value, *place = error.args
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    reader, file, line = place or ("it", "", 0)
-    where = f", at {file}:{line}" if file else ""
-    reason = error.reason or "make it inside the function, or pass what it is made from"
-    return f"{name} ({kind}), which {reader} reads{where}, is no value: {reason}"
 
 
 def _implementations(value: Any) -> list[tuple[object, object]]:
