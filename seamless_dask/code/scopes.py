@@ -233,6 +233,13 @@ def _of_types(node: ast.AST, scope: Scope) -> Scope:
     return Scope(scope, bound={each.name for each in given}, private=scope.private, now=scope.now)
 
 
+def binds(statement: ast.stmt, name: str) -> bool:
+    """Tell whether a statement may give a name of its scope another meaning; ``import *`` may give any."""
+    if isinstance(statement, ast.AnnAssign) and statement.value is None:
+        return False
+    return not {("bound", name), ("bound", "*")}.isdisjoint(_bindings([statement]))
+
+
 def _targets(node: ast.AST) -> Iterator[str]:
     return (
         each.id

@@ -20,7 +20,7 @@ from typing import Any
 
 from .markers import CODE_OF, TEXT_FILE, TEXT_OF
 from .matching import matches
-from .scopes import Definition, FunctionNode
+from .scopes import Definition, FunctionNode, binds
 
 _STARTED = time.time()
 _TEXT_HINTS = 0x1000000
@@ -79,6 +79,8 @@ class SourceIndex:
         self.classes: dict[str, list[tuple[ast.ClassDef, Around]]] = defaultdict(list)
         self.known: dict[CodeType, tuple[Any, Around]] = {}
         """Definitions of code that was looked for before; none where there is none."""
+        self.rebound: set[str] = set()
+        """Globals that functions may assign to."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escapes: the user has seen them
             self.tree = ast.parse(text)
@@ -102,6 +104,8 @@ class SourceIndex:
                 self.by_name[name].append((child, around))
                 self._walk(child, f"{path}{name}.<locals>.", (*around, child))
             else:
+                if isinstance(child, ast.Global):
+                    self.rebound.update(child.names)
                 self._walk(child, path, around)
 
 
@@ -235,11 +239,18 @@ def assigned(name: str, namespace: dict[str, Any]) -> Found | None:
             index, lines = index_of(file, namespace)
         except SourceMissing:
             continue
-        for node in reversed(index.tree.body):
-            match node:
-                case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
-                    return Found(value, file, lines, (), index.has_text_hints)
-            alias = getattr(node, "name", None) if type(node).__name__ == "TypeAlias" else None
-            if isinstance(alias, ast.Name) and alias.id == name:
-                return Found(node, file, lines, (), index.has_text_hints)
+        last = next((node for node in reversed(index.tree.body) if binds(node, name)), None)
+        if last is not None:
+            node = None if name in index.rebound else _expression_of(last, name)
+            return None if node is None else Found(node, file, lines, (), index.has_text_hints)
     return None
+
+
+def _expression_of(statement: ast.stmt, name: str) -> ast.AST | None:
+    """Return what a statement always gives a name, None where that is not known: in a loop, a condition."""
+    match statement:
+        case ast.Assign(targets=targets, value=value):
+            return value if any(isinstance(each, ast.Name) and each.id == name for each in targets) else None
+        case ast.AnnAssign(value=value):
+            return value
+    return statement if type(statement).__name__ == "TypeAlias" else None

@@ -303,6 +303,50 @@ def test_a_class_that_only_its_call_makes_reads_nothing_else(make: Make) -> None
     assert again(code)() == 2
 
 
+TWICE = """
+import sys
+from contextlib import nullcontext
+from functools import lru_cache
+from types import SimpleNamespace
+def one(): return 1
+def two(): return 2
+fast = lru_cache(one)
+"""
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "if one: fast = lru_cache(two)",
+        "try: fast = lru_cache(two)\nexcept ImportError: pass",
+        "fast, slow = lru_cache(two), two",
+        "slow = [fast := lru_cache(two)]",
+        "for fast in [lru_cache(two)]: pass",
+        "with nullcontext(lru_cache(two)) as fast: pass",
+        "match lru_cache(two):\n    case fast: pass",
+        "made = lru_cache(two)\nsys.modules['made'] = SimpleNamespace(fast=made)\nfrom made import fast",
+        "made = lru_cache(two)\nsys.modules['made'] = SimpleNamespace(fast=made)\nfrom made import *",
+        "del fast\nif two: fast = lru_cache(two)",
+        "class A:\n    global fast\n    fast = lru_cache(two)",
+        "def change():\n    global fast\n    fast = lru_cache(two)\nchange()",
+    ],
+)
+def test_a_global_of_which_it_is_not_known_what_was_assigned_last(make: Make, again: str) -> None:
+    module = make(TWICE + again + "\ndef f(): return fast()")
+    sys.modules.pop("made", None)
+    assert module.f() == 2
+    with pytest.raises(NoIdentity, match=r"fast .* is no value"):
+        identify(module.f)
+
+
+@pytest.mark.parametrize(
+    "last", ["fast: object = lru_cache(two)", "fast = slow = lru_cache(two)\nfast: object"]
+)
+def test_a_global_that_was_assigned_in_another_way(make: Make, last: str) -> None:
+    module = make(TWICE + last + "\ndef f(): return fast()")
+    assert again(identify(module.f))() == module.f() == 2
+
+
 EDITED = """
 from functools import lru_cache
 class A: pass
