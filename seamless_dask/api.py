@@ -360,8 +360,10 @@ class Transformation:
         """
         from dask.highlevelgraph import HighLevelGraph
 
+        from .graph.interrupts import hear_of_interrupts
         from .graph.lazy_graph import layers_of
 
+        hear_of_interrupts()
         if "distributed" in sys.modules:  # a client of it may be asked to compute this
             from .graph.dask_client import hand_over_objects
 

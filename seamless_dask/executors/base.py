@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..jobs.info import JobInfo
     from ..model.options import Options
     from ..model.transformation import Value
+    from .withdrawal import Withdrawal
 
 
 class Executor(Protocol):
@@ -26,6 +27,7 @@ class Executor(Protocol):
         tick: Callable[[str], None] | None = None,
         need_bytes: bool = False,
         fresh: bool = False,
+        withdrawal: Withdrawal | None = None,
     ) -> Value:
         """Start or join a computation and wait for it; being interrupted (Ctrl-C) withdraws.
 
@@ -43,6 +45,8 @@ class Executor(Protocol):
             A result is not enough if its bytes are gone: they are then made again.
         fresh
             A result on record is not enough.
+        withdrawal
+            By which another thread, which hears of Ctrl-C, withdraws: then `Cancelled` is raised.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import Cancelled
 from ..jobs.directory import JobDirectory, all_jobs
 from ..jobs.local import LocalRequest
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..jobs.info import JobInfo
     from ..model.options import Options
     from ..model.transformation import Value
+    from .withdrawal import Withdrawal
 
 
 class Embedded:
@@ -41,15 +43,20 @@ class Embedded:
         tick: Callable[[str], None] | None = None,
         need_bytes: bool = False,
         fresh: bool = False,
+        withdrawal: Withdrawal | None = None,
     ) -> Value:
         """Start or join it, and wait."""
         if tick:
             tick("running")
         request = self._request(key, options, need_bytes=need_bytes, fresh=fresh)
         try:
-            return request.start().wait(on_stderr, tick)
+            return request.start().wait(on_stderr, tick, withdrawal)
         except KeyboardInterrupt:
             request.withdraw()
+            raise
+        except Cancelled:
+            if withdrawal is not None and withdrawal.is_asked_for():
+                request.withdraw()
             raise
 
     def submit(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..model.transformation import Value
     from .client import Facts
+    from .withdrawal import Withdrawal
 
 WITHDRAWAL = 5.0
 """Seconds that Ctrl-C takes at most when the jobserver does not answer."""
@@ -44,11 +45,14 @@ class JobserverExecutor(JobserverClient):
         tick: Callable[[str], None] | None = None,
         need_bytes: bool = False,
         fresh: bool = False,
+        withdrawal: Withdrawal | None = None,
     ) -> Value:
         """Start or join it, and wait."""
         options = (options or Options())._replace(direct_print=on_stderr is not None)
         request = JobRequest(own_name(), key, options, need_bytes, fresh or options.fresh).message()
-        waiting = Waiting(self, request, on_stderr, tick or (lambda _: None))
+        waiting = Waiting(self, request, on_stderr, tick or (lambda _: None), withdrawal)
+        if withdrawal is not None:
+            withdrawal.when_asked(lambda: self._withdraw_elsewhere(request))
         try:
             return waiting.end()
         except KeyboardInterrupt:
@@ -98,6 +102,18 @@ class JobserverExecutor(JobserverClient):
         if not done.wait(WITHDRAWAL - SOON):
             key = request["key"]
             self.notify(f"{self._url} does not answer: the job goes on; seamless-cancel {key} cancels it")
+
+    def _withdraw_elsewhere(self, request: Facts) -> None:
+        """Ask no more by another connection: by this one the answer is being waited for, which ends then."""
+        import threading
+
+        other = type(self)(self._context, self._place, self.notify)
+
+        def leave() -> None:
+            other._leave(request, threading.Event())
+            other.close()
+
+        threading.Thread(target=leave, daemon=True).start()
 
     def _leave(self, request: Facts, done: Event) -> None:
         """Ask no more, also for those of this host whose processes have died."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..model.transformation import Value
     from .client import Facts, JobserverClient
+    from .withdrawal import Withdrawal
 
 STDERR_WAIT = 1.0
 SILENT = 3.0
@@ -39,7 +40,7 @@ class Waiting:
         The way to the jobserver.
     request
         The job as it is posted.
-    on_stderr, tick
+    on_stderr, tick, withdrawal
         As for `Executor.run`.
     """
 
@@ -49,9 +50,10 @@ class Waiting:
         request: Facts,
         on_stderr: Callable[[bytes], None] | None,
         tick: Callable[[str], None],
+        withdrawal: Withdrawal | None = None,
     ) -> None:
         self._executor, self._request = executor, request
-        self._on_stderr, self._tick = on_stderr, tick
+        self._on_stderr, self._tick, self._withdrawal = on_stderr, tick, withdrawal
         self._shown = 0
         self._why: str | None = None
         self._path = f"{JOBS}/{request['key']}"
@@ -61,10 +63,12 @@ class Waiting:
         """Wait for it."""
         facts: Facts | None = self._executor.post(self._request)
         while True:
+            self._stay()
             try:
                 if facts is None:
                     facts = self._executor.post(self._request)
                 while not facts["outcome"]:
+                    self._stay()
                     self._tick(facts["state"])
                     self._warn(facts.get("why"))
                     facts = self._next(facts["state"])
@@ -78,6 +82,10 @@ class Waiting:
             except ServiceUnavailable as error:
                 self._back(error)
         return _result(facts["outcome"])
+
+    def _stay(self) -> None:
+        if self._withdrawal is not None:
+            self._withdrawal.check()
 
     def _warn(self, why: str | None) -> None:
         """Say once what it waits for that may never come."""
@@ -114,6 +122,7 @@ class Waiting:
             if not told and time.monotonic() - start > SILENT:
                 self._executor.notify(f"{lost}; trying again until it answers (Ctrl-C gives up)")
                 told = True
+            self._stay()
             self._tick("reconnecting")
             time.sleep(next(waits))
             self._executor.reconnect()

@@ -157,9 +157,14 @@ def _asked_for(context: Context, key: Checksum, options: Options, *, from_worker
     from ..executors.opening import executor
 
     # a worker of Dask's must not ask the scheduler that waits for it
-    runs = Embedded(context) if from_worker else executor(context)
+    if from_worker:
+        return Embedded(context).run(key, options, fresh=options.fresh)
+    from .interrupts import withdrawal_of
+
+    runs = executor(context)
     try:
-        return runs.run(key, options, fresh=options.fresh)
+        with withdrawal_of(key) as withdrawal:
+            return runs.run(key, options, fresh=options.fresh, withdrawal=withdrawal)
     finally:
         runs.close()
 

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hashserver.retry import pauses
 from hashserver.system_text import each, from_system
@@ -37,6 +37,14 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 """How long, in seconds, one who withdraws waits for the end of a computation that nobody wants any more."""
+
+
+class AsksNoMore(Protocol):
+    """What may end a wait."""
+
+    def check(self) -> None:
+        """Raise what ends it, or nothing."""
+        ...
 
 
 class LocalRequest:
@@ -125,6 +133,7 @@ class LocalRequest:
         self,
         on_stderr: Callable[[bytes], None] | None = None,
         tick: Callable[[str], None] | None = None,
+        withdrawal: AsksNoMore | None = None,
     ) -> Value:
         """Wait for the end.
 
@@ -134,6 +143,8 @@ class LocalRequest:
             Gets what the command writes to its standard error, as it comes.
         tick
             Gets the state whenever it has changed: from ``running`` to ``queued``, and back.
+        withdrawal
+            Raises, several times a second asked to, what ends the wait; then `withdraw` is to be called.
 
         Raises
         ------
@@ -141,12 +152,19 @@ class LocalRequest:
             As it ended.
         """
         with places.waiting():
-            return self._wait(on_stderr, tick)
+            return self._wait(on_stderr, tick, withdrawal)
 
-    def _wait(self, on_stderr: Callable[[bytes], None] | None, tick: Callable[[str], None] | None) -> Value:
+    def _wait(
+        self,
+        on_stderr: Callable[[bytes], None] | None,
+        tick: Callable[[str], None] | None,
+        withdrawal: AsksNoMore | None,
+    ) -> Value:
         waits = pauses(0.01, 0.05 if on_stderr else 0.2, factor=1.5)
         state = "running"
         while self._value is None:
+            if withdrawal is not None:
+                withdrawal.check()
             outcome = self._outcome()
             if on_stderr:
                 self._show(on_stderr)
