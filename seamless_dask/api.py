@@ -27,7 +27,7 @@ from .graph import handles
 from .graph.handles import Directory, File, Handle, Located
 from .graph.local_inputs import LocalInput, keep_all
 from .graph.names import dask_key, fresh_key, label_of
-from .graph.objects import loaded, loaded_if_there, raised
+from .graph.objects import loaded, loaded_if_there, raised, trimmed
 from .model.options import Options
 from .model.transformation import Deferred, Description, ResultSpec, Value, parse
 
@@ -305,11 +305,14 @@ class Transformation:
 
     def compute(self, **kwargs: Any) -> Any:
         """Return the result: of a function the object, of a command handles of what it wrote."""
+        __tracebackhide__ = True  # for IPython and pytest; others show this one frame of ours
         try:
             found = self._handle(**kwargs)
+            return loaded(found, self._key, self.context) if isinstance(found, handles.Object) else found
         except ComputationFailed as failure:
-            raise raised(failure) from None
-        return loaded(found, self._key, self.context) if isinstance(found, handles.Object) else found
+            raise trimmed(raised(failure)) from None
+        except Exception as error:
+            raise trimmed(error)  # noqa: B904 - it is the same
 
     def _handle(self, **kwargs: Any) -> Any:
         dask = import_module("dask.base")

@@ -27,6 +27,7 @@ from .errors import NoIdentity, NotAValue, UsageError
 from .execution.call import INSIDE
 from .graph import handles
 from .graph.handles import Handle
+from .graph.objects import trimmed
 from .model.transformation import ARGUMENT, Deferred, Description, ResultSpec, Value
 from .values import writing as values_writing
 from .values.writing import encode
@@ -241,6 +242,13 @@ class Direct(Function[P, T]):
         if _runs():
             plain: Callable[..., T] = self.function
             return plain(*self._instance, *args, **kwargs)
+        __tracebackhide__ = True  # for IPython and pytest; others show this one frame of ours
+        try:
+            return self._found_or_run(args, kwargs)
+        except Exception as error:
+            raise trimmed(error)  # noqa: B904 - it is the same
+
+    def _found_or_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         context = self._place()
         call = self._described(context, args, kwargs)
         key = call.description.key

@@ -84,5 +84,28 @@ def raised(failure: ComputationFailed) -> Exception:
         return failure
     if not isinstance(found, Exception):
         return failure
-    found.add_note(f"{failure}:\n{failure.stderr.rstrip()}")
+    found.add_note(_FailureNote(f"{failure}:\n{failure.stderr.rstrip()}"))
     return found
+
+
+class _FailureNote(str):
+    """The note by which the exception of a function is known that ran elsewhere; a text to others."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
+def trimmed(error: Exception) -> Exception:
+    """Return an error as the outermost of our functions is to raise it: without the frames of ours.
+
+    In their place come those of the user's function, where it has run elsewhere. What is no error that
+    somebody is told on purpose is a fault of ours, and keeps its traceback.
+    """
+    notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, _FailureNote)]
+    if notes:
+        from .tracebacks import traceback_of
+
+        return error.with_traceback(traceback_of(notes[-1]))
+    return error.with_traceback(None) if isinstance(error, SeamlessError | HashserverError) else error
