@@ -55,10 +55,12 @@ def same(one: Any, other: Any) -> bool:
             return False
         if isinstance(one, ast.JoinedStr) or type(one).__name__ == "TemplateStr":
             return _same_list(merged(getattr(one, "values", [])), merged(getattr(other, "values", [])))
+        if bool(getattr(one, "is_lazy", 0)) != bool(getattr(other, "is_lazy", 0)):  # Python 3.15; None in ours
+            return False
         return all(
             same(getattr(one, field, None), getattr(other, field, None))
             for field in one._fields
-            if field not in ("ctx", "kind", "type_comment", "type_ignores")
+            if field not in ("ctx", "kind", "type_comment", "type_ignores", "is_lazy")
         )
     if isinstance(one, list):
         return isinstance(other, list) and _same_list(one, other)
