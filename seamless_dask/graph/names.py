@@ -7,11 +7,14 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ..code.markers import FUNCTION
+
 if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
 LABEL = "bash"
 _KEY = re.compile(r"-tf-([0-9a-f]{64})")
+_FUNCTION = re.compile(rf"^{FUNCTION} = (?:\w+\.)*(\w+)\n\Z", re.MULTILINE)
 
 
 def dask_key(key: Checksum, label: str = LABEL) -> str:
@@ -46,10 +49,11 @@ def label_in(name: str) -> str:
 
 
 def label_of(code: str) -> str:
-    """Return a label for a command: its first word, as far as Dask can show it.
+    """Return a label, as far as Dask can show it: of a command its first word, of a function its name.
 
     It follows from the code alone, so that equal transformations have equal keys.
     """
-    word = re.match(r"\s*(?:\w+=\S*\s+)*([^\s;|&<>()]+)", code)
+    function = _FUNCTION.search(code)
+    word = function or re.match(r"\s*(?:\w+=\S*\s+)*([^\s;|&<>()]+)", code)
     name = re.sub(r"[^A-Za-z0-9_.]", "", word[1].rpartition("/")[2]) if word else ""
     return name[:24] or LABEL

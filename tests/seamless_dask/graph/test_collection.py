@@ -97,6 +97,8 @@ def test_a_result_that_is_known_needs_no_document(lab: Any, worker: Any) -> None
         ("", "bash"),
         ("  ( a )", "bash"),
         ("é", "bash"),
+        ("def helper(x):\n    return x\n\n\n__function__ = Model.fit\n", "fit"),
+        ("function = lambda x: x\n__function__ = function\n", "function"),
     ],
 )
 def test_a_label_follows_from_the_code(code: str, label: str) -> None:
