@@ -55,7 +55,7 @@ def same(one: Any, other: Any) -> bool:
             return False
         if isinstance(one, ast.JoinedStr) or type(one).__name__ == "TemplateStr":
             return _same_list(merged(getattr(one, "values", [])), merged(getattr(other, "values", [])))
-        if bool(getattr(one, "is_lazy", 0)) != bool(getattr(other, "is_lazy", 0)):  # Python 3.15; None in ours
+        if bool(getattr(one, "is_lazy", 0)) != bool(getattr(other, "is_lazy", 0)):  # of 3.15; ours: None
             return False
         return all(
             same(getattr(one, field, None), getattr(other, field, None))
