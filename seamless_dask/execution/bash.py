@@ -72,8 +72,8 @@ class Program(NamedTuple):
     format
         The file that it writes the format of its only result to; None: results are files and directories.
     exception
-        The file that it writes an exception to where it fails; one with ``-format`` behind that has its
-        format.
+        The file that it writes an exception to where it fails; those with ``-format`` and ``-text`` behind
+        that have its format, and what is said of it at the end of standard error.
     call
         What is called in this process instead, with the directory of the run; it tells how that ended.
     """
@@ -248,7 +248,8 @@ class _Attempt:
         began = time.time()
         ended = self._process(words, env, supervisor)
         self._directory.is_deserted = ended.alone
-        self.stderr = ended.stderr.decode("utf-8", "replace")
+        said = ended.stderr + self._exception_text()
+        self.stderr = said[-process.TAIL :].decode("utf-8", "replace")
         if not ended.started:
             raise self._why_not_started()
         measured = {
@@ -293,6 +294,10 @@ class _Attempt:
         how = f"exit status {ended.status}{_signal_name(ended.status)}"
         said = f"the {self._program.what} failed on {host} with {how}"
         raise ComputationFailed(said, ended.status, self.stderr, self._exception())
+
+    def _exception_text(self) -> bytes:
+        name = self._program.exception
+        return b"" if name is None else _told_by(self._outer.path(f"{name}-text"), process.TAIL)
 
     def _exception(self) -> tuple[str, str] | None:
         """Store the exception that a function has raised, and return format and checksum."""

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from io import TextIOWrapper
 from typing import Any, NamedTuple
 
 from seamless_dask.code.loading import load_namespace
@@ -67,13 +68,26 @@ def call(root: str, told: Mapping[str, Any]) -> int:
         ``arguments``: the inputs by their names, each with format and path below `root`. ``foreign``: those
         of them whose checksums somebody else's database has named.
     """
+    root = os.path.abspath(root)  # now: a function may go elsewhere
     set_definitions(_DefinitionsWhenNeeded())
+    if isinstance(sys.stdout, TextIOWrapper):  # whoever waits sees each line at once
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         status, said = attempt(root, told)
     except KeyboardInterrupt as error:
         status, said = 1, _told(error)
-    sys.stderr.write(said)
+    if said:
+        _tell(said, root)
     return status
+
+
+def _tell(said: str, root: str) -> None:
+    """Say how it failed, beside what was printed: whoever sees that is given the exception itself."""
+    try:
+        with open(f"{root}/exception-text", "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(said)
+    except OSError:
+        sys.stderr.write(said)
 
 
 def attempt(root: str, told: Mapping[str, Any], here: bool = False) -> tuple[int, str]:
@@ -123,6 +137,9 @@ def attempt(root: str, told: Mapping[str, Any], here: bool = False) -> tuple[int
     except BaseException as error:
         if isinstance(error, FileNotFoundError) and error.filename in given:
             error.add_note(f"in a function files are what is passed as such: pass File({error.filename!r})")
+        for missing in (error, error.__cause__):  # by itself, or behind a value that needs it
+            if isinstance(missing, ModuleNotFoundError) and not here:
+                error.add_note(_where_missing(missing))
         if isinstance(error, Exception):
             _write_exception(error, root)
         return 1, _told(error)
@@ -254,6 +271,17 @@ def _write_exception(error: Exception, root: str) -> None:
             file.write(data)
         with open(f"{root}/exception-format", "w", encoding="ascii") as text:
             text.write(kind)
+
+
+def _where_missing(error: ModuleNotFoundError) -> str:
+    """Return what is to be done about a module that this interpreter has not."""
+    is_conda = os.path.isdir(os.path.join(sys.prefix, "conda-meta"))
+    place = f"the conda environment {sys.prefix}" if is_conda else sys.executable
+    module = (error.name or "it").partition(".")[0]
+    return (
+        f"{module} is not installed for {place} on {os.uname().nodename}: install it there, or name an"
+        " environment that has it (conda=, image=, modules=)"
+    )
 
 
 def _told(error: BaseException) -> str:

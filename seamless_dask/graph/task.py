@@ -22,6 +22,7 @@ from .handles import of as handle_of
 from .names import key_in
 from .objects import loaded, raised
 from .perform import ensure, in_step, load, patiently, run_step
+from .printed import stderr_shower
 
 if TYPE_CHECKING:
     from ..context import Context
@@ -164,7 +165,8 @@ def _asked_for(context: Context, key: Checksum, options: Options, *, from_worker
     runs = executor(context)
     try:
         with withdrawal_of(key) as withdrawal:
-            return runs.run(key, options, fresh=options.fresh, withdrawal=withdrawal)
+            shown = stderr_shower()
+            return runs.run(key, options, fresh=options.fresh, on_stderr=shown, withdrawal=withdrawal)
     finally:
         runs.close()
 

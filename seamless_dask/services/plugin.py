@@ -85,6 +85,7 @@ class SeamlessScheduler(SchedulerPlugin):
             self._take_part()
         self._in_use = True
         scheduler.handlers["seamless_places"] = self._tell_places
+        scheduler.handlers["seamless_printed"] = self._printed
         opening.offer(scheduler, self)
         self._show()
         await scheduler.register_worker_plugin(None, dumps(self._equipment()), "seamless", idempotent=False)
@@ -142,6 +143,13 @@ class SeamlessScheduler(SchedulerPlugin):
         found: dict[str, Any] = self.places.to_json()
         return found | {"stores": [without_secrets(place) for place in found["stores"]]}
 
+    def _printed(self, key: str, text: str) -> None:
+        """Have what a task printed shown to those who wait for it; whoever asked the jobserver asks there."""
+        from ..scheduler.dask import clients
+        from .jobserver import ownclient
+
+        clients.show(self.scheduler, key, text, lambda name: not name.startswith(ownclient.PREFIX))
+
     def _step_aside(self, why: str) -> None:
         self.stepped_aside = why
         log.warning(
@@ -159,7 +167,8 @@ class SeamlessScheduler(SchedulerPlugin):
     def _leave(self) -> None:
         from ..scheduler.dask import transitions, workers
 
-        self.scheduler.handlers.pop("seamless_places", None)
+        for name in ("seamless_places", "seamless_printed"):
+            self.scheduler.handlers.pop(name, None)
         if self.stepped_aside is not None:
             return
         self.gate.order.close()

@@ -41,6 +41,10 @@ class SchedulerRequest:
             _asked(worker, operation, arguments), internals.event_loop(worker)
         )
 
+    def is_answered(self) -> bool:
+        """Say whether `wait` would return, or raise, at once."""
+        return self._future.done()
+
     def wait(self, wanted: Callable[[], bool] | None = None) -> dict[str, Any]:
         """Wait for the answer.
 

@@ -243,6 +243,7 @@ class DaskWorker:
             yield watch
         finally:
             watch.close()
+            watch.finish()
             with self._lock:
                 del self._running[identity]
             if path is not None and os.path.exists(path):

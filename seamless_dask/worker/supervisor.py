@@ -14,6 +14,7 @@ from seamless_dask.jobs.limits import over_limits
 from seamless_dask.model.options import Options
 
 from . import internals, slot
+from .printed import PrintedText
 from .scheduler_rpc import SchedulerRequest, Unanswered
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class TaskSupervisor:
         self._failed: set[str] = set()
         self._usage = Usage(0.0, 0.0, 0)
         self._closing_since: float | None = None
+        self._printed = PrintedText(worker, key, stderr) if stderr is not None else None
         self._gateways, self._given = gateways, given or Options()
         self._gateway: Gateway | None = None
         action = "remaking" if given is None else "started"
@@ -78,6 +80,8 @@ class TaskSupervisor:
     def poll(self, usage: Usage) -> Stop | None:
         """Say whether the command must end."""
         self._usage = usage
+        if self._printed is not None:
+            self._printed.pass_on()
         if stop := self.abandoned():
             return stop
         if self._gateway is not None and self._gateway.waiting:
@@ -105,6 +109,11 @@ class TaskSupervisor:
         with suppress(OSError):  # not every file system has sockets
             self._gateway = self._gateways.open(self.key, self.checksum, self._given, control, inner)
         return self._gateway.variables if self._gateway is not None else {}
+
+    def finish(self) -> None:
+        """Tell the last of what the command has written."""
+        if self._printed is not None:
+            self._printed.finish()
 
     def close(self) -> None:
         """Let the command ask no more: it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,10 @@ import dask.array
 import dask.bag
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster, as_completed
+from dask.callbacks import Callback
+from dask.diagnostics import ProgressBar
+from distributed import Client, LocalCluster, as_completed, progress
+from distributed.diagnostics.progressbar import MultiProgressBar
 
 from seamless_dask.errors import UntrustedValue
 from seamless_dask.graph import dask_client, handles
@@ -35,6 +39,10 @@ def framed(count: int) -> Any:
 
 def named(name: str) -> str:
     return name
+
+
+def given(first: Any, *more: Any, **named: Any) -> Any:
+    return [first, more, named]
 
 
 def total(items: list[int]) -> int:
@@ -130,6 +138,31 @@ def test_a_notebook_shows_that_the_database_does_not_answer(
         assert "the database does not answer" in made._repr_html_()
 
 
+HOSTILE = "<script>alert(1)</script>&amp;\"'"
+
+
+def test_what_a_notebook_shows_is_escaped_wherever_it_comes_from(lab: Any) -> None:
+    upstream = lab.delayed(label=HOSTILE)(named)(HOSTILE)
+    last = lab.delayed(label=HOSTILE, variables={"NAME": HOSTILE})(given)(
+        upstream, [HOSTILE], **{HOSTILE.replace("/", "|"): 1}
+    )
+    for made in (upstream, last):
+        shown = made._repr_html_()
+        assert "<script" not in shown
+        assert HOSTILE.replace("<", "&lt;").replace(">", "&gt;") not in shown, "the ampersand stays"
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;&quot;&#x27;" in shown
+
+
+def test_progress_bars_show_the_names_of_functions(lab: Any) -> None:
+    first = lab.delayed(numbers)(4)
+    last = lab.delayed(total)(first)
+    ended: list[str] = []
+    with ProgressBar(out=io.StringIO()) as bar, Callback(posttask=lambda key, *_: ended.append(key)):
+        assert dask.compute(last, scheduler="threads") == (6,)
+    assert bar.last_duration > 0
+    assert [name.rpartition("-tf-")[0] for name in ended] == ["numbers", "total"]
+
+
 # ------------------------------------------------------------------------ a distributed scheduler
 
 
@@ -193,6 +226,25 @@ def test_frames_are_made_of_them(lab: Any, client: Client) -> None:
     found = frames.from_delayed(made, meta=pandas.DataFrame({"x": [0]}))
     assert found.x.sum().compute() == 1
     assert frames.from_delayed(made, meta=pandas.DataFrame({"x": [0]})).compute(scheduler="sync").x.sum() == 1
+
+
+class _ShownProgress(MultiProgressBar):  # type: ignore[misc]
+    """The progress of Dask's widget, without the widget."""
+
+    def _draw_bar(self, all: Any, **_: Any) -> None:  # noqa: A002 - its name there
+        self.names = {str(name) for name in all}
+
+
+def test_progress_of_a_client_shows_the_names_of_functions(
+    lab: Any, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.cluster.scale(1)
+    futures = client.compute([lab.delayed(numbers)(5), lab.delayed(total)([1, 2])])
+    shown = _ShownProgress(futures, complete=True)
+    client.sync(shown.listen)
+    assert shown.names == {"numbers-tf", "total-tf"}
+    progress(futures, notebook=False)
+    assert "100% Completed" in capsys.readouterr().out
 
 
 def test_hits_are_objects_with_no_worker(lab: Any, client: Client) -> None:

@@ -160,6 +160,35 @@ def slow(pipe):
     assert notebook.run("1 + 1") == "2"
 
 
+def test_what_a_function_prints_is_shown_under_its_cell_while_it_runs(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    notebook.run(
+        """
+@direct(isolation="none")
+def slow(pipe):
+    import logging
+    print("half of it")
+    logging.warning("a warning")
+    open(pipe).read()
+    print("the rest")
+"""
+    )
+    shown: list[str] = []
+
+    def meanwhile() -> None:
+        while "a warning" not in "".join(shown):
+            message = notebook.client.get_iopub_msg(timeout=60)
+            if message["msg_type"] == "stream":
+                shown.append(message["content"]["text"])
+        pipe.write_text("go on")
+
+    rest = notebook.run(f"slow({str(pipe)!r})", meanwhile)
+    assert "".join(shown) + rest == "half of it\nWARNING:root:a warning\nthe rest\n"
+
+
 def test_a_loop_that_the_kernel_runs_does_not_stand_in_the_way(notebook: Notebook) -> None:
     notebook.run(FIT)
     assert notebook.run("async def main():\n    return fit(4)\nawait main()") == "3.0"

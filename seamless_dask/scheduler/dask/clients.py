@@ -103,6 +103,33 @@ def restore_clients(scheduler: Any) -> None:
         scheduler.__dict__.pop(name, None)
 
 
+def show(scheduler: Scheduler, key: Any, text: str, may: Callable[[str], bool]) -> None:
+    """Have the clients that wait for a task show on standard error what it has printed.
+
+    As `distributed.print` does for all clients, by the event that `Client._handle_event` knows.
+    """
+    shown = {"args": (text,), "sep": "", "end": "", "file": 2, "flush": True}
+    message = {"op": "event", "topic": "print", "event": (time(), shown)}
+    for client in _waiting_for(scheduler, key):
+        comm = scheduler.client_comms.get(client)
+        if comm is not None and may(client):
+            comm.send(message)
+
+
+def _waiting_for(scheduler: Scheduler, key: Any) -> set[str]:
+    """Return the clients that want a task, or one that needs it."""
+    found: set[str] = set()
+    stack = [ts for ts in (scheduler.tasks.get(key),) if ts is not None]
+    seen = set(stack)
+    while stack and len(found) < len(scheduler.client_comms):
+        ts = stack.pop()
+        found |= {client.client_key for client in ts.who_wants or ()}
+        new = [other for other in ts.dependents if other not in seen]
+        seen.update(new)
+        stack += new
+    return found
+
+
 def warn_clients(scheduler: Scheduler, text: str) -> None:
     """Have all clients show a warning, of which they unpickle the text, as `distributed.worker.warn` does."""
     scheduler.log_event("warn", {"message": dumps(text)})
