@@ -20,7 +20,7 @@ from ...jobs.request import JobRequest
 from ...model import requirements
 from ...model.options import Options
 from ...protocol.jobs import NESTED_OPERATION, PROTOCOL
-from .requests import MOST_JOBS, Refused, is_over, written
+from .requests import LONGEST_WAIT, MOST_JOBS, Refused, is_over, refuse_closing, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ...jobs.registry import Job
     from .jobserver import Jobserver
 
-LONGEST_WAIT = 60.0
 _NO_REQUEST = (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError, InvalidChecksum)
 AGAIN = 3.0
 """Seconds after which it is looked again whether a job has come to wait for whoever asks for it."""
@@ -137,13 +136,9 @@ class Nested:
 
     # ------------------------------------------------------------------ how
 
-    def _stay(self) -> None:
-        if self._jobserver.closing:
-            raise Refused(503, "the daskserver is being stopped")
-
     def _outer(self, worker: str, task: str, checksum: str) -> Outer:
         state = self._jobserver.scheduler.tasks.get(task)
-        self._stay()
+        refuse_closing(self._jobserver)
         if state is None or state.processing_on is None:
             raise Refused(503, "the command that asks is nobody's any more")
         if state.processing_on.address != worker:
@@ -183,14 +178,15 @@ class Nested:
             self._leave(outer, asker)
             return {"body": {"cancelled": job.outcome is not None, "askers": []}}
         if method == "STDERR":
-            return await self._stderr(job, max(int(facts.get("start", 0)), 0), wait)
+            found = await written(self._jobserver, job, max(int(facts.get("start", 0)), 0), wait)
+            return {"body": found, "over": is_over(job)}
         return {"body": await self._state(outer, job, asker, wait, str(facts.get("after", "")))}
 
     async def _state(self, outer: Outer, job: Job, asker: str, wait: float, after: str) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         end = loop.time() + wait
         while True:
-            self._stay()
+            refuse_closing(self._jobserver)
             facts = self._facts(job, asker)
             if not facts["outcome"]:
                 try:
@@ -205,15 +201,6 @@ class Nested:
         if facts["outcome"]:
             self._jobserver.registry.told(asker)
         return facts
-
-    async def _stderr(self, job: Job, start: int, wait: float) -> dict[str, Any]:
-        end = asyncio.get_running_loop().time() + wait
-        while not (found := written(job, start)) and not is_over(job):
-            if (left := end - asyncio.get_running_loop().time()) <= 0:
-                break
-            await job.changed(left)
-            self._stay()
-        return {"body": found, "over": is_over(job)}
 
     def _facts(self, job: Job, asker: str) -> dict[str, Any]:
         return self._jobserver.facts(job, asker, brief=True)

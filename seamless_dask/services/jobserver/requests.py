@@ -81,7 +81,7 @@ class _Request:
         self._asker = self._query.get("asker")
 
     async def answer(self, method: str, path: str, body: bytes) -> JobAnswer:
-        self._stay()
+        refuse_closing(self._jobserver)
         found = _PATH.fullmatch(path)
         key, stderr = found.groups() if found else ("", None)
         if method == "POST" and key is None:
@@ -94,15 +94,6 @@ class _Request:
         if method == "DELETE" and key and not stderr:
             return _json(self._delete(self._job(key)))
         raise Refused(405, f"{method} {path} is nothing that a jobserver does")
-
-    def _stay(self) -> None:
-        """Send everybody away once the jobserver is being closed: they are to look for the next one."""
-        if self._jobserver.closing:
-            raise Refused(503, "the daskserver is being stopped")
-
-    async def _change(self, job: Job, end: float) -> None:
-        await job.changed(end - asyncio.get_running_loop().time())
-        self._stay()
 
     def _post(self, body: bytes) -> dict[str, Any]:
         """Take jobs on."""
@@ -126,7 +117,7 @@ class _Request:
         end = asyncio.get_running_loop().time() + self._number("wait", LONGEST_WAIT)
         after = self._query.get("after", "")
         while self._jobserver.state(job, self._asker) == after and _is_before(end):
-            await self._change(job, end)
+            await _change(self._jobserver, job, end)
         if self._asker is not None:
             self._tell(job, self._asker)
         return self._jobserver.facts(job, self._asker)
@@ -147,9 +138,7 @@ class _Request:
     async def _stderr(self, job: Job) -> JobAnswer:
         """Send what a command has written from a place on, as soon as there is something."""
         start = int(self._number("start", 1 << 62))
-        end = asyncio.get_running_loop().time() + self._number("wait", LONGEST_WAIT)
-        while not (found := written(job, start)) and not is_over(job) and _is_before(end):
-            await self._change(job, end)
+        found = await written(self._jobserver, job, start, self._number("wait", LONGEST_WAIT))
         size = job.stream.size if job.stream is not None else 0
         headers = {OVER: "1" if is_over(job) else "0", NEXT: str(max(start, size))}
         return JobAnswer(200, found, "application/octet-stream", headers)
@@ -179,12 +168,30 @@ def _json(document: Mapping[str, Any], status: int = 200) -> JobAnswer:
     return JobAnswer(status, json.dumps(document).encode())
 
 
+def refuse_closing(jobserver: Jobserver) -> None:
+    """Send everybody away once the jobserver is being closed: they are to look for the next one."""
+    if jobserver.closing:
+        raise Refused(503, "the daskserver is being stopped")
+
+
 def _is_before(end: float) -> bool:
     return asyncio.get_running_loop().time() < end
 
 
-def written(job: Job, start: int) -> bytes:
-    """Return what a job has written to its standard error from a place on."""
+async def _change(jobserver: Jobserver, job: Job, end: float) -> None:
+    await job.changed(end - asyncio.get_running_loop().time())
+    refuse_closing(jobserver)
+
+
+async def written(jobserver: Jobserver, job: Job, start: int, seconds: float) -> bytes:
+    """Return what a job has written to its standard error from a place on, as soon as there is something."""
+    end = asyncio.get_running_loop().time() + seconds
+    while not (found := _read(job, start)) and not is_over(job) and _is_before(end):
+        await _change(jobserver, job, end)
+    return found
+
+
+def _read(job: Job, start: int) -> bytes:
     return job.stream.read(start) if job.stream is not None else b""
 
 
