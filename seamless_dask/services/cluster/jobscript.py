@@ -43,6 +43,10 @@ class Files(NamedTuple):
     storage_options: str | None = None
     """What is told about stores that it reaches by itself."""
 
+    def variables(self) -> dict[str, str]:
+        """Return what names them in the environment of a worker that sees them where they are."""
+        return {variable: path for name, variable in _VARIABLES.items() if (path := getattr(self, name))}
+
 
 _OPTIONS = {"ca_file": "--tls-ca-file", "cert_file": "--tls-cert", "key_file": "--tls-key"}
 _VARIABLES = {
@@ -121,19 +125,18 @@ def carrying(files: Files, variables: dict[str, str], cache: str, log: str | Non
         if path:
             with open(path, encoding="ascii") as file:
                 lines.append(f"cat > \"$seamless/{name}\" << 'END OF {name}'\n{file.read()}\nEND OF {name}")
-    lines += _exports({name: f'"$seamless/{name}"' for name, path in files._asdict().items() if path})
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    return [*lines, RUN]
+            if name in _VARIABLES:
+                lines.append(f'export {_VARIABLES[name]}="$seamless/{name}"')
+    return [*lines, *_exports(variables), RUN]
 
 
 def naming(files: Files, variables: dict[str, str]) -> list[str]:
     """Return the lines for nodes that see the daskserver's directory."""
-    places = {name: shlex.quote(path) for name, path in files._asdict().items() if path}
-    return [*_exports(places), *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]
+    return _exports(files.variables() | variables)
 
 
-def _exports(places: dict[str, str]) -> list[str]:
-    return [f"export {_VARIABLES[name]}={path}" for name, path in places.items() if name in _VARIABLES]
+def _exports(variables: dict[str, str]) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
 
 
 def tls_options(files: Files, carried: bool) -> list[str]:

@@ -86,15 +86,6 @@ class LocalLauncher:
         from distributed import Nanny
 
         self._refuse(shape)
-        environment = variables(shape, self.base) | {
-            name: path
-            for name, path in (
-                ("SEAMLESS_TOKEN_FILE", self.files.token_file),
-                ("SEAMLESS_CA_FILE", self.files.hashserver_ca_file),
-                ("SEAMLESS_STORAGE_OPTIONS", self.files.storage_options),
-            )
-            if path
-        }
         nanny: Process = Nanny(
             self.scheduler.address,
             name=name,
@@ -103,7 +94,7 @@ class LocalLauncher:
             resources=announced(shape, self.base),
             security=self.scheduler.security,
             local_directory=self.directory,
-            env=environment,
+            env=variables(shape, self.base) | self.files.variables(),
             host=_host(self.scheduler.address),
             dashboard=False,
             dashboard_address="127.0.0.1:0",
