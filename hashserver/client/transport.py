@@ -17,8 +17,7 @@ from hashserver.client.connection import Connection, LostError, Response, Sink, 
 from hashserver.errors import InvalidRequest, ServiceUnavailable
 from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import open_regular
-
-from ..retry import pauses
+from hashserver.retry import pauses
 
 if TYPE_CHECKING:
     import socket

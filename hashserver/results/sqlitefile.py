@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hashserver.atomic import temporary_path
 from hashserver.durability import sync_directory
 from hashserver.errors import DatabaseError, HashserverError, NoSpace, ReadOnly, ServiceUnavailable
-
-from ..retry import pauses
+from hashserver.retry import pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 HEAD_SECONDS = 20.0
 """A new connection whose first request has no whole head by then is closed, however its bytes drip."""
 
-
 _PRIVATE = ("_waiter", "_request_in_progress", "_next_keepalive_close_time")
 
 

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from fsspec.asyn import _run_coros_in_chunks
 
+from hashserver.retry import pauses
 from hashserver.storage.asyncfs import AsyncFiles
 from hashserver.storage.patience import Silence, Turns
-
-from ..retry import pauses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator

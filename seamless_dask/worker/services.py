@@ -195,11 +195,10 @@ class DaskWorker:
         """Let go of everything as soon as nothing runs any more."""
         self._prefetch.close()
         for pause in pauses(_LOOK, seconds=KILLING):
+            # threads of tasks kill their commands, and must not end with the process before
             if not (internals.is_closing(self._worker) and self._running):
                 break
-            time.sleep(
-                pause
-            )  # threads of tasks kill their commands, and must not end with the process before
+            time.sleep(pause)
         with self._lock:
             self._removed = True
         self._tidy()
