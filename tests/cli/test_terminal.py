@@ -8,13 +8,14 @@ import pty
 import subprocess
 import threading
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 import pytest
 
 from seamless_cli.table import COMMANDS
 
+from ..conftest import http_server
 from .conftest import Cli
 
 if TYPE_CHECKING:
@@ -133,13 +134,8 @@ class _Evil(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def evil_server() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), _Evil)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_server(_Evil) as url:
+        yield url
 
 
 @pytest.mark.parametrize("command", [("run", "echo a"), ("status",), ("resolve", "0" * 64), ("upload", "f")])

@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from hashserver.storage.directory import LocalStore
 from hashserver.storage.fsspec import FsspecStore
 from hashserver.storage.store import Store
 
+from ...conftest import http_server
 from ..conftest import use_s3
 
 BIN = Path(sys.executable).parent
@@ -74,14 +75,9 @@ def read_only(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    yield f"s3://{bucket}/x"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_server(Proxy) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        yield f"s3://{bucket}/x"
 
 
 def written(store: Store, path: Path) -> Any:
@@ -137,14 +133,9 @@ def test_a_server_that_speaks_no_webdav_is_said_to_be_none(plain: str) -> None:
 
 @pytest.fixture
 def plain() -> Iterator[str]:
-    """A server that knows GET only."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """A server that knows no method at all."""
+    with http_server(BaseHTTPRequestHandler) as url:
+        yield url
 
 
 def test_where_no_place_takes_it_that_is_said(read_only: str) -> None:
