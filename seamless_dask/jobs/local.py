@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from hashserver.atomic import write_atomic
 from hashserver.retry import pauses
 from hashserver.system_text import each, from_system
 
@@ -324,10 +325,6 @@ def lost(key: Checksum, losses: list[str]) -> SeamlessError:
     return WorkerLost(f"{key} was given up: {len(losses)} runners were lost: {told}")
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)  # it may have what opens a store
-
-
 def start_runner(
     context: Context, job: JobDirectory, asker: JobRequest, lock: int, bounded: bool
 ) -> daemon.Daemon:
@@ -337,8 +334,8 @@ def start_runner(
     """
     config = each(context.config._asdict(), from_system)
     request = {"config": config, "asker": asker.to_file().decode(), "bounded": bounded}
-    with open(job.file("request.json"), "w", encoding="utf-8", opener=_private) as file:
-        json.dump(request, file)
+    # readable by us alone: it may have what opens a store
+    write_atomic(job.file("request.json"), json.dumps(request).encode(), 0o600)
     words = daemon.command("seamless_dask.worker.local", job.cache, job.key, str(lock))
     child = daemon.spawn(words, job.file("log"), keep=[lock])
     job.describe(child.pid, asker.options.label)
