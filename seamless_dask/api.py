@@ -141,6 +141,9 @@ def value_of(key: Checksum, known: Result, context: Context, *, named: bool) -> 
     named
         Whether the user has named that context: no other is asked for the bytes then.
     """
+    constant = handles.constants.get((known.format, known.checksum), handles.UNSEEN)
+    if constant is not handles.UNSEEN:
+        return constant
     found = handles.of(known.format, known.checksum)
     found._context = context  # where its bytes are nearly always: no other place is thought of before
     if not isinstance(found, handles.Object):

@@ -28,12 +28,13 @@ from .execution.call import INSIDE
 from .graph import handles
 from .graph.handles import Handle
 from .graph.objects import trimmed
+from .model.plain_calls import PlainCalls
 from .model.transformation import ARGUMENT, Deferred, Description, ResultSpec, Value
 from .values import writing as values_writing
 from .values.writing import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from hashserver.checksum import Bytes
 
@@ -53,7 +54,7 @@ LARGE = 1 << 20
 
 
 class _IdentifiedCode(NamedTuple):
-    """The code of a function, and what a call needs of it."""
+    """The code of a function, and what a call needs of it: `common` is what all calls are described by."""
 
     code: Code
     text: bytes
@@ -61,6 +62,8 @@ class _IdentifiedCode(NamedTuple):
     lines: bytes
     lines_checksum: Checksum
     inputs: dict[str, Value]
+    common: Description
+    plain_calls: PlainCalls | None
 
 
 class _DescribedCall(NamedTuple):
@@ -143,8 +146,21 @@ class Function(Generic[P, T]):
                     for name, each in code.inputs.items()
                 }
                 text = code.text.encode()
-                self._code = _IdentifiedCode(code, text, hash_bytes(text), lines, hash_bytes(lines), inputs)
+                checksum = hash_bytes(text)
+                common = self._common(checksum, inputs)
+                calls = (
+                    PlainCalls.of(common, self._signature, self._ignored) if self._tells_defaults else None
+                )
+                self._code = _IdentifiedCode(
+                    code, text, checksum, lines, hash_bytes(lines), inputs, common, calls
+                )
             return self._code
+
+    def _common(self, code: Checksum, inputs: Mapping[str, Value]) -> Description:
+        """Return what all calls have in common; a version stands for the code and what that reads."""
+        if self._identity is not None:
+            code, inputs = hash_bytes(self._identity), {}
+        return Description("python", code, _VALUE, dict(inputs), variables=self._variables)
 
     def _found_code(self, border: Border) -> Code:
         if self._identity is None:
@@ -178,16 +194,12 @@ class Function(Generic[P, T]):
         found = self._identified()
         parts = api.Parts(context, self._identity or found.text)
         parts.buffers += [found.lines, *(each.data for each in found.code.inputs.values())]
-        inputs: dict[str, Value | Deferred] = {}
-        beside: dict[str, Value | Deferred] = {}
-        (inputs if self._identity is None else beside).update(found.inputs)
+        inputs = dict(found.common.inputs)
+        beside: dict[str, Value | Deferred] = {} if self._identity is None else dict(found.inputs)
         for name, item, counts in self._arguments(found.code, args, kwargs):
             (inputs if counts else beside).update(_inputs(parts, name, item))
         ignored = {name: _beside(name, value) for name, value in beside.items()} if beside else {}
-        code = found.checksum if self._identity is None else hash_bytes(self._identity)
-        # by place: this is on the way of a hit
-        description = Description("python", code, _VALUE, inputs, None, self._variables, None)
-        return _DescribedCall(description, parts, found, ignored)
+        return _DescribedCall(found.common._replace(inputs=inputs), parts, found, ignored)
 
     def _made(self, call: _DescribedCall) -> Transformation:
         """Return the transformation of a call."""
@@ -250,13 +262,17 @@ class Direct(Function[P, T]):
 
     def _found_or_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         context = self._place()
-        call = self._described(context, args, kwargs)
-        key = call.description.key
-        known = None if self._options.fresh else context.database.lookup(key)
+        plain_calls = self._identified().plain_calls
+        key = None if plain_calls is None else plain_calls.key((*self._instance, *args), kwargs)
+        call = None
+        if key is None:
+            call = self._described(context, args, kwargs)
+            key = call.description.key
+        known = None if self._options.fresh else context.database.find(key)
         result: T = (
-            self._made(call).compute()
+            self._made(call or self._described(context, args, kwargs)).compute()
             if known is None
-            else api.value_of(key, known[1], context, named=self._context is not None)
+            else api.value_of(key, known, context, named=self._context is not None)
         )
         return result
 

@@ -107,6 +107,11 @@ class DatabaseClient:
         found = self.get_inline(key, 0)
         return (found.transformation, found.result) if found else None
 
+    def find(self, key: Checksum) -> Result | None:
+        """Return the current result of a key, structural or not; its record may be left out."""
+        found = self.lookup(key)
+        return None if found is None else found[1]
+
     def lookup_many(self, keys: Iterable[Checksum]) -> dict[Checksum, tuple[Checksum, Result]]:
         """Return the same for those of many keys that have a current result, without records."""
         return {key: (tf, Result(kind, found)) for key, tf, kind, found, _ in self._many(keys)}

@@ -105,7 +105,7 @@ class Database:
     def get(self, tf: Checksum) -> Result | None:
         """Return the current result of a transformation, with its record."""
         digest = tf.digest
-        row = self._own.read(lambda connection: queries.result(connection, digest))
+        row = self._own.ask(lambda connection: queries.result(connection, digest))
         if row is not None:
             return results.result(row, None)
         if not self._others:
@@ -135,6 +135,15 @@ class Database:
         tf = Checksum.from_digest(found[0])
         result = self.get(tf)
         return None if result is None else (tf, result)
+
+    def find(self, key: Checksum) -> Result | None:
+        """Return the current result of a key, structural or not; its record may be left out."""
+        digest = key.digest
+        value = self._own.ask(lambda connection: queries.value(connection, digest))
+        if value is not None:
+            return results.plain(value, None)
+        found = self.lookup(key)
+        return None if found is None else found[1]
 
     def lookup_many(self, keys: Iterable[Checksum]) -> dict[Checksum, tuple[Checksum, Result]]:
         """Return the same for those of many keys that have a current result, without records."""

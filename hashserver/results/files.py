@@ -65,6 +65,15 @@ class WritableDatabase:
             assert reader is not None
             return patiently(lambda: within(reader, "BEGIN", self._guarded(operation)), self.path)
 
+    def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Call what is one query, which sees one state of the file by itself: without a transaction."""
+        self._mind_fork()
+        with self._read_lock:
+            if self._reader is not None and not self._remote:
+                with suppress(sqlite3.Error):  # below it is told, or waited for whoever is in the way
+                    return query(self._reader)
+        return self.read(query)
+
     def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Call `operation` in a transaction: all of it is recorded, to survive a power cut, or nothing.
 

@@ -38,6 +38,14 @@ def result(connection: sqlite3.Connection, tf: bytes) -> tuple[str, bytes, str |
     return row
 
 
+def value(connection: sqlite3.Connection, tf: bytes) -> Value | None:
+    """Return format and digest of one current result."""
+    row: Value | None = connection.execute(
+        "SELECT format, checksum FROM results WHERE tf = ?", (tf,)
+    ).fetchone()
+    return row
+
+
 def contested(connection: sqlite3.Connection, tfs: Sequence[bytes]) -> set[bytes]:
     """Return those transformations of which a result has been contested."""
     statement = "SELECT DISTINCT tf FROM irreproducible WHERE contested IS NOT NULL AND tf IN ({})"

@@ -31,6 +31,10 @@ _UNKNOWN = "0" * 64
 SMALL, MOST_SMALL = 4096, 256
 """Up to how many bytes of an object are kept, verified, for whoever asks again, and of how many objects."""
 _small: dict[Checksum, bytes] = {}
+_CONSTANT = {str, bytes, int, float, bool, type(None)}
+UNSEEN = object()
+constants: dict[tuple[str, Checksum], Any] = {}
+"""Objects that nobody can change, by format and checksum: as many of those that were loaded last."""
 _contexts: list[ReferenceType[Context]] = []
 
 
@@ -264,17 +268,27 @@ class Object(Handle):
 
         small = _small.get(self._checksum)
         if small is not None:
-            return load(self.format, bytearray(small), trusted=trusted)
+            return self._of_bytes(small, trusted)
 
         def found(context: Context) -> Any:
             path = context.store.local_path(self.checksum)
             if path is None or os.path.getsize(path) <= SMALL:
                 data = context.store.get(self.checksum)
                 _remember_small(self.checksum, data)
-                return load(self.format, bytearray(data), trusted=trusted)
+                return self._of_bytes(data, trusted)
             return load(self.format, path, trusted=trusted)
 
         return self._with_context(found)
+
+    def _of_bytes(self, data: bytes, trusted: bool) -> Any:
+        from ..values.loading import load
+
+        value = load(self._format, bytearray(data), trusted=trusted)
+        if len(data) <= SMALL and not trusted and type(value) in _CONSTANT:
+            if len(constants) >= MOST_SMALL:
+                constants.clear()
+            constants[self._format, self._checksum] = value
+        return value
 
 
 def _remember_small(checksum: Checksum, data: bytes) -> None:

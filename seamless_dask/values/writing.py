@@ -64,8 +64,8 @@ def encode(value: Any, name: str = "the value", hole: Callable[[Any], str | None
     WeakIdentity
         For what can only be pickled.
     """
-    if (plain := _plain(value)) is not None:
-        written, data = plain
+    if (known := plain(value)) is not None:
+        written, data = known
         return Encoded(written, lambda sink: sink(data), {})
     try:
         try:
@@ -78,8 +78,8 @@ def encode(value: Any, name: str = "the value", hole: Callable[[Any], str | None
         raise NotAValue(f"{name} is nested too deep: pass it in pieces") from None
 
 
-def _plain(value: Any) -> tuple[str, bytes] | None:
-    """Return format and bytes of text, bytes and numbers: most arguments are one of those."""
+def plain(value: Any) -> tuple[str, bytes] | None:
+    """Return format and bytes of text, bytes, numbers and constants: most arguments are those. Else None."""
     kind = type(value)
     if kind is str:
         try:

@@ -30,6 +30,7 @@ def test_what_the_server_does_not_know_is_looked_up_there(context: Context, tmp_
     for found in (
         database.get(TF),
         database.lookup(TF)[1],
+        database.find(TF),
         database.get_many([TF])[TF],
         database.lookup_many([TF])[TF][1],
         database.get_inline(TF, 10).result,
@@ -47,3 +48,4 @@ def test_the_server_goes_first_and_what_is_contested_there_stays_so(context: Con
     database.contest(TF)
     assert database.get(TF) is None
     assert database.lookup(TF) is None
+    assert database.find(TF) is None

@@ -47,6 +47,41 @@ def test_what_was_computed_is_found_and_not_run_again(lab: Any, tmp_path: Path) 
     assert count.read_text() == "xx"
 
 
+def test_what_another_process_contests_or_finds_is_seen_at_the_next_call(lab: Any) -> None:
+    @lab.direct
+    def half(x: int) -> float:
+        return x / 2
+
+    assert [half(3), half(3)] == [1.5, 1.5]
+    other = lab.context.store.put(b"7")
+    script = f"""
+from hashserver import Checksum, open_database
+with open_database({lab.context.config.database!r}) as database:
+    key = Checksum({str(half.delayed(3).key)!r})
+    database.contest(key)
+    database.put(key, "json/1", Checksum({str(other)!r}))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert half(3) == 7
+
+
+def test_a_hit_after_a_global_or_a_function_was_changed_is_another_ones(lab: Any) -> None:
+    table = {"factor": 2}
+
+    def helper(x: int) -> int:
+        return x
+
+    @lab.direct
+    def times(x: int) -> int:
+        return helper(x) * table["factor"]
+
+    assert [times(3), times(3)] == [6, 6]
+    table["factor"] = 5
+    assert [times(3), times(3)] == [15, 15]
+    helper.__code__ = (lambda x: x + 1).__code__
+    assert [times(3), times(3)] == [20, 20]
+
+
 @pytest.mark.parametrize(
     ("args", "named"),
     [((1,), {}), ((1, 2), {}), ((), {"a": 1}), ((1,), {"c": "c"}), ((), {"b": 2, "a": 1, "c": "c"})],

@@ -32,11 +32,16 @@ class TestResults:
     def test_unknown_is_none(self, database: Database) -> None:
         assert database.get(c("tf")) is None
         assert database.lookup(c("tf")) is None
+        assert database.find(c("tf")) is None
 
     def test_comes_back_with_format_and_record(self, database: Database) -> None:
         database.put(c("tf"), "directory", c("r"), {"wall": 1.5, "host": "nœud"})
         assert database.get(c("tf")) == Result("directory", c("r"), {"wall": 1.5, "host": "nœud"}, None)
         assert database.lookup(c("tf")) == (c("tf"), database.get(c("tf")))
+
+    def test_is_found_without_its_record_where_that_is_not_asked_for(self, database: Database) -> None:
+        database.put(c("tf"), "directory", c("r"), {"wall": 1.5})
+        assert database.find(c("tf")) == Result("directory", c("r"))
 
     def test_checksums_come_back_as_checksums(self, database: Database) -> None:
         database.put(c("tf"), "file", c("r"))
@@ -172,6 +177,7 @@ class TestDeferred:
     def found(database: Database, key: str) -> tuple[Checksum, Checksum] | None:
         answer = database.lookup(c(key))
         assert database.lookup_many([c(key)]).get(c(key)) == answer
+        assert database.find(c(key)) == (answer and answer[1])
         return answer and (answer[0], answer[1].checksum)
 
     def test_a_finished_pipeline_is_found_by_its_last_key(self, chain: Database) -> None:
@@ -331,6 +337,7 @@ class TestFurtherDatabases:
             assert database.lookup(c("B")) is None
             database.put(c("a"), "file", c("ra"))
             assert database.lookup(c("B")) == (c("b"), Result("file", c("rb"), None, str(theirs)))
+            assert database.find(c("B")) == Result("file", c("rb"), None, str(theirs))
 
     def test_what_is_contested_here_is_not_taken_from_there(self, tmp_path: Path) -> None:
         theirs = other_database(tmp_path / "theirs.db", Put(c("a"), "file", c("r")))
