@@ -56,7 +56,7 @@ def _files(owner: type) -> Iterator[tuple[str, dict[str, Any]]]:
     elif namespace.get("__file__") not in (None, *seen):
         yield str(namespace["__file__"]), namespace
     if owner.__module__ == "__main__":
-        yield from ((name, namespace) for name in cells() if name not in seen)
+        yield from ((name, namespace) for name in cells(namespace) if name not in seen)
 
 
 def _is_of(node: ast.ClassDef, owner: type, file: str, imports: tuple[str, ...]) -> bool:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable
-from types import CellType, FunctionType
+from functools import partial
+from types import CellType, FunctionType, ModuleType
 from typing import Any
-
-_GONE = (KeyError, ValueError, AttributeError, TypeError)
-"""A name was deleted, a cell emptied, a table holds what it did not before."""
 
 
 class Checks:
@@ -34,6 +32,11 @@ class Checks:
         """Check that a module has nothing by a name."""
         if self._is_new("absent", id(namespace), name):
             self._terms.append(f"{name!r} not in {self._name(namespace)}")
+
+    def answer(self, module: ModuleType, name: str, value: object) -> None:
+        """Check what the ``__getattr__`` of a module gives for a name."""
+        if self._is_new("answer", id(module), name):
+            self._terms.append(f"{self._name(module)}.{name} is {self._name(value)}")
 
     def size(self, namespace: dict[str, Any]) -> None:
         """Check that nothing was added to a module."""
@@ -100,17 +103,17 @@ class Checks:
             return _no
         terms = " and ".join(self._terms) or "True"
         text = (
-            f"def make({', '.join(self._given)}, gone):\n"
+            f"def make({', '.join(self._given)}):\n"
             f"    def guard():\n"
             f"        try:\n"
             f"            return {terms}\n"
-            f"        except gone:\n"
+            f"        except Exception:\n"  # a name was deleted, a cell emptied; what the user's code raises
             f"            return False\n"
             f"    return guard\n"
         )
         namespace: dict[str, Any] = {}
         exec(text, namespace)  # noqa: S102 - text of ours
-        guard: Callable[[], bool] = namespace["make"](**self._given, gone=_GONE)
+        guard: Callable[[], bool] = namespace["make"](**self._given)
         return guard
 
 
@@ -132,6 +135,8 @@ def _shape(value: Any) -> object:
         return kind, tuple((_shape(key), _shape(each)) for key, each in value.items())
     if isinstance(value, (list, tuple, set, frozenset)):
         return kind, tuple(map(_shape, value))
+    if kind is partial:
+        return kind, _shape((value.func, value.args, value.keywords))
     try:
         return kind, marshal.dumps(value, 2)
     except ValueError:

@@ -251,12 +251,27 @@ class TreeReader:
             inner = vars(value).get(above.attr, MISSING)
             users = self._binder.border.owns(value.__name__)
             below = isinstance(inner, ModuleType) and inner.__name__ == f"{value.__name__}.{above.attr}"
-            if inner is MISSING or above.attr in _LEFT_ALONE or not (users or below):
+            if above.attr in _LEFT_ALONE or not (users or below):
                 break
-            self._binder.checks.entry(vars(value), above.attr, inner)
+            inner = self._has(value, above.attr)
+            if inner is MISSING:
+                break
             variable = id(vars(value)), above.attr
             node, value = above, inner
         return node, value, variable
+
+    def _has(self, module: ModuleType, name: str) -> Any:
+        """Return what a module has by a name; the ``__getattr__`` of one of the user's is asked."""
+        value = vars(module).get(name, MISSING)
+        if value is not MISSING:
+            self._binder.checks.entry(vars(module), name, value)
+        elif "__getattr__" in vars(module) and self._binder.border.owns(module.__name__):
+            value = attribute(module, name, MISSING)
+            if name in vars(module):  # it was loaded when it was asked for
+                self._binder.checks.entry(vars(module), name, value)
+            elif value is not MISSING:
+                self._binder.checks.answer(module, name, value)
+        return value
 
     def _look_for_hazards(self, dotted: str, node: ast.expr) -> None:
         while True:
@@ -322,12 +337,8 @@ class TreeReader:
         module = self._module(name)
         if module is None:
             return MISSING
-        value = vars(module).get(alias.name, MISSING)
-        if value is MISSING:
-            value = self._module(f"{name}.{alias.name}") or MISSING
-        if value is not MISSING and alias.name in vars(module):
-            self._binder.checks.entry(vars(module), alias.name, value)
-        return value
+        value = self._has(module, alias.name)
+        return (self._module(f"{name}.{alias.name}") or MISSING) if value is MISSING else value
 
     def _module(self, name: str) -> ModuleType | None:
         """Return a module of the user's; a function may name one that nothing has imported yet."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import inspect
 import sys
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
+from .border import Border
 from .definitions import cells_of
 from .guards import Checks
+from .library import attribute
+from .matching import matches
 from .names import MISSING, Environment
 from .scopes import analyse
+from .sources import Found
 from .unwrapping import plain_function
 
 
@@ -61,6 +67,39 @@ def is_by_its_name(value: Any, function: FunctionType) -> bool:
     """Tell whether a wrapper may be what the definition of a function left under its name."""
     is_local = "<locals>" in function.__qualname__
     return is_local or function.__globals__.get(function.__name__) is value
+
+
+def may_give(found: Found, namespace: dict[str, Any], value: Any, border: Border) -> bool:
+    """Tell whether an expression may have made a wrapper: another one may have taken its place.
+
+    What lies in the wrapper stands in the expression then, or a function of the user's is called there, of
+    which it is not known what it gives.
+    """
+    function = plain_function(value)
+    if function is None or not border.owns(function.__globals__.get("__name__")):
+        return True
+    for node in ast.walk(found.node):
+        if isinstance(node, ast.Lambda) and matches(node, "", function.__code__, found.imports):
+            return True
+        if isinstance(node, ast.Call) and border.owns(attribute(_meant(node.func, namespace), "__module__")):
+            return True
+        meant = _meant(node, namespace)
+        parts = meant.values() if type(meant) is dict else meant if type(meant) in (list, tuple) else [meant]
+        if any(plain_function(each) is function for each in parts):
+            return True
+    return False
+
+
+def _meant(node: ast.AST, namespace: dict[str, Any]) -> Any:
+    """Return what a name or an attribute means, without running code of the user's; None for other nodes."""
+    if isinstance(node, ast.Name):
+        return namespace.get(node.id, getattr(builtins, node.id, None))
+    if not isinstance(node, ast.Attribute):
+        return None
+    owner = _meant(node.value, namespace)
+    if isinstance(owner, ModuleType):
+        return vars(owner).get(node.attr)
+    return inspect.getattr_static(owner, node.attr, None)
 
 
 def contains(outer: Any, code: Any) -> bool:

@@ -8,7 +8,7 @@ import enum
 import functools
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import (
@@ -18,6 +18,7 @@ from types import (
     MethodDescriptorType,
     MethodType,
     ModuleType,
+    SimpleNamespace,
     WrapperDescriptorType,
 )
 from typing import Any
@@ -35,7 +36,7 @@ from .items import Describe, Item, Target
 from .library import attribute, name_of, public_name
 from .literals import Unprintable
 from .names import Environment, NoValue, TreeReader, Variable, below_ours, decorator
-from .owners import class_at, class_of, contains, is_by_its_name, is_known
+from .owners import class_at, class_of, contains, is_by_its_name, is_known, may_give
 from .sources import SourceMissing, assigned, function_source, is_edited
 from .stripping import Stripper
 from .unwrapping import layers, methods, plain_function
@@ -208,7 +209,7 @@ class Reach:
         kind = self.bind(ModuleType, "ModuleType", namespace)
         made = ast.Call(item.named(kind), [ast.Constant(item.name)], [])
         entries: dict[str, ast.expr] = {}
-        for name in sorted(name for name in namespace if not (name.startswith("__") and name.endswith("__"))):
+        for name in sorted(name for name in namespace if name == "__getattr__" or not _is_special(name)):
             value = namespace[name]
             self.checks.entry(namespace, name, value)
             try:
@@ -377,15 +378,29 @@ class Reach:
 
     def _assigned(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target | None:
         """Return the item of something that a call in the user's module made: `fast = vectorize(slow)`."""
-        if namespace.get(hint) is not value or assigned(hint, namespace) is None:
-            return None
-        item, new = self._item("value", hint, value, "object", id(value))
-        if new:
-            self._waiting.append(lambda: self._must_express(item, hint, namespace))
-        return Target(item)
+        for name, home in self._homes(value, hint, namespace):
+            found = assigned(name, home)
+            if found is not None and may_give(found, home, value, self.border):
+                item, new = self._item("value", hint, value, "object", id(value))
+                if new:
+                    self._waiting.append(functools.partial(self._must_express, item, name, home))
+                return Target(item)
+        return None
 
-    def _must_express(self, item: Item, hint: str, namespace: dict[str, Any]) -> None:
-        if not self._expression(item, hint, namespace):
+    def _homes(
+        self, value: Any, hint: str, namespace: dict[str, Any]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield where modules of the user's have an object, and by which names."""
+        if namespace.get(hint) is value:
+            yield hint, namespace
+        for module in list(sys.modules.values()):
+            if isinstance(module, ModuleType) and self.border.owns(module.__name__):
+                for name, each in list(vars(module).items()):
+                    if each is value:
+                        yield name, vars(module)
+
+    def _must_express(self, item: Item, name: str, namespace: dict[str, Any]) -> None:
+        if not self._expression(item, name, namespace):
             self._pickle(item, "there is no source of it")
 
     def _expression(self, item: Item, hint: str, namespace: dict[str, Any]) -> bool:
@@ -460,12 +475,14 @@ class Reach:
 
     def _expressed(self, value: Any, item: Item, namespace: dict[str, Any]) -> ast.expr | None:
         """Return the expression of types and the like: aliases of types are no values, and need none."""
-        if type(value).__module__ not in ("typing", "types", "typing_extensions"):
+        if type(value).__module__ not in _TYPING or type(value) is SimpleNamespace:
             return None
         found = assigned(item.name, namespace)
         if found is None or namespace.get(item.name) is not value:
             return None
         node = found.node if isinstance(found.node, ast.expr) else found.node.value
+        if node is found.node and not _still_means(node, namespace, value):
+            return None
         if node is not found.node and found.node.type_params:
             return None
         tree = Stripper(docs=True, hints=True).expression(node)
@@ -504,15 +521,44 @@ class Reach:
         self.checks.never()
 
 
+_TYPING = ("typing", "types", "typing_extensions")
+_OF_ALIASES = (
+    ast.Name,
+    ast.Attribute,
+    ast.Subscript,
+    ast.Tuple,
+    ast.List,
+    ast.Constant,
+    ast.BinOp,
+    ast.BitOr,
+    ast.Load,
+)
+
+
+def _still_means(node: ast.expr, namespace: dict[str, Any], value: object) -> bool:
+    """Tell whether an alias of a type is what its expression gives; calls in it are taken on trust."""
+    if not all(isinstance(each, _OF_ALIASES) for each in ast.walk(node)):
+        return True
+    try:
+        found = eval(compile(ast.Expression(node), "", "eval"), namespace)  # noqa: S307 - names and indices
+    except Exception:  # whatever a name may raise that means something else by now
+        return False
+    return bool(found == value)
+
+
 _OF_TYPES = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
-_CONTAINERS = (list, dict, set, tuple, frozenset, bytearray)
+_CONTAINERS = (list, dict, set, tuple, frozenset, bytearray, functools.partial)
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
 
 
 def _public(name: str) -> str:
     """Return a name that is no private one of a class: those mean something else inside one."""
     if not name.isidentifier():
         name = "function"
-    return "_" + name.lstrip("_") if name.startswith("__") and not name.endswith("__") else name
+    return "_" + name.lstrip("_") if name.startswith("__") and not _is_special(name) else name
 
 
 def _implementations(value: Any) -> list[tuple[object, object]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import linecache
 import os
+import sys
 import time
 import warnings
 from collections import defaultdict
@@ -133,10 +134,22 @@ def first_line(node: Any) -> int:
     return first
 
 
-def cells() -> list[str]:
-    """Return the files that cells of a notebook have, the last first."""
-    names = reversed(list(linecache.cache))
-    return [name for name in names if name.startswith("<") or "ipykernel" in name]
+def cells(namespace: dict[str, Any]) -> list[str]:
+    """Return the files that cells of a notebook have, the last that ran first.
+
+    A cell that runs again keeps its file, and its place among them: the history tells which ran last.
+    """
+    names = [name for name in reversed(list(linecache.cache)) if name.startswith("<") or "ipykernel" in name]
+    history = namespace.get("_ih")
+    if isinstance(history, list):
+        ran = {str(text).strip(): number for number, text in enumerate(history)}
+        names.sort(key=lambda name: -ran.get("".join(linecache.getlines(name)).strip(), -1))
+    return names
+
+
+def _is_main(namespace: dict[str, Any]) -> bool:
+    main = sys.modules.get("__main__")
+    return main is not None and vars(main) is namespace
 
 
 def source_lines(name: str, namespace: dict[str, Any]) -> tuple[str, ...]:
@@ -228,11 +241,9 @@ def is_edited(namespace: dict[str, Any]) -> bool:
 
 def assigned(name: str, namespace: dict[str, Any]) -> Found | None:
     """Find the expression that was assigned last to a global: `fast = vectorize(slow)`."""
-    files = [
-        str(namespace.get("__file__") or (TEXT_FILE if TEXT_OF in namespace else "")),
-        *(cells() if namespace.get("__name__") == "__main__" else ()),
-    ]
-    for file in files:
+    file_of_all = str(namespace.get("__file__") or (TEXT_FILE if TEXT_OF in namespace else ""))
+    # What is typed after a script has run, by `python -i`, comes later than all of it.
+    for file in [*(cells(namespace) if _is_main(namespace) else ()), file_of_all]:
         if not file or (file == namespace.get("__file__") and is_edited(namespace)):
             continue
         try:
@@ -242,7 +253,9 @@ def assigned(name: str, namespace: dict[str, Any]) -> Found | None:
         last = next((node for node in reversed(index.tree.body) if binds(node, name)), None)
         if last is not None:
             node = None if name in index.rebound else _expression_of(last, name)
-            return None if node is None else Found(node, file, lines, (), index.has_text_hints)
+            if node is None:
+                return None
+            return Found(node, file, lines, (), index.has_text_hints, index.imports)
     return None
 
 

@@ -46,6 +46,19 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "K = {'a': 1, 'b': 2}\ndef f(): return K",
         lambda m: m.K.update(a=m.K.pop("a")),
     ),
+    "another argument of a partial": (
+        "from functools import partial\nK = partial(dict, a=1)\ndef f(): return K()",
+        lambda m: m.K.keywords.update(a=2),
+    ),
+    "another argument of a partial in a table": (
+        "from functools import partial\nK = [partial(dict, [])]\ndef f(): return K[0]()",
+        lambda m: m.K[0].args[0].append((1, 2)),
+    ),
+    "another answer of a module": (
+        "import sys\nanalysis = sys.modules[__name__]\nK = 1000\n"
+        "def __getattr__(name): return K\ndef f(): return analysis.answer",
+        lambda m: setattr(m, "K", 1001),
+    ),
     "another function in a table": (
         "def g(): pass\ndef h(): pass\nK = {'a': g}\ndef f(): return K",
         lambda m: m.K.update(a=m.h),

@@ -226,6 +226,30 @@ def test_what_of_a_whole_module_is_no_value_is_left_out_and_told(make: Make) -> 
     assert again(code)("a") == 1
 
 
+ANSWERS = (
+    "def __getattr__(name):\n    if name != 'answer': raise AttributeError(name)\n    return 41 + ADDED\n"
+    "ADDED = 1"
+)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import helpers\ndef f(): return helpers.answer",
+        "def f():\n    from helpers import answer\n    return answer",
+        "import helpers\ndef f(): return getattr(helpers, 'an' + 'swer')",
+    ],
+)
+def test_what_a_module_gives_when_it_is_asked(make: Make, source: str) -> None:
+    helpers = make(ANSWERS, "helpers")
+    module = make(source)
+    code = identify(module.f)
+    assert again(code)() == module.f() == 42
+    helpers.ADDED = 1000
+    assert not code.guard()
+    assert again(identify(module.f))() == module.f() == 1041
+
+
 def test_counters_of_one_name_in_two_modules(make: Make) -> None:
     source = "N = 0\ndef count():\n    global N\n    N += 1\n    return N"
     make(source, "one")

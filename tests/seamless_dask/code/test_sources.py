@@ -324,7 +324,6 @@ fast = lru_cache(one)
         "for fast in [lru_cache(two)]: pass",
         "with nullcontext(lru_cache(two)) as fast: pass",
         "match lru_cache(two):\n    case fast: pass",
-        "made = lru_cache(two)\nsys.modules['made'] = SimpleNamespace(fast=made)\nfrom made import fast",
         "made = lru_cache(two)\nsys.modules['made'] = SimpleNamespace(fast=made)\nfrom made import *",
         "del fast\nif two: fast = lru_cache(two)",
         "class A:\n    global fast\n    fast = lru_cache(two)",
@@ -340,11 +339,83 @@ def test_a_global_of_which_it_is_not_known_what_was_assigned_last(make: Make, ag
 
 
 @pytest.mark.parametrize(
-    "last", ["fast: object = lru_cache(two)", "fast = slow = lru_cache(two)\nfast: object"]
+    "last",
+    [
+        "fast: object = lru_cache(two)",
+        "fast = slow = lru_cache(two)\nfast: object",
+        "made = lru_cache(two)\nsys.modules['made'] = SimpleNamespace(fast=made)\nfrom made import fast",
+    ],
 )
 def test_a_global_that_was_assigned_in_another_way(make: Make, last: str) -> None:
     module = make(TWICE + last + "\ndef f(): return fast()")
+    sys.modules.pop("made", None)
     assert again(identify(module.f))() == module.f() == 2
+
+
+@pytest.mark.parametrize("made", ["lru_cache(two)", "lru_cache(maxsize=1)(lambda: 2)"])
+def test_a_global_that_another_module_has_replaced(make: Make, made: str) -> None:
+    module = make(TWICE + "def f(): return fast()")
+    exec(f"fast = {made}", vars(module))
+    with pytest.raises(NoIdentity, match=r"fast .* is no value"):
+        identify(module.f)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "lru_cache(lambda: 2)",
+        "lru_cache(A.two)",
+        "lru_cache(TABLE['two'])",
+        "lru_cache(chosen(2))",
+        "lru_cache(made_elsewhere(2))",
+    ],
+)
+def test_what_a_wrapper_was_made_of_stands_in_its_expression(make: Make, made: str) -> None:
+    module = make(
+        TWICE
+        + "class A:\n    @staticmethod\n    def two(): return 2\nTABLE = {'two': two}\n"
+        + "def chosen(n):\n    def two(): return n\n    return two\ndef made_elsewhere(n): return chosen(n)\n"
+        + f"fast = {made}\ndef f(): return fast()"
+    )
+    assert again(identify(module.f))() == module.f() == 2
+
+
+def test_what_a_call_made_in_another_module(make: Make) -> None:
+    make(TWICE, "helpers")
+    module = make(
+        "import helpers\nfrom helpers import fast as quick\ndef f(): return quick(), helpers.fast()"
+    )
+    assert again(identify(module.f))() == module.f() == (1, 1)
+
+
+@pytest.mark.parametrize(("old", "new"), [("list[int]", "list[str]"), ("int | str", "int | bytes")])
+def test_an_alias_of_a_type_that_was_replaced(make: Make, old: str, new: str) -> None:
+    module = make(f"Kind = {old}\ndef f(): return str(Kind)")
+    assert again(identify(module.f))() == old
+    exec(f"Kind = {new}", vars(module))
+    with pytest.raises(NoIdentity, match=r"Kind .* is no value"):
+        identify(module.f)
+
+
+def test_a_cell_that_ran_again_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file has the place that it had; what ran last is in the history of IPython."""
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    namespace = vars(sys.modules["__main__"])
+    namespace["_ih"] = [""]
+    start = "import enum\nfrom functools import lru_cache\ndef slow(): return 5\n"
+    cells = [
+        start + "class Kind(enum.Enum): ONE = 1\nfast = lru_cache(maxsize=1)(slow)\n",
+        start + "class Kind(enum.Enum): ONE = 2\nfast = lru_cache(maxsize=2)(slow)\n",
+        "def f(): return Kind.ONE.value, fast.cache_info().maxsize\n",
+    ]
+    for number in (0, 1, 0, 2):
+        name = f"/tmp/ipykernel_1/{number}.py"
+        linecache.cache[name] = len(cells[number]), None, cells[number].splitlines(keepends=True), name
+        namespace["_ih"].append(cells[number].rstrip())
+        exec(compile(cells[number], name, "exec"), namespace)
+    code = identify(namespace["f"])
+    linecache.clearcache()
+    assert again(code)() == (1, 1)
 
 
 EDITED = """

@@ -23,7 +23,9 @@ def describe(value: object) -> Buffer:
 
 def again(code: Code) -> Any:
     return load(
-        code.text, code.lines, lambda name, _: loading.load(code.inputs[name].format, code.inputs[name].data)
+        code.text,
+        code.lines,
+        lambda name, _: loading.load(code.inputs[name].format, code.inputs[name].data, trusted=True),
     )
 
 
@@ -34,9 +36,10 @@ def again(code: Code) -> Any:
         "import datetime\nthing = datetime.date(2020, 1, 2)",
         "from pathlib import Path\nthing = Path('data')",
         "from collections import OrderedDict\nthing = OrderedDict(a=[1])",
+        "from types import SimpleNamespace\nthing = SimpleNamespace(a=[1])\nthing.a.append(2)",
         "import numpy as np\nthing = [np.float32(2), np.int64(1)]",
     ],
-    ids=["decimal", "date", "path", "ordered dictionary", "numbers of NumPy"],
+    ids=["decimal", "date", "path", "ordered dictionary", "namespace", "numbers of NumPy"],
 )
 def test_values_of_the_library(make: Make, made: str) -> None:
     module = make(made + "\ndef f(): return thing")
