@@ -9,7 +9,7 @@
     <cache>/jobs/<key>/askers/<id>.fifo   written to when that is there
     <cache>/jobs/<key>/losses     one line for every runner that was lost
     <cache>/jobs/<key>/cancel     everybody withdraws
-    <cache>/jobs/<key>/queued     it waits for a place among the commands that run on this host
+    <cache>/jobs/<key>/queued     it waits for a slot among the commands that run on this host
     <cache>/jobs/<key>/nested     locked by what the command itself has asked for and waits for
     <cache>/jobs/<key>/serving    nobody waits, but a step that others wait for is still being run
     <cache>/jobs/<key>/stderr, log, config.json
@@ -279,7 +279,7 @@ class JobDirectory:
         return signed(self.file("lock"))
 
     def is_queued(self) -> bool:
-        """Whether who runs it waits for a place on its host."""
+        """Whether who runs it waits for a slot on its host."""
         return os.path.exists(self.file(QUEUED))
 
     def info(self) -> JobInfo | None:

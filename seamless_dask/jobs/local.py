@@ -25,7 +25,7 @@ from ..locks import birth
 from ..model import outcomes
 from ..model.options import Options
 from ..model.transformation import Value
-from . import places
+from . import slots
 from .directory import ATTEMPTS, SERVING, Bell, JobDirectory
 from .request import JobRequest
 
@@ -66,7 +66,7 @@ class LocalRequest:
     detached : bool
         It will not be waited for.
     bounded : bool
-        It waits until this host has a place for one more command; false: somebody else sees to that.
+        It waits until this host has a slot for one more command; false: somebody else sees to that.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class LocalRequest:
         ComputationFailed, Cancelled, WorkerLost, ...
             As it ended.
         """
-        with places.waiting():
+        with slots.waiting():
             return self._wait(on_stderr, tick, withdrawal)
 
     def _wait(

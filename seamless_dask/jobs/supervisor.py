@@ -14,8 +14,8 @@ from ..model.options import Options
 from ..model.transformation import Value
 from .directory import NESTED, QUEUED, SERVING, waits_for
 from .limits import over_limits
-from .places import Place
 from .request import JobRequest, agreed
+from .slots import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class JobSupervisor:
         The name under which that computation is itself registered here.
     final : bool
         This step is what the parent's askers asked for: their limits and wishes hold for it.
-    place : Place, optional
+    slot : Slot, optional
         That of this process; by default the parent's.
     """
 
@@ -60,10 +60,10 @@ class JobSupervisor:
         parent: JobSupervisor | None = None,
         name: str = "",
         final: bool = False,
-        place: Place | None = None,
+        slot: Slot | None = None,
     ) -> None:
         self.job, self.stderr = job, stderr
-        self.place: Place = place or (parent.place if parent else Place(None))
+        self.slot: Slot = slot or (parent.slot if parent else Slot(None))
         self._parent, self._name, self._final = parent, name, final
         self._askers: dict[str, JobRequest] = {}
         self._bytes_seen_to = False
@@ -71,7 +71,7 @@ class JobSupervisor:
 
     def poll(self, usage: Usage) -> Stop | None:
         """Say whether everybody has gone, or every one's limits are exceeded."""
-        self.place.follow()
+        self.slot.follow()
         if self._parent and self._final and (stop := self._parent.poll(usage)):
             return self._without_parent(self._parent, stop)
         if stop := self.abandoned():
@@ -87,13 +87,13 @@ class JobSupervisor:
     def gateway(self, control: str, inner: str) -> dict[str, str]:
         """Offer a way to say that it waits: without a daskserver a command starts itself what it asks for.
 
-        A sandbox hides the cache, so that what is asked for in there has another one, and other places.
+        A sandbox hides the cache, so that what is asked for in there has another one, and other slots.
         """
-        return self.place.offer(self.job.file(NESTED)) if control == inner else {}
+        return self.slot.offer(self.job.file(NESTED)) if control == inner else {}
 
     def alone(self, action: Action) -> Value:
-        """Call `action` as soon as this host has a place for it."""
-        with self.place.held(self.abandoned, self.job.file(QUEUED)):
+        """Call `action` as soon as this host has a slot for it."""
+        with self.slot.held(self.abandoned, self.job.file(QUEUED)):
             return action(self)
 
     def _without_parent(self, parent: JobSupervisor, stop: Stop) -> Stop | None:

@@ -22,8 +22,8 @@ from ..errors import Cancelled
 from ..graph.current_worker import UnscheduledWorker
 from ..graph.perform import compute, ensure
 from ..jobs.directory import QUEUED, JobDirectory, clean
-from ..jobs.places import Place
 from ..jobs.request import JobRequest
+from ..jobs.slots import Slot
 from ..jobs.supervisor import JobSupervisor, hold, join
 from ..model.options import Options
 
@@ -68,8 +68,8 @@ class LocalWorker(UnscheduledWorker):
         if checksum == own.job.key:
             return own.alone(action)
         job = JobDirectory(own.job.cache, checksum)
-        # one that needs its input made again waits: who makes that may need the very place
-        with own.place.given_up(own.abandoned, own.job.file(QUEUED)):
+        # one that needs its input made again waits: who makes that may need the very slot
+        with own.slot.given_up(own.abandoned, own.job.file(QUEUED)):
             return join(job, own, key == own.job.key, lambda supervisor: known() or supervisor.alone(action))
 
 
@@ -84,8 +84,8 @@ def main(arguments: list[str]) -> int:
     with open(job.file("request.json"), "rb") as file:
         asked = json.load(file)
     asker = JobRequest.from_file("", job.key, asked["asker"].encode())
-    place = Place(cache if asked["bounded"] else None)
-    supervisor = JobSupervisor(job, job.file("stderr"), place=place)
+    slot = Slot(cache if asked["bounded"] else None)
+    supervisor = JobSupervisor(job, job.file("stderr"), slot=slot)
     with Context(config_of(asked["config"])) as context:
         clean(cache)
         worker = LocalWorker(context, supervisor)

@@ -49,7 +49,7 @@ def test_a_command_waits_for_one_of_another_process(lab: Any) -> None:
     assert lab.leftovers() == []
 
 
-def test_who_waits_sees_that_it_is_for_a_place(lab: Any) -> None:
+def test_who_waits_sees_that_it_is_for_a_slot(lab: Any) -> None:
     first, second = lab.gate("first"), lab.gate("second")
     one = lab.asker(lab.store(f"{first.command}; echo 1"))
     first.wait()
@@ -76,7 +76,7 @@ def test_many_take_turns(lab: Any) -> None:
     assert all('"error"' not in asker.communicate(timeout=100)[0] for asker in askers)
 
 
-def test_a_killed_process_gives_its_place_back(lab: Any) -> None:
+def test_a_killed_process_gives_its_slot_back(lab: Any) -> None:
     first, second = lab.gate("first"), lab.gate("second")
     held = lab.store(f"{first.command}; echo 1")
     one = lab.asker(held, PLAIN._replace(retries=0))
@@ -92,7 +92,7 @@ def test_a_killed_process_gives_its_place_back(lab: Any) -> None:
     assert '"error"' not in other.communicate(timeout=60)[0]
 
 
-def test_who_waits_for_a_place_can_withdraw(lab: Any) -> None:
+def test_who_waits_for_a_slot_can_withdraw(lab: Any) -> None:
     gate = lab.gate()
     one = lab.asker(lab.store(f"{gate.command}; echo 1"))
     gate.wait()
@@ -106,7 +106,7 @@ def test_who_waits_for_a_place_can_withdraw(lab: Any) -> None:
     assert lab.ran() == []
 
 
-def test_a_command_that_waits_for_what_it_asks_for_gives_it_its_place(lab: Any) -> None:
+def test_a_command_that_waits_for_what_it_asks_for_gives_it_its_slot(lab: Any) -> None:
     inner = lab.store(f"{lab.counted('inner')}; echo inner")
     script = lab.directory / "asker.py"
     script.write_text(ASKER)
@@ -118,7 +118,7 @@ def test_a_command_that_waits_for_what_it_asks_for_gives_it_its_place(lab: Any) 
     assert lab.context.database.get(inner) is not None
 
 
-def test_a_lost_input_is_made_again_in_the_place_of_who_needs_it(lab: Any) -> None:
+def test_a_lost_input_is_made_again_in_the_slot_of_who_needs_it(lab: Any) -> None:
     value = lab.run(lab.store("echo 1"), SCRATCH)
     assert isinstance(value, Value)
     key = lab.store("cat x; echo 2", inputs={"x": value})

@@ -3,9 +3,9 @@
 ::
 
     <cache>/places/<host>/<number>   a processor: locked by a process that runs a command
-    <cache>/places/<host>/turn       locked by the one of those who wait that looks for a free place
+    <cache>/places/<host>/turn       locked by the one of those who wait that looks for a free slot
 
-A process has a place by a lock, which goes with it however it ends. A command that waits for computations it
+A process has a slot by a lock, which goes with it however it ends. A command that waits for computations it
 has asked for itself takes none meanwhile: what it waits for may need this very one.
 """
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 OUTER = "SEAMLESS_OUTER"
 """Tells a command the file that says, by shared locks, that it waits for what it has asked for itself."""
 LOOK, ASK = 0.01, 0.2
-"""Seconds between two looks for a free place, and between two questions whether it is needed still."""
+"""Seconds between two looks for a free slot, and between two questions whether it is needed still."""
 
 
-class Place:
-    """The place of this process, which its main thread has while it runs a command.
+class Slot:
+    """The slot of this process, which its main thread has while it runs a command.
 
     Parameters
     ----------
     cache : str or None
-        Those who use this cache share the places; None: this process needs none.
+        Those who use this cache share the slots; None: this process needs none.
     """
 
     def __init__(self, cache: str | None) -> None:
@@ -53,7 +53,7 @@ class Place:
 
     @contextmanager
     def held(self, abandoned: Callable[[], Stop | None], mark: str) -> Iterator[None]:
-        """Have a place for some time, having waited for it.
+        """Have a slot for some time, having waited for it.
 
         Parameters
         ----------
@@ -96,9 +96,9 @@ class Place:
         return {OUTER: path}
 
     def follow(self) -> None:
-        """Give the place to others while the command waits for what it has asked for, then take a free one.
+        """Give the slot to others while the command waits for what it has asked for, then take a free one.
 
-        The command cannot be halted until there is one: for a moment there may be more of them than places.
+        The command cannot be halted until there is one: for a moment there may be more of them than slots.
         """
         if self._held and self._outer is not None and is_locked(self._outer):
             self._release()
@@ -125,7 +125,7 @@ class Place:
                 os.unlink(mark)
 
     def _take(self) -> bool:
-        """Take a free place; false: there is none."""
+        """Take a free slot; false: there is none."""
         for path in self._files:
             if self._lock is None:
                 self._lock = try_lock(path)
@@ -142,7 +142,7 @@ class Place:
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Let the command that this process belongs to, if there is one, give up its place for some time."""
+    """Let the command that this process belongs to, if there is one, give up its slot for some time."""
     path, lock = os.environ.get(OUTER), None
     if path is not None:
         with suppress(OSError):  # it is no command of this host
