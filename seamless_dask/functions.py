@@ -44,7 +44,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 T = TypeVar("T")
 
-_OWN = ("ignore", "version", "variables")
+_OWN = ("ignore", "version", "variables", "format")
 """Options that say what counts."""
 _REFUSED = ("writable", "executables", "direct_print")
 """Options of commands only."""
@@ -111,6 +111,7 @@ class Function(Generic[P, T]):
         self._signature = signature_of(self.function)
         self._tells_defaults = tells_defaults(self.function)
         self._ignored = _ignored(self.function, self._signature, options.get("ignore", ()))
+        self._result = _declared(options.get("format"))
         version = options.get("version")
         self._identity = None if version is None else _versioned(self.function, str(version)).encode()
         self._lock = threading.Lock()
@@ -160,7 +161,7 @@ class Function(Generic[P, T]):
         """Return what all calls have in common; a version stands for the code and what that reads."""
         if self._identity is not None:
             code, inputs = hash_bytes(self._identity), {}
-        return Description("python", code, _VALUE, dict(inputs), variables=self._variables)
+        return Description("python", code, self._result, dict(inputs), variables=self._variables)
 
     def _found_code(self, border: Border) -> Code:
         if self._identity is None:
@@ -350,6 +351,23 @@ def _ignored(function: Any, signature: inspect.Signature, names: Any) -> frozens
             f"ignore: {_name_of(function)} has no argument {wrong[0]!r}; its arguments are: {known}"
         )
     return frozenset(names)
+
+
+def _declared(format: Any) -> ResultSpec:  # noqa: A002 - the option's name
+    """Return what is asked of a function, in the format that its result is to be kept in.
+
+    Raises
+    ------
+    UsageError
+        There is no such format.
+    """
+    if format is None:
+        return _VALUE
+    from .values.formats import FORMATS
+
+    if format not in (known := (*FORMATS, "file", "directory")):
+        raise UsageError(f"format: there is no {format!r}; there are {', '.join(known)}")
+    return ResultSpec(value=True, format=format)
 
 
 def _leave_out(arguments: dict[str, Any], names: set[str]) -> None:

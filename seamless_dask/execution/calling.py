@@ -17,7 +17,7 @@ from seamless_dask.code.signatures import signature_of
 from seamless_dask.errors import UntrustedValue, UsageError
 from seamless_dask.values.loading import load
 from seamless_dask.values.names import Definitions, definitions_within, set_definitions
-from seamless_dask.values.writing import encode, to_bytes
+from seamless_dask.values.writing import Encoded, encode, to_bytes
 
 PLAIN = ("file", "directory")
 """Formats of what a function gets as a path, and may return as a handle."""
@@ -66,7 +66,8 @@ def call(root: str, told: Mapping[str, Any]) -> int:
         Where ``code`` and the inputs are, and ``value`` and ``format`` are written.
     told
         ``arguments``: the inputs by their names, each with format and path below `root`. ``foreign``: those
-        of them whose checksums somebody else's database has named.
+        of them whose checksums somebody else's database has named. ``format``: in which the result is to be
+        kept; None: in that which it has.
     """
     root = os.path.abspath(root)  # now: a function may go elsewhere
     set_definitions(_DefinitionsWhenNeeded())
@@ -128,7 +129,7 @@ def attempt(root: str, told: Mapping[str, Any], here: bool = False) -> tuple[int
         given = [*positional, *keywords.values()]
         result = _called(namespace[FUNCTION], positional, keywords)
         with scope(namespace):
-            _write(result, root)
+            _write(result, root, told.get("format"), f"the result of {_name(namespace[FUNCTION])}()")
     except KeyboardInterrupt:
         raise
     except SystemExit as error:
@@ -227,23 +228,39 @@ def _argument(name: str, inputs: Mapping[str, _Input]) -> Any:
         ) from None
 
 
-def _write(result: Any, root: str) -> None:
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", None) or type(function).__name__)
+
+
+def _write(result: Any, root: str, wanted: str | None, name: str) -> None:
     target = f"{root}/value"
     tell = getattr(type(result), "__seamless_path__", None)
-    if tell is not None:
-        kind, path = tell(result)
+    kind, path = (None, "") if tell is None else tell(result)
+    if wanted is not None and (wanted in PLAIN or kind is not None) and wanted != kind:
+        what = kind or f"a {type(result).__name__}"
+        how = f"return {wanted.title()}(path)" if wanted in PLAIN else "return the object"
+        raise UsageError(f"{name} is {what}, which is not kept as {wanted}: {how}, or change format=")
+    if kind is not None:
         _take(path, target, root)
     else:
         if isinstance(result, os.PathLike) and os.fsdecode(result).startswith(f"{root}/"):
             raise UsageError(
                 "the result is a path in the directory of the run, which is over: return File(path)"
             )
-        encoded = encode(result, "the result")
+        encoded = _encoded(result, wanted, name)
         kind = encoded.format
         with open(target, "wb") as file:
             encoded.write(file.write)
     with open(f"{root}/format", "w", encoding="ascii") as file:
         file.write(kind)
+
+
+def _encoded(result: Any, wanted: str | None, name: str) -> Encoded:
+    if wanted is None:
+        return encode(result, "the result")
+    from seamless_dask.values.formats import encode_as
+
+    return encode_as(wanted, result, name)
 
 
 def _is_within(path: str, directory: str) -> bool:

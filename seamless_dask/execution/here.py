@@ -50,7 +50,7 @@ def call_here(
     check(transformation, options)
     command, arguments = as_command(transformation, context, options)
 
-    told = {"arguments": arguments, "foreign": options.foreign}
+    told = {"arguments": arguments, "foreign": options.foreign, "format": transformation.result.format}
 
     def called(root: str) -> Ended:
         from .calling import attempt

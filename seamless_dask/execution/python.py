@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hashserver.checksum
 from hashserver.checksum import Checksum
@@ -42,7 +42,8 @@ def run_python(
 ) -> Outcome:
     """Call a function and store what it returns; parameters and errors as of `run_bash`."""
     command, arguments = as_command(transformation, context, options)
-    told = {"packages": _PACKAGES, "arguments": arguments, "foreign": options.foreign}
+    told: dict[str, Any] = {"packages": _PACKAGES, "arguments": arguments, "foreign": options.foreign}
+    told["format"] = transformation.result.format
     code = _SCRIPT.format(python=_python(options), call=shlex.quote(_CALL), told=json.dumps(told))
     shown = (sys.prefix, sys.base_prefix, *_PACKAGES)
     program = Program(command, code.encode(), "function", shown, "format", "exception")

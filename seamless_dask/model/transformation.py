@@ -64,13 +64,14 @@ class ResultSpec(NamedTuple):
     """What a transformation is asked for.
 
     Of a command standard output, named paths, directories of glob matches; of a function the value that it
-    returns, and nothing else.
+    returns, and nothing else, in whatever format it has or in one that is named.
     """
 
     stdout: bool = False
     paths: tuple[str, ...] = ()
     globs: tuple[str, ...] = ()
     value: bool = False
+    format: str | None = None
 
     @property
     def number(self) -> int:
@@ -244,6 +245,8 @@ def _result_document(result: ResultSpec) -> dict[str, Any]:
         document["globs"] = sorted(result.globs)
     if result.value:
         document["value"] = True
+    if result.format is not None:
+        document["format"] = result.format
     return document
 
 
@@ -282,15 +285,17 @@ def _parse_input(name: str, value: Any) -> Input:
 
 def _parse_result(document: Any) -> ResultSpec:
     _expect(isinstance(document, dict), "'result' is not an object")
-    _members(document, {"stdout", "paths", "globs", "value"}, "'result'")
+    _members(document, {"stdout", "paths", "globs", "value", "format"}, "'result'")
     for name in ("paths", "globs"):
         items = document.get(name, [])
         good = isinstance(items, list) and all(isinstance(item, str) for item in items)
         _expect(good, f"{name!r} of 'result' is not a list of texts")
     for name in ("stdout", "value"):
         _expect(document.get(name, True) is True, f"{name!r} of 'result' can only be true")
+    kept = document.get("format", "")
+    _expect(isinstance(kept, str), "the format of 'result' is not text")
     paths, globs = tuple(document.get("paths", ())), tuple(document.get("globs", ()))
-    return ResultSpec("stdout" in document, paths, globs, "value" in document)
+    return ResultSpec("stdout" in document, paths, globs, "value" in document, document.get("format"))
 
 
 def _checksum(text: Any) -> Checksum:
@@ -325,7 +330,7 @@ def _check_rules(transformation: Description) -> None:
 def _check_command(transformation: Description) -> None:
     flags, result = transformation.shell_flags, transformation.result
     _expect(flags is None or (isinstance(flags, str) and "\0" not in flags), "bad 'shell_flags'")
-    _expect(not result.value, "a command gives no value")
+    _expect(not result.value and result.format is None, "a command gives no value")
     _expect(result.number > 0, "no result is declared")
     for name in (*result.paths, *result.globs):
         check_name(name, "result")
@@ -342,7 +347,10 @@ def _check_command(transformation: Description) -> None:
 
 
 def _check_function(transformation: Description) -> None:
-    _expect(transformation.result == ResultSpec(value=True), "a function has a value for its result")
+    kept = transformation.result.format
+    declared = ResultSpec(value=True, format=kept)
+    _expect(transformation.result == declared, "a function has a value for its result")
+    _expect(kept is None or _FORMAT.fullmatch(kept) is not None, f"bad format {kept!r} of the result")
     _expect(transformation.stdin is None, "a function has no standard input")
     _expect(transformation.shell_flags is None, "a function has no shell flags")
     inputs = transformation.inputs

@@ -60,6 +60,12 @@ def _definitions() -> Definitions | None:
     return _within.get() or _by_code
 
 
+def code_of(definition: Any) -> str | None:
+    """Return the code of a function or class; None when it counts by its name."""
+    by_code = _definitions()
+    return None if by_code is None else by_code.text(definition)
+
+
 def write_name(writer: ValueWriter, definition: Any) -> Any:
     """Return the tree of a function or class.
 
@@ -68,8 +74,7 @@ def write_name(writer: ValueWriter, definition: Any) -> Any:
     Unwalkable
         When its name does not lead to it, and it has no code.
     """
-    by_code = _definitions()
-    text = None if by_code is None else by_code.text(definition)
+    text = code_of(definition)
     if text is not None:
         return tag("object:code", writer.tree(text))
     name = importable(definition)
@@ -117,7 +122,12 @@ def read_code(reader: ValueReader, text: Any) -> Any:
     """Return the function or class of some code."""
     code = reader.value(text)
     reader.trust("code that it carries")
+    return found_by_code(code)
+
+
+def found_by_code(text: str) -> Any:
+    """Return the function or class of some code, which the caller trusts."""
     by_code = _definitions()
     if by_code is None:
         raise InvalidValue("the value needs the code of a class, and this process reads none")
-    return by_code.find(code)
+    return by_code.find(text)

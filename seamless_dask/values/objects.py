@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hashserver.printable import one_line
 
 from ..errors import InvalidValue, WeakIdentity
-from .names import importable, is_found, read_code, read_name, write_name
+from .names import code_of, found_by_code, importable, is_found, read_code, read_name, write_name
 from .refused import refuse
 from .tree import Endless, Unwalkable, Unwritable, tag, write_pairs
 
@@ -179,16 +179,38 @@ def write_pickled(writer: ValueWriter, value: Any, reason: str) -> Any:
 
 
 def _pickle(writer: ValueWriter, value: Any, reason: str) -> bytes:
+    import cloudpickle
+
+    class Whole(cloudpickle.Pickler):  # type: ignore[misc]
+        def persistent_id(self, member: Any) -> None:
+            if writer.is_left_out(member):  # the walk ended before it came there
+                raise _with_a_transformation(reason)
+
+    return _dumped(Whole, value)
+
+
+def pickled(value: Any) -> bytes:
+    """Return the pickle of an object that is asked for as one; classes by their code where they have some.
+
+    Raises
+    ------
+    Unwritable
+        When it cannot be pickled.
+    """
+    import cloudpickle
+
+    class ByCode(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, member: Any) -> Any:
+            text = code_of(member) if isinstance(member, _DEFINITIONS) else None
+            return super().reducer_override(member) if text is None else (found_by_code, (text,))
+
+    return _dumped(ByCode, value)
+
+
+def _dumped(pickler: Any, value: Any) -> bytes:
     stream = io.BytesIO()
     try:
-        import cloudpickle
-
-        class Whole(cloudpickle.Pickler):  # type: ignore[misc]
-            def persistent_id(self, member: Any) -> None:
-                if writer.is_left_out(member):  # the walk ended before it came there
-                    raise _with_a_transformation(reason)
-
-        Whole(stream, protocol=5).dump(value)
+        pickler(stream, protocol=5).dump(value)
     except Unwritable:
         raise
     except Exception as error:

@@ -67,6 +67,11 @@ def encode(value: Any, name: str = "the value", hole: Callable[[Any], str | None
     if (known := plain(value)) is not None:
         written, data = known
         return Encoded(written, lambda sink: sink(data), {})
+    return as_tree(value, name, hole)
+
+
+def as_tree(value: Any, name: str = "the value", hole: Callable[[Any], str | None] | None = None) -> Encoded:
+    """Return the same, of text and bytes too by a tree; see `encode`."""
     try:
         try:
             return _encode(value, ValueWriter(writer_of, hole))

@@ -17,7 +17,7 @@ import pytest
 from seamless_dask import File, bash, settings
 from seamless_dask.context import Context
 from seamless_dask.decorators import delayed, direct
-from seamless_dask.errors import UsageError
+from seamless_dask.errors import NotAValue, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,10 @@ def fit(x: int, n_jobs: Any = 1, *, verbose: bool = False, **more: Any) -> list[
 
 def half(x: float) -> float:
     return x / 2
+
+
+def generated(count: int) -> Any:
+    return (number for number in range(count))
 
 
 def multiplier(factor: int) -> Callable[[int], int]:
@@ -295,3 +299,105 @@ async def _both() -> Any:
 def test_what_no_function_can_be_made_of(function: Any, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         direct(function)
+
+
+# ------------------------------------------------------------------------ format=
+
+
+def given_back(value: Any) -> Any:
+    return value
+
+
+def framed(count: int) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame({"x": range(count)})
+
+
+def written(name: str) -> Any:
+    with open("out", "w") as file:
+        file.write(name)
+    return File("out")
+
+
+VALUES = {
+    "json/1": [1, (2,)],
+    "text": "text",
+    "bytes": b"bytes",
+    "npy": np.arange(3),
+    "npy-scalar": np.float32(0.5),
+    "parts/1": [np.arange(20_000)],
+    "pickle": Scale(3),
+}
+
+
+@pytest.mark.parametrize("name", list(VALUES))
+def test_a_result_is_kept_in_the_format_that_is_asked_for(lab: Any, name: str) -> None:
+    made = lab.delayed(format=name)(given_back)(VALUES[name])
+    found = made.compute()
+    assert type(found) is type(VALUES[name])
+    assert vars(found) == {"factor": 3} if name == "pickle" else repr(found) == repr(VALUES[name])
+    assert lab.context.database.get(made.key).format == name
+
+
+@pytest.mark.parametrize("value", ["text", "half \ud800", b"bytes", bytearray(b"x"), [1]])
+def test_text_and_bytes_are_kept_as_a_tree_where_that_is_asked_for(lab: Any, value: Any) -> None:
+    made = lab.delayed(format="json/1")(given_back)(value)
+    found = made.compute()
+    assert (type(found), found) == (type(value), value)
+    assert lab.context.database.get(made.key).format == "json/1"
+
+
+def test_a_frame_and_a_file_are_kept_as_such(lab: Any) -> None:
+    assert list(lab.direct(format="arrow")(framed)(2).x) == [0, 1]
+    assert lab.direct(format="file")(written)("x").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "asked", "told"),
+    [
+        (given_back, [1], "npy", r"given_back\(\) is a list, which is kept as json/1 and not as npy"),
+        (given_back, b"x" * 100_000, "json/1", r"is a bytes, which is kept as bytes and not as json/1"),
+        (given_back, "out", "file", r"is a str, which is not kept as file: return File\(path\)"),
+        (written, "x", "text", r"written\(\) is file, which is not kept as text: return the object"),
+        (written, "x", "directory", r"is file, which is not kept as directory: return Directory\(path\)"),
+        (generated, 3, "pickle", r"generated\(\) is a generator, which gives what it has only once"),
+    ],
+)
+def test_what_has_another_format_is_refused_by_the_name_of_the_function(
+    lab: Any, function: Any, argument: Any, asked: str, told: str
+) -> None:
+    made = lab.delayed(format=asked)(function)(argument)
+    with pytest.raises((NotAValue, UsageError), match=told) as caught:
+        made.compute()
+    assert "\n" not in str(caught.value)
+    assert not made.is_known()
+
+
+def test_a_format_is_part_of_the_identity_and_its_absence_another_one(lab: Any) -> None:
+    keys = {lab.delayed(format=name)(given_back)([1]).key for name in (None, "json/1", "pickle")}
+    assert len(keys) == 3
+    assert lab.delayed(given_back)([1]).key in keys
+
+
+def test_a_format_that_there_is_not_is_an_error_at_once() -> None:
+    with pytest.raises(UsageError, match=r"format: there is no 'parquet'; there are json/1, .*, directory"):
+        direct(format="parquet")(given_back)
+
+
+def test_a_pickle_has_classes_of_a_notebook_by_their_code(lab: Any, tmp_path: Path) -> None:
+    script = tmp_path / "birds.py"
+    script.write_text(
+        "from seamless_dask import direct\n"
+        "class Bird:\n"
+        "    def __init__(self, mass):\n"
+        "        self.mass = mass\n"
+        "@direct(format='pickle')\n"
+        "def fed(bird):\n"
+        "    return Bird(bird.mass + 1)\n"
+        "bird = fed(fed(Bird(1)))\n"
+        "print(type(bird) is Bird, bird.mass)\n"
+    )
+    for _ in range(2):  # computed, and found by another process
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+        assert done.stdout == "True 3\n", done.stderr

@@ -110,12 +110,22 @@ PYTHON = Description("python", A, ResultSpec(value=True), {"x": VALUE})
         (PYTHON._replace(inputs={"x/0": VALUE}), "'x/0' is in no argument"),
         (PYTHON._replace(inputs={"x": Deferred(B), "x/0": VALUE}), "'x/0' is in no argument"),
         (PYTHON._replace(inputs={"x": VALUE, "x/1": VALUE}), "not numbered from 0"),
+        (PYTHON._replace(result=ResultSpec(value=True, format="a b")), "bad format 'a b' of the result"),
         (MINIMAL._replace(result=ResultSpec(value=True)), "a command gives no value"),
+        (MINIMAL._replace(result=ResultSpec(stdout=True, format="text")), "a command gives no value"),
     ],
 )
 def test_what_no_function_or_command_is(given: Description, message: str) -> None:
     with pytest.raises(InvalidTransformation, match=message):
         given.canonical()
+
+
+def test_a_format_of_the_result_stands_beside_it() -> None:
+    asked = PYTHON._replace(result=ResultSpec(value=True, format="npy"))
+    assert b'"result":{"format":"npy","value":true}' in asked.canonical()
+    assert parse(asked.canonical()) == asked
+    with pytest.raises(InvalidTransformation, match="format of 'result' is not text"):
+        parse(asked.canonical().replace(b'"npy"', b"null"))
 
 
 def test_the_minimal_form_has_nothing_that_was_not_given() -> None:
@@ -279,6 +289,7 @@ transformations = st.builds(
         paths=st.lists(names, unique=True, max_size=3).map(tuple),
         globs=st.lists(names, unique=True, max_size=2).map(tuple),
         value=st.just(False),
+        format=st.none(),
     ),
     inputs=st.dictionaries(names.map(lambda name: name.replace("/", "-")), values, max_size=3).filter(
         lambda inputs: ".." not in inputs
