@@ -39,6 +39,8 @@ class Checksum(str):
 
     def __new__(cls, text: str) -> Self:
         """Check `text`."""
+        if type(text) is cls:  # checked, and none can change it
+            return text
         if not isinstance(text, str) or _matches(text) is None:
             raise InvalidChecksum(text)
         return _new(cls, text)

@@ -20,7 +20,11 @@ else:
             fields = tuple(namespace.get("__annotations__", ())) if bases[0] is not tuple else ()
             if fields and not hasattr(bases[0], "_fields"):
                 namespace["_fields"] = namespace["__match_args__"] = fields
-                namespace["_field_defaults"] = {name: namespace[name] for name in fields if name in namespace}
+                defaults = {name: namespace[name] for name in fields if name in namespace}
+                namespace["_field_defaults"] = defaults
+                # each at its field's place, which is one of the last: those left out are a slice of it
+                namespace["_filled"] = (None,) * (len(fields) - len(defaults)) + tuple(defaults.values())
+                namespace["_required"] = len(fields) - len(defaults)
                 namespace |= {field: property(itemgetter(place)) for place, field in enumerate(fields)}
             return super().__new__(cls, name, bases, {"__slots__": (), **namespace})
 
@@ -30,6 +34,8 @@ else:
         def __new__(cls, /, *values, **named):
             """Fill in what is named, and defaults."""
             fields = cls._fields
+            if not named and cls._required <= len(values) <= len(fields):
+                return tuple.__new__(cls, values + cls._filled[len(values) :])
             if len(values) < len(fields):
                 known = cls._field_defaults | named
                 missing = [field for field in fields[len(values) :] if field not in known]

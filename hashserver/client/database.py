@@ -114,7 +114,7 @@ class DatabaseClient:
 
     def lookup_many(self, keys: Iterable[Checksum]) -> dict[Checksum, tuple[Checksum, Result]]:
         """Return the same for those of many keys that have a current result, without records."""
-        return {key: (tf, Result(kind, found)) for key, tf, kind, found, _ in self._many(keys)}
+        return {key: (tf, Result(kind, found, None, None)) for key, tf, kind, found, _ in self._many(keys)}
 
     def find_many(self, keys: Iterable[Checksum]) -> dict[Checksum, KnownResult]:
         """Return what is known of many keys, and whether the bytes are there; never the bytes."""

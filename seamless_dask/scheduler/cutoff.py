@@ -142,9 +142,10 @@ class Cutoff:
 
     def _forget(self, key: str) -> None:
         """Forget a task that is over."""
-        self._unshare(key)
+        if key in self._steps:  # or it has come to no decision, as one that was known when its graph came
+            self._unshare(key)
+            del self._steps[key]
         self._lost.discard(key)
-        self._steps.pop(key, None)
         self._found.pop(key, None)
         self.lookups.forget(key)
 

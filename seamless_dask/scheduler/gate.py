@@ -86,7 +86,7 @@ class Gate:
         """Find out what is known; None: nothing that can be said is ours, an error: the graph is refused."""
         try:
             graph, annotations = await graphs.materialize(expr_ser)
-            if not ours(graph) and not ours(keys):
+            if not any(map(is_ours, graph)) and not any(map(is_ours, keys)):
                 return None
             refusal = self._plugin.recovery.refusal(graph.values())
             if refusal is not None:
@@ -175,7 +175,7 @@ class Gate:
                 await self._update_graph(client=client, **arguments | graph)
         finally:
             scheduler.client_releases_keys(keys=pins, client=PIN)
-        self._plugin.graph_arrived(rest)
+        self._plugin.graph_arrived([key for key in rest if key not in plan.hits])
 
     def _complete_late(self, hits: dict[Any, handles.Handle]) -> None:
         """Complete those of the scheduler's tasks of which the result has appeared."""
@@ -221,7 +221,8 @@ class Gate:
             seen.update(new)
             stack += new
         if hits:
-            self._statistics.passed(0, len(ours(graph) - hits.keys() - rest.keys() - tasks.keys()))
+            left_out = (key for key in graph if not (key in rest or key in hits or key in tasks))
+            self._statistics.passed(0, sum(map(is_ours, left_out)))
         return rest, pins
 
     def _rerun_failed(self, keys: Iterable[Any]) -> None:
@@ -244,11 +245,6 @@ def reachable(
                 seen.add(other)
                 stack.append(other)
     return seen
-
-
-def ours(graph: Iterable[Any]) -> set[Any]:
-    """Return the keys of transformations."""
-    return {key for key in graph if is_ours(key)}
 
 
 def can_be_known(key: Any) -> bool:

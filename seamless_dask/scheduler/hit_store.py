@@ -44,6 +44,7 @@ class HitStore:
         scheduler.handlers |= {"gather": self._gather, "get_data": self._get_data}
         memory.keep_one_replica(scheduler, self.worker)
         memory.send_values(scheduler, self.worker, self.values, is_ours)
+        transitions.intercept(scheduler, "released", "waiting", self._wait)
         for start in ("released", "waiting", "queued", "no-worker"):
             transitions.intercept(scheduler, start, "memory", self._to_memory)
         transitions.intercept(scheduler, "erred", "released", self._revive)
@@ -74,7 +75,7 @@ class HitStore:
         finally:
             due, self._due, self._known = self._due, [], {}
             tasks = self._scheduler.tasks
-            self.complete({key: hits[key] for key in due if transitions.is_ready(tasks.get(key))})
+            self.complete({key: hits[key] for key in due if transitions.is_open(tasks.get(key))})
 
     def is_known(self, ts: Any) -> bool:
         """Whether a task that Dask would give to a worker is about to be completed instead."""
@@ -82,6 +83,13 @@ class HitStore:
             return False
         self._due.append(ts.key)
         return True
+
+    def _wait(self, ts: Any, stimulus_id: str, details: dict[str, Any], go: Any) -> Any:
+        """Leave a task that is to be completed where it is, if nothing but a client waits for it."""
+        del stimulus_id, details
+        if transitions.is_alone(ts) and self.is_known(ts):
+            return {}, {}, {}
+        return go()
 
     def complete(self, hits: Mapping[str, handles.Handle]) -> None:
         """Put tasks into memory that have not begun, or have failed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from distributed import Scheduler
 
@@ -35,6 +35,6 @@ class PluginParts(Protocol):
     cutoff: Cutoff
     stepped_aside: str | None
 
-    def graph_arrived(self, graph: Mapping[Any, Any]) -> None:
-        """Hear that a graph's tasks are there."""
+    def graph_arrived(self, keys: Sequence[Any]) -> None:
+        """Hear that those tasks of a graph are there of which no result is known."""
         ...

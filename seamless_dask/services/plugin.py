@@ -13,7 +13,7 @@ from ..context import RESTART_SECONDS
 from ..scheduler.retries import is_ours
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from distributed.scheduler import Scheduler
 
@@ -178,9 +178,9 @@ class SeamlessScheduler(SchedulerPlugin):
 
     # ------------------------------------------------------------------ what happens on the scheduler
 
-    def graph_arrived(self, graph: Mapping[Any, Any]) -> None:
-        """Hear that a graph's tasks are there."""
-        self.cutoff.graph(list(graph))
+    def graph_arrived(self, keys: Sequence[Any]) -> None:
+        """Hear that those tasks of a graph are there of which no result is known."""
+        self.cutoff.graph(keys)
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, stimulus_id: str = "", **details: Any
@@ -189,9 +189,11 @@ class SeamlessScheduler(SchedulerPlugin):
         del args
         if start == "memory":
             self.holder.values.pop(key, None)
-        if finish == "no-worker" and self.stepped_aside is None:
+        if self.stepped_aside is not None:
+            return
+        if finish == "no-worker":
             self.recovery.stranded(key)
-        if self.stepped_aside is None and is_ours(key):
+        if is_ours(key):
             self.recovery.transition(key, start, finish, stimulus_id)
             self.cutoff.transition(key, start, finish)
             if finish == "memory":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distributed.scheduler import Scheduler
 
 INTERCEPTED = {
+    ("released", "waiting"),
     ("waiting", "processing"),
     ("waiting", "queued"),
     ("queued", "processing"),
@@ -86,6 +87,9 @@ def allow_queueing(scheduler: Any) -> None:
     open_slots = scheduler.stimulus_queue_slots_maybe_opened
 
     def opened(*, stimulus_id: str) -> None:
+        if not scheduler.validate:  # asked with each key that a client releases
+            open_slots(stimulus_id=stimulus_id)
+            return
         with _unchecked(scheduler):
             open_slots(stimulus_id=stimulus_id)
 
@@ -123,6 +127,16 @@ def is_ready(ts: Any) -> bool:
     Dask itself leaves no task behind like this; it asks for the dispatch of what lost its last dependency.
     """
     return ts is not None and ts.state == "waiting" and not ts.waiting_on
+
+
+def is_alone(ts: Any) -> bool:
+    """Whether a task needs no other one, and none needs it."""
+    return not (ts.dependencies or ts.dependents or ts.has_lost_dependencies)
+
+
+def is_open(ts: Any) -> bool:
+    """Whether a task that somebody wants waits for nothing but to be completed."""
+    return is_ready(ts) or (ts is not None and ts.state == "released" and bool(ts.who_wants))
 
 
 def never_suspect(ts: Any) -> None:
