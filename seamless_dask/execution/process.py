@@ -28,7 +28,7 @@ SHOWN = 16 << 20
 """How much of stderr is passed on while the command runs, in bytes."""
 
 _CHUNK = 64 << 10
-_FIRST_LOOK, _LATER_LOOKS = 0.02, 0.1
+FIRST_LOOK, LATER_LOOKS = 0.02, 0.1
 _SETTLE = 2.0
 
 
@@ -55,7 +55,8 @@ class CommandProcess(NamedTuple):
 
     ``name`` and ``directory`` are those of the run. A ``sandboxed`` command takes ``--json-status-fd``,
     ``--block-fd`` and ``--args`` and has a process namespace of its own, so that nothing can outlive it. With
-    ``show_stdout`` what is written to stdout, a file, is shown along with stderr.
+    ``show_stdout`` what is written to stdout, a file, is shown along with stderr. It inherits the descriptors
+    ``passed``.
     """
 
     words: Sequence[str]
@@ -67,17 +68,18 @@ class CommandProcess(NamedTuple):
     stdin: int
     stdout: int
     show_stdout: bool = False
+    passed: tuple[int, ...] = ()
 
 
 def run(command: CommandProcess, supervisor: Supervisor) -> Ended:
     """Run a command to its end, and end whatever it has left running."""
     if not command.sandboxed:
         supervisor.begin()
-    with _Run(command, supervisor) as running:
+    with RunningProcess(command, supervisor.stderr) as running:
         if command.sandboxed:
             supervisor.begin()
             running.release()
-        return running.watch()
+        return running.watch(supervisor)
 
 
 def kill_strays(name: str, directory: str, since: Birthdays | None = None) -> None:
@@ -94,15 +96,32 @@ def kill_strays(name: str, directory: str, since: Birthdays | None = None) -> No
         time.sleep(pause)
 
 
-class _Run:
-    def __init__(self, command: CommandProcess, supervisor: Supervisor) -> None:
-        self._command, self._supervisor = command, supervisor
-        self._stderr, write_end = os.pipe()
+class RunningProcess:
+    """A context manager: starts a command, and ends it with all that came of it.
+
+    Parameters
+    ----------
+    command : CommandProcess
+        What to start; one in a sandbox begins when it is released.
+    shown : str or None
+        A file that its stderr is appended to as it comes.
+
+    Attributes
+    ----------
+    pid, pidfd : int
+        Of its first process; no pidfd (-1) on kernels before 5.3.
+    stderr : int
+        The reading end of its standard error.
+    """
+
+    def __init__(self, command: CommandProcess, shown: str | None) -> None:
+        self._command = command
+        self.stderr, write_end = os.pipe()
         status, status_end = os.pipe() if command.sandboxed else (-1, -1)
         barrier, self._barrier = os.pipe() if command.sandboxed else (-1, -1)
         self._status = status
         self._since = None if command.sandboxed else Birthdays()
-        words, env, passed = list(command.words), dict(command.env), []
+        words, env, passed = list(command.words), dict(command.env), [*command.passed]
         settings = -1
         try:
             if command.sandboxed:
@@ -110,37 +129,35 @@ class _Run:
                 settings, env = _settings(env), {MARKER: command.name}
                 words[1:1] = ["--json-status-fd", str(status_end), "--block-fd", str(barrier)]
                 words[1:1] = ["--args", str(settings)]
-                passed = [status_end, barrier, settings]
+                passed += [status_end, barrier, settings]
             self._process = subprocess.Popen(
                 words, cwd="/" if command.sandboxed else command.cwd, env=env, start_new_session=True,
                 stdin=command.stdin, stdout=command.stdout, stderr=write_end, pass_fds=passed,
             )  # fmt: skip
         except BaseException:
-            self._close(self._stderr, status, self._barrier)
+            self._close(self.stderr, status, self._barrier)
             raise
         finally:
             self._close(write_end, status_end, barrier, settings)
-        self._pid = self._process.pid
-        self._pidfd = _pidfd(self._pid)
+        self.pid = self._process.pid
+        self.pidfd = _pidfd(self.pid)
         self._init = -1  # the first process of the sandbox
         self._report = b""
         strays = None if command.sandboxed else StrayFinder(command.name, command.directory)
-        self._meter = Meter(self._pid, strays)
-        self._tail = _Tail(supervisor.stderr)
+        self._meter = Meter(self.pid, strays)
+        self._tail = Tail(shown)
         self._shown = 0
         self._others_ended = False
         self._alone = False
-        os.set_blocking(self._stderr, False)
+        os.set_blocking(self.stderr, False)
 
-    def __enter__(self) -> _Run:
+    def __enter__(self) -> RunningProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._kill()
-        self._reap()
-        self._end_others()
+        self.end()
         self._tail.close()
-        self._close(self._stderr, self._status, self._barrier, self._pidfd, self._init)
+        self._close(self.stderr, self._status, self._barrier, self.pidfd, self._init)
 
     def release(self) -> None:
         """Let the command begin as soon as its sandbox is made."""
@@ -149,9 +166,15 @@ class _Run:
         self._close(self._barrier)
         self._barrier = -1
 
-    def watch(self) -> Ended:
+    def end(self) -> None:
+        """Kill it, and return when no other process of it is left."""
+        self._kill()
+        self._reap()
+        self._end_others()
+
+    def watch(self, supervisor: Supervisor) -> Ended:
         """Follow the command to its end."""
-        stop = self._follow()
+        stop = self._follow(supervisor)
         wall = self._meter.wall
         if stop is not None:
             self._kill()
@@ -165,38 +188,38 @@ class _Run:
             max(cpu, self._meter.cpu), max(rss, self._meter.max_memory), self._alone,
         )  # fmt: skip
 
-    def _follow(self) -> Stop | None:
+    def _follow(self, supervisor: Supervisor) -> Stop | None:
         poller = poll()
-        for fd in (self._stderr, self._status, self._pidfd):
+        for fd in (self.stderr, self._status, self.pidfd):
             if fd >= 0:
                 poller.register(fd, POLLIN)
-        waits = pauses(_FIRST_LOOK, _LATER_LOOKS, factor=1.5)
+        waits = pauses(FIRST_LOOK, LATER_LOOKS, factor=1.5)
         next_look = time.monotonic() + next(waits)
         while True:
             ready = {fd for fd, _ in poller.poll(max(0.0, next_look - time.monotonic()) * 1000)}
-            if self._stderr in ready and not self._tail.read(self._stderr):
-                poller.unregister(self._stderr)
+            if self.stderr in ready and not self._tail.read(self.stderr):
+                poller.unregister(self.stderr)
             if self._status in ready:
                 self._read_report()
                 poller.unregister(self._status)
             if self._has_ended(ready):
                 return None
             if time.monotonic() >= next_look:
-                if (stop := self._supervisor.poll(self._meter.read())) is not None:
+                if (stop := supervisor.poll(self._meter.read())) is not None:
                     return stop
                 self._show_stdout()
                 next_look = time.monotonic() + next(waits)
 
     def _has_ended(self, ready: set[int]) -> bool:
-        if self._pidfd >= 0:
-            return self._pidfd in ready
+        if self.pidfd >= 0:
+            return self.pidfd in ready
         # kernels before 5.3
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _kill(self) -> None:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
 
     def _reap(self) -> tuple[int, float, int]:
         """Return exit status, processor time and largest memory of the command."""
@@ -204,10 +227,10 @@ class _Run:
             return self._process.returncode, 0.0, 0
         if not self._command.sandboxed:
             # the number of the group is ours until its leader is waited for
-            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             with contextlib.suppress(OSError):
-                os.killpg(self._pid, signal.SIGKILL)
-        _, status, used = os.wait4(self._pid, 0)
+                os.killpg(self.pid, signal.SIGKILL)
+        _, status, used = os.wait4(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         self._process.returncode = code if code >= 0 else 128 - code
         # a child starts with the figure of the process that it was forked from
@@ -243,7 +266,7 @@ class _Run:
     def _drain(self) -> None:
         """Read the rest of stderr; all writers are dead, so that it has an end."""
         with contextlib.suppress(BlockingIOError):
-            while self._tail.read(self._stderr):
+            while self._tail.read(self.stderr):
                 pass
 
     def _show_stdout(self) -> None:
@@ -258,7 +281,7 @@ class _Run:
                 os.close(fd)
 
 
-class _Tail:
+class Tail:
     """Keeps the end of a stream, and passes its beginning on to a file."""
 
     def __init__(self, path: str | None) -> None:
