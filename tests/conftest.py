@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,14 @@ def swept() -> Iterator[None]:
     from seamless_dask.execution.workdir import sweep, temporary_directory
 
     sweep(temporary_directory())
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_kept() -> Iterator[None]:
+    """End the processes that are kept for further computations: the next test has other surroundings."""
+    yield
+    if (processes := sys.modules.get("seamless_dask.jobs.processes")) is not None:
+        processes.dismiss(60)
 
 
 @pytest.fixture(autouse=True)

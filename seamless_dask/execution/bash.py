@@ -8,7 +8,7 @@ import signal
 import stat
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.errors import HashserverError, NoSpace, ServiceUnavailable
@@ -33,7 +33,7 @@ from .shell import system_shell
 from .workdir import RunDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from seamless_dask.context import Context
     from seamless_dask.execution.supervisor import Supervisor
@@ -75,7 +75,10 @@ class Program(NamedTuple):
         The file that it writes an exception to where it fails; those with ``-format`` and ``-text`` behind
         that have its format, and what is said of it at the end of standard error.
     call
-        What is called in this process instead, with the directory of the run; it tells how that ended.
+        What is called in this process instead, with the directory of the run, variables for what runs in it,
+        and the supervisor; it tells how that ended.
+    directory
+        One that was made before, and is not removed afterwards.
     """
 
     description: Description
@@ -84,7 +87,8 @@ class Program(NamedTuple):
     shown: tuple[str, ...] = ()
     format: str | None = None
     exception: str | None = None
-    call: Callable[[str], process.Ended] | None = None
+    call: Callable[[str, dict[str, str], Supervisor], process.Ended] | None = None
+    directory: RunDirectory | None = None
 
 
 def run_bash(
@@ -166,8 +170,13 @@ class _Runner:
         description = self._program.description
         spec = description.result
         results = (*spec.paths, *(_literal_part(glob) for glob in spec.globs))
-        with RunDirectory(depth_of((*description.inputs, *results))) as directory:
-            attempt = _Attempt(self._program, self._context, self._options, directory)
+        made = self._program.directory
+        with (
+            nullcontext(made)
+            if made
+            else RunDirectory(depth_of((*description.inputs, *results))) as directory
+        ):
+            attempt = Attempt(self._program, self._context, self._options, directory)
             try:
                 attempt.prepare(copies, results)
                 ended = attempt.start(self._supervisor)
@@ -185,13 +194,13 @@ class _Runner:
 STDOUT_TAIL = "[standard error is empty; the end of standard output:]"
 
 
-class _Attempt:
-    """One run of the command in one directory."""
+class Attempt:
+    """One run of the command in one directory; parameters as of `run_program`."""
 
     def __init__(self, program: Program, context: Context, options: Options, directory: RunDirectory) -> None:
         self._program, self._transformation, self._context = program, program.description, context
         self._options, self._directory = options, directory
-        self._bwrap = _sandbox_program(options)
+        self._bwrap = sandbox_program(options)
         self._prefix: str | None = None
         if options.conda:
             from . import conda
@@ -202,7 +211,7 @@ class _Attempt:
         self._inner = layout(directory.name, isolation.INNER, depth) if self._bwrap else self._outer
         if self._bwrap:
             self._inner = self._inner._replace(tmp="/tmp")  # noqa: S108 - a private one
-        self._placement = Placement(context, self._outer, mounts=self._bwrap is not None, copies=False)
+        self._placement = self._new_placement(copies=False)
         self.stderr = ""
         self.record: dict[str, Any] = {}
 
@@ -224,29 +233,21 @@ class _Attempt:
 
     def prepare(self, copies: bool, results: Sequence[str]) -> None:
         """Place inputs; a result that is an input too, or lies in one, is going to be written to."""
-        self._placement = Placement(self._context, self._outer, self._bwrap is not None, copies)
+        self._placement = self._new_placement(copies)
         writable = (*self._options.writable, *results)
         self._placement.place(self._transformation, writable, self._options.executables)
         self._placement.make_parents(results)
 
+    def _new_placement(self, copies: bool) -> Placement:
+        late = self._program.call is not None
+        return Placement(self._context, self._outer, self._bwrap is not None, copies, late=late)
+
     def start(self, supervisor: Supervisor) -> process.Ended:
         """Run the command; fills in the record."""
-        words, env = self._shell()
         # what the user has set goes first
-        env = supervisor.gateway(self._outer.control, self._inner.control) | env
-        if self._bwrap:
-            mounted = [
-                (source, self._inner.root + target.removeprefix(self._outer.root))
-                for target, (source, _) in self._placement.mounted.items()
-            ]
-            prefixes = [*self._program.shown, *([self._prefix] if self._prefix else [])]
-            shown = isolation.visible(os.environ, *prefixes)
-            private = [os.path.realpath(path) for path in (os.path.expanduser("~"), self._context.cache)]
-            words = isolation.sandbox(self._bwrap, self._outer, self._inner, mounted, shown, private) + words
-        elif self._options.image:
-            words, env = self._contained(to_system(self._options.image), words, env)
+        gateway = supervisor.gateway(self._outer.control, self._inner.control)
         began = time.time()
-        ended = self._process(words, env, supervisor)
+        ended = self._process(gateway, supervisor)
         self._directory.is_deserted = ended.alone
         said = ended.stderr + self._exception_text()
         self.stderr = said[-process.TAIL :].decode("utf-8", "replace")
@@ -362,16 +363,41 @@ class _Attempt:
         name = image.absolute(name)  # the program runs in another directory than this process
         return [*image.container(runtime, name, self._directory.path, self._outer), *words], env
 
-    def _process(self, words: list[str], env: dict[str, str], supervisor: Supervisor) -> process.Ended:
+    def _process(self, gateway: dict[str, str], supervisor: Supervisor) -> process.Ended:
         if self._program.call is not None:
             supervisor.begin()
-            return self._program.call(self._outer.root)
+            return self._program.call(self._outer.root, gateway, supervisor)
+        with self.command(gateway) as command:
+            return process.run(command, supervisor)
+
+    @contextmanager
+    def command(self, gateway: dict[str, str]) -> Iterator[process.CommandProcess]:
+        """Give what is to be started, with the descriptors of its streams.
+
+        Parameters
+        ----------
+        gateway
+            Variables that what the user has set goes before.
+        """
+        words, env = self._shell()
+        env = gateway | env
+        if self._bwrap:
+            mounted = [
+                (source, self._inner.root + target.removeprefix(self._outer.root))
+                for target, (source, _) in self._placement.mounted.items()
+            ]
+            prefixes = [*self._program.shown, *([self._prefix] if self._prefix else [])]
+            shown = isolation.visible(os.environ, *prefixes)
+            private = [os.path.realpath(path) for path in (os.path.expanduser("~"), self._context.cache)]
+            words = isolation.sandbox(self._bwrap, self._outer, self._inner, mounted, shown, private) + words
+        elif self._options.image:
+            words, env = self._contained(to_system(self._options.image), words, env)
         opened: list[int] = []
         try:
             opened.append(self._open_stdin())
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             opened.append(os.open(self._outer.stdout, flags, 0o600))
-            command = process.CommandProcess(
+            yield process.CommandProcess(
                 words,
                 env,
                 cwd=self._outer.work,
@@ -382,7 +408,6 @@ class _Attempt:
                 stdout=opened[1],
                 show_stdout=self._options.direct_print,
             )
-            return process.run(command, supervisor)
         finally:
             for fd in opened:
                 os.close(fd)
@@ -402,7 +427,7 @@ class _Attempt:
             raise _no_space()
 
     def _check_prelude(self, ended: process.Ended) -> None:
-        if not environment.is_prepared(self._options):
+        if self._program.call is not None or not environment.is_prepared(self._options):
             return
         phase = _told_by(f"{self._outer.control}/phase", 256).decode("utf-8", "replace")
         if phase == "command":
@@ -411,7 +436,14 @@ class _Attempt:
         raise ComputationFailed(message, ended.status or 1, self.stderr)
 
 
-def _sandbox_program(options: Options) -> str | None:
+def sandbox_program(options: Options) -> str | None:
+    """Return the program by which a sandbox is to be made; None: there is to be none.
+
+    Raises
+    ------
+    UsageError, isolation.Unavailable
+        One is demanded that there cannot be, or would be made if it could.
+    """
     if options.image and options.isolation == "bubblewrap":
         raise UsageError("an image cannot be run with isolation by bubblewrap: it has its own")
     if options.image or options.isolation == "none" or (options.isolation == "auto" and _without_sandbox):

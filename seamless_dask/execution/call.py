@@ -1,7 +1,8 @@
 """What a function runs in: executed by a fresh interpreter in the directory of the run.
 
-Descriptor 3 gives, as JSON, where our two packages lie and what the inputs are called. In the directory lie
-``code`` and ``inputs``; ``value`` and ``format`` are written there. The function works below it.
+Descriptor 3 gives, as JSON, where our two packages lie, and what the inputs are called, or where calls are
+asked for, each of which is run in a fork. In the directory lie ``code`` and ``inputs``; ``value`` and
+``format`` are written there. The function works below it.
 """
 
 import atexit
@@ -24,12 +25,20 @@ def main() -> None:
         raise SystemExit("functions need Python 3.11 or newer in the environment they run in")
     for place in told["packages"]:
         _provide(place)
+    if "serve" in told:
+        from seamless_dask.execution.forkserver import serve
+
+        serve(told, _prepare, _end)
     from seamless_dask.execution.calling import call
 
+    _prepare()
+    _end(call("..", told))
+
+
+def _prepare() -> None:
     os.makedirs(WORK, exist_ok=True)
     os.chdir(WORK)
     os.environ[INSIDE] = "1"
-    _end(call("..", told))
 
 
 def _end(status: int) -> None:

@@ -52,7 +52,8 @@ def call_here(
 
     told = {"arguments": arguments, "foreign": options.foreign, "format": transformation.result.format}
 
-    def called(root: str) -> Ended:
+    def called(root: str, variables: dict[str, str], supervisor: Supervisor) -> Ended:
+        del variables, supervisor  # the environment is everybody's here, and nothing ends a thread
         from .calling import attempt
 
         began, used = time.monotonic(), _thread_time()

@@ -36,6 +36,10 @@ WORTH_CACHING = 64 << 10
 _BATCH = 32 << 20
 
 
+class TooLate(Exception):
+    """A file would have to be mounted in a sandbox that is there already."""
+
+
 class FileState(NamedTuple):
     """What must not change of a file that is mounted, and that others could write to meanwhile."""
 
@@ -80,6 +84,8 @@ class Placement:
         Whether there is a sandbox to mount files in.
     copies : bool
         Copy everything: the command has modified an input before.
+    late : bool, optional
+        The sandbox is there already: `TooLate` is raised instead of a mount.
 
     Attributes
     ----------
@@ -89,8 +95,11 @@ class Placement:
         How many files were placed in which way.
     """
 
-    def __init__(self, context: Context, layout: Layout, mounts: bool, copies: bool) -> None:
+    def __init__(
+        self, context: Context, layout: Layout, mounts: bool, copies: bool, *, late: bool = False
+    ) -> None:
         self._context, self._layout, self._mounts, self._copies = context, layout, mounts, copies
+        self._late = late
         self._shared: list[Shared] = []
         self._folders: set[str] = set()
         self._no_reflink: set[tuple[int, int]] = set()
@@ -208,6 +217,8 @@ class Placement:
             self._count("reflink")
         elif member.copy:
             self._copy(member.checksum, member.target)
+        elif self._late and self._mounts:
+            raise TooLate
         elif self._mounts and len(self.mounted) < MAX_MOUNTS:
             if not cached and not _has_right_mode(path):
                 path, cached = self._pinned(member.checksum), True

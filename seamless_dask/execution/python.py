@@ -10,15 +10,21 @@ import json
 import os
 import shlex
 import sys
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import hashserver.checksum
 from hashserver.checksum import Checksum
 from seamless_dask.model.transformation import Description, ResultSpec, Value
 
+from . import runners
 from .bash import Program, run_program
+from .placement import TooLate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from seamless_dask.context import Context
     from seamless_dask.execution.supervisor import Supervisor
     from seamless_dask.model.options import Options
@@ -42,12 +48,22 @@ def run_python(
 ) -> Outcome:
     """Call a function and store what it returns; parameters and errors as of `run_bash`."""
     command, arguments = as_command(transformation, context, options)
-    told: dict[str, Any] = {"packages": _PACKAGES, "arguments": arguments, "foreign": options.foreign}
-    told["format"] = transformation.result.format
-    code = _SCRIPT.format(python=_python(options), call=shlex.quote(_CALL), told=json.dumps(told))
-    shown = (sys.prefix, sys.base_prefix, *_PACKAGES)
-    program = Program(command, code.encode(), "function", shown, "format", "exception")
-    return run_program(program, context, options, supervisor)
+    told = {"arguments": arguments, "foreign": options.foreign, "format": transformation.result.format}
+
+    def start(told: Mapping[str, Any]) -> Program:
+        """Return what starts an interpreter that is told something."""
+        words = _SCRIPT.format(
+            python=_python(options), call=shlex.quote(_CALL), told=json.dumps({"packages": _PACKAGES, **told})
+        )
+        shown = (sys.prefix, sys.base_prefix, *_PACKAGES)
+        return Program(command, words.encode(), "function", shown, "format", "exception")
+
+    with suppress(TooLate), runners.lent(command, context, options, start) as runner:
+        if runner is not None:
+            called, directory = partial(runner.call, told), runner.directory
+            warm = Program(command, b"", "function", (), "format", "exception", called, directory)
+            return run_program(warm, context, options, supervisor)
+    return run_program(start(told), context, options, supervisor)
 
 
 def as_command(

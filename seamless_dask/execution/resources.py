@@ -84,7 +84,7 @@ class Meter:
             pid = waiting.pop()
             if pid not in found:
                 found[pid] = None
-                waiting += _children(pid)
+                waiting += children(pid)
         for pid in [pid for pid in self._cpu if pid not in found]:
             del self._cpu[pid]
         return list(found)
@@ -146,7 +146,8 @@ class StrayFinder:
         return place == self._directory or place.startswith(self._directory + "/")
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the processes that one has started and not waited for; none where the kernel does not tell."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):

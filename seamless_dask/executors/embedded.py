@@ -29,10 +29,12 @@ class Embedded:
         Store and database.
     bounded : bool
         No more commands run at a time than this host has processors; false: somebody else sees to that.
+    kept : bool
+        Processes that run computations are kept for the next ones.
     """
 
-    def __init__(self, context: Context, *, bounded: bool = True) -> None:
-        self._context, self._bounded = context, bounded
+    def __init__(self, context: Context, *, bounded: bool = True, kept: bool = False) -> None:
+        self._context, self._bounded, self._kept = context, bounded, kept
 
     def run(
         self,
@@ -81,4 +83,4 @@ class Embedded:
         """Do nothing: nothing is open."""
 
     def _request(self, key: Checksum, options: Options | None, **wishes: bool) -> LocalRequest:
-        return LocalRequest(self._context, key, options, **wishes, bounded=self._bounded)
+        return LocalRequest(self._context, key, options, **wishes, bounded=self._bounded, kept=self._kept)

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def executor(
-    context: Context, notify: Callable[[str], None] | None = None, *, bounded: bool = True
+    context: Context,
+    notify: Callable[[str], None] | None = None,
+    *,
+    bounded: bool = True,
+    kept: bool = False,
 ) -> Executor:
     """Return who runs computations in `context`; to be closed.
 
@@ -24,12 +28,14 @@ def executor(
         Gets what a person who waits should know, one line each.
     bounded
         On this host no more commands run at a time than it has processors; false: the caller sees to that.
+    kept
+        On this host the processes that run computations are kept for the next ones.
     """
     server = context.config.daskserver
     if server is None:
         from .embedded import Embedded
 
-        return Embedded(context, bounded=bounded)
+        return Embedded(context, bounded=bounded, kept=kept)
     if is_address(server):
         from .dask import DaskExecutor
 

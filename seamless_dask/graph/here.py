@@ -66,7 +66,7 @@ class _Here(UnscheduledWorker):
         if options.run != "here":
             from ..executors.embedded import Embedded
 
-            return Embedded(self.context).run(checksum, options, fresh=options.fresh)
+            return Embedded(self.context, kept=True).run(checksum, options, fresh=options.fresh)
         # To a job its holder is a process: the second thread would take itself for the one it waits for.
         with _turn(checksum):
             return self._alone(JobDirectory(self.context.cache, checksum), action, known, options)

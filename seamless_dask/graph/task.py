@@ -159,10 +159,10 @@ def _asked_for(context: Context, key: Checksum, options: Options, *, from_worker
 
     # a worker of Dask's must not ask the scheduler that waits for it
     if from_worker:
-        return Embedded(context).run(key, options, fresh=options.fresh)
+        return Embedded(context, kept=True).run(key, options, fresh=options.fresh)
     from .interrupts import withdrawal_of
 
-    runs = executor(context)
+    runs = executor(context, kept=True)
     try:
         with withdrawal_of(key) as withdrawal:
             shown = stderr_shower()

@@ -8,16 +8,13 @@ key share it; see `.directory` for how they find each other.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from hashserver.atomic import write_atomic
 from hashserver.retry import pauses
-from hashserver.system_text import each, from_system
 
 from .. import daemon
 from ..errors import SeamlessError, WorkerLost
@@ -25,8 +22,9 @@ from ..locks import birth
 from ..model import outcomes
 from ..model.options import Options
 from ..model.transformation import Value
-from . import slots
+from . import processes, slots
 from .directory import ATTEMPTS, SERVING, Bell, JobDirectory
+from .processes import KeptProcess
 from .request import JobRequest
 
 if TYPE_CHECKING:
@@ -67,6 +65,8 @@ class LocalRequest:
         It will not be waited for.
     bounded : bool
         It waits until this host has a slot for one more command; false: somebody else sees to that.
+    kept : bool
+        The process that runs it may have run others, and may run others afterwards.
     """
 
     def __init__(
@@ -79,12 +79,13 @@ class LocalRequest:
         fresh: bool = False,
         detached: bool = False,
         bounded: bool = True,
+        kept: bool = False,
     ) -> None:
-        self.context, self.key, self._bounded = context, key, bounded
+        self.context, self.key, self._bounded, self._kept = context, key, bounded, kept
         self.asker = JobRequest("", key, options or Options(), need_bytes, fresh, detached)
         self.job = JobDirectory(context.cache, key)
         self._name: str | None = None
-        self._child: daemon.Daemon | None = None
+        self._child: daemon.Daemon | KeptProcess | None = None
         self._born = 0
         self._value: Value | None = None
         self._bell: Bell | None = None
@@ -208,6 +209,7 @@ class LocalRequest:
                 others = bool(self.job.waiting())
             time.sleep(pause)
         self._reap()
+        self._let_go()
         return others
 
     # -------------------------------------------------- how
@@ -273,7 +275,10 @@ class LocalRequest:
         with suppress(OSError):
             self._shown = os.stat(self.job.file("stderr")).st_size
         try:
-            self._child = start_runner(self.context, self.job, self.asker, lock, self._bounded)
+            self._let_go()
+            self._child = processes.start(
+                self.context, self.job, self.asker, lock, bounded=self._bounded, kept=self._kept
+            )
             self._born = birth(self._child.pid)
         finally:
             os.close(lock)
@@ -304,6 +309,12 @@ class LocalRequest:
                 self.job.remove_if_over()
         self._close()
         self._reap()
+        self._let_go(idle=True)
+
+    def _let_go(self, *, idle: bool = False) -> None:
+        child, self._child = self._child, None
+        if isinstance(child, KeptProcess):
+            child.release(idle=idle)
 
     def _close(self) -> None:
         self._name = None
@@ -323,20 +334,3 @@ def lost(key: Checksum, losses: list[str]) -> SeamlessError:
         for (host, how), found in processes.items()
     )
     return WorkerLost(f"{key} was given up: {len(losses)} runners were lost: {told}")
-
-
-def start_runner(
-    context: Context, job: JobDirectory, asker: JobRequest, lock: int, bounded: bool
-) -> daemon.Daemon:
-    """Start the process that runs a computation, and return it.
-
-    It inherits the lock, so that there is no moment in which nobody holds it.
-    """
-    config = each(context.config._asdict(), from_system)
-    request = {"config": config, "asker": asker.to_file().decode(), "bounded": bounded}
-    # readable by us alone: it may have what opens a store
-    write_atomic(job.file("request.json"), json.dumps(request).encode(), 0o600)
-    words = daemon.command("seamless_dask.worker.local", job.cache, job.key, str(lock))
-    child = daemon.spawn(words, job.file("log"), keep=[lock])
-    job.describe(child.pid, asker.options.label)
-    return child

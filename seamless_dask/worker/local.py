@@ -1,8 +1,9 @@
 """The process that runs one computation for all who ask for it.
 
-It is started as ``python -m seamless_dask.worker.local CACHE KEY LOCK``, by `start_runner`, with the job's
-lock as descriptor LOCK, in a session of its own. It hears neither the terminal's signals nor of the death of
-those who asked; that somebody withdraws it sees in the job's directory.
+It is started as ``python -m seamless_dask.worker.local CACHE KEY LOCK [CONTROL]``, by
+`seamless_dask.jobs.processes`, with the job's lock as descriptor LOCK, in a session of its own. It hears
+neither the terminal's signals nor of the death of those who asked; that somebody withdraws it sees in the
+job's directory. With CONTROL, a socket, it runs further jobs that it is given there, one after the other.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
 from hashserver.system_text import each, to_system
@@ -74,23 +75,37 @@ class LocalWorker(UnscheduledWorker):
 
 
 def main(arguments: list[str]) -> int:
-    """Run one computation; how it ended is told to those who asked."""
+    """Run one computation, or several; how each ended is told to those who asked."""
     for number, action in _SIGNALS.items():
         signal.signal(number, action)
-    cache, key, fd = arguments
-    lock = int(fd)
-    os.set_inheritable(lock, False)  # or a stray child of the command would hold it
+    cache, key, lock, *control = arguments
+    clean(cache)
+    if control:
+        from .kept import serve
+
+        serve(int(control[0]), (cache, key, int(lock)), described, run, config_of)
+        return 0
+    job, asked = described(cache, key)
+    with Context(config_of(asked["config"])) as context:
+        run(job, int(lock), asked, context)
+    return 0
+
+
+def described(cache: str, key: str) -> tuple[JobDirectory, dict[str, Any]]:
+    """Return a job, and what its first asker has written down of it."""
     job = JobDirectory(cache, Checksum(key))
     with open(job.file("request.json"), "rb") as file:
-        asked = json.load(file)
+        return job, json.load(file)
+
+
+def run(job: JobDirectory, lock: int, asked: dict[str, Any], context: Context) -> None:
+    """Run a job as the one who holds its lock."""
+    os.set_inheritable(lock, False)  # or a stray child of the command would hold it
     asker = JobRequest.from_file("", job.key, asked["asker"].encode())
-    slot = Slot(cache if asked["bounded"] else None)
+    slot = Slot(job.cache if asked["bounded"] else None)
     supervisor = JobSupervisor(job, job.file("stderr"), slot=slot)
-    with Context(config_of(asked["config"])) as context:
-        clean(cache)
-        worker = LocalWorker(context, supervisor)
-        hold(lock, supervisor, lambda _: _compute(worker, asker, supervisor))
-    return 0
+    worker = LocalWorker(context, supervisor)
+    hold(lock, supervisor, lambda _: _compute(worker, asker, supervisor))
 
 
 def config_of(document: dict[str, object]) -> Config:

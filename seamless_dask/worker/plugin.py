@@ -12,6 +12,7 @@ from distributed import WorkerPlugin
 
 from hashserver.checksum import Checksum
 from seamless_dask.context import Context
+from seamless_dask.execution import runners
 from seamless_dask.execution.workdir import dismiss_caretaker, employ_caretaker, sweep, temporary_directory
 from seamless_dask.graph.current_worker import EXTENSION
 from seamless_dask.graph.names import key_in
@@ -73,6 +74,7 @@ class Equipment(WorkerPlugin):
             self._refuse(worker, error)
             return
         employ_caretaker()
+        runners.employ()
         self._end = asyncio.create_task(internals.let_go_at_exit(worker))
         worker.extensions[EXTENSION] = equipment
         worker.metrics[EXTENSION] = WorkerMetrics(equipment)
@@ -89,6 +91,7 @@ class Equipment(WorkerPlugin):
         if equipment is not None:
             internals.remove_handlers(worker, list(handlers_of(equipment)))
             await asyncio.to_thread(equipment.close)
+            await asyncio.to_thread(runners.dismiss)
             await asyncio.to_thread(dismiss_caretaker)
 
     def transition(self, key: Any, start: Any, finish: Any, **_: Any) -> None:

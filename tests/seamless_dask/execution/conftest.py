@@ -14,6 +14,7 @@ import pytest
 from seamless_dask.context import Context
 from seamless_dask.execution.bash import run_bash
 from seamless_dask.execution.supervisor import Supervisor
+from seamless_dask.jobs import processes
 from seamless_dask.model.options import Options
 from seamless_dask.model.records import Outcome
 from seamless_dask.model.transformation import Description, ResultSpec, Value
@@ -90,6 +91,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     found = Lab(tmp_path)
     monkeypatch.setenv("TMPDIR", str(found.temporary))
     yield found
+    processes.dismiss(60)
     assert os.listdir(found.temporary) == [], "a run has left something behind"
     found.context.close()
 
