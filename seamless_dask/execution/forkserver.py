@@ -222,15 +222,15 @@ class _Litter:
         return entries, shared
 
 
-class _File(NamedTuple):
+class _FileVersion(NamedTuple):
     inode: int
     size: int
     mtime_ns: int
 
 
-def _state(path: str) -> _File:
+def _state(path: str) -> _FileVersion:
     status = os.stat(path)
-    return _File(status.st_ino, status.st_size, status.st_mtime_ns)
+    return _FileVersion(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _entries(place: str, device: int) -> Iterator[tuple[str, int, int]]:
