@@ -52,7 +52,8 @@ class Handle:
     __slots__ = ("_checksum", "_context", "_format")
 
     def __init__(self, format: str, checksum: str) -> None:  # noqa: A002 - the field's word
-        self._format, self._checksum = format, Checksum(checksum)
+        self._format = format
+        self._checksum = checksum if type(checksum) is Checksum else Checksum(checksum)
         self._context: Context | None = None
 
     @property

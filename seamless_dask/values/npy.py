@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,7 +140,9 @@ def read_array(data: memoryview) -> Any:
         When the buffer is no array, is one of objects, or its length is another one.
     """
     try:
-        described, fortran, shape, start = _read_header(data)
+        text, start = _header_of(data)
+        described, fortran, shape = _read_header(text)
+        # A type for each array: whoever names its fields otherwise changes the type itself.
         dtype = np.lib.format.descr_to_dtype(described)
         return _array(dtype, fortran, shape, data[start:])
     except (ValueError, TypeError, KeyError, IndexError, SyntaxError, OverflowError) as error:
@@ -149,7 +152,8 @@ def read_array(data: memoryview) -> Any:
         raise InvalidValue(f"the array's header cannot be read: {type(error).__name__}") from error
 
 
-def _read_header(data: memoryview) -> tuple[Any, bool, tuple[int, ...], int]:
+def _header_of(data: memoryview) -> tuple[str, int]:
+    """Return the text of the header, and where the array's own bytes begin."""
     version = bytes(data[len(MAGIC) : len(MAGIC) + 2])
     if bytes(data[: len(MAGIC)]) != MAGIC or version not in (b"\x01\x00", b"\x02\x00", b"\x03\x00"):
         raise ValueError("no array")
@@ -159,13 +163,19 @@ def _read_header(data: memoryview) -> tuple[Any, bool, tuple[int, ...], int]:
     if size > _LONGEST_HEADER or begin + size > len(data):
         raise ValueError("a header of another length")
     encoding = "utf-8" if version == b"\x03\x00" else "latin-1"
-    found = ast.literal_eval(bytes(data[begin : begin + size]).decode(encoding))
+    return bytes(data[begin : begin + size]).decode(encoding), begin + size
+
+
+@lru_cache(64)  # that takes half as long as to map the file of an array
+def _read_header(text: str) -> tuple[Any, bool, tuple[int, ...]]:
+    """Return what describes the type, whether the order is Fortran's, and the shape."""
+    found = ast.literal_eval(text)
     shape, fortran = found["shape"], found["fortran_order"]
     if len(found) != 3 or type(shape) is not tuple or type(fortran) is not bool:
         raise ValueError("another header")
     if any(type(length) is not int or length < 0 for length in shape):
         raise ValueError("another shape")
-    return found["descr"], fortran, shape, begin + size
+    return found["descr"], fortran, shape
 
 
 def _array(dtype: Any, fortran: bool, shape: tuple[int, ...], data: memoryview) -> Any:

@@ -326,6 +326,12 @@ def _owner(array: Any) -> Any:
     return owner
 
 
+def test_fields_that_are_named_otherwise_are_those_of_one_array() -> None:
+    kind, data = to_bytes(np.zeros(2, [("a", "<i4"), ("b", "<f8")]))
+    load(kind, data).dtype.names = ("x", "y")
+    assert load(kind, data).dtype.names == ("a", "b")
+
+
 def test_what_is_loaded_from_bytes_can_be_changed() -> None:
     kind, data = to_bytes(np.arange(3))
     loaded = load(kind, data)
