@@ -6,7 +6,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from .measure import GIB, MIB, PYTHON, Bench, answer, run
+from .measure import GIB, MIB, MORE_MEMORY, PYTHON, Bench, answer, run
 
 HITS = """
 import json, sys, timeit
@@ -29,9 +29,9 @@ if __name__ == "__main__":
 """
 
 ARRAYS = """
-import hashlib, json, sys, time
+import json, sys, time
 import numpy as np
-from seamless_dask import direct, put
+from seamless_dask import direct
 
 SIZE = int(sys.argv[2])
 
@@ -40,53 +40,73 @@ def ones(size):
     import numpy
     return numpy.ones(size, numpy.uint8)
 
-@direct
-def first(data):
-    return int(data[0])
-
 def seconds(function):
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
-def peak():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) << 10
-
-def reset():
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
-
 def measured(runs):
-    data = ones(SIZE)
-    np.save("array.npy", data)
-    data = np.load("array.npy")
-    found = {"read": [], "mapped": [], "identity": [], "put": []}
-    ones(SIZE), np.load("array.npy"), first(data)
-    handle = put(data)
-    first(handle)
+    np.save("array.npy", ones(SIZE))
+    found = {"read": [], "mapped": []}
+    ones(SIZE), np.load("array.npy")
     for _ in range(runs):
         found["read"].append((seconds(lambda: ones(SIZE).sum()), seconds(lambda: np.load("array.npy").sum())))
         found["mapped"].append((
             min(seconds(lambda: ones(SIZE)) for _ in range(50)),
             min(seconds(lambda: np.load("array.npy", mmap_mode="r")) for _ in range(50)),
         ))
-        sha = seconds(lambda: hashlib.sha256(data).hexdigest())
-        found["identity"].append((seconds(lambda: first.delayed.transformation(data).key), sha))
-        found["put"].append((seconds(lambda: first(handle)), sha))
-    reset()
-    before = resident()
-    first(data)
-    found["memory"] = peak() - before
     json.dump(found, sys.stdout)
 
 if __name__ == "__main__":
     measured(int(sys.argv[1]))
 """
+
+ARGUMENTS = (
+    MORE_MEMORY
+    + """
+import hashlib, json, sys, time
+import numpy as np
+import pandas as pd
+from seamless_dask import direct, put
+
+COLUMNS = 8
+
+@direct
+def length(data):
+    return len(data)
+
+def made(kind, size):
+    columns = [np.arange(size // 8 // COLUMNS, dtype="f8") for _ in range(COLUMNS)]
+    if kind == "array":
+        return np.concatenate(columns), columns
+    return pd.DataFrame({f"c{number}": column for number, column in enumerate(columns)}, copy=False), columns
+
+def hashed(buffers):
+    sha = hashlib.sha256()
+    for buffer in buffers:
+        sha.update(buffer)
+
+def seconds(function):
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+def measured(runs, kind, size):
+    length(made(kind, 1 << 20)[0])  # what the first miss of all imports
+    data, buffers = made(kind, size)
+    found = {"identity": [], "put": [], "memory": more_memory(lambda: length(data))}
+    handle, calls = put(data), length.delayed
+    length(handle), calls(data)
+    for _ in range(runs):
+        sha = seconds(lambda: hashed(buffers))
+        found["identity"].append((seconds(lambda: calls(data).key), sha))
+        found["put"].append((seconds(lambda: length(handle)), sha))
+    json.dump(found, sys.stdout)
+
+if __name__ == "__main__":
+    measured(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+"""
+)
 
 
 def _measured(bench: Bench, name: str, script: str, *arguments: str) -> dict[str, list[list[float]]]:
@@ -103,6 +123,14 @@ def _row(bench: Bench, what: str, pairs: list[list[float]], limit: float, agains
     bench.row(what, ratio, limit, f"{ours * 1e6:.0f} µs against {theirs * 1e6:.0f} µs for {against}")
 
 
+def _large(bench: Bench, kind: str) -> None:
+    found = _measured(bench, kind, ARGUMENTS, kind, str(GIB))
+    memory: float = found["memory"]  # type: ignore[assignment]
+    bench.row(f"memory of the first call with 1 GiB, {kind}", memory / MIB, 64, "beside the object", "MiB")
+    _row(bench, f"identity of an argument of 1 GiB, {kind}", found["identity"], 1.2, "SHA-256, CPU time")
+    _row(bench, f"a call with what was put, {kind}", found["put"], 0.01, "SHA-256, CPU time")
+
+
 def main(bench: Bench) -> None:
     """Hits of `direct` functions against joblib and `numpy.load`; identity of large arguments; the import."""
     hits = _measured(bench, "hits", HITS)["hits"]
@@ -110,10 +138,8 @@ def main(bench: Bench) -> None:
     found = _measured(bench, "arrays", ARRAYS, str(GIB))
     _row(bench, "a hit with an array of 1 GiB, then read", found["read"], 1.3, "numpy.load")
     _row(bench, "the same, mapped only", found["mapped"], 2.0, "numpy.load(mmap_mode='r')")
-    _row(bench, "identity of an argument of 1 GiB", found["identity"], 1.2, "SHA-256")
-    memory: float = found["memory"]  # type: ignore[assignment]
-    bench.row("memory of that", memory / MIB, 64, "beside the array", "MiB")
-    _row(bench, "a call with what was put, for nothing", found["put"], 0.01, "SHA-256")
+    for kind in ("array", "frame"):
+        _large(bench, kind)
     directory: Path = bench.fresh("import")
     imported = [sys.executable, "-c", "from seamless_dask import direct"]
     bench.ratio(

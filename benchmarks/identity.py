@@ -5,10 +5,12 @@ from __future__ import annotations
 import statistics
 import sys
 
-from .measure import MIB, Bench, answer, timed
+from .measure import MIB, MORE_MEMORY, Bench, answer, timed
 
-MEASURED = """
-import hashlib, json, resource, sys, time
+MEASURED = (
+    MORE_MEMORY
+    + """
+import hashlib, json, sys, time
 import numpy as np
 import pandas as pd
 from seamless_dask.values.writing import identify
@@ -35,11 +37,9 @@ else:
         buffers += [buffer for buffer in chunk.buffers() if buffer is not None]
 
 identify(np.zeros(2)), identify(pd.DataFrame({"a": [1], "b": ["x"]}))
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
+more = more_memory(lambda: identify(value))
 ratios = []
-for _ in range(runs + 1):
+for _ in range(runs):
     start = time.process_time()
     identify(value)
     ours = time.process_time() - start
@@ -48,8 +48,9 @@ for _ in range(runs + 1):
     for buffer in buffers:
         sha.update(buffer)
     ratios.append(ours / (time.process_time() - start))
-json.dump({"ratios": ratios[1:], "more": peak() - before}, sys.stdout)
+json.dump({"ratios": ratios, "more": more}, sys.stdout)
 """
+)
 KINDS = ("array", "array in a dictionary", "frame", "frame with text")
 
 
