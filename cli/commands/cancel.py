@@ -110,7 +110,7 @@ def _cancel(context: Context, key: Checksum, future: Future | None, console: Con
     # before what runs, or the queue would start it again
     queued = QueueStore(context.config.cache).cancel(key)
     for entry in queued:
-        paths = (os.path.join(entry.directory, local) for _, local in entry.wanted if local)
+        paths = (os.path.join(entry.delivery.directory, local) for _, local in entry.delivery.wanted if local)
         withdraw(context.config.cache, paths, key)
     with ExitStack() as stack:
         # a sidecar may name any server: only where this user has asked for the job somebody is told to stop

@@ -106,6 +106,7 @@ def _from_file(context: Context, path: str) -> Checksum:
 
 def run(context: Context, key: Checksum, arguments: ParsedArguments, console: Console) -> Value:
     """Run a transformation."""
+    from seamless_dask.jobs.request import JobRequest
     from seamless_dask.model.options import Options
 
     from ..opening import open_executor
@@ -121,7 +122,7 @@ def run(context: Context, key: Checksum, arguments: ParsedArguments, console: Co
     console.detail(f"running {key}")
     try:
         with open_executor(context, console) as executor, console.spinner("transformation") as spinner:
-            return executor.run(key, options, tick=spinner.state, need_bytes=arguments.fingertip)
+            return executor.run(JobRequest(key, options, arguments.fingertip), tick=spinner.state)
     except ComputationFailed as error:
         show_tail(error.stderr)
         raise

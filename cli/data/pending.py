@@ -208,13 +208,14 @@ def require_asker(context: Context, future: Future, request: LoggedRequest | Non
 
 def _run(context: Context, future: Future, request: LoggedRequest | None, console: Console) -> Value:
     """Have a job run, or wait for it, and return the result that a future stands for."""
+    from seamless_dask.jobs.request import JobRequest
     from seamless_dask.model.options import Options
 
     from ..opening import open_executor
 
     options = Options(isolation=context.config.isolation) if request is None else request.options
     with open_executor(context, console) as own, console.spinner(options.label or "job") as spinner:
-        return pick(context, future, own.run(future.key, options, tick=spinner.state))
+        return pick(context, future, own.run(JobRequest(future.key, options), tick=spinner.state))
 
 
 def is_elsewhere(context: Context, key: Checksum, request: LoggedRequest | None) -> bool:

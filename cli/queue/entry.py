@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from hashserver.checksum import Checksum
 from hashserver.printable import one_line, visible
 from seamless_dask.errors import ComputationFailed, SeamlessError
-from seamless_dask.model.options import Options
 from seamless_dask.model.variables import put_in_force
 
 from ..console import Console, error_text
@@ -55,19 +54,18 @@ def perform(spool: QueueStore, entry: QueueEntry, failed: Mapping[str, str]) -> 
 
 
 def _perform(entry: QueueEntry, failed: Mapping[str, str]) -> None:
+    directory, manner = entry.delivery.directory, DeliveryOptions(*entry.delivery.manner)
     try:
-        os.chdir(entry.directory)
+        os.chdir(directory)
     except OSError as error:
-        raise SeamlessError(
-            f"cannot work in {entry.directory}, where it was submitted: {error.strerror}"
-        ) from None
+        raise SeamlessError(f"cannot work in {directory}, where it was submitted: {error.strerror}") from None
     said = dict.fromkeys((*SETTINGS, "local")) | entry.settings
     with closing(open_context(ParsedArguments(**said))) as context:
         _refuse_failed_upstream(context, entry, failed)
         job = _job(context, entry)
-        value = _value(context, job, entry)
+        value = _value(context, entry)
         known = Known(job.key, value, None)
-        deliver(context, job, known, DeliveryOptions(*entry.manner), Console("seamless-run"), cached=False)
+        deliver(context, job, known, manner, Console("seamless-run"), cached=False)
 
 
 def _refuse_failed_upstream(context: Context, entry: QueueEntry, failed: Mapping[str, str]) -> None:
@@ -78,20 +76,16 @@ def _refuse_failed_upstream(context: Context, entry: QueueEntry, failed: Mapping
 
 
 def _job(context: Context, entry: QueueEntry) -> CommandJob:
-    key = Checksum(entry.key)
-    transformation = stored_transformation(context, key)
-    wanted = tuple(OutputTarget(name, local) for name, local in entry.wanted)
-    return CommandJob(transformation, b"", key, entry.text, (), (), (), wanted, ())
+    transformation = stored_transformation(context, entry.key)
+    wanted = tuple(OutputTarget(name, local) for name, local in entry.delivery.wanted)
+    return CommandJob(transformation, b"", entry.key, entry.text, (), (), (), wanted, ())
 
 
-def _value(context: Context, job: CommandJob, entry: QueueEntry) -> Value:
-    options = Options.from_json(entry.options)
-    on_stderr = stderr_shower() if options.direct_print else None
+def _value(context: Context, entry: QueueEntry) -> Value:
+    on_stderr = stderr_shower() if entry.request.options.direct_print else None
     # as many run at a time as the queue has workers
     with open_executor(context, Console("seamless-run"), bounded=False) as executor:
-        return executor.run(
-            job.key, options, on_stderr=on_stderr, need_bytes=entry.need_bytes, fresh=options.fresh
-        )
+        return executor.run(entry.request, on_stderr=on_stderr)
 
 
 def _fail(spool: QueueStore, entry: QueueEntry, error: Exception) -> None:
@@ -99,10 +93,10 @@ def _fail(spool: QueueStore, entry: QueueEntry, error: Exception) -> None:
     message, status = error_text(error), None
     if isinstance(error, ComputationFailed):
         status = error.exit_status
-        if not Options.from_json(entry.options).direct_print:
+        if not entry.request.options.direct_print:
             sys.stderr.write(visible(error.stderr.rstrip("\n")) + "\n" if error.stderr else "")
     sys.stderr.write(one_line(f"seamless-run: {entry.text}: {message}") + "\n")
     sys.stderr.flush()
-    paths = (local for _, local in entry.wanted if local is not None)
-    withdraw(os.path.dirname(spool.path), paths, Checksum(entry.key))
+    paths = (local for _, local in entry.delivery.wanted if local is not None)
+    withdraw(os.path.dirname(spool.path), paths, entry.key)
     spool.fail(entry, message, status)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from hashserver.printable import visible
 from hashserver.retry import pauses
-from seamless_dask.model.options import Options
 
 from ..console import INTERRUPTED, OK, CommandError, Console
 from ..progress import draw, erase
@@ -127,7 +126,7 @@ class QueueServer:
         if len(self._running) >= self._workers:
             return
         keys = {entry.key for entry in (*self._waiting.values(), *self._running.values())}
-        for entry in sorted(self._waiting.values(), key=lambda entry: (-entry.priority, entry.id)):
+        for entry in sorted(self._waiting.values(), key=_turn):
             if len(self._running) == self._workers:
                 break
             if not keys.intersection(entry.upstream) and self._spool.has(entry.id):
@@ -203,7 +202,7 @@ class QueueServer:
     def _died(self, entry: QueueEntry, status: int) -> None:
         """Try again what ended by no fault of its own, as often as lost workers are replaced."""
         self._lost[entry.id] += 1
-        if self._lost[entry.id] <= Options.from_json(entry.options).retries:
+        if self._lost[entry.id] <= entry.request.options.retries:
             self._waiting[entry.id] = entry
             return
         how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
@@ -264,6 +263,10 @@ class ProgressLine:
         if self._text:
             erase()
             self._text = ""
+
+
+def _turn(entry: QueueEntry) -> tuple[int, str]:
+    return -entry.request.options.priority, entry.id
 
 
 def _why(failure: Failure) -> str:

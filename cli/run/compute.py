@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from hashserver.errors import BufferMissing
 from hashserver.printable import Filter
@@ -19,9 +19,10 @@ from .job import CommandJob, names_environment, note_unserved, options_of
 from .results import DeliveryOptions, check_targets, needs_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from seamless_dask.context import Context
+    from seamless_dask.jobs.request import JobRequest
     from seamless_dask.model.transformation import Value
 
     from ..data.identify import LocalFile
@@ -49,36 +50,57 @@ def compute(
     ComputationFailed
         The command failed; the tail of its stderr has been shown.
     """
-    check_targets(context, job.wanted, manner)
-    options = options_of(arguments, job, context.config.isolation)
-    note_unserved(options, context.config, console)
-    store_inputs(context, job, arguments, console)
-    results = [(item.local, item.name) for item in job.wanted if item.local is not None]
-    # On record, but its bytes are gone, another environment is named, or a job is making it anew.
-    console.detail(f"{'the result is made again' if known else 'no result is known: running it'} ({job.key})")
     from ..opening import open_executor
 
-    wishes: dict[str, Any] = {
-        "need_bytes": arguments.fingertip or needs_bytes(job.wanted, manner),
-        "fresh": arguments.same_environment and names_environment(arguments),
-    }
-    folders: list[str] = []
+    request = prepare(context, job, arguments, manner, console)
+    # On record, but its bytes are gone, another environment is named, or a job is making it anew.
+    console.detail(f"{'the result is made again' if known else 'no result is known: running it'} ({job.key})")
     try:
-        folders += announce(context, results, job.key, options)
-        with open_executor(context, console) as executor:
+        with announced(context, job, request), open_executor(context, console) as executor:
             if arguments.detach:
-                executor.submit(job.key, options, **wishes)
+                executor.submit(request)
                 return None
             if arguments.direct_print:
-                return executor.run(job.key, options, on_stderr=stderr_shower(), **wishes)
-            with console.spinner(options.label or "job") as spinner:
-                return executor.run(job.key, options, tick=spinner.state, **wishes)
-    except BaseException as error:
-        withdraw(context.config.cache, (path for path, _ in results), job.key, folders, own=True)
+                return executor.run(request, on_stderr=stderr_shower())
+            with console.spinner(request.options.label or "job") as spinner:
+                return executor.run(request, tick=spinner.state)
+    except Exception as error:
         if isinstance(error, ComputationFailed) and not arguments.direct_print:
             show_tail(error.stderr)
         if isinstance(error, BufferMissing) and (path := _input_of(context, job, error)):
             raise named(context, error, path) from error
+        raise
+
+
+def prepare(
+    context: Context,
+    job: CommandJob,
+    arguments: ParsedArguments,
+    manner: DeliveryOptions,
+    console: Console,
+) -> JobRequest:
+    """Store what the command needs, and return what is asked for; raises as `compute` does."""
+    from seamless_dask.jobs.request import JobRequest
+
+    check_targets(context, job.wanted, manner)
+    options = options_of(arguments, job, context.config.isolation)
+    note_unserved(options, context.config, console)
+    store_inputs(context, job, arguments, console)
+    fresh = arguments.same_environment and names_environment(arguments)
+    need_bytes = arguments.fingertip or needs_bytes(job.wanted, manner)
+    return JobRequest(job.key, options._replace(fresh=fresh), need_bytes)
+
+
+@contextmanager
+def announced(context: Context, job: CommandJob, request: JobRequest) -> Iterator[None]:
+    """Ask for a job that has its futures by then; they go if that fails."""
+    results = [(item.local, item.name) for item in job.wanted if item.local is not None]
+    folders: list[str] = []
+    try:
+        folders += announce(context, results, job.key, request.options)
+        yield
+    except BaseException:
+        withdraw(context.config.cache, (path for path, _ in results), job.key, folders, own=True)
         raise
 
 

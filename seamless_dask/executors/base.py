@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from ..jobs.info import JobInfo
-    from ..model.options import Options
+    from ..jobs.request import JobRequest
     from ..model.transformation import Value
     from .withdrawal import Withdrawal
 
@@ -20,40 +20,29 @@ class Executor(Protocol):
 
     def run(
         self,
-        key: Checksum,
-        options: Options | None = None,
+        request: JobRequest,
         *,
         on_stderr: Callable[[bytes], None] | None = None,
         tick: Callable[[str], None] | None = None,
-        need_bytes: bool = False,
-        fresh: bool = False,
         withdrawal: Withdrawal | None = None,
     ) -> Value:
         """Start or join a computation and wait for it; being interrupted (Ctrl-C) withdraws.
 
         Parameters
         ----------
-        key
-            Its document, and those it refers to, are in the store.
-        options
-            How it is to be run.
+        request
+            What is asked for. The document of the transformation, and those it refers to, are in the store.
         on_stderr
             Gets what the command writes to its standard error, as it comes.
         tick
             Gets the state of the computation when it has changed, or more often.
-        need_bytes
-            A result is not enough if its bytes are gone: they are then made again.
-        fresh
-            A result on record is not enough.
         withdrawal
             By which another thread, which hears of Ctrl-C, withdraws: then `Cancelled` is raised.
         """
         ...
 
-    def submit(
-        self, key: Checksum, options: Options | None = None, *, need_bytes: bool = False, fresh: bool = False
-    ) -> None:
-        """Start or join a computation, and do not wait for it; parameters as for `run`."""
+    def submit(self, request: JobRequest) -> None:
+        """Start or join a computation, and do not wait for it."""
         ...
 
     def cancel(self, key: Checksum) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..context import Context
+    from ..jobs.request import JobRequest
 
     Facts = dict[str, Any]
 
@@ -51,9 +52,9 @@ class JobserverClient:
         if way is not None:
             way.close()
 
-    def post(self, request: Facts) -> Facts:
+    def post(self, request: JobRequest) -> Facts:
         """Send one job; returns what is known of it."""
-        body = json.dumps({"protocol": PROTOCOL, "jobs": [request]}).encode()
+        body = json.dumps({"protocol": PROTOCOL, "jobs": [request.message()]}).encode()
         facts: Facts = self.ask("POST", JOBS, body)["jobs"][0]
         return facts
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..context import Context
     from ..jobs.info import JobInfo
-    from ..model.options import Options
+    from ..jobs.request import JobRequest
     from ..model.transformation import Value
     from .withdrawal import Withdrawal
 
@@ -38,34 +38,29 @@ class Embedded:
 
     def run(
         self,
-        key: Checksum,
-        options: Options | None = None,
+        request: JobRequest,
         *,
         on_stderr: Callable[[bytes], None] | None = None,
         tick: Callable[[str], None] | None = None,
-        need_bytes: bool = False,
-        fresh: bool = False,
         withdrawal: Withdrawal | None = None,
     ) -> Value:
         """Start or join it, and wait."""
         if tick:
             tick("running")
-        request = self._request(key, options, need_bytes=need_bytes, fresh=fresh)
+        local = self._local(request)
         try:
-            return request.start().wait(on_stderr, tick, withdrawal)
+            return local.start().wait(on_stderr, tick, withdrawal)
         except KeyboardInterrupt:
-            request.withdraw()
+            local.withdraw()
             raise
         except Cancelled:
             if withdrawal is not None and withdrawal.is_asked_for():
-                request.withdraw()
+                local.withdraw()
             raise
 
-    def submit(
-        self, key: Checksum, options: Options | None = None, *, need_bytes: bool = False, fresh: bool = False
-    ) -> None:
+    def submit(self, request: JobRequest) -> None:
         """Start or join it."""
-        self._request(key, options, need_bytes=need_bytes, fresh=fresh, detached=True).start()
+        self._local(request._replace(detached=True)).start()
 
     def cancel(self, key: Checksum) -> bool:
         """Stop it."""
@@ -82,5 +77,5 @@ class Embedded:
     def close(self) -> None:
         """Do nothing: nothing is open."""
 
-    def _request(self, key: Checksum, options: Options | None, **wishes: bool) -> LocalRequest:
-        return LocalRequest(self._context, key, options, **wishes, bounded=self._bounded, kept=self._kept)
+    def _local(self, request: JobRequest) -> LocalRequest:
+        return LocalRequest(self._context, request, bounded=self._bounded, kept=self._kept)

@@ -11,8 +11,7 @@ from hashserver.retry import pauses
 
 from ..errors import SeamlessError
 from ..jobs.info import UNDER_WAY, JobInfo
-from ..jobs.request import JobRequest, is_dead, own_name
-from ..model.options import Options
+from ..jobs.request import is_dead, own_name
 from ..protocol.jobs import JOBS
 from .client import JobserverClient, Unknown
 from .waiting import Waiting
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
 
+    from ..jobs.request import JobRequest
     from ..model.transformation import Value
-    from .client import Facts
     from .withdrawal import Withdrawal
 
 WITHDRAWAL = 5.0
@@ -38,18 +37,15 @@ class JobserverExecutor(JobserverClient):
 
     def run(
         self,
-        key: Checksum,
-        options: Options | None = None,
+        request: JobRequest,
         *,
         on_stderr: Callable[[bytes], None] | None = None,
         tick: Callable[[str], None] | None = None,
-        need_bytes: bool = False,
-        fresh: bool = False,
         withdrawal: Withdrawal | None = None,
     ) -> Value:
         """Start or join it, and wait."""
-        options = (options or Options())._replace(direct_print=on_stderr is not None)
-        request = JobRequest(own_name(), key, options, need_bytes, fresh or options.fresh).message()
+        options = request.options._replace(direct_print=on_stderr is not None)
+        request = request._replace(options=options, asker=own_name())
         waiting = Waiting(self, request, on_stderr, tick or (lambda _: None), withdrawal)
         if withdrawal is not None:
             withdrawal.when_asked(lambda: self._withdraw_elsewhere(request))
@@ -59,13 +55,9 @@ class JobserverExecutor(JobserverClient):
             self._withdraw(request)
             raise
 
-    def submit(
-        self, key: Checksum, options: Options | None = None, *, need_bytes: bool = False, fresh: bool = False
-    ) -> None:
+    def submit(self, request: JobRequest) -> None:
         """Start or join it."""
-        options = options or Options()
-        wishes = need_bytes, fresh or options.fresh, True
-        self.post(JobRequest(own_name(), key, options, *wishes).message())
+        self.post(request._replace(detached=True, asker=own_name()))
 
     def cancel(self, key: Checksum) -> bool:
         """Withdraw everybody."""
@@ -90,7 +82,7 @@ class JobserverExecutor(JobserverClient):
 
     # ------------------------------------------------------------------ withdrawing
 
-    def _withdraw(self, request: Facts) -> None:
+    def _withdraw(self, request: JobRequest) -> None:
         """Ask no more, for as long as somebody who has pressed Ctrl-C will wait for that."""
         import threading
 
@@ -100,10 +92,11 @@ class JobserverExecutor(JobserverClient):
             return
         self.notify(f"withdrawing from {self._url} (Ctrl-C again does not wait for it)")
         if not done.wait(WITHDRAWAL - SOON):
-            key = request["key"]
-            self.notify(f"{self._url} does not answer: the job goes on; seamless-cancel {key} cancels it")
+            self.notify(
+                f"{self._url} does not answer: the job goes on; seamless-cancel {request.key} cancels it"
+            )
 
-    def _withdraw_elsewhere(self, request: Facts) -> None:
+    def _withdraw_elsewhere(self, request: JobRequest) -> None:
         """Ask no more by another connection: by this one the answer is being waited for, which ends then."""
         import threading
 
@@ -115,14 +108,14 @@ class JobserverExecutor(JobserverClient):
 
         threading.Thread(target=leave, daemon=True).start()
 
-    def _leave(self, request: Facts, done: Event) -> None:
+    def _leave(self, request: JobRequest, done: Event) -> None:
         """Ask no more, also for those of this host whose processes have died."""
-        key = request["key"]
+        path = f"{JOBS}/{request.key}"
         for pause in pauses(0.5, seconds=WITHDRAWAL):
             try:
-                for name in self.ask("DELETE", f"{JOBS}/{key}?asker={request['asker']}")["askers"]:
+                for name in self.ask("DELETE", f"{path}?asker={request.asker}")["askers"]:
                     if is_dead(name):
-                        self.ask("DELETE", f"{JOBS}/{key}?asker={name}")
+                        self.ask("DELETE", f"{path}?asker={name}")
             except Unknown:
                 pass
             except ServiceUnavailable:

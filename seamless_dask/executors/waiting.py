@@ -21,6 +21,7 @@ from .client import Unknown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..jobs.request import JobRequest
     from ..model.transformation import Value
     from .client import Facts, JobserverClient
     from .withdrawal import Withdrawal
@@ -39,7 +40,7 @@ class Waiting:
     executor
         The way to the jobserver.
     request
-        The job as it is posted.
+        What is posted.
     on_stderr, tick, withdrawal
         As for `Executor.run`.
     """
@@ -47,7 +48,7 @@ class Waiting:
     def __init__(
         self,
         executor: JobserverClient,
-        request: Facts,
+        request: JobRequest,
         on_stderr: Callable[[bytes], None] | None,
         tick: Callable[[str], None],
         withdrawal: Withdrawal | None = None,
@@ -56,8 +57,8 @@ class Waiting:
         self._on_stderr, self._tick, self._withdrawal = on_stderr, tick, withdrawal
         self._shown = 0
         self._why: str | None = None
-        self._path = f"{JOBS}/{request['key']}"
-        self._asker = f"asker={request['asker']}"
+        self._path = f"{JOBS}/{request.key}"
+        self._asker = f"asker={request.asker}"
 
     def end(self) -> Value:
         """Wait for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..executors import opening
+from ..jobs.request import JobRequest
 from ..model.values import missing
 from .perform import remake_by
 
@@ -48,7 +49,8 @@ def fingertip(
     runs = executor or opening.executor(context)
 
     def again(producer: Checksum, options: Options) -> None:
-        runs.run(producer, options, need_bytes=True, fresh=True, on_stderr=on_stderr, tick=tick)
+        request = JobRequest(producer, options._replace(fresh=True), need_bytes=True)
+        runs.run(request, on_stderr=on_stderr, tick=tick)
 
     try:
         remake_by(context, checksum, again)

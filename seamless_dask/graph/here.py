@@ -66,7 +66,7 @@ class _Here(UnscheduledWorker):
         if options.run != "here":
             from ..executors.embedded import Embedded
 
-            return Embedded(self.context, kept=True).run(checksum, options, fresh=options.fresh)
+            return Embedded(self.context, kept=True).run(JobRequest(checksum, options))
         # To a job its holder is a process: the second thread would take itself for the one it waits for.
         with _turn(checksum):
             return self._alone(JobDirectory(self.context.cache, checksum), action, known, options)
@@ -111,7 +111,7 @@ class _Asker(JobSupervisor):
     def as_asker(self, key: Checksum, final: bool) -> JobRequest:
         """Return what is wanted, by which another process may go on, should this one end."""
         del final
-        return JobRequest("", key, self._options._replace(run="process"), fresh=self._options.fresh)
+        return JobRequest(key, self._options._replace(run="process"))
 
     def abandoned(self) -> None:
         """Say that somebody waits."""

@@ -156,17 +156,19 @@ def _asked_for(context: Context, key: Checksum, options: Options, *, from_worker
         return compute_here(context, key, options)
     from ..executors.embedded import Embedded
     from ..executors.opening import executor
+    from ..jobs.request import JobRequest
 
+    request = JobRequest(key, options)
     # a worker of Dask's must not ask the scheduler that waits for it
     if from_worker:
-        return Embedded(context, kept=True).run(key, options, fresh=options.fresh)
+        return Embedded(context, kept=True).run(request)
     from .interrupts import withdrawal_of
 
     runs = executor(context, kept=True)
     try:
         with withdrawal_of(key) as withdrawal:
             shown = stderr_shower()
-            return runs.run(key, options, fresh=options.fresh, on_stderr=shown, withdrawal=withdrawal)
+            return runs.run(request, on_stderr=shown, withdrawal=withdrawal)
     finally:
         runs.close()
 

@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
+
+from hashserver.checksum import Checksum
+
+from ..model.options import Options
+from .request import JobRequest
+
+
+class QueueDelivery(NamedTuple):
+    """Where the results of a command go, and how.
+
+    Attributes
+    ----------
+    directory : str
+        Where it was submitted: what else is relative is so to this.
+    wanted : list of [name, local]
+        Where each result goes.
+    manner : list of bool
+        Download, scratch, overwrite.
+    """
+
+    directory: str
+    wanted: list[list[str | None]]
+    manner: list[bool]
 
 
 class QueueEntry(NamedTuple):
@@ -10,22 +34,12 @@ class QueueEntry(NamedTuple):
 
     Attributes
     ----------
-    key : str
-        Of the transformation, whose document the store has.
+    request : JobRequest
+        What is asked for; the store has the document of the transformation.
+    delivery : QueueDelivery
+        What becomes of the results.
     text : str
         The shell text, for people.
-    directory : str
-        Where it was submitted: what else is relative is so to this.
-    options : str
-        `Options` as JSON.
-    priority : int
-        What waits with a higher one runs first.
-    wanted : list of [name, local]
-        Where each result goes.
-    manner : list of bool
-        Download, scratch, overwrite.
-    need_bytes : bool
-        The bytes of the result are needed, not just its name.
     settings : dict
         What the command line said of the configuration.
     environment : dict
@@ -36,18 +50,38 @@ class QueueEntry(NamedTuple):
         Its name among the entries; those that came first sort first.
     """
 
-    key: str
+    request: JobRequest
+    delivery: QueueDelivery
     text: str
-    directory: str
-    options: str
-    priority: int
-    wanted: list[list[str | None]]
-    manner: list[bool]
-    need_bytes: bool
     settings: dict[str, Any]
     environment: dict[str, str]
     upstream: list[str]
     id: str = ""
+
+    @property
+    def key(self) -> Checksum:
+        """Of the transformation."""
+        return self.request.key
+
+    def to_file(self) -> bytes:
+        """Return what stands in its file."""
+        request, (directory, wanted, manner) = self.request, self.delivery
+        options = request.options
+        asked = [request.key, self.text, directory, options.to_json(), options.priority]
+        return json.dumps([*asked, wanted, manner, request.need_bytes, *self[3:]]).encode()
+
+    @classmethod
+    def from_file(cls, data: bytes) -> QueueEntry:
+        """Read what `to_file` returned.
+
+        Raises
+        ------
+        ValueError, TypeError, UsageError, InvalidChecksum
+            It is none.
+        """
+        key, text, directory, options, _, wanted, manner, need_bytes, *others = json.loads(data)
+        request = JobRequest(Checksum(key), Options.from_json(options), need_bytes)
+        return cls(request, QueueDelivery(directory, wanted, manner), text, *others)
 
 
 class Failure(NamedTuple):

@@ -148,9 +148,8 @@ def _noted(row: tuple[Any, ...]) -> tuple[JobRequest, Outcome | None] | None:
     """Read a row; None for one that another version has written."""
     try:
         asker, key, options, need_bytes, fresh, detached, _, outcome = row
-        asked = JobRequest(
-            asker, Checksum(key), Options.from_json(options), bool(need_bytes), bool(fresh), bool(detached)
-        )
+        options = Options.from_json(options)._replace(fresh=bool(fresh))
+        asked = JobRequest(Checksum(key), options, bool(need_bytes), bool(detached), asker)
         return asked, None if outcome is None else json.loads(outcome)
     except (ValueError, TypeError, SeamlessError, InvalidChecksum) as error:
         logger.warning("what %s has asked for is forgotten: %s", row[0], error)

@@ -20,12 +20,10 @@ from .. import daemon
 from ..errors import SeamlessError, WorkerLost
 from ..locks import birth
 from ..model import outcomes
-from ..model.options import Options
 from ..model.transformation import Value
 from . import processes, slots
 from .directory import ATTEMPTS, SERVING, Bell, JobDirectory
 from .processes import KeptProcess
-from .request import JobRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from ..context import Context
+    from .request import JobRequest
 
 PATIENCE = 5.0
 """How long, in seconds, one who withdraws waits for the end of a computation that nobody wants any more."""
@@ -53,16 +52,8 @@ class LocalRequest:
     ----------
     context : Context
         Where the transformation's document, and those it refers to, are stored.
-    key : Checksum
-        The transformation's key.
-    options : Options
-        How it is to be run. When others have asked already, only limits, `scratch` and `retries` count.
-    need_bytes : bool
-        A result is not enough if its bytes are gone: it is then computed again.
-    fresh : bool
-        A result on record is not enough.
-    detached : bool
-        It will not be waited for.
+    asker : JobRequest
+        What is asked for. When others have asked already, only limits, `scratch` and `retries` count.
     bounded : bool
         It waits until this host has a slot for one more command; false: somebody else sees to that.
     kept : bool
@@ -70,20 +61,10 @@ class LocalRequest:
     """
 
     def __init__(
-        self,
-        context: Context,
-        key: Checksum,
-        options: Options | None = None,
-        *,
-        need_bytes: bool = False,
-        fresh: bool = False,
-        detached: bool = False,
-        bounded: bool = True,
-        kept: bool = False,
+        self, context: Context, asker: JobRequest, *, bounded: bool = True, kept: bool = False
     ) -> None:
-        self.context, self.key, self._bounded, self._kept = context, key, bounded, kept
-        self.asker = JobRequest("", key, options or Options(), need_bytes, fresh, detached)
-        self.job = JobDirectory(context.cache, key)
+        self.context, self.asker, self._bounded, self._kept = context, asker, bounded, kept
+        self.job = JobDirectory(context.cache, asker.key)
         self._name: str | None = None
         self._child: daemon.Daemon | KeptProcess | None = None
         self._born = 0
@@ -218,7 +199,7 @@ class LocalRequest:
         """Look once more, as the one who would start it: another one may just have finished it."""
         if self.asker.fresh or not self.context.embedded:  # a server must not be asked under the guard
             return False
-        found = self.context.database.lookup(self.key)
+        found = self.context.database.lookup(self.asker.key)
         if found is None:
             return False
         value = Value(found[1].format, found[1].checksum)
@@ -267,7 +248,7 @@ class LocalRequest:
                 self._run(lock)
                 return None
             os.close(lock)
-        return outcomes.failure(lost(self.key, losses))
+        return outcomes.failure(lost(self.asker.key, losses))
 
     def _run(self, lock: int) -> None:
         """Start a runner that holds `lock`; what an earlier one has shown of stderr is not shown again."""

@@ -24,8 +24,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.atomic import write_atomic
+from hashserver.errors import InvalidChecksum
 
-from ..errors import SeamlessError
+from ..errors import SeamlessError, UsageError
 from ..locks import is_locked, locked, sign, signed, try_lock
 from ..private import private_directory
 from .directory import make_bell, ring
@@ -148,7 +149,7 @@ class QueueStore:
             if self._queue() is None:
                 raise self._no_queue()
             name = f"{time.time_ns():020}-{os.getpid()}"
-            write_atomic(self._file("entries", name), json.dumps(entry._replace(id=name)).encode(), 0o600)
+            write_atomic(self._file("entries", name), entry._replace(id=name).to_file(), 0o600)
         self.ring()
         return name
 
@@ -165,11 +166,11 @@ class QueueStore:
         """Return an entry; None when it is gone."""
         try:
             with open(self._file("entries", name), "rb") as file:
-                return QueueEntry(*json.load(file))
+                return QueueEntry.from_file(file.read())
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError):
-            self.fail(QueueEntry("", f"entry {name}", "/", "{}", 0, [], [], False, {}, {}, [], name), STRANGE)
+        except (ValueError, TypeError, UsageError, InvalidChecksum):
+            self._fail(Failure(name, "", f"entry {name}", STRANGE, None, self.log(name)))
             return None
 
     def has(self, name: str) -> bool:
@@ -203,9 +204,11 @@ class QueueStore:
 
     def fail(self, entry: QueueEntry, message: str, exit_status: int | None = None) -> Failure:
         """Put an entry among the failed ones."""
-        failure = Failure(entry.id, entry.key, entry.text, message, exit_status, self.log(entry.id))
-        write_atomic(self._file("failed", entry.id), json.dumps(failure).encode(), 0o600)
-        self.remove(entry.id)
+        return self._fail(Failure(entry.id, entry.key, entry.text, message, exit_status, self.log(entry.id)))
+
+    def _fail(self, failure: Failure) -> Failure:
+        write_atomic(self._file("failed", failure.id), json.dumps(failure).encode(), 0o600)
+        self.remove(failure.id)
         return failure
 
     def failures(self) -> list[Failure]:

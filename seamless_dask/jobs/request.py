@@ -25,26 +25,28 @@ class JobRequest(NamedTuple):
 
     Attributes
     ----------
-    asker : str
-        Its name, as `own_name` gives it or it has given itself.
     key : Checksum
         Of the transformation.
     options : Options
         How it is to be run, with this one's limits.
     need_bytes : bool
-        It needs the bytes of the result, not just the name.
-    fresh : bool
-        A result on record is not enough.
+        It needs the bytes of the result, not just the name: they are made again if they are gone.
     detached : bool
         It will not come back to hear how it ended.
+    asker : str
+        Its name, as `own_name` gives it or it has given itself; empty as long as nobody has to know it.
     """
 
-    asker: str
     key: Checksum
     options: Options = Options()
     need_bytes: bool = False
-    fresh: bool = False
     detached: bool = False
+    asker: str = ""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether a result on record is not enough."""
+        return self.options.fresh
 
     @property
     def keeps(self) -> bool:
@@ -53,7 +55,7 @@ class JobRequest(NamedTuple):
 
     def message(self) -> dict[str, Any]:
         """Return it as a jobserver is sent it."""
-        return {**self._asdict(), "options": json.loads(self.options.to_json())}
+        return {**self._asdict(), "options": json.loads(self.options.to_json()), "fresh": self.fresh}
 
     @classmethod
     def from_message(cls, message: Any) -> JobRequest:
@@ -64,13 +66,14 @@ class JobRequest(NamedTuple):
         ValueError, TypeError, KeyError, AttributeError, UsageError, InvalidChecksum
             It is none.
         """
-        wishes = {name: message.get(name, False) for name in _WISHES}
-        if not all(isinstance(value, bool) for value in wishes.values()):
+        need_bytes, fresh, detached = (message.get(name, False) for name in _WISHES)
+        if not all(isinstance(value, bool) for value in (need_bytes, fresh, detached)):
             raise TypeError("need_bytes, fresh and detached are true or false")
         if not isinstance(message["asker"], str) or not _ASKER.fullmatch(message["asker"]):
             raise TypeError("a name of an asker has up to 200 letters, digits and .:+-_")
         options = Options.from_json(json.dumps(message.get("options", {})))
-        return cls(message["asker"], Checksum(message["key"]), options, **wishes)
+        options = options._replace(fresh=fresh)
+        return cls(Checksum(message["key"]), options, need_bytes, detached, message["asker"])
 
     def to_file(self) -> bytes:
         """Return what stands in a file whose place says the rest: who asks, and for what."""
@@ -81,7 +84,9 @@ class JobRequest(NamedTuple):
     def from_file(cls, asker: str, key: Checksum, data: bytes) -> JobRequest:
         """Read what `to_file` returned."""
         document = json.loads(data)
-        return cls(asker, key, **document | {"options": Options.from_json(document["options"])})
+        options = Options.from_json(document["options"])
+        options = options._replace(fresh=document["fresh"] or options.fresh)
+        return cls(key, options, document["need_bytes"], document["detached"], asker)
 
 
 def own_name() -> str:
@@ -108,5 +113,6 @@ def agreed(requests: Sequence[JobRequest]) -> Options:
         memory=None if None in memories else max(memories),
         scratch=bool(requests) and not any(request.keeps for request in requests),
         priority=max(one.priority for one in options),
+        fresh=False,
         direct_print=False,
     )

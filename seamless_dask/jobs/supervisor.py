@@ -134,7 +134,7 @@ class JobSupervisor:
 
     def as_asker(self, key: Checksum, final: bool) -> JobRequest:
         """Return what is wanted of a step: what all who wait agree on, if it is the last one."""
-        return JobRequest("", key, agreed(list(self.askers().values())) if final else Options())
+        return JobRequest(key, agreed(list(self.askers().values())) if final else Options())
 
     def needs_bytes(self) -> bool:
         """Say whether somebody needs the bytes of the result; that they are there is then seen to."""

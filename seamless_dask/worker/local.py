@@ -114,8 +114,7 @@ def config_of(document: dict[str, object]) -> Config:
 
 
 def _compute(worker: LocalWorker, asker: JobRequest, supervisor: JobSupervisor) -> Value:
-    options = asker.options._replace(fresh=asker.fresh or asker.options.fresh)
-    value = compute(worker, supervisor.job.key, options)
+    value = compute(worker, supervisor.job.key, asker.options)
     if supervisor.needs_bytes():
         ensure(worker, [value])
     return value

@@ -23,6 +23,7 @@ from seamless_dask.executors.embedded import Embedded
 from seamless_dask.graph import current_worker, task
 from seamless_dask.graph.current_worker import UnscheduledWorker
 from seamless_dask.jobs.directory import JobDirectory
+from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Description, ResultSpec, Value
 
@@ -31,13 +32,15 @@ import json, sys
 from hashserver.checksum import Checksum
 from seamless_dask.executors.embedded import Embedded
 from seamless_dask.jobs.local import LocalRequest
+from seamless_dask.jobs.request import JobRequest
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.model.options import Options
 from seamless_dask.model.outcomes import failure
 key, options, wishes = sys.argv[1:]
 try:
-    answer = list(Embedded(Context()).run(Checksum(key), Options.from_json(options), **json.loads(wishes)))
+    request = JobRequest(Checksum(key), Options.from_json(options), **json.loads(wishes))
+    answer = list(Embedded(Context()).run(request))
 except KeyboardInterrupt:
     answer = {"error": "interrupted"}
 except Exception as error:
@@ -119,7 +122,7 @@ class Lab:
         return Value("file", self.context.store.put(data))
 
     def run(self, key: Checksum, options: Options = PLAIN, **wishes: bool) -> Value:
-        return Embedded(self.context).run(key, options, **wishes)
+        return Embedded(self.context).run(JobRequest(key, options, **wishes))
 
     def bytes(self, value: Value) -> bytes:
         return self.context.store.get(value.checksum)

@@ -16,6 +16,7 @@ from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded, Us
 from seamless_dask.graph import handles, here, perform
 from seamless_dask.jobs.directory import JobDirectory, all_jobs
 from seamless_dask.jobs.local import LocalRequest
+from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
 
 from .conftest import wait_until
@@ -186,14 +187,14 @@ def test_threads_that_ask_for_one_thing_run_it_once(lab: Any, tmp_path: Path) ->
 
 def test_one_who_asks_meanwhile_waits_for_it(lab: Any, tmp_path: Path) -> None:
     call = Blocked(lab, tmp_path)
-    other = LocalRequest(lab.context, call.made.key).start()
+    other = LocalRequest(lab.context, JobRequest(call.made.key)).start()
     call.let_go()
     assert other.wait() == (call.made._known().format, call.made.result_checksum)
 
 
 def test_a_limit_ends_the_waiting_of_others_at_once(lab: Any, tmp_path: Path) -> None:
     call = Blocked(lab, tmp_path)
-    other = LocalRequest(lab.context, call.made.key, Options(time_limit=0.1)).start()
+    other = LocalRequest(lab.context, JobRequest(call.made.key, Options(time_limit=0.1))).start()
     with pytest.raises(LimitExceeded, match=r"time limit of 0\.1 s"):
         other.wait()
     call.let_go()
@@ -209,7 +210,7 @@ def test_a_limit_is_told_when_the_function_has_returned(lab: Any, tmp_path: Path
 
 def test_cancelling_ends_the_waiting(lab: Any, tmp_path: Path) -> None:
     call = Blocked(lab, tmp_path)
-    other = LocalRequest(lab.context, call.made.key).start()
+    other = LocalRequest(lab.context, JobRequest(call.made.key)).start()
     assert JobDirectory(lab.context.cache, call.made.key).cancel()
     with pytest.raises(Cancelled):
         other.wait()

@@ -17,6 +17,7 @@ from seamless_dask.executors.dask import DaskExecutor
 from seamless_dask.executors.embedded import Embedded
 from seamless_dask.executors.http import JobserverExecutor
 from seamless_dask.executors.opening import executor
+from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, Value
 from seamless_dask.protocol import scheduler as protocol
@@ -68,7 +69,7 @@ def test_the_configuration_says_which(home: Any, tmp_path: Any) -> None:
 class TestEmbedded:
     def test_runs_here(self, lab: Any) -> None:
         states: list[str] = []
-        value = executor(lab.context).run(lab.store("echo hi"), PLAIN, tick=states.append)
+        value = executor(lab.context).run(JobRequest(lab.store("echo hi"), PLAIN), tick=states.append)
         assert lab.bytes(value) == b"hi\n"
         assert set(states) == {"running"}
 
@@ -76,7 +77,7 @@ class TestEmbedded:
         gate = lab.gate()
         key = lab.store(gate.command)
         own = executor(lab.context)
-        own.submit(key, PLAIN)
+        own.submit(JobRequest(key, PLAIN))
         process = gate.wait()
         assert [(job.key, job.state) for job in own.jobs()] == [(key, "running")]
         assert own.state(key) == "running"
@@ -131,27 +132,27 @@ def scheduler(lab: Any) -> Iterator[Scheduler]:
 
 class TestDask:
     def test_a_result_comes_back(self, scheduler: Scheduler, lab: Any) -> None:
-        assert lab.bytes(scheduler.executor().run(lab.store("echo hi"), PLAIN)) == b"hi\n"
+        assert lab.bytes(scheduler.executor().run(JobRequest(lab.store("echo hi"), PLAIN))) == b"hi\n"
 
     def test_a_failure_keeps_status_and_stderr(self, scheduler: Scheduler, lab: Any) -> None:
         with pytest.raises(ComputationFailed) as caught:
-            scheduler.executor().run(lab.store("echo oh >&2; exit 3"), PLAIN)
+            scheduler.executor().run(JobRequest(lab.store("echo oh >&2; exit 3"), PLAIN))
         assert (caught.value.exit_status, caught.value.stderr) == (3, "oh\n")
 
     def test_a_pipeline(self, scheduler: Scheduler, lab: Any) -> None:
         first = lab.store("echo one")
         second = lab.store("cat input", inputs={"input": Deferred(first, None)})
-        assert lab.bytes(scheduler.executor().run(second, PLAIN)) == b"one\n"
+        assert lab.bytes(scheduler.executor().run(JobRequest(second, PLAIN))) == b"one\n"
 
     def test_a_process_that_dies_cancels_nothing(self, scheduler: Scheduler, lab: Any) -> None:
         gate = lab.gate()
         key = lab.store(f"{lab.counted()}; {gate.command}; echo hi")
         own = scheduler.executor()
-        own.submit(key, PLAIN)
+        own.submit(JobRequest(key, PLAIN))
         own.close()
         gate.wait()
         rerun = scheduler.executor()
-        waiting = Wait(lambda: rerun.run(key, PLAIN))
+        waiting = Wait(lambda: rerun.run(JobRequest(key, PLAIN)))
         lab.wait_until(lambda: [job.askers for job in rerun.jobs()] == [2])
         gate.open()
         assert lab.bytes(waiting.end()) == b"hi\n"
@@ -168,7 +169,7 @@ class TestDask:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            scheduler.executor().run(key, PLAIN, tick=interrupt)
+            scheduler.executor().run(JobRequest(key, PLAIN), tick=interrupt)
         lab.wait_until(lambda: not lab.is_alive(begun[0]))
         assert not scheduler.tasks
 
@@ -176,14 +177,14 @@ class TestDask:
         gate = lab.gate()
         key = lab.store(f"{gate.command}; echo hi")
         patient = scheduler.executor()
-        waiting = Wait(lambda: patient.run(key, PLAIN))
+        waiting = Wait(lambda: patient.run(JobRequest(key, PLAIN)))
         gate.wait()
 
         def interrupt(state: str) -> None:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            scheduler.executor().run(key, PLAIN, tick=interrupt)
+            scheduler.executor().run(JobRequest(key, PLAIN), tick=interrupt)
         gate.open()
         assert lab.bytes(waiting.end()) == b"hi\n"
 
@@ -191,7 +192,7 @@ class TestDask:
         gate = lab.gate()
         key = lab.store(f"date; {gate.command}")
         own = scheduler.executor()
-        own.submit(key, PLAIN)
+        own.submit(JobRequest(key, PLAIN))
         gate.wait()
         (job,) = own.jobs()
         assert (job.key, job.state, job.label, job.node) == (key, "running", "date", "127.0.0.1")
@@ -204,10 +205,10 @@ class TestDask:
         gate = lab.gate()
         key = lab.store(f"{gate.command}; echo hi")
         patient, hasty = scheduler.executor(), scheduler.executor()
-        waiting = Wait(lambda: patient.run(key, PLAIN))
+        waiting = Wait(lambda: patient.run(JobRequest(key, PLAIN)))
         gate.wait()
         with pytest.raises(LimitExceeded):
-            hasty.run(key, PLAIN._replace(time_limit=0.1))
+            hasty.run(JobRequest(key, PLAIN._replace(time_limit=0.1)))
         gate.open()
         assert lab.bytes(waiting.end()) == b"hi\n"
 
@@ -215,7 +216,7 @@ class TestDask:
         scheduler = Scheduler(lab, workers=0)
         own, keys = scheduler.executor(), [lab.store(f"echo {number}") for number in range(2)]
         for priority, key in enumerate(keys):
-            own.submit(key, PLAIN._replace(priority=priority))
+            own.submit(JobRequest(key, PLAIN._replace(priority=priority)))
         lab.wait_until(lambda: [job.position for job in own.jobs()] == [2, 1])
         assert [(job.key, job.state) for job in own.jobs()] == [(key, "queued") for key in keys]
         assert own.cancel(keys[0])
@@ -227,16 +228,16 @@ class TestDask:
         self, scheduler: Scheduler, lab: Any
     ) -> None:
         key = lab.store("echo hi")
-        value = scheduler.executor().run(key, PLAIN)
+        value = scheduler.executor().run(JobRequest(key, PLAIN))
         lab.context.store.delete(value.checksum)
-        scheduler.executor().submit(key, PLAIN, need_bytes=True)
+        scheduler.executor().submit(JobRequest(key, PLAIN, need_bytes=True))
         lab.wait_until(lambda: lab.context.store.has([value.checksum])[0] >= 0)
 
     def test_a_scheduler_without_our_plugin(self, lab: Any) -> None:
         with LocalCluster(**BARE, n_workers=0) as cluster:
             own = DaskExecutor(lab.context, cluster.scheduler_address)
             with pytest.raises(ServiceUnavailable, match="has no plugin of seamless-dask: start it with"):
-                own.run(lab.store("echo hi"), PLAIN)
+                own.run(JobRequest(lab.store("echo hi"), PLAIN))
             own.close()
 
     def test_stderr_comes_while_the_command_runs(self, scheduler: Scheduler, lab: Any) -> None:
@@ -249,14 +250,14 @@ class TestDask:
             gate.wait()
             gate.open()
 
-        scheduler.executor().run(key, PLAIN, on_stderr=show)
+        scheduler.executor().run(JobRequest(key, PLAIN), on_stderr=show)
         assert b"".join(shown) == b"one\n"
 
     def test_lost_bytes_are_made_again_for_one_who_needs_them(self, scheduler: Scheduler, lab: Any) -> None:
         key = lab.store(f"{lab.counted()}; echo hi")
-        value = scheduler.executor().run(key, PLAIN)
+        value = scheduler.executor().run(JobRequest(key, PLAIN))
         lab.context.store.delete(value.checksum)
-        scheduler.executor().run(key, PLAIN, need_bytes=True)
+        scheduler.executor().run(JobRequest(key, PLAIN, need_bytes=True))
         assert lab.bytes(value) == b"hi\n"
         assert lab.ran() == ["ran", "ran"]
 
@@ -264,7 +265,7 @@ class TestDask:
         monkeypatch.setattr(protocol, "CONNECT_SECONDS", 0.3)
         own = DaskExecutor(lab.context, "tcp://127.0.0.1:9")
         with pytest.raises(ServiceUnavailable) as caught:
-            own.run(lab.store("echo hi"), PLAIN)
+            own.run(JobRequest(lab.store("echo hi"), PLAIN))
         assert str(caught.value).startswith("no connection to the scheduler at tcp://127.0.0.1:9: ")
         assert " object at " not in str(caught.value)
         own.close()
@@ -274,7 +275,7 @@ class TestDask:
         key = lab.store("echo hi")
         port = int(first.address.rpartition(":")[2])
         own = DaskExecutor(lab.context, first.address)
-        waiting = Wait(lambda: own.run(key, PLAIN))
+        waiting = Wait(lambda: own.run(JobRequest(key, PLAIN)))
         lab.wait_until(lambda: first.tasks)
         first.close()
         second = Scheduler(lab, port)

@@ -139,7 +139,7 @@ def test_two_processes_that_need_each_others_lost_bytes(lab: Any) -> None:
     with job.guard():
         lock = job.try_lock()
         job.describe(os.getpid(), None)
-        job.register(JobRequest("", job.key))
+        job.register(JobRequest(job.key))
     supervisor = JobSupervisor(job, None)
     asker = lab.asker(lab.store("cat x", inputs={"x": data}))  # holds `back`, for which it needs `there`
     lab.wait_until(lambda: lab.job(back).running() and len(job.waiting()) == 2)

@@ -15,8 +15,8 @@ from seamless_dask.jobs.journal import Journal
 from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
 
-ONE = JobRequest("one", Checksum("1" * 64), Options(cpus=2), need_bytes=True)
-TWO = JobRequest("two", Checksum("2" * 64))
+ONE = JobRequest(Checksum("1" * 64), Options(cpus=2), need_bytes=True, asker="one")
+TWO = JobRequest(Checksum("2" * 64), asker="two")
 END = {"value": ["file", "3" * 64]}
 
 

@@ -16,6 +16,7 @@ from hashserver.checksum import Checksum
 from seamless_dask.errors import ComputationFailed, LimitExceeded, ResultMissing, WorkerLost
 from seamless_dask.executors.embedded import Embedded
 from seamless_dask.jobs.local import LocalRequest
+from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, ResultSpec
 
@@ -155,7 +156,7 @@ def test_interrupting_a_pipeline_stops_a_step_that_only_the_dead_asked_for(lab: 
 def test_one_who_did_not_mean_to_wait_still_counts(lab: Any) -> None:
     gate = lab.gate()
     key = lab.store(f"{gate.command}; echo done")
-    detached = LocalRequest(lab.context, key, Options(isolation="none"), detached=True).start()
+    detached = LocalRequest(lab.context, JobRequest(key, Options(isolation="none"), detached=True)).start()
     gate.wait()
     asker = lab.asker(key)
     lab.await_askers(key, 2)
@@ -292,14 +293,14 @@ def test_who_needs_bytes_gets_them_made_again(lab: Any) -> None:
 
 def test_fresh_runs_what_is_known(lab: Any) -> None:
     key = lab.store(f"{lab.counted()}; echo same")
-    assert lab.run(key) == lab.run(key, fresh=True)
+    assert lab.run(key) == lab.run(key, PLAIN._replace(fresh=True))
     assert lab.ran() == ["ran", "ran"]
 
 
 def test_nobody_waits_for_a_detached_one(lab: Any) -> None:
     gate = lab.gate()
     key = lab.store(f"{gate.command}; echo later")
-    LocalRequest(lab.context, key, Options(isolation="none"), detached=True).start()
+    LocalRequest(lab.context, JobRequest(key, Options(isolation="none"), detached=True)).start()
     gate.wait()
     [info] = Embedded(lab.context).jobs()
     assert (info.key, info.state, info.askers) == (key, "running", 1)
@@ -358,16 +359,16 @@ def test_interrupting_a_pipeline_stops_its_step(lab: Any) -> None:
 def test_stderr_is_shown_while_it_comes(lab: Any) -> None:
     key = lab.store("echo one >&2; echo two >&2; echo out")
     shown: list[bytes] = []
-    Embedded(lab.context).run(key, Options(isolation="none"), on_stderr=shown.append)
+    Embedded(lab.context).run(JobRequest(key, Options(isolation="none")), on_stderr=shown.append)
     assert b"".join(shown) == b"one\ntwo\n"
 
 
 def test_a_withdrawn_ticket_is_told_whether_others_wait(lab: Any) -> None:
     gate = lab.gate()
     key = lab.store(f"{gate.command}; echo done")
-    first = LocalRequest(lab.context, key, Options(isolation="none")).start()
+    first = LocalRequest(lab.context, JobRequest(key, Options(isolation="none"))).start()
     gate.wait()
-    second = LocalRequest(lab.context, key, Options(isolation="none")).start()
+    second = LocalRequest(lab.context, JobRequest(key, Options(isolation="none"))).start()
     assert first.withdraw()
     assert not second.withdraw()
     assert lab.leftovers() == []

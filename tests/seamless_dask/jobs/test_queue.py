@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from seamless_dask.jobs.entries import QueueEntry
+from hashserver.checksum import Checksum
+from seamless_dask.jobs.entries import QueueDelivery, QueueEntry
 from seamless_dask.jobs.queue import CANCELLED, STRANGE, NoQueue, QueueStore
+from seamless_dask.jobs.request import JobRequest
+from seamless_dask.model.options import Options
 
-ENTRY = QueueEntry(
-    "0" * 64, "true", "/", "{}", 0, [["a", "a.txt"]], [True], False, {}, {"A": "1"}, ["1" * 64]
-)
+REQUEST = JobRequest(Checksum("0" * 64), Options(priority=2, fresh=True), need_bytes=True)
+ENTRY = QueueEntry(REQUEST, QueueDelivery("/", [["a", "a.txt"]], [True]), "true", {}, {"A": "1"}, ["1" * 64])
 
 
 @pytest.fixture
@@ -42,6 +45,14 @@ def test_an_entry_comes_back_as_it_was(taken: QueueStore) -> None:
     name = taken.add(ENTRY)
     assert taken.read(name) == ENTRY._replace(id=name)
     assert os.stat(os.path.join(taken.path, "entries", f"{name}.json")).st_mode & 0o777 == 0o600
+
+
+def test_a_file_of_earlier_versions_is_read(taken: QueueStore) -> None:
+    members = ["0" * 64, "true", "/", '{"fresh":true,"priority":2}', 2, [["a", "a.txt"]], [True], True]
+    written = json.dumps([*members, {}, {"A": "1"}, ["1" * 64], "7"])
+    Path(taken.path, "entries", "7.json").write_text(written)
+    assert taken.read("7") == ENTRY._replace(id="7")
+    assert ENTRY._replace(id="7").to_file().decode() == written
 
 
 def test_entries_keep_their_order(taken: QueueStore) -> None:
@@ -99,7 +110,7 @@ def test_a_failure_of_another_version_is_still_one(taken: QueueStore) -> None:
 
 
 def test_cancelled_are_those_of_the_key(taken: QueueStore) -> None:
-    other = taken.add(ENTRY._replace(key="2" * 64))
+    other = taken.add(ENTRY._replace(request=REQUEST._replace(key=Checksum("2" * 64))))
     name = taken.add(ENTRY)
     assert [entry.id for entry in taken.cancel(ENTRY.key)] == [name]
     assert taken.ids() == [other]

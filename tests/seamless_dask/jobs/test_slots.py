@@ -12,6 +12,7 @@ import pytest
 
 from seamless_dask.executors.embedded import Embedded
 from seamless_dask.jobs.local import LocalRequest
+from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Value
 
@@ -64,7 +65,7 @@ def test_who_waits_sees_that_it_is_for_a_slot(lab: Any) -> None:
             second.open()
         seen.append(state)
 
-    value = Embedded(lab.context).run(lab.store(f"{second.command}; echo 2"), PLAIN, tick=see)
+    value = Embedded(lab.context).run(JobRequest(lab.store(f"{second.command}; echo 2"), PLAIN), tick=see)
     assert lab.bytes(value) == b"2\n"
     assert '"error"' not in one.communicate(timeout=60)[0]
 
@@ -97,7 +98,7 @@ def test_who_waits_for_a_slot_can_withdraw(lab: Any) -> None:
     one = lab.asker(lab.store(f"{gate.command}; echo 1"))
     gate.wait()
     waits = lab.store(f"{lab.counted()}; echo 2")
-    request = LocalRequest(lab.context, waits, PLAIN).start()
+    request = LocalRequest(lab.context, JobRequest(waits, PLAIN)).start()
     lab.wait_until(lambda: states(lab).get(waits) == "queued")
     assert not request.withdraw()
     lab.await_end(waits)
@@ -128,7 +129,7 @@ def test_a_lost_input_is_made_again_in_the_slot_of_who_needs_it(lab: Any) -> Non
 def test_somebody_else_may_see_to_the_number(lab: Any) -> None:
     first, second = lab.gate("first"), lab.gate("second")
     keys = [lab.store(f"{gate.command}; echo {gate.opened}") for gate in (first, second)]
-    requests = [LocalRequest(lab.context, key, PLAIN, bounded=False).start() for key in keys]
+    requests = [LocalRequest(lab.context, JobRequest(key, PLAIN), bounded=False).start() for key in keys]
     for gate in (first, second):
         gate.wait()
     for gate in (first, second):

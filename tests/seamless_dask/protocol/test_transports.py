@@ -41,10 +41,11 @@ import sys
 from hashserver.checksum import Checksum
 from seamless_dask.executors.http import JobserverExecutor
 executor = JobserverExecutor(None, "", lambda text: print(text, flush=True))
+from seamless_dask.jobs.request import JobRequest
 from seamless_dask.protocol import transports
 executor._open = lambda: transports.HttpTransport(sys.argv[1])
 print("begin", flush=True)
-executor.run(Checksum("0" * 64))
+executor.run(JobRequest(Checksum("0" * 64)))
 """
 
 

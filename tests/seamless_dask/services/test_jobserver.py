@@ -153,7 +153,7 @@ class Asker(threading.Thread):
         self, server: Server, key: Checksum, options: Options = PLAIN, on_notice: Any = None, **wishes: Any
     ) -> None:
         super().__init__(daemon=True)
-        self.executor, self.key, self.options, self.wishes = server.executor(), key, options, wishes
+        self.executor, self.request = server.executor(), JobRequest(key, options, **wishes)
         self.value: Value | None = None
         self.error: BaseException | None = None
         self.states: list[str] = []
@@ -162,7 +162,7 @@ class Asker(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.value = self.executor.run(self.key, self.options, tick=self._tick, **self.wishes)
+            self.value = self.executor.run(self.request, tick=self._tick)
         except BaseException as error:
             self.error = error
         self.executor.close()
@@ -252,7 +252,7 @@ def test_being_interrupted_withdraws(server: Server, lab: Any) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        server.executor().run(key, PLAIN, tick=interrupt)
+        server.executor().run(JobRequest(key, PLAIN), tick=interrupt)
     lab.wait_until(lambda: not server.scheduler.tasks)
 
 
@@ -268,7 +268,7 @@ def test_a_rerun_that_is_interrupted_does_not_count_those_who_died(server: Serve
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        server.executor().run(key, PLAIN, tick=interrupt)
+        server.executor().run(JobRequest(key, PLAIN), tick=interrupt)
     lab.wait_until(lambda: not lab.is_alive(process))
 
 
@@ -330,7 +330,7 @@ def test_a_fresh_run_does_not_take_what_is_known(server: Server, lab: Any) -> No
     server.workers(1)
     key = lab.store(f"{lab.counted()}; echo hi")
     for fresh in (False, True, False):
-        assert Asker(server, key, fresh=fresh).end().value is not None
+        assert Asker(server, key, PLAIN._replace(fresh=fresh)).end().value is not None
     assert lab.ran() == ["ran", "ran"]
 
 
@@ -368,7 +368,7 @@ def test_what_is_cancelled_can_be_asked_for_again(server: Server, lab: Any) -> N
 def test_one_who_is_detached_need_not_come_back(server: Server, lab: Any) -> None:
     server.workers(1)
     key = lab.store(f"{lab.counted()}; echo hi")
-    server.executor().submit(key, PLAIN)
+    server.executor().submit(JobRequest(key, PLAIN))
     lab.wait_until(lambda: lab.context.database.lookup(key))
     lab.wait_until(lambda: server.executor().state(key) == "done")
     assert not server.journal()
@@ -386,7 +386,7 @@ def test_stderr_comes_while_the_command_runs(server: Server, lab: Any) -> None:
             gate.wait()
             gate.open()
 
-    server.executor().run(key, PLAIN, on_stderr=show)
+    server.executor().run(JobRequest(key, PLAIN), on_stderr=show)
     assert b"".join(shown) == b"one\ntwo\n"
 
 
@@ -549,7 +549,7 @@ def test_of_much_standard_error_the_first_part_is_left_out(
             gate.open()
         shown.append(data)
 
-    server.executor().run(key, PLAIN, on_stderr=show)
+    server.executor().run(JobRequest(key, PLAIN), on_stderr=show)
     assert b"".join(shown) == "[… 799000 bytes are left out]\n".encode() + b"1234567\n" * 125 + b"the end\n"
 
 
