@@ -9,7 +9,7 @@ from typing import Any
 
 from .markers import TEXT_FILE, TEXT_OF
 from .matching import matches
-from .scopes import mangled
+from .scopes import mangled, nodes_of
 from .sources import Found, SourceMissing, cells, first_line, index_of, is_edited
 from .unwrapping import is_generated, methods, plain_function
 
@@ -61,7 +61,7 @@ def _files(owner: type) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _is_of(node: ast.ClassDef, owner: type, file: str, imports: tuple[str, ...]) -> bool:
     """Tell whether a class may have been made from a statement; what was put into it later does not count."""
-    for statement in node.body:
+    for statement in nodes_of(node):
         if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
         function = plain_function(owner.__dict__.get(mangled(statement.name, node.name)))
@@ -80,7 +80,7 @@ def _of_name(node: ast.ClassDef, name: str) -> list[ast.FunctionDef | ast.AsyncF
     """Return all methods of a name: a property has a getter and a setter."""
     return [
         each
-        for each in node.body
+        for each in nodes_of(node)
         if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.name == name
     ]
 

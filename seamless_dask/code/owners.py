@@ -16,7 +16,6 @@ from .library import attribute
 from .matching import matches
 from .names import MISSING, Environment
 from .scopes import analyse
-from .sources import Found
 from .unwrapping import plain_function
 
 
@@ -30,8 +29,12 @@ def class_of(function: FunctionType) -> type | None:
 
 
 def _has(owner: type, function: FunctionType) -> bool:
-    found = owner.__dict__.get(function.__name__)
-    return found is function or plain_function(found) is function
+    return _is_given_by(owner.__dict__.get(function.__name__), function)
+
+
+def _is_given_by(found: Any, value: Any) -> bool:
+    """Tell whether a class in which something stands gives just that when it is asked for it."""
+    return found is value or (isinstance(found, staticmethod) and found.__func__ is value)
 
 
 def class_at(
@@ -47,12 +50,7 @@ def class_at(
     last = path.rpartition(".")[2]
     if not isinstance(owner, type) or owner is value:
         return None
-    found = owner.__dict__.get(last)
-    return (
-        owner
-        if found is value or (isinstance(value, FunctionType) and plain_function(found) is value)
-        else None
-    )
+    return owner if _is_given_by(owner.__dict__.get(last), value) else None
 
 
 def is_known(decorator: ast.expr, environment: Environment) -> bool:
@@ -69,7 +67,14 @@ def is_by_its_name(value: Any, function: FunctionType) -> bool:
     return is_local or function.__globals__.get(function.__name__) is value
 
 
-def may_give(found: Found, namespace: dict[str, Any], value: Any, border: Border) -> bool:
+def may_give(
+    expression: ast.expr,
+    namespace: dict[str, Any],
+    value: Any,
+    border: Border,
+    imports: tuple[str, ...],
+    private: str = "",
+) -> bool:
     """Tell whether an expression may have made a wrapper: another one may have taken its place.
 
     What lies in the wrapper stands in the expression then, or a function of the user's is called there, of
@@ -78,8 +83,8 @@ def may_give(found: Found, namespace: dict[str, Any], value: Any, border: Border
     function = plain_function(value)
     if function is None or not border.owns(function.__globals__.get("__name__")):
         return True
-    for node in ast.walk(found.node):
-        if isinstance(node, ast.Lambda) and matches(node, "", function.__code__, found.imports):
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Lambda) and matches(node, private, function.__code__, imports):
             return True
         if isinstance(node, ast.Call) and border.owns(attribute(_meant(node.func, namespace), "__module__")):
             return True

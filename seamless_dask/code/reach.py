@@ -26,8 +26,9 @@ from typing import Any
 from ..errors import NoIdentity, UsageError
 from .border import Border, is_ours
 from .class_sources import class_source
+from .classes import ClassReader
 from .data import MUTABLE, NoLiteral, is_immutable, is_scalar, literal
-from .definitions import ClassReader, add_attributes, add_defaults, define_function, environment_of
+from .definitions import add_attributes, add_defaults, define_function, environment_of
 from .expressions import expression
 from .fallback import WEAKER, pickled, reason_of
 from .guards import Checks
@@ -166,6 +167,8 @@ class Reach:
         if isinstance(value, MethodType):
             if (found := self._of_library(value, hint)) is not None:
                 return found  # such as `random.shuffle`
+            if attribute(value.__self__, value.__func__.__name__) != value:
+                return Target(self._method(value, hint, namespace))
             owner = self.bind(value.__self__, f"{hint}_self", namespace)
             return Target(owner.item, (*owner.path, value.__func__.__name__))
         if isinstance(value, enum.Enum) and value.name in type(value).__members__:
@@ -176,6 +179,18 @@ class Reach:
         if isinstance(value, _OF_TYPES):
             return self._of_type(value, hint, namespace)
         return self._wrapper(value, hint, namespace) or self._of_library(value, hint)
+
+    def _method(self, method: MethodType, hint: str, namespace: dict[str, Any]) -> Item:
+        """Return the item of a method that its object does not give any more."""
+        item, new = self._item("value", hint, method, "method", id(method.__func__), id(method.__self__))
+        if new:
+            places = [
+                item.named(self.bind(each, f"{hint}_{part}", namespace))
+                for part, each in (("function", method.__func__), ("self", method.__self__))
+            ]
+            kind = item.named(self.bind(MethodType, "MethodType", namespace))
+            item.body = [ast.Assign([item.own_name()], ast.Call(kind, places, []))]
+        return item
 
     def _of_type(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target | None:
         """Return the item of a method that C code has: `str.upper`, `dict.fromkeys`, `", ".join`."""
@@ -255,6 +270,10 @@ class Reach:
         if (owner := class_of(function)) is not None and is_users:
             target = self.bind(owner, owner.__name__, namespace)
             return Target(target.item, (*target.path, function.__name__))
+        return self.apart(function, hint)
+
+    def apart(self, function: FunctionType, hint: str) -> Target:
+        """Return the item of a function by itself, though a class may have it."""
         name = hint if function.__name__ == "<lambda>" else function.__name__
         item, new = self._item("function", name, function, "object", id(function))
         if new:
@@ -380,7 +399,7 @@ class Reach:
         """Return the item of something that a call in the user's module made: `fast = vectorize(slow)`."""
         for name, home in self._homes(value, hint, namespace):
             found = assigned(name, home)
-            if found is not None and may_give(found, home, value, self.border):
+            if found is not None and may_give(found.node, home, value, self.border, found.imports):
                 item, new = self._item("value", hint, value, "object", id(value))
                 if new:
                     self._waiting.append(functools.partial(self._must_express, item, name, home))

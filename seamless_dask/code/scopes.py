@@ -240,6 +240,19 @@ def binds(statement: ast.stmt, name: str) -> bool:
     return not {("bound", name), ("bound", "*")}.isdisjoint(_bindings([statement]))
 
 
+def nodes_of(node: ast.ClassDef) -> Iterator[ast.AST]:
+    """Yield what stands in a class body, in conditions and loops too, not in functions and classes there."""
+    waiting: list[ast.AST] = list(node.body)
+    for each in waiting:
+        yield each
+        waiting += _children(each)
+
+
+def bound_in(node: ast.ClassDef) -> set[str]:
+    """Return the names that a class body gives a value."""
+    return {mangled(name, node.name) for kind, name in _bindings(node.body) if kind == "bound"}
+
+
 def _targets(node: ast.AST) -> Iterator[str]:
     return (
         each.id

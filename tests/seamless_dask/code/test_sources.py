@@ -294,12 +294,12 @@ def test_what_a_function_declares_global_is_no_variable_of_its_own(make: Make) -
 
 def test_a_class_that_only_its_call_makes_reads_nothing_else(make: Make) -> None:
     module = make(
-        "def make(n):\n    class A:\n        k = property(n)\n        def go(self): return A, self.k\n"
-        "    return A\n"
-        "A = make(lambda self: 2)\ndef f(): return A().go()[1]"
+        "def make(n):\n    class A:\n        @n\n        def k(self): return 2\n"
+        "        def go(self): return A, self.k\n    return A\n"
+        "A = make(property)\ndef f(): return A().go()[1]"
     )
     code = identify(module.f)
-    assert "A = make(lambda self: 2)" in code.text
+    assert "A = make(property)" in code.text
     assert again(code)() == 2
 
 

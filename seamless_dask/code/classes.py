@@ -1,0 +1,215 @@
+"""Classes as items: their statements with the values of the moment, and what was put into them later."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+import enum
+import sys
+from types import BuiltinFunctionType, CellType, FunctionType
+from typing import Any
+
+from .class_statements import ClassStatement, parts
+from .data import is_immutable, literal
+from .definitions import Definer, cells_of, setting, stripped
+from .items import Item
+from .library import attribute
+from .matching import matches
+from .names import MISSING, Environment, NoValue, TreeReader, decorator
+from .owners import may_give
+from .printer import checked
+from .scopes import mangled, scope_in
+from .sources import Found, SourceMissing
+from .unwrapping import methods
+
+_OF_CLASSES = {"__module__", "__qualname__", "__doc__", "__annotations__", "__slots__", "_abc_impl"}
+_OF_CLASSES |= {"_is_protocol", "_is_runtime_protocol", "_fields", "_field_defaults"}
+"""What Python and its library put into classes."""
+_VALUES = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set)
+"""Expressions that give no function."""
+
+
+class ClassReader:
+    """Makes the statements of a class."""
+
+    def __init__(self, definer: Definer, item: Item, owner: type, found: Found) -> None:
+        self._definer, self._item, self._owner, self._found = definer, item, owner, found
+        module = sys.modules.get(owner.__module__)
+        # What a library puts there, such as the methods of a named tuple, looks its names up elsewhere.
+        functions = [each for each in methods(owner) if each.__globals__.get("__name__") == owner.__module__]
+        functions = [each for each in functions if each.__qualname__.startswith(owner.__qualname__ + ".")]
+        self._namespace = functions[0].__globals__ if functions else vars(module) if module else {}
+        cells: dict[str, CellType] = {}
+        for each in functions:
+            cells |= cells_of(each)
+        cells.pop("__class__", None)
+        self._environment = Environment(self._namespace, cells, scope_in(found.around))
+        decorators = [decorator(node, self._environment) for node in found.node.decorator_list]
+        self._statement = ClassStatement(owner, found, decorators, definer.border)
+        self._fields = _fields(owner)
+        self._is_enumeration = isinstance(owner, enum.EnumMeta)
+        self._by_value: list[tuple[ast.Assign | ast.AnnAssign, ast.expr]] = []
+        self._taken: set[str] = set()
+        """Names whose statements have been looked at."""
+
+    def define(self) -> None:
+        """Make the statements.
+
+        Raises
+        ------
+        Unprintable
+            It has no text in the frozen form.
+        NoValue
+            It reaches what is no value.
+        """
+        node, item = self._found.node, self._item
+        tree = stripped(self._definer, item, self._found, node.decorator_list, self._environment)
+        item.body = [tree]
+        checked(item.body)
+        for statement in tree.body:
+            self._take_value(statement)
+        reader = TreeReader(self._definer, item, self._environment)
+        reader.read(tree, self._found.private, item.kept, self._bases(tree))
+        if "<locals>" in self._owner.__qualname__ and reader.missing:
+            raise SourceMissing(f"it reads {min(reader.missing)} of a function around it, which is over")
+        for statement, value in self._by_value:
+            statement.value = value
+        gone = (self._taken | self._statement.lasting) - {*vars(self._owner), *_OF_CLASSES}
+        if gone and self._statement.is_alone:
+            raise SourceMissing(f"{min(gone)} was taken out of it later")
+        for name, value in list(vars(self._owner).items()):
+            if name not in _OF_CLASSES and not name.startswith("__annotate"):
+                self._add_later(name, value)
+
+    def _take_value(self, statement: ast.stmt) -> None:
+        """Use the value that the class has by a name at the moment, where it is one."""
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)])
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr())
+            ):
+                pass
+            case _:
+                return
+        assert isinstance(statement, (ast.Assign, ast.AnnAssign))
+        assert statement.value is not None
+        own = mangled(name, self._owner.__name__)
+        self._taken.add(own)
+        value = self._owner.__dict__.get(own, MISSING)
+        if own in self._fields:
+            value = MISSING if self._is_told_to_library(statement.value) else self._fields[own]
+        is_data = value is not MISSING and _is_data(value) and not self._is_enumeration
+        if not is_data and not (self._statement.is_open and self._was_replaced(statement.value, value)):
+            return
+        try:
+            place = self._place(name, value)
+        except NoValue:
+            return
+        statement.value = ast.copy_location(ast.Constant(None), statement)  # its names are not looked at
+        self._by_value.append((statement, place))
+
+    def _is_told_to_library(self, node: ast.expr) -> bool:
+        """Tell whether an expression says more of a field than its default: ``field(repr=False)``."""
+        if not isinstance(node, ast.Call):
+            return False
+        called = decorator(node, self._environment)
+        return not self._definer.border.owns(attribute(called, "__module__"))
+
+    def _was_replaced(self, node: ast.expr, value: Any) -> bool:
+        """Tell whether a class has another function or class by a name than its statement gives."""
+        if functions := parts(value):
+            return isinstance(node, _VALUES) or not all(self._may_give(node, each) for each in functions)
+        if not isinstance(value, (FunctionType, BuiltinFunctionType, type)):
+            return False
+        if isinstance(node, ast.Lambda):
+            found = self._found
+            return not (
+                isinstance(value, FunctionType)
+                and matches(node, found.node.name, value.__code__, found.imports)
+            )
+        if not isinstance(node, ast.Name):
+            return isinstance(node, _VALUES)  # what a call or an attribute gives is not known
+        given = self._owner.__dict__.get(mangled(node.id, self._owner.__name__), MISSING)
+        if given is MISSING:
+            given = self._environment.find(node.id, self._definer.checks)
+        return (getattr(builtins, node.id, MISSING) if given is MISSING else given) is not value
+
+    def _may_give(self, node: ast.expr, function: FunctionType) -> bool:
+        names = {**self._namespace, **vars(self._owner)}
+        border, found = self._definer.border, self._found
+        return may_give(node, names, function, border, found.imports, found.node.name)
+
+    def _place(self, name: str, value: Any) -> ast.expr:
+        """Return an expression of what a class has by a name."""
+        if not isinstance(value, (property, staticmethod, classmethod)):
+            return literal(value) if is_immutable(value) else self._bound(value, name)
+        given = (value.fget, value.fset, value.fdel) if isinstance(value, property) else (value.__func__,)
+        made = [ast.Constant(None) if each is None else self._bound(each, name) for each in given]
+        return ast.Call(self._bound(type(value), name), made, [])
+
+    def _bound(self, value: Any, name: str) -> ast.expr:
+        hint = f"{self._item.name}_{name}"
+        target = self._definer.bind(value, hint, self._namespace)
+        if target.item is self._item:
+            if not isinstance(value, FunctionType):
+                raise SourceMissing(f"{name} is not what its statement defines")
+            target = self._definer.apart(value, hint)
+        return self._item.named(target)
+
+    def _bases(self, tree: ast.ClassDef) -> dict[int, Any]:
+        """Return base classes whose names mean others by now, as after a cell was run again."""
+        bases = self._owner.__bases__
+        if len(bases) != len(tree.bases):
+            return {}
+        found = {}
+        for node, base in zip(tree.bases, bases, strict=True):
+            if isinstance(node, ast.Name):
+                present = self._environment.find(node.id, self._definer.checks)
+                if present is MISSING or (isinstance(present, type) and present is not base):
+                    found[id(node)] = base
+        return found
+
+    def _add_later(self, name: str, value: Any) -> None:
+        """Add what the class has by a name, unless its statement gives it."""
+        statement = self._statement
+        if _is_data(value):
+            if not self._is_later_data(name, value):
+                return
+        elif name in self._taken or statement.gives(name, value):
+            return
+        if isinstance(value, type):
+            raise SourceMissing(f"the class {name} was put into it later")
+        try:
+            place = self._place(name, value)
+        except NoValue:
+            if _is_data(value):
+                if statement.is_alone:
+                    raise
+                return  # a library keeps something there
+            raise SourceMissing(f"{name} was put into it later") from None
+        self._item.body.append(setting(self._item, name, place))
+
+    def _is_later_data(self, name: str, value: Any) -> bool:
+        """Tell whether data was put there later, or in a part of the statement that is not by value."""
+        if name in self._fields:
+            return self._fields[name] is not MISSING and value is not self._fields[name]
+        if name in self._taken or not self._statement.is_open:
+            return False
+        if self._is_enumeration:
+            return name not in self._statement.names and not name.startswith("_")
+        return name in self._statement.names or not name.startswith("__")
+
+
+def _is_data(value: Any) -> bool:
+    is_descriptor = any(hasattr(type(value), name) for name in ("__get__", "__set_name__"))
+    return not is_descriptor and not callable(value)
+
+
+def _fields(owner: type) -> dict[str, Any]:
+    """Return the defaults of fields of a dataclass or a named tuple: the class has something else by them."""
+    found = dict.fromkeys(getattr(owner, "_fields", ()), MISSING) if issubclass(owner, tuple) else {}
+    found |= getattr(owner, "_field_defaults", {}) if found else {}
+    for name, each in vars(owner).get("__dataclass_fields__", {}).items():
+        found[name] = MISSING if each.default is dataclasses.MISSING else each.default
+    return found

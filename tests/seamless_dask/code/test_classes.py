@@ -1,0 +1,200 @@
+"""A class counts by what it has by now: whatever was put into it after its statement, and by whatever way."""
+
+from __future__ import annotations
+
+import linecache
+from types import ModuleType
+
+import pytest
+
+from seamless_dask.code.identity import CodeWarning, identify
+
+from .conftest import Make, again, text_of
+
+START = """
+import enum, functools
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+def one(self): return 1
+def two(self): return 2
+def three(cls): return 3
+def timed(function):
+    @functools.wraps(function)
+    def timing(*given): return function(*given) + 100
+    return timing
+"""
+CLASSES = {
+    "plain": "class A:\n    def go(self): return 0\n    k = 0\n",
+    "dataclass": "@dataclass\nclass A:\n    x: int = 0\n    k = 0\n    def go(self): return self.x\n",
+    "ordered": (
+        "@functools.total_ordering\nclass A:\n    k = 0\n    def go(self): return 0\n"
+        "    def __lt__(self, other): return True\n"
+    ),
+    "abstract": (
+        "class Base(ABC):\n    @abstractmethod\n    def go(self): pass\n"
+        "class A(Base):\n    k = 0\n    def go(self): return 0\n"
+    ),
+    "protocol": (
+        "class Base(Protocol):\n    def go(self): return 0\nclass A(Base):\n    k = 0\n"
+        "    def go(self): return super().go()\n"
+    ),
+    "enumeration": (
+        "class Kind(enum.Enum):\n    ONE = 0\n    def go(self): return 0\ndef A(): return Kind.ONE\n"
+    ),
+    "named tuple": "class A(NamedTuple):\n    k: int = 0\n    def go(self): return self.k\n",
+    "metaclass": (
+        "class Meta(type):\n    def __new__(mcls, name, bases, space, *, k):\n"
+        "        return super().__new__(mcls, name, bases, {**space, 'k': k})\n"
+        "class A(metaclass=Meta, k=0):\n    def go(self): return 0\n"
+    ),
+    "subclass that its base knows": (
+        "class Base:\n    def __init_subclass__(cls, k): cls.k = k\n"
+        "class A(Base, k=0):\n    def go(self): return 0\n"
+    ),
+}
+CLASS = {name: "Kind" if name == "enumeration" else "A" for name in CLASSES}
+
+
+def cell(module: ModuleType, source: str) -> None:
+    """Run what was written later, as a cell of a notebook is."""
+    name = f"<ipython-input-{len(linecache.cache)}>"
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+    exec(compile(source, name, "exec"), vars(module))
+
+
+def check(module: ModuleType, change: str, before: object, after: object) -> str:
+    """Check that a function follows a change, and so does its text; return the later text."""
+    assert module.f() == before  # a protocol changes its class when it is first called
+    code = identify(module.f)
+    assert again(code)() == before
+    assert code.guard()
+    cell(module, change)
+    assert not code.guard()
+    later = identify(module.f)
+    assert again(later)() == module.f() == after
+    assert later.text != code.text
+    return later.text
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        ("{}.go = two", 2),
+        ("{}.go = lambda self: 2", 2),
+        ("{}.go = timed({}.go)", 100),
+        ("{}.go = timed(timed({}.go))", 200),
+        ("{}.go = staticmethod(lambda: 2)", 2),
+        ("{}.go = classmethod(three)", 3),
+    ],
+)
+def test_a_method_that_is_replaced(make: Make, kind: str, change: str, after: int) -> None:
+    if kind == "protocol" and "timed" in change:
+        pytest.skip("its method asks for its class by super()")
+    module = make(START + CLASSES[kind] + "def f(): return A().go()")
+    check(module, change.replace("{}", CLASS[kind]), 0, after)
+
+
+@pytest.mark.parametrize("kind", [each for each in CLASSES if each not in ("enumeration", "named tuple")])
+def test_a_value_that_is_replaced(make: Make, kind: str) -> None:
+    module = make(START + CLASSES[kind] + "def f(): return A.k")
+    check(module, "A.k = 2", 0, 2)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("put", ["two", "property(two)", "staticmethod(lambda: 2)", "timed(one)", "2"])
+def test_what_is_put_there_later(make: Make, kind: str, put: str) -> None:
+    module = make(START + CLASSES[kind] + "def f(): return hasattr(A(), 'later')")
+    check(module, f"{CLASS[kind]}.later = {put}", False, True)
+
+
+METHODS = """
+class A:
+    @staticmethod
+    def s(): return 0
+    @classmethod
+    def c(cls): return 0
+    @property
+    def p(self): return 0
+    @p.setter
+    def p(self, value): self.q = value
+    @functools.cached_property
+    def once(self): return 0
+    lazy = property(lambda self: 0)
+    of = property(one)
+    def go(self):
+        later = 0
+        return later
+def f():
+    a = A()
+    a.p = 5
+    return A.s(), A.c(), a.p, a.q, a.once, a.lazy, a.of
+"""
+BEFORE = (0, 0, 0, 5, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "after"),
+    [
+        ("A.s = staticmethod(lambda: 2)", 0, 2),
+        ("A.s = lambda: 2", 0, 2),
+        ("A.c = classmethod(three)", 1, 3),
+        ("A.p = A.p.getter(two)", 2, 2),
+        ("A.p = A.p.setter(lambda self, value: setattr(self, 'q', 2))", 3, 2),
+        ("A.once = 2", 4, 2),
+        ("A.lazy = property(lambda self: 2)", 5, 2),
+        ("A.of = property(two)", 6, 2),
+    ],
+)
+def test_a_descriptor_that_is_replaced(make: Make, change: str, place: int, after: int) -> None:
+    module = make(START + METHODS)
+    check(module, change, BEFORE, (*BEFORE[:place], after, *BEFORE[place + 1 :]))
+
+
+def test_a_value_by_the_name_of_a_variable_of_a_method(make: Make) -> None:
+    module = make(START + METHODS + "def f(): return getattr(A, 'later', 0)")
+    check(module, "A.later = 2", 0, 2)
+
+
+def test_what_is_taken_out_of_a_class(make: Make) -> None:
+    for change, name in (("del A.k", "k"), ("del A.go", "go")):
+        module = make(START + CLASSES["plain"] + "def f(): return A")
+        cell(module, change)
+        with pytest.warns(CodeWarning, match=f"A counts by its pickle, because {name} was taken out of it"):
+            assert "class A" not in text_of(module.f)
+
+
+def test_values_in_conditions_and_loops_of_a_class_body(make: Make) -> None:
+    module = make(
+        "N = 3\nclass A:\n    for last in range(N): pass\n    if N > 2: big = True\n    else: big = False\n"
+        "    a, b = 1, 2\n    if N:\n        def go(self): return N\n"
+        "def f(): return A.last, A.big, A.a, A().go()"
+    )
+    check(module, "A.last, A.big, A.a = 7, 8, 9", (2, True, 1, 3), (7, 8, 9, 3))
+    check(module, "N = 1", (7, 8, 9, 3), (7, 8, 9, 1))
+
+
+def test_what_a_field_of_a_dataclass_says_besides_its_default(make: Make) -> None:
+    source = (
+        START + "K = 4\n@dataclass\nclass A:\n    x: int = field(default=4, repr=False, compare=False)\n"
+        "    y: int = K\n    z: list = field(default_factory=list, init=False)\n"
+        "def f(): return repr(A()), A(3) == A(4), A.x, A.y"
+    )
+    module = make(source)
+    text = text_of(module.f)
+    assert again(identify(module.f))() == module.f() == ("A(y=4, z=[])", True, 4, 4)
+    for old, new in (
+        ("repr=False", "repr=True"),
+        ("compare=False", "compare=True"),
+        ("init=False", "init=True"),
+    ):
+        assert text_of(make(source.replace(old, new)).f) != text
+    cell(module, "K = 5")  # the class keeps what it was given
+    assert again(identify(module.f))() == module.f() == ("A(y=4, z=[])", True, 4, 4)
+    check(module, "A.y = 6", ("A(y=4, z=[])", True, 4, 4), ("A(y=4, z=[])", True, 4, 6))
+
+
+def test_a_method_of_the_class_that_is_another_one_by_now(make: Make) -> None:
+    module = make(START + METHODS + "kept = A.c\ndef f(): return kept()")
+    check(module, "A.c = classmethod(three)\ndef f(): return kept(), A.c()", 0, (0, 3))
