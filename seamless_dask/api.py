@@ -17,13 +17,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
-from hashserver.checksum import CHUNK, hash_bytes
+from hashserver.checksum import hash_bytes
 from hashserver.errors import BufferMissing
-from hashserver.namedtuple import NamedTuple
 
 from .config import parse_size
 from .errors import ComputationFailed, UsageError
 from .graph import handles
+from .graph.arguments import HandedArguments, LargeArgument, of_source, stored
 from .graph.handles import Directory, File, Handle, Located
 from .graph.local_inputs import LocalInput, keep_all
 from .graph.names import dask_key, fresh_key, label_of
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Bytes, Checksum
     from hashserver.results.result import Result
-    from hashserver.storage.store import Store
 
     from .context import Context
     from .graph.lazy_graph import GraphTask
 
     Input: TypeAlias = "Transformation | Output | Handle | bytes"
+    Write: TypeAlias = Callable[[Callable[[Bytes], None]], object]
 
 __all__ = ["Directory", "File", "Output", "Transformation", "bash"]
 
@@ -50,7 +50,7 @@ SHOWN = 2000
 SMALL = 200
 """Bytes of an argument that it shows as text."""
 
-_INTERNAL = ("upstream", "foreign", "lines", "ignored", "source")
+_INTERNAL = ("upstream", "foreign", "lines", "ignored", "source", "not_kept", "handed")
 """Options that travel with a transformation, and that nobody gives."""
 _lock = threading.RLock()
 _pending: dict[Context, WeakSet[Transformation]] = {}
@@ -436,7 +436,8 @@ class Transformation:
         upstream = {} if self._graph is not None else self._parts.upstream
         names = {key: step._name for key, step in upstream.items()}
         code, told = self._parts.buffers[0], (self._annotated, self._graph)
-        return self._name, self._document, self.options.to_json(), code, names, told
+        handed = HandedArguments(self._parts.handed)
+        return self._name, self._document, self.options.to_json(), code, names, told, handed
 
     def _task(self, context: Context) -> GraphTask:
         """Return its task, which is to run in a context."""
@@ -445,9 +446,10 @@ class Transformation:
 
         upstream = {key: step._name for key, step in self._parts.upstream.items()}
         key = None if self.options.fresh else self._key
+        handed = HandedArguments(self._parts.handed) if self._parts.handed else None
 
         def made_with(found: Mapping[Checksum, Value | str]) -> Any:
-            return collection.task_of(self._key, self.description, self.options, found, self._name)
+            return collection.task_of(self._key, self.description, self.options, found, self._name, handed)
 
         def known_as(value: Value) -> Any:
             return collection.known_task_of(self._key, self.options, value, self._name)
@@ -466,38 +468,28 @@ class Transformation:
         return self._annotated | told
 
 
-class LargeArgument(NamedTuple):
-    """An argument of a function of which the bytes are not kept in memory: the object has them."""
-
-    name: str
-    checksum: Checksum
-    write: Callable[[Callable[[Bytes], None]], object]
-
-
-def stored(store: Store, write: Callable[[Callable[[Bytes], None]], object]) -> Checksum:
-    """Store what `write` writes into a sink, and return its checksum; nothing large is copied in memory."""
-    with store.writer() as writer:
-
-        def in_slices(part: Bytes) -> None:
-            view = memoryview(part).cast("B")
-            for start in range(0, len(view), CHUNK):
-                writer.write(bytes(view[start : start + CHUNK]))
-
-        write(in_slices)
-        checksum, _ = writer.commit()
-    return checksum
-
-
 class Parts:
     """What a transformation is made of: buffers and local paths to be stored, and others that it needs."""
 
-    def __init__(self, context: Context | None, code: bytes) -> None:
-        self._context = context
+    def __init__(self, context: Context | None, code: bytes, *, keeps_inputs: bool = True) -> None:
+        self._context, self._keeps_inputs = context, keeps_inputs
         self.buffers = [code]
         self.large: list[LargeArgument] = []
+        self.handed: list[LargeArgument] = []
         self.stored: list[Checksum] = []
         self.sources: list[LocalInput] = []
         self.upstream: dict[Checksum, Transformation] = {}
+
+    def add(self, name: str, checksum: Checksum, data: bytes | None, write: Write) -> None:
+        """Take note of an argument's bytes: of `data`, or else of what `write` writes into a sink."""
+        if not self._keeps_inputs:
+            self.handed.append(
+                LargeArgument(name, checksum, write if data is None else partial(_each, [data]))
+            )
+        elif data is not None:
+            self.buffers.append(data)
+        else:
+            self.large.append(LargeArgument(name, checksum, write))
 
     def store_large(self) -> None:
         """Store large arguments now, from the objects: later these may have changed, and a copy takes room.
@@ -544,8 +536,11 @@ class Parts:
             raise UsageError(f"input {name!r} is neither data nor a transformation{hint}")
         if not isinstance(item, Located) or item.source is None:
             return item.value
-        self.sources.append(item.source)
         assert self._context is not None
+        if self._keeps_inputs:
+            self.sources.append(item.source)
+        else:
+            self.handed += of_source(name, item.source, self._context)
         return Value(item.format, item.source.identify(self._context))
 
 
@@ -558,8 +553,9 @@ def _unpickled(name: str, packed: Iterable[tuple[Any, ...]]) -> Transformation:
     """Return what was pickled under a name."""
     made: dict[str, Transformation] = {}
     needs: dict[str, Mapping[Checksum, str]] = {}
-    for step, document, options, code, needs[step], (annotated, graph) in packed:
+    for step, document, options, code, needs[step], (annotated, graph), handed in packed:
         parts = Parts(None, code)
+        parts.handed += handed.arguments
         one = made[step] = Transformation(parse(document), Options.from_json(options), None, parts)
         one._name, one._annotated, one._graph, one._arrived = step, annotated, graph, True
     for step, upstream in needs.items():

@@ -31,7 +31,8 @@ def direct(function: Any = None, /, *, context: Context | None = None, **options
         As those of `bash`: ``cpus``, ``memory``, ``time_limit``, ``conda``, ``variables`` and so on; and
         ``ignore``, names of arguments that are passed on and do not count, and ``version``: with it the
         function counts by its name and this text, and its code does not count. ``format`` is that in which
-        the result is kept, part of the identity.
+        the result is kept, part of the identity. ``keep_inputs=False`` hashes arguments and stores none: the
+        result is found, but is not made again without them.
 
     Raises
     ------

@@ -19,13 +19,15 @@
     └── WorkerLost                 the system: retried elsewhere
         └── NoRoomThere            a full disk: tried on one other worker, and not again on this one
 
-Missing data is ``hashserver.errors.BufferMissing``; a service that does not answer is
-``hashserver.errors.ServiceUnavailable``.
+Missing data is ``hashserver.errors.BufferMissing``, of which `ArgumentNotKept` is a kind; a service that does
+not answer is ``hashserver.errors.ServiceUnavailable``.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from hashserver.errors import BufferMissing
 
 
 class SeamlessError(Exception):
@@ -133,3 +135,7 @@ class WorkerLost(SeamlessError):
 
 class NoRoomThere(WorkerLost):
     """The disk of who ran the computation is full: a pause makes no room, another worker may have some."""
+
+
+class ArgumentNotKept(BufferMissing):
+    """What a function was given with ``keep_inputs=False`` is wanted again, and no store has it."""

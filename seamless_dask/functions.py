@@ -26,6 +26,7 @@ from .definitions import by_code, describe
 from .errors import NoIdentity, NotAValue, UsageError
 from .execution.call import INSIDE
 from .graph import handles
+from .graph.arguments import stored
 from .graph.handles import Handle
 from .graph.objects import trimmed
 from .model.plain_calls import PlainCalls
@@ -44,7 +45,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 T = TypeVar("T")
 
-_OWN = ("ignore", "version", "variables", "format")
+_OWN = ("ignore", "version", "variables", "format", "keep_inputs")
 """Options that say what counts."""
 _REFUSED = ("writable", "executables", "direct_print")
 """Options of commands only."""
@@ -111,6 +112,7 @@ class Function(Generic[P, T]):
         self._signature = signature_of(self.function)
         self._tells_defaults = tells_defaults(self.function)
         self._ignored = _ignored(self.function, self._signature, options.get("ignore", ()))
+        self._keeps_inputs = _keeps_inputs(options.get("keep_inputs", True))
         self._result = _declared(options.get("format"))
         version = options.get("version")
         self._identity = None if version is None else _versioned(self.function, str(version)).encode()
@@ -193,7 +195,7 @@ class Function(Generic[P, T]):
     def _described(self, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _DescribedCall:
         """Return what a call is; nothing is made that only a run needs."""
         found = self._identified()
-        parts = api.Parts(context, self._identity or found.text)
+        parts = api.Parts(context, self._identity or found.text, keeps_inputs=self._keeps_inputs)
         parts.buffers += [found.lines, *(each.data for each in found.code.inputs.values())]
         inputs = dict(found.common.inputs)
         beside: dict[str, Value | Deferred] = {} if self._identity is None else dict(found.inputs)
@@ -210,6 +212,7 @@ class Function(Generic[P, T]):
         options = self._options._replace(
             lines=found.lines_checksum,
             ignored=call.ignored,
+            not_kept=tuple(sorted({each.name for each in parts.handed})),
             label=_name_of(self.function) if label is None else label,
         )
         if self._identity is not None:
@@ -353,6 +356,12 @@ def _ignored(function: Any, signature: inspect.Signature, names: Any) -> frozens
     return frozenset(names)
 
 
+def _keeps_inputs(given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise UsageError(f"keep_inputs must be True or False, not {given!r}")
+    return given
+
+
 def _declared(format: Any) -> ResultSpec:  # noqa: A002 - the option's name
     """Return what is asked of a function, in the format that its result is to be kept in.
 
@@ -467,10 +476,7 @@ def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
 
     encoded.write(take)
     checksum = hasher.finish()
-    if hasher.size <= LARGE:
-        parts.buffers.append(b"".join(small))
-    else:
-        parts.large.append(api.LargeArgument(name, checksum, encoded.write))
+    parts.add(name, checksum, b"".join(small) if hasher.size <= LARGE else None, encoded.write)
     found[name] = Value(encoded.format, checksum)
     # Not in the order in which they were met: members of a set are met in one, and written in another.
     found |= {f"{name}/{number}": inner[text] for number, text in enumerate(encoded.holes)}
@@ -498,7 +504,7 @@ def put(value: Any, *, context: Context | None = None) -> Handle:
         handles.use(context)
     store = (context or handles.default_context()).store
     encoded = encode(value)
-    return handles.of(encoded.format, api.stored(store, encoded.write))
+    return handles.of(encoded.format, stored(store, encoded.write))
 
 
 def checksum_of(value: Any) -> Checksum:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from ..context import Context
+    from .arguments import HandedArguments
 
 
 class Graph(NamedTuple):
@@ -73,6 +74,7 @@ def task_of(
     options: Options,
     upstream: Mapping[Checksum, Value | str],
     name: str,
+    handed: HandedArguments | None = None,
 ) -> Any:
     """Return the task of one transformation.
 
@@ -82,6 +84,8 @@ def task_of(
         The result of each transformation that it refers to, or the name of its task.
     name
         Of the task itself.
+    handed
+        Arguments that the run is given with it.
     """
     from dask._task_spec import Task, TaskRef
 
@@ -89,6 +93,7 @@ def task_of(
         TaskRef(found) if isinstance(found, str) else handle_of(*found)
         for found in (upstream[of] for of in document.upstream)
     ]
+    given: dict[str, Any] = {} if handed is None else {"handed": handed}
     return Task(
         name,
         task.run,
@@ -97,6 +102,7 @@ def task_of(
         options.to_json(),
         tuple(map(str, document.upstream)),
         *handles,
+        **given,
     )
 
 
@@ -111,7 +117,7 @@ def as_object(node: Any) -> Any:
     """Return a task whose result is asked for as an object."""
     from dask._task_spec import Task
 
-    return Task(node.key, node.func, *node.args, asked=node.key)
+    return Task(node.key, node.func, *node.args, **node.kwargs, asked=node.key)
 
 
 def annotations_of(options: Options) -> dict[str, Any]:

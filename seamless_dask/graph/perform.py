@@ -28,12 +28,13 @@ from hashserver.errors import (
 )
 from hashserver.retry import pauses
 
-from ..errors import ComputationFailed, NoRoomThere, WorkerLost
+from ..errors import ArgumentNotKept, ComputationFailed, NoRoomThere, WorkerLost
 from ..model import records
 from ..model.options import Options
 from ..model.records import environment_of
 from ..model.transformation import Description, Value, parse
 from ..model.values import missing, select
+from .arguments import check_kept, with_handed
 from .names import LABEL, label_of
 
 if TYPE_CHECKING:
@@ -251,16 +252,18 @@ def _computed(
     if not worker.runs_here:
         options = options._replace(run="process")
     remade: set[str] = set()
+    context = with_handed(worker.context, options)
     while True:
         try:
             return patiently(
                 checksum,
                 options.retries,
-                lambda: _with_room(lambda: run(transformation, worker.context, options, supervisor)),
+                lambda: _with_room(lambda: run(transformation, context, options, supervisor)),
             )
         except (BufferMissing, BufferCorrupt) as error:
             if error.checksum in remade:
                 raise
+            check_kept(worker.context, checksum, transformation, options, Checksum(error.checksum))
             remade.add(error.checksum)
             if isinstance(error, BufferCorrupt):
                 with suppress(BufferMissing):  # who read it may have put it aside already
@@ -323,17 +326,23 @@ def remake_by(context: Context, checksum: Checksum, again: Callable[[Checksum, O
         raise BufferMissing(checksum, f"buffer {checksum} is gone, and needs itself to be made again")
     producers = context.database.producers(checksum)
     unknown = []
+    not_kept: ArgumentNotKept | None = None
     in_progress.append(checksum)
     try:
         for producer in producers:
             if context.store.has([producer])[0] < 0:
                 unknown.append(producer)
                 continue
-            _again(context, checksum, producer, again)
+            try:
+                _again(context, checksum, producer, again)
+            except ArgumentNotKept as error:
+                not_kept = error
             if context.store.has([checksum])[0] >= 0:
                 return
     finally:
         in_progress.pop()
+    if not_kept is not None:
+        raise ArgumentNotKept(checksum, f"buffer {checksum} is gone, and cannot be made again: {not_kept}")
     with suppress(BufferMissing):
         context.store.read(checksum)  # `OriginalChanged`, where that is why it is gone
     raise _gone(checksum, producers, unknown)

@@ -8,6 +8,7 @@ computation is asked for as the command line does.
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
@@ -26,10 +27,15 @@ from .printed import stderr_shower
 
 if TYPE_CHECKING:
     from ..context import Context
+    from .arguments import HandedArguments
 
 PROTOCOL = 1
 """Number of the arguments of `run`, `known` and `restore`; raised whenever their meaning changes."""
 
+_NO_WAY = (
+    "keep_inputs=False hands arguments over to this host or, by a client of Dask, to a worker: with"
+    " SEAMLESS_DASKSERVER alone there is no way; use Client(…), or keep them"
+)
 _NOT_HERE = 'a function with run="here" runs in the process that asks: call .compute() of it, not the client'
 
 
@@ -40,6 +46,7 @@ def run(
     upstream: tuple[str, ...] = (),
     *handles: Any,
     asked: str | None = None,
+    handed: HandedArguments | None = None,
 ) -> Any:
     """Run a transformation, unless its result is known once its references are resolved.
 
@@ -56,7 +63,9 @@ def run(
     *handles : Handle
         The result of each of them; an object, where somebody has asked for it, is looked up again.
     asked : str or None
-        Name of its task, if the result is asked for as an object: see `_handed_over`.
+        Name of its task, if the result is asked for as an object: see `_as_seen`.
+    handed : HandedArguments or None
+        Arguments that no store has.
 
     Returns
     -------
@@ -66,22 +75,25 @@ def run(
     check_protocol(protocol)
     worker, name, wishes = equipped(), Checksum(key), Options.from_json(options)
     if worker is None:
-        return _handed_over(_elsewhere(name, wishes), name, asked)
+        return _as_seen(_elsewhere(name, wishes, handed), name, asked)
     if wishes.run == "here":
         raise UsageError(_NOT_HERE)
     pairs = zip(upstream, handles, strict=True)
     known = {Checksum(of): handle.value for of, handle in pairs if isinstance(handle, Handle)}
-    return _handed_over(handle_of(*run_step(worker, name, known, wishes)), name, asked)
+    if handed is None:
+        return _as_seen(handle_of(*run_step(worker, name, known, wishes)), name, asked)
+    with handed.placed(worker.context) as place:
+        return _as_seen(handle_of(*run_step(worker, name, known, wishes._replace(handed=place))), name, asked)
 
 
 def known(protocol: int, key: str, options: str, handle: Handle, *, asked: str | None = None) -> Any:
     """Return a result that was known when the graph was made; parameters as of `run`, and that result."""
     del options  # a scheduler makes a task for `run` of them, should the result be contested
     check_protocol(protocol)
-    return _handed_over(handle, Checksum(key), asked)
+    return _as_seen(handle, Checksum(key), asked)
 
 
-def _handed_over(handle: Handle, key: Checksum, asked: str | None) -> Any:
+def _as_seen(handle: Handle, key: Checksum, asked: str | None) -> Any:
     """Return what somebody who is not one of our tasks is to see.
 
     A task of a distributed scheduler gives a handle: its client loads the object. Inside a task of another
@@ -125,7 +137,7 @@ def check_protocol(protocol: object, here: str = "worker") -> None:
         )
 
 
-def _elsewhere(key: Checksum, options: Options) -> Handle:
+def _elsewhere(key: Checksum, options: Options, handed: HandedArguments | None) -> Handle:
     """Ask for a computation as `seamless-run` does, in a process that is no worker of ours."""
     asking = dask_worker()
     if asking is not None and asking.status.name in ("closing", "closed", "failed"):
@@ -139,7 +151,9 @@ def _elsewhere(key: Checksum, options: Options) -> Handle:
     if known is not None:
         return handle_of(known[1].format, known[1].checksum)
     try:
-        return handle_of(*_asked_for(context, key, options, from_worker=asking is not None))
+        with nullcontext() if handed is None else handed.placed(context) as place:
+            options = options._replace(handed=place)
+            return handle_of(*_asked_for(context, key, options, from_worker=asking is not None))
     except ComputationFailed as error:
         if not _names_step(str(error)):
             error = in_step(context, key, load(context, key), options.label, error)
@@ -162,6 +176,8 @@ def _asked_for(context: Context, key: Checksum, options: Options, *, from_worker
     # a worker of Dask's must not ask the scheduler that waits for it
     if from_worker:
         return Embedded(context, kept=True).run(request)
+    if options.handed is not None and context.config.daskserver is not None:
+        raise UsageError(_NO_WAY)
     from .interrupts import withdrawal_of
 
     runs = executor(context, kept=True)

@@ -66,6 +66,10 @@ class Options(NamedTuple):
     """Arguments of a function that are not part of the identity: format and checksum, by names of inputs."""
     source: str | None = None
     """Checksum of the code that runs, where a name and a version count in its place."""
+    not_kept: tuple[str, ...] = ()
+    """Inputs of a function that are handed over to this run only, and that no store is given."""
+    handed: str | None = None
+    """Directory of a store on this host in which they are while it runs."""
     label: str | None = None
     foreign: tuple[str, ...] = ()
     """Inputs of a function that only a further database has named: nothing that they name is run."""
@@ -100,11 +104,11 @@ class Options(NamedTuple):
 
     def kept(self) -> Options:
         """Return what still counts when somebody else asks: all but the wishes of this asker."""
-        return self._replace(scratch=False, fresh=False, direct_print=False)
+        return self._replace(scratch=False, fresh=False, direct_print=False, handed=None)
 
     def beside(self) -> dict[str, Any]:
         """Return what a function is run with that its identity does not tell."""
-        return {name: value for name in ("ignored", "source") if (value := getattr(self, name))}
+        return {name: value for name in ("ignored", "source", "not_kept") if (value := getattr(self, name))}
 
     def of_upstream(self, key: str) -> Options:
         """Return how the transformation `key` is to be run when this one needs its result."""
@@ -134,7 +138,7 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-_TUPLES = {"prologue", "modules", "writable", "executables", "foreign"}
+_TUPLES = {"prologue", "modules", "writable", "executables", "foreign", "not_kept"}
 _MAPPINGS: dict[str, Callable[[Any], bool]] = {
     "metavars": lambda value: isinstance(value, str),
     "resources": _is_number,
@@ -154,6 +158,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "time_limit": _is_number,
     "lines": _is_text,
     "source": _is_text,
+    "handed": _is_text,
     "label": lambda value: isinstance(value, str),
 }
 _REQUIRED: dict[str, Callable[[Any], bool]] = {

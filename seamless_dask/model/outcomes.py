@@ -26,7 +26,13 @@ _FAILURES = {
 }
 _BUFFERS = {
     _name(kind): kind
-    for kind in (data.BufferMissing, data.BufferCorrupt, data.OriginalChanged, data.FileChanged)
+    for kind in (
+        errors.ArgumentNotKept,
+        data.BufferMissing,
+        data.BufferCorrupt,
+        data.OriginalChanged,
+        data.FileChanged,
+    )
 }
 _PLAIN: dict[str, type[Exception]] = {
     _name(kind): kind

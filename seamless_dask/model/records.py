@@ -6,7 +6,8 @@ A record is a JSON object. Members, as far as they are known::
     host          where                       max_rss      bytes, over the process tree
     exit_status   as a shell reports it       stderr       its tail, at most 64 KiB
     environment   {"prologue": [...], "modules": [...], "conda", "image"} as far as it was named
-    beside        {"ignored", "source"} as of `Options`: what a function ran with that does not count
+    beside        {"ignored", "source", "not_kept"} as of `Options`: what a function ran with that does not
+                  count, and which arguments no store was given: without these it cannot be made again
     isolation     bubblewrap, image or none   placement    how inputs were placed
     version       of seamless-dask            cpus, label  as asked for
     error         {"kind", "message"}, in the record of a failure
@@ -106,7 +107,7 @@ def beside_of(record: Mapping[str, Any] | None) -> Options:
 
     found = (record or {}).get("beside")
     named = (
-        {name: found[name] for name in ("ignored", "source") if name in found}
+        {name: found[name] for name in ("ignored", "source", "not_kept") if name in found}
         if isinstance(found, dict)
         else {}
     )

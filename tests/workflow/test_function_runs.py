@@ -149,3 +149,32 @@ def test_of_a_hundred_megabytes_printed_so_much_is_shown(start: Start, way: str,
     shown, told = errors.split("\n[", 1)
     assert 0 <= len(shown) - most <= 64 << 10
     assert told == "what follows is not shown; its end is kept with the record]\n"
+
+
+HANDED = """
+import numpy, sys
+from seamless_dask import checksum_of, delayed
+from seamless_dask.graph import handles
+
+@delayed(keep_inputs=False)
+def largest(numbers):
+    return int(numbers.max())
+
+array = numpy.arange(int(sys.argv[1]))
+try:
+    print(largest(array).compute())
+except Exception as error:
+    print(error)
+print(handles.default_context().store.has([checksum_of(array)]))
+"""
+
+
+def test_arguments_that_are_not_kept_reach_a_sandbox_of_a_worker(start: Start) -> None:
+    out, errors = start("client", HANDED, "1000000").communicate(timeout=100)
+    assert out == "999999\n[-1]\n", errors
+
+
+def test_a_jobserver_is_not_handed_arguments_and_the_error_says_what_is(start: Start) -> None:
+    told, size = start("jobserver", HANDED, "1000001").communicate(timeout=100)[0].splitlines()
+    assert told.startswith("keep_inputs=False hands arguments over to this host or, by a client of Dask, to")
+    assert size == "[-1]"
