@@ -45,7 +45,7 @@ def execute(arguments: ParsedArguments, console: Console) -> int:
     """Cancel them; 1 when one of them was not under way."""
     status, facts = OK, []
     with closing(open_context(arguments, console.note)) as context:
-        from seamless_dask.executors import request_log
+        from seamless_dask.jobs import request_log
 
         for text in arguments.jobs:
             text = _subject(text)
@@ -102,7 +102,7 @@ def meant(text: str) -> tuple[Checksum, Future | None]:
 
 
 def _cancel(context: Context, key: Checksum, future: Future | None, console: Console) -> bool:
-    from seamless_dask.executors import request_log
+    from seamless_dask.jobs import request_log
     from seamless_dask.jobs.queue import QueueStore
 
     from ..data.pending import other_context, withdraw

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
     from seamless_dask.config import Config
     from seamless_dask.context import Context
-    from seamless_dask.executors.request_log import LoggedRequest
+    from seamless_dask.jobs.request_log import LoggedRequest
     from seamless_dask.model.options import Options
     from seamless_dask.model.transformation import Description
 
@@ -78,7 +78,7 @@ def announce(
     made: list[str] = []
     server = _server(context)
     if results:
-        from seamless_dask.executors import request_log
+        from seamless_dask.jobs import request_log
 
         request_log.note(context.cache, key, server, options)
     future = Future(key, None, server, os.uname().nodename, os.getpid())
@@ -112,7 +112,7 @@ def withdraw(
     With them go `folders`, which were made for them, unless something else is in there by now, and what was
     written down of those who have asked; with `own` only of this process.
     """
-    from seamless_dask.executors import request_log
+    from seamless_dask.jobs import request_log
 
     request_log.forget(cache, key, own=own)
     for path in paths:
@@ -140,7 +140,7 @@ def settle_future(context: Context, path: str, console: Console | None = None) -
     if future is None:
         return
     value = result_of(context, future, console or Console())
-    from seamless_dask.executors import request_log
+    from seamless_dask.jobs import request_log
 
     with alone(context, path):
         _replace_local_copy(context, path, value)
@@ -169,7 +169,7 @@ def result_of(context: Context, future: Future, console: Console) -> Value:
     found = known_result(context, future)
     if found is not None:
         return found
-    from seamless_dask.executors import request_log
+    from seamless_dask.jobs import request_log
 
     request = request_log.find(context.config.cache, future.key)
     with other_context(context, request) as there:

@@ -168,7 +168,7 @@ def deliver(
             # alone what a later job has announced.
             was_pending = remove_future(item.local, None if cached else job.key)
             if was_pending or not cached:
-                from seamless_dask.executors import request_log
+                from seamless_dask.jobs import request_log
 
                 request_log.forget(context.config.cache, job.key)
     if console.json:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hashserver.workspace.tree import Identity
     from seamless_dask.config import Config
     from seamless_dask.context import Context
-    from seamless_dask.executors.request_log import LoggedRequest
+    from seamless_dask.jobs.request_log import LoggedRequest
     from seamless_dask.model.options import Options
 
     from ..console import Console
@@ -213,7 +213,7 @@ def _told(item: Input, found: Identity, console: Console) -> _Identified:
 
 def _identify_pending(context: Context, item: Input, future: Future, console: Console) -> _Identified:
     """Return the result of the job that makes an input, or a reference to it while it runs."""
-    from seamless_dask.executors import request_log
+    from seamless_dask.jobs import request_log
 
     from ..data.pending import is_elsewhere, known_result, require_asker, result_of
 

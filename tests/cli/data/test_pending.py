@@ -234,7 +234,7 @@ def test_whoever_is_done_leaves_no_request(cli: Cli, work: Path, home: Path) -> 
 
 def test_requests_are_bounded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hashserver.checksum import hash_bytes
-    from seamless_dask.executors import request_log
+    from seamless_dask.jobs import request_log
     from seamless_dask.model.options import Options
 
     monkeypatch.setattr(request_log, "MOST", 3)
@@ -308,7 +308,7 @@ def test_a_sidecar_from_elsewhere_calls_nobody_and_runs_nothing(
 
 def test_a_request_of_somebody_else_does_not_count(home: Path, stored: Callable[[str], str]) -> None:
     from hashserver.checksum import Checksum
-    from seamless_dask.executors import request_log
+    from seamless_dask.jobs import request_log
     from seamless_dask.model.options import Options
 
     cache, key = str(home / "cache"), Checksum(stored("true"))
