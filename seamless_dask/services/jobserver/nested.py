@@ -20,7 +20,9 @@ from ...jobs.request import JobRequest
 from ...model import requirements
 from ...model.options import Options
 from ...protocol.jobs import NESTED_OPERATION, PROTOCOL
-from .requests import LONGEST_WAIT, MOST_JOBS, Refused, is_over, refuse_closing, written
+from . import waits
+from .requests import MOST_JOBS
+from .waits import Refused, refuse_closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -160,7 +162,8 @@ class Nested:
         placed = self._jobserver.post(asked)
         outer.askers.update({one.asker: job for one, job in zip(asked, placed, strict=True)})
         pairs = zip(placed, asked, strict=True)
-        return {"protocol": PROTOCOL, "jobs": [self._facts(job, one.asker) for job, one in pairs]}
+        jobs = [self._jobserver.facts(job, one.asker, brief=True) for job, one in pairs]
+        return {"protocol": PROTOCOL, "jobs": jobs}
 
     def _priority(self, task: str) -> int:
         """Return the priority that a task was submitted with."""
@@ -173,37 +176,26 @@ class Nested:
         job = outer.askers.get(asker)
         if job is None or job.key != key:
             raise Refused(404, f"nobody has asked for {key} here")
-        wait = min(max(0.0, float(facts.get("wait", 0.0))), LONGEST_WAIT)  # NaN is 0, in this order
+        wait = min(max(0.0, float(facts.get("wait", 0.0))), waits.LONGEST_WAIT)  # NaN is 0, in this order
         if method == "DELETE":
             self._leave(outer, asker)
             return {"body": {"cancelled": job.outcome is not None, "askers": []}}
         if method == "STDERR":
-            found = await written(self._jobserver, job, max(int(facts.get("start", 0)), 0), wait)
-            return {"body": found, "over": is_over(job)}
-        return {"body": await self._state(outer, job, asker, wait, str(facts.get("after", "")))}
+            written = await waits.stderr(self._jobserver, job, max(int(facts.get("start", 0)), 0), wait)
+            return {"body": written, "over": waits.is_over(job)}
+        found = await waits.changed_facts(
+            self._jobserver, job, asker, str(facts.get("after", "")), wait,
+            brief=True, check=lambda: self._refuse_endless(outer, job, asker), interval=AGAIN,
+        )  # fmt: skip
+        return {"body": found}
 
-    async def _state(self, outer: Outer, job: Job, asker: str, wait: float, after: str) -> dict[str, Any]:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + wait
-        while True:
-            refuse_closing(self._jobserver)
-            facts = self._facts(job, asker)
-            if not facts["outcome"]:
-                try:
-                    self._refuse_cycle(outer, job.key)
-                    self._refuse_starving(outer, job)
-                except Refused:
-                    self._leave(outer, asker)
-                    raise
-            if facts["state"] != after or loop.time() >= end:
-                break
-            await job.changed(min(AGAIN, end - loop.time()))
-        if facts["outcome"]:
-            self._jobserver.registry.told(asker)
-        return facts
-
-    def _facts(self, job: Job, asker: str) -> dict[str, Any]:
-        return self._jobserver.facts(job, asker, brief=True)
+    def _refuse_endless(self, outer: Outer, job: Job, asker: str) -> None:
+        try:
+            self._refuse_cycle(outer, job.key)
+            self._refuse_starving(outer, job)
+        except Refused:
+            self._leave(outer, asker)
+            raise
 
     def _leave(self, outer: Outer, asker: str) -> None:
         job = outer.askers.pop(asker)

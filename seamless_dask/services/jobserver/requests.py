@@ -13,7 +13,6 @@ Who may ask is seen to by those who pass the questions on.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,9 +21,11 @@ from urllib.parse import parse_qs
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
-from ...errors import SeamlessError, UsageError
+from ...errors import UsageError
 from ...jobs.request import JobRequest
 from ...protocol.jobs import JSON_TYPE, NEXT, OVER, PROTOCOL
+from . import waits
+from .waits import Refused, refuse_closing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,17 +35,8 @@ if TYPE_CHECKING:
 
 MOST_JOBS = 10_000
 MOST_BYTES = 32 << 20
-LONGEST_WAIT = 60.0
 
 _PATH = re.compile(r"/jobs(?:/([^/]+)(/stderr)?)?")
-
-
-class Refused(SeamlessError):
-    """What a command asked for cannot be; as HTTP tells it."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class JobAnswer(NamedTuple):
@@ -106,26 +98,13 @@ class _Request:
             placed = self._jobserver.post(asked)
         except UsageError as error:
             raise Refused(400, str(error)) from None
-        facts = []
-        for job, one in zip(placed, asked, strict=True):
-            self._tell(job, one.asker)
-            facts.append(self._jobserver.facts(job, one.asker, brief=True))
-        return {"protocol": PROTOCOL, "jobs": facts}
+        pairs = zip(placed, asked, strict=True)
+        jobs = [waits.facts(self._jobserver, job, one.asker, brief=True) for job, one in pairs]
+        return {"protocol": PROTOCOL, "jobs": jobs}
 
     async def _state(self, job: Job) -> dict[str, Any]:
-        """Tell the state of a job, as soon as it is another one than the one that is known."""
-        end = asyncio.get_running_loop().time() + self._number("wait", LONGEST_WAIT)
-        after = self._query.get("after", "")
-        while self._jobserver.state(job, self._asker) == after and _is_before(end):
-            await _change(self._jobserver, job, end)
-        if self._asker is not None:
-            self._tell(job, self._asker)
-        return self._jobserver.facts(job, self._asker)
-
-    def _tell(self, job: Job, asker: str) -> None:
-        """Note that one is being told how it ended, if it has."""
-        if job.end(asker) is not None:
-            self._jobserver.registry.told(asker)
+        seconds, after = self._number("wait", waits.LONGEST_WAIT), self._query.get("after", "")
+        return await waits.changed_facts(self._jobserver, job, self._asker, after, seconds)
 
     def _delete(self, job: Job) -> dict[str, Any]:
         """Let one ask no more, or everybody; the answer names those who are left."""
@@ -138,9 +117,9 @@ class _Request:
     async def _stderr(self, job: Job) -> JobAnswer:
         """Send what a command has written from a place on, as soon as there is something."""
         start = int(self._number("start", 1 << 62))
-        found = await written(self._jobserver, job, start, self._number("wait", LONGEST_WAIT))
+        found = await waits.stderr(self._jobserver, job, start, self._number("wait", waits.LONGEST_WAIT))
         size = job.stream.size if job.stream is not None else 0
-        headers = {OVER: "1" if is_over(job) else "0", NEXT: str(max(start, size))}
+        headers = {OVER: "1" if waits.is_over(job) else "0", NEXT: str(max(start, size))}
         return JobAnswer(200, found, "application/octet-stream", headers)
 
     def _number(self, name: str, most: float) -> float:
@@ -166,38 +145,6 @@ class _Request:
 
 def _json(document: Mapping[str, Any], status: int = 200) -> JobAnswer:
     return JobAnswer(status, json.dumps(document).encode())
-
-
-def refuse_closing(jobserver: Jobserver) -> None:
-    """Send everybody away once the jobserver is being closed: they are to look for the next one."""
-    if jobserver.closing:
-        raise Refused(503, "the daskserver is being stopped")
-
-
-def _is_before(end: float) -> bool:
-    return asyncio.get_running_loop().time() < end
-
-
-async def _change(jobserver: Jobserver, job: Job, end: float) -> None:
-    await job.changed(end - asyncio.get_running_loop().time())
-    refuse_closing(jobserver)
-
-
-async def written(jobserver: Jobserver, job: Job, start: int, seconds: float) -> bytes:
-    """Return what a job has written to its standard error from a place on, as soon as there is something."""
-    end = asyncio.get_running_loop().time() + seconds
-    while not (found := _read(job, start)) and not is_over(job) and _is_before(end):
-        await _change(jobserver, job, end)
-    return found
-
-
-def _read(job: Job, start: int) -> bytes:
-    return job.stream.read(start) if job.stream is not None else b""
-
-
-def is_over(job: Job) -> bool:
-    """Say whether it writes nothing more."""
-    return job.outcome is not None or (job.stream is not None and job.stream.over)
 
 
 def _asked_in(body: bytes) -> list[JobRequest]:

@@ -6,7 +6,7 @@ import pytest
 
 from seamless_dask.model.options import Options
 from seamless_dask.services.jobserver.nested import confined
-from seamless_dask.services.jobserver.requests import Refused
+from seamless_dask.services.jobserver.waits import Refused
 
 KEY = "0" * 64
 SANDBOXED = Options()
