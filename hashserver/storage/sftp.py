@@ -51,6 +51,22 @@ class _Refuse(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
         raise UnknownHost(f"{hostname} is not among the known hosts")
 
 
+class _Window(int):
+    """How many requests of one download may be on their way; any number once its channel is closed.
+
+    paramiko's thread that asks ahead compares with it before each request, and waits while as many are on
+    their way. When nobody takes answers any more that is for ever, unless it goes on: to ask on a closed
+    channel is an error, and ends it.
+    """
+
+    channel: paramiko.Channel
+    is_used = False
+
+    def __gt__(self, number: int) -> bool:
+        self.is_used = True
+        return self.channel.closed or super().__gt__(number)
+
+
 class KnownHosts(SFTPFileSystem):  # type: ignore[misc]
     """Connects to hosts that ``ssh`` knows, and to no others: a password must not go to a stranger.
 
@@ -81,7 +97,8 @@ class KnownHosts(SFTPFileSystem):  # type: ignore[misc]
             channel.close()  # the answer may still come
             raise
         except OSError:
-            self._idle.append(channel)  # an answer like any other
+            if not channel.get_channel().closed:  # an answer like any other
+                self._idle.append(channel)
             raise
         except BaseException:
             channel.close()  # interrupted: an answer may still be on its way
@@ -100,9 +117,16 @@ class KnownHosts(SFTPFileSystem):  # type: ignore[misc]
 
     def get_file(self, rpath: str, lpath: str, callback: Any = None, **_: Any) -> None:
         """Fetch a file, telling `callback` how it gets on."""
-        self.ftp.get(
-            self._strip_protocol(rpath), lpath, _teller(callback), max_concurrent_prefetch_requests=_WINDOW
-        )
+        window = _Window(_WINDOW)
+        window.channel = self.ftp.get_channel()
+        try:
+            self.ftp.get(
+                self._strip_protocol(rpath), lpath, _teller(callback), max_concurrent_prefetch_requests=window
+            )
+        except BaseException:
+            if window.is_used:  # there are answers on their way to nobody, and more may be asked for
+                window.channel.close()
+            raise
 
     def put_file(self, lpath: str, rpath: str, callback: Any = None, **_: Any) -> None:
         """Send a file, telling `callback` how it gets on; its directory must be there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -180,6 +181,42 @@ def test_a_thread_that_asks_ahead_on_a_closed_connection_says_nothing(
     thread = threading.Thread(name=name)
     _leave_out_prefetching(told.append)(threading.ExceptHookArgs((type(error), error, None, thread)))
     assert bool(told) == is_told
+
+
+def asking_ahead() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.endswith("(_prefetch_thread)")]
+
+
+def test_nobody_asks_ahead_for_a_download_that_was_given_up(place: Place, tmp_path: Path) -> None:
+    """All requests that may be on their way are, when the network goes silent: more would follow answers."""
+    if place.kind != "sftp":
+        pytest.skip("paramiko alone asks ahead in a thread")
+    checksum = place.fill(os.urandom(SIZE))
+    place.network.down = MIDDLE
+    with closing(place.open()) as store, pytest.raises(ServiceUnavailable, match="sftp://"):
+        store.get_file(checksum, tmp_path / "out")
+    wait_for(lambda: not asking_ahead())
+
+
+def test_nobody_asks_ahead_for_what_has_no_room_here(sshd: SshServer, home: Path, tmp_path: Path) -> None:
+    from hashserver.storage.sftp import connect
+
+    class Full:
+        def absolute_update(self, done: int) -> None:
+            raise OSError(errno.ENOSPC, f"no room after {done} bytes")
+
+    sshd.accept(home)
+    (tmp_path / "there").write_bytes(data := os.urandom(SIZE))
+    fs, path = connect(sshd.url(tmp_path / "there"), {}, 60.0)
+    try:
+        with pytest.raises(OSError, match="no room"), fs.own_channel():
+            fs.get_file(path, str(tmp_path / "out"), Full())
+        wait_for(lambda: not asking_ahead())
+        with fs.own_channel():
+            fs.get_file(path, str(tmp_path / "out"))
+        assert (tmp_path / "out").read_bytes() == data
+    finally:
+        fs.give_up()
 
 
 # ---------------------------------------------------------------------- commands
