@@ -1,4 +1,4 @@
-"""Where things are: command line, environment, ``seamless.toml``, the user's file, embedded default.
+"""Where things are: command line, environment, ``dask.config``, ``seamless.toml``, user's file, default.
 
 Each key is looked for in that order and the first that names it wins. Within one file a table
 ``[profile.NAME]`` comes before what the file says outside of tables. Who names a ``hashserver`` thereby
@@ -25,6 +25,7 @@ from .settings import (
     NODE_CACHE_SIZE,
     STORE_SECONDS,
     checked,
+    dask_settings,
     default_cache,
     from_environment,
     project_settings,
@@ -174,9 +175,11 @@ def load(
     said = {key: value for key, value in (options or {}).items() if value is not None}
     profile = said.pop("profile", None) or environment.get("SEAMLESS_PROFILE") or None
     above = [checked(said, "the command line", directory), from_environment(environment, directory)]
+    dasks = dask_settings(directory)
     project, users = project_settings(directory), users_settings(environment)
-    profile = profile or (project.profile if project else None)
-    _refuse_unknown(profile, project, users)
+    profile = profile or next((file.profile for file in (dasks, project) if file and file.profile), None)
+    _refuse_unknown(profile, dasks, project, users)
+    above += dasks.layers(profile) if dasks else []
     below = users.layers(profile) if users else []
     told = checked(defaults or {}, "the scheduler", directory)
     theirs = project.layers(profile) if project else []
@@ -184,7 +187,8 @@ def load(
         from .trust import admitted
 
         theirs = admitted(project, theirs, above, [*below, told], ignored, environment)
-    layers = [_Layer(values) for values in above]
+    layers = [_Layer({}, credentials=dasks.credentials)] if dasks else []
+    layers += [_Layer(values) for values in above]
     layers += [_Layer(values, own=False) for values in theirs]
     layers += [_Layer({}, credentials=users.credentials)] if users else []
     layers += [_Layer(values) for values in (*below, told)]

@@ -1,19 +1,21 @@
 """The configuration of this process, put together again only when something that it is made of has changed.
 
 A look-up takes some ten microseconds, and to read files and variables several times as long. What counts is
-compared at each call: the environment, the current directory, and the files that were read or looked for.
+compared at each call: the environment, Dask's configuration, the current directory, and the files that were
+read or looked for.
 What also depends on more than that (servers that run or not, a project's file that is trusted or not) is
 put together at every call.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from .config import READY_FILE, load
-from .settings import candidates, users_directory
+from .settings import candidates, dask_section, users_directory
 
 if TYPE_CHECKING:
     from .config import Config
@@ -31,8 +33,9 @@ class _CachedConfig:
     ----------
     config
         The configuration.
-    environment, directory, settings
-        Of which it was made: variables, current directory, path of the user's file and how that looked.
+    environment, section, directory, settings
+        Of which it was made: variables, what Dask's configuration said, current directory, path of the user's
+        file and how that looked.
     absent
         Files that were looked for and were not there.
     """
@@ -41,17 +44,21 @@ class _CachedConfig:
         self,
         config: Config,
         environment: object,
+        section: object,
         directory: str,
         settings: tuple[str, tuple[int, ...] | None],
         absent: list[str],
     ) -> None:
         self.config = config
-        self._environment, self._directory, self._absent = environment, directory, absent
+        self._environment, self._section = environment, section
+        self._directory, self._absent = directory, absent
         self._path, self._settings = settings
 
     def holds(self) -> bool:
         """Say whether it would be put together in the same way."""
-        if _variables() != self._environment or os.getcwd() != self._directory:
+        if _variables() != self._environment or dask_section() != self._section:
+            return False
+        if os.getcwd() != self._directory:
             return False
         access = os.access
         for path in self._absent:
@@ -74,14 +81,14 @@ def load_cached() -> Config:
         return cached.config
     _cached = None
     # Looked at before it is read: what changes in between is another one at the next call.
-    environment, directory = dict(_variables()), os.getcwd()
+    environment, section, directory = dict(_variables()), copy.deepcopy(dask_section()), os.getcwd()
     path = os.path.join(users_directory(os.environ), "config.toml")
     settings = _looks(path)
     config = load()
     absent = [*candidates(directory), os.path.join(config.cache, READY_FILE)]
     absent += [] if settings else [path]
     if _stands_alone(config, settings):
-        cached = _CachedConfig(config, environment, directory, (path, settings), absent)
+        cached = _CachedConfig(config, environment, section, directory, (path, settings), absent)
         if cached.holds():
             _cached = cached
     return config

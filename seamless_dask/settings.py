@@ -6,6 +6,7 @@ A settings file is read once, as far as `MAX_BYTES`, and never waited for: what 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from hashserver.namedtuple import NamedTuple
@@ -15,7 +16,7 @@ from hashserver.system_text import each, from_system, to_system
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 FILE = "seamless.toml"
 MAX_BYTES = 256 << 10
@@ -26,6 +27,11 @@ _PLACES = ("cache", "database", "hashserver", "daskserver", "token_file", "ca_fi
 STORAGE_OPTIONS = "storage_options"
 KEYS = (*_LISTS, *_PLACES, *_MODULES, "isolation", "node_cache_size", "store_timeout", STORAGE_OPTIONS)
 CREDENTIALS = "credentials"
+DASK = "dask.config (seamless)"
+"""What errors call Dask's configuration."""
+SYSTEMS = ("slurm", "pbs", "lsf", "oar", "sge", "htcondor")
+"""Batch systems; what Dask's configuration says of these is about clusters."""
+_OF_CLUSTERS = ("worker_cache", "worker_idle_timeout", *SYSTEMS)
 NODE_CACHE_SIZE = 20 << 30
 """Bytes, where nothing else is said."""
 STORE_SECONDS = 60.0
@@ -46,7 +52,7 @@ class Settings(NamedTuple):
     top: dict[str, Any]
     profiles: dict[str, dict[str, Any]]
     profile: str | None
-    """The profile that it asks for; only a project's file may."""
+    """The profile that it asks for; a project's file may, and Dask's configuration."""
     credentials: dict[str, dict[str, Any]]
     """``token_file`` and ``ca_file`` by the address of the server that they are for."""
 
@@ -84,6 +90,29 @@ def project_settings(directory: str) -> Settings | None:
     """Return what the nearest ``seamless.toml`` says, from `directory` upwards."""
     path = find(directory)
     return None if path is None else read(path, of_project=True)
+
+
+def dask_section() -> Any:
+    """Return what Dask's configuration has under ``seamless``, in a process that has loaded it; else None."""
+    return getattr(sys.modules.get("dask.config"), "config", {}).get("seamless")
+
+
+def dask_settings(directory: str) -> Settings | None:
+    """Return what that says; paths are relative to `directory`, and None is not said.
+
+    Raises
+    ------
+    UsageError
+        It has an unknown key or a bad value.
+    """
+    section = dask_section()
+    if not section:
+        return None
+    if not isinstance(section, dict):
+        raise UsageError(f"{DASK} must be keys and values, not {shown(section)}")
+    said = {str(key): value for key, value in section.items() if value is not None}
+    said = {key: value for key, value in said.items() if key.replace("-", "_") not in _OF_CLUSTERS}
+    return _settings(DASK, b"", said, directory, may=("profile", CREDENTIALS))
 
 
 def find(directory: str) -> str | None:
@@ -138,11 +167,15 @@ def read_bytes(path: str) -> bytes:
 
 def parse(path: str, data: bytes, *, of_project: bool = False) -> Settings:
     """Return what the content of a file says; raises as `read`."""
-    top = _toml(path, data)
-    where = os.path.dirname(path)
+    may = ("profile",) if of_project else (CREDENTIALS,)
+    return _settings(path, data, _toml(path, data), os.path.dirname(path), may)
+
+
+def _settings(path: str, data: bytes, top: dict[str, Any], where: str, may: Collection[str]) -> Settings:
+    """Return what a table says; `may` are those of "profile" (ask for one) and "credentials" that it may."""
     profiles: Any = top.pop("profile", {})
     profile: str | None = None
-    if of_project and isinstance(profiles, str) and profiles:
+    if "profile" in may and isinstance(profiles, str) and profiles:
         profiles, profile = {}, profiles
     if not _are_tables(profiles):
         raise UsageError(f"{path}: 'profile' must be tables such as [profile.cluster]")
@@ -151,7 +184,7 @@ def parse(path: str, data: bytes, *, of_project: bool = False) -> Settings:
         data,
         profiles={name: checked(table, path, where, f"profile.{name}") for name, table in profiles.items()},
         profile=profile,
-        credentials=_credentials(top.pop(CREDENTIALS, {}), path, where, of_project),
+        credentials=_credentials(top.pop(CREDENTIALS, {}), path, where, CREDENTIALS in may),
         top=checked(top, path, where),
     )
 
@@ -174,8 +207,8 @@ def _are_tables(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(table, dict) for table in value.values())
 
 
-def _credentials(tables: Any, path: str, directory: str, of_project: bool) -> dict[str, dict[str, Any]]:
-    if of_project and tables:
+def _credentials(tables: Any, path: str, directory: str, may: bool) -> dict[str, dict[str, Any]]:
+    if tables and not may:
         raise UsageError(f"{path}: [{CREDENTIALS}] belongs in your own configuration, not in a project's")
     if not _are_tables(tables):
         raise UsageError(

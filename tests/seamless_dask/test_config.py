@@ -7,8 +7,10 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 
 from seamless_dask.config import embedded, load, parse_size
 from seamless_dask.connection import ConnectionFile, write
-from seamless_dask.errors import UsageError
+from seamless_dask.errors import Untrusted, UsageError
 from seamless_dask.private import private_directory
 from seamless_dask.trust import trust
 
@@ -55,6 +57,97 @@ def test_the_order_is_command_line_environment_project_user_default(
     monkeypatch.setenv("SEAMLESS_STORE", "/variable")
     assert load({}, str(tmp_path)).stores == ("/variable",)
     assert load({"store": "/line"}, str(tmp_path)).stores == ("/line",)
+
+
+@contextmanager
+def in_dask(**said: Any) -> Iterator[None]:
+    """Have Dask's configuration say something under ``seamless``."""
+    import dask.config
+
+    with dask.config.set({"seamless": said}):
+        yield
+
+
+def test_dask_s_configuration_stands_between_variables_and_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = 'isolation = "none"\nstore = ["/file/s"]\ndatabase = "/file/db"\nnode-cache = "/file/node"\n'
+    monkeypatch.setenv("SEAMLESS_DATABASE", "/variable/db")
+    with in_dask(store=["/dask/s", "beside"], database="/dask/db", **{"node-cache": "/dask/node"}):
+        found = config(tmp_path, text, store="/option/s")
+        assert (found.stores, found.database, found.node_cache, found.isolation) == (
+            ("/option/s",),
+            "/variable/db",
+            "/dask/node",
+            "none",
+        )
+        assert config(tmp_path, text).stores == ("/dask/s", str(tmp_path / "beside"))
+    assert config(tmp_path, text).stores == ("/file/s",)
+
+
+def test_what_dask_s_configuration_names_needs_no_trust_in_a_project(tmp_path: Path) -> None:
+    (tmp_path / "seamless.toml").write_text('hashserver = "http://127.0.0.1:1"\n')
+    with in_dask(hashserver="http://127.0.0.1:2"):
+        assert load(directory=str(tmp_path)).hashserver == "http://127.0.0.1:2"
+    with pytest.raises(Untrusted):
+        load(directory=str(tmp_path))
+
+
+def test_a_token_of_dask_s_configuration_goes_to_its_own_server_only(home: Path, tmp_path: Path) -> None:
+    credentials = {"https://a.example": {"token-file": "/a.token"}}
+    with in_dask(hashserver="http://127.0.0.1:2", token_file="/b.token", credentials=credentials):
+        found = load(directory=str(tmp_path))
+    assert found.credential("http://127.0.0.1:2").token_file == "/b.token"
+    assert found.credential("https://a.example").token_file == "/a.token"
+    assert found.credential("https://c.example").token_file is None
+
+
+def test_a_profile_of_dask_s_configuration(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "seamless.toml").write_text("[profile.fast]\nstore-timeout = 7\n")
+    with in_dask(profile="fast"):
+        assert load(directory=str(tmp_path)).store_timeout == 7
+    with in_dask(store_timeout=5, profile={"slow": {"store_timeout": 50}}):
+        assert load(directory=str(tmp_path)).store_timeout == 5
+        assert load({"profile": "slow"}, str(tmp_path)).store_timeout == 50
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"stor": "/s"}, r"dask\.config \(seamless\): unknown key 'stor'; known are store, "),
+        ({"store_timeout": "long"}, r"dask\.config \(seamless\): store_timeout must be a number of seconds"),
+        ({"node-cache": "a", "node_cache": "b"}, "is there twice"),
+        ({"profile": "none"}, r"no profile 'none' in dask\.config"),
+        ({"profile": {"a": {"stor": "/s"}}}, "unknown key 'profile.a.stor'"),
+    ],
+)
+def test_an_error_in_dask_s_configuration_names_it(tmp_path: Path, said: Any, message: str) -> None:
+    with in_dask(**said), pytest.raises(UsageError, match=message):
+        load(directory=str(tmp_path))
+
+
+def test_what_dask_s_configuration_says_of_clusters_is_not_asked_here(tmp_path: Path) -> None:
+    said = {"worker-cache": "/c", "worker_idle_timeout": "5 s", "slurm": {"gpus": "--gres=gpu:{}"}}
+    otherwise = load(directory=str(tmp_path))
+    with in_dask(**said, store=None):
+        assert load(directory=str(tmp_path)) == otherwise
+
+
+def test_variables_of_dask_s_are_its_configuration(home: Path, tmp_path: Path) -> None:
+    """Where Dask is loaded, and only there: it is loaded for nobody's configuration."""
+    asked = "from seamless_dask.config import load; found = load(); print(found.stores, found.store_timeout)"
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", f"import sys; {first}; {asked}; print('dask.config' in sys.modules)"],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+            env={**os.environ, "DASK_SEAMLESS__STORE": '["/a", "/b"]', "DASK_SEAMLESS__STORE_TIMEOUT": "5"},
+        ).stdout.split("\n")[:2]
+        for first in ("import dask", "pass")
+    ]  # fmt: skip
+    assert shown == [
+        ["('/a', '/b') 5.0", "True"],
+        [f"('{home / 'cache' / 'buffers'}',) 60.0", "False"],
+    ]
 
 
 def test_the_nearest_file_upwards_counts(tmp_path: Path) -> None:

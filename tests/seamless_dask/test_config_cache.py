@@ -50,6 +50,18 @@ def test_a_variable_that_is_set_or_gone_is_seen(home: Path, monkeypatch: pytest.
     assert load_cached() == before
 
 
+def test_a_change_of_dask_s_configuration_is_seen(home: Path) -> None:
+    import dask.config
+
+    before = load_cached()
+    with dask.config.set({"seamless.cache": str(home / "other")}):
+        assert load_cached().cache == str(home / "other")
+        assert load_cached() is load_cached()
+        dask.config.set({"seamless.cache": str(home / "third")})
+        assert load_cached().cache == str(home / "third")
+    assert load_cached() == before
+
+
 def test_a_change_of_directory_is_seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEAMLESS_CACHE", "here")
     load_cached()

@@ -17,9 +17,9 @@ from hashserver import system_text
 from hashserver.errors import ServiceUnavailable
 
 from ...errors import UsageError
+from ...settings import SYSTEMS as SYSTEMS
 from .jobscript import call
 
-SYSTEMS = ("slurm", "pbs", "lsf", "oar", "sge", "htcondor")
 INLINE = ("oar", "htcondor")
 """Those that put the script on a command line: no secret may stand in it."""
 

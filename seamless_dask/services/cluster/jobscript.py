@@ -57,7 +57,7 @@ _VARIABLES = {
 
 _PRIVATE = """\
 umask 077
-unset "${!SEAMLESS_@}"
+unset "${!SEAMLESS_@}" "${!DASK_SEAMLESS__@}"
 seamless_tmp=${TMPDIR:-/tmp}
 # What jobs left that were killed outright. A living one holds its lock; a young one may not have it yet.
 find "$seamless_tmp" -maxdepth 1 -name 'seamless-worker-*' -user "$(id -u)" -mmin +10 \

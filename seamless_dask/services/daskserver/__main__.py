@@ -65,9 +65,11 @@ def _reason(error: BaseException) -> str:
 
 def _forget_environment(told: DaskserverSettings) -> None:
     """Leave workers nothing of what the shell said about places: the plugin tells them."""
-    keys = ("store", "database", "databases", "hashserver", "daskserver", "token_file", "ca_file", "profile")
-    for key in (*keys, "storage_options"):
+    for key in settings.OF_THE_ASKER:
         os.environ.pop(f"SEAMLESS_{key.upper()}", None)
+    for name in [name for name in os.environ if name.upper().startswith("DASK_SEAMLESS__")]:
+        if name.lower().split("__")[1].replace("-", "_") in settings.OF_THE_ASKER:
+            del os.environ[name]
     os.environ["SEAMLESS_CACHE"] = told.cache
 
 
@@ -78,6 +80,7 @@ async def _run(told: DaskserverSettings) -> None:
     _stop_once(asyncio.current_task())
     if told.dask is not None:
         settings.use_dask(told.dask)
+    settings.forget_places()
     server = Daskserver(told)
     keeper = asyncio.create_task(_keep_logs_short(told))
     try:

@@ -26,7 +26,7 @@ _MARK = "worker-python"
 # The number stands in another variable for each batch system.
 _SCRIPT = """\
 umask 077
-unset "${{!SEAMLESS_@}}"
+unset "${{!SEAMLESS_@}}" "${{!DASK_SEAMLESS__@}}"
 cd {directory} || exit
 exec >> logs/daskserver.log 2>&1 < /dev/null
 number=${{SLURM_JOB_ID:-${{PBS_JOBID:-${{LSB_JOBID:-${{OAR_JOB_ID:-${{JOB_ID:-}}}}}}}}}}

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILE, PORTS, OPTIONS = "settings.json", "ports.json", "storage-options.json"
+OF_THE_ASKER = (
+    *("cache", "store", "database", "databases", "hashserver", "daskserver", "token_file", "ca_file"),
+    *("profile", "credentials", "storage_options"),
+)
+"""Keys of the configuration that say where things are for whoever starts a daskserver."""
 PORT_SECONDS = 5.0
 """How long the ports of the last time are waited for: one that was killed may not have let go of them."""
 
@@ -279,10 +284,23 @@ def is_loopback(address: str) -> bool:
 
 
 def own_dask() -> str:
-    """Return Dask's configuration as it is here, for `use_dask` elsewhere."""
+    """Return Dask's configuration as it is here, but for what it says of places, for `use_dask` elsewhere."""
     import dask.config
 
-    return str(dask.config.serialize(dask.config.config))
+    return str(dask.config.serialize(_without_places(dask.config.config)))
+
+
+def forget_places() -> None:
+    """Leave in Dask's configuration nothing of places: here counts what the daskserver was told."""
+    import dask.config
+
+    dask.config.config["seamless"] = _without_places(dask.config.config)["seamless"]
+
+
+def _without_places(config: dict[str, Any]) -> dict[str, Any]:
+    section = config.get("seamless") or {}
+    kept = {key: value for key, value in section.items() if key.replace("-", "_") not in OF_THE_ASKER}
+    return config | {"seamless": kept}
 
 
 def use_dask(serialized: str) -> None:

@@ -165,3 +165,27 @@ def test_dask_s_configuration_travels() -> None:
     with dask.config.set({"jobqueue.slurm.account": "theirs"}):
         settings.use_dask(travels)
         assert dask.config.get("jobqueue.slurm.account") == "mine"
+
+
+def test_what_dask_s_configuration_says_of_places_stays_with_the_asker() -> None:
+    said = {"store": "/mine", "token-file": "/token", "worker-cache": "/c", "isolation": "none"}
+    with dask.config.set({"seamless": said}):
+        assert "/token" not in str(dask.config.deserialize(settings.own_dask()))
+        settings.forget_places()
+        assert dask.config.get("seamless") == {"worker-cache": "/c", "isolation": "none"}
+
+
+def test_variables_of_dask_s_about_places_do_not_reach_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seamless_dask.services.daskserver import __main__ as program
+
+    monkeypatch.setenv("SEAMLESS_CACHE", "/before")
+    monkeypatch.setenv("DASK_SEAMLESS__STORE", "/mine")
+    monkeypatch.setenv("DASK_SEAMLESS__STORAGE_OPTIONS__X", "1")
+    monkeypatch.setenv("DASK_SEAMLESS__WORKER_CACHE", "/c")
+    told = settings.DaskserverSettings(str(tmp_path), "default", str(tmp_path), "/s", "/db")
+    program._forget_environment(told)
+    assert {name for name in os.environ if name.startswith("DASK_SEAMLESS__")} == {
+        "DASK_SEAMLESS__WORKER_CACHE"
+    }
