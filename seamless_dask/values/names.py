@@ -56,13 +56,14 @@ def definitions_within(definitions: Definitions) -> Iterator[None]:
         _within.reset(token)
 
 
-def _definitions() -> Definitions | None:
+def definitions() -> Definitions | None:
+    """Return those that are asked, in this thread."""
     return _within.get() or _by_code
 
 
 def code_of(definition: Any) -> str | None:
     """Return the code of a function or class; None when it counts by its name."""
-    by_code = _definitions()
+    by_code = definitions()
     return None if by_code is None else by_code.text(definition)
 
 
@@ -127,7 +128,7 @@ def read_code(reader: ValueReader, text: Any) -> Any:
 
 def found_by_code(text: str) -> Any:
     """Return the function or class of some code, which the caller trusts."""
-    by_code = _definitions()
+    by_code = definitions()
     if by_code is None:
         raise InvalidValue("the value needs the code of a class, and this process reads none")
     return by_code.find(text)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seamless_dask import File
@@ -227,6 +228,26 @@ def test_a_class_whose_metaclass_says_what_is_equal(plain: Decorate) -> None:
     assert plain(of)() == 3
     with pytest.raises(NotAValue, match="argument 'x' is a OfMeta, a class without a hash"):
         plain(identity)(OfMeta())
+
+
+class Weighted:
+    weights = np.ones(2)
+
+
+WEIGHTED = Weighted()
+
+
+def test_an_object_is_of_the_class_that_its_function_names_and_its_values_count(
+    plain: Decorate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(*given: object) -> list[float]:
+        return [float(each.weights.sum()) for each in (WEIGHTED, *given) if isinstance(each, Weighted)]
+
+    assert plain(told)(Weighted()) == [2.0, 2.0]
+    monkeypatch.setattr(Weighted, "weights", np.full(2, 3.0))
+    assert plain(told)(Weighted()) == [6.0, 6.0]
+    Weighted.weights[0] = 4.0
+    assert plain(told)(Weighted()) == [7.0, 7.0]
 
 
 # -------------------------------------------------- arguments
