@@ -238,3 +238,12 @@ def test_the_package_imports_what_is_asked_for_only() -> None:
     code = "import sys, seamless_dask; seamless_dask.File; print('dask' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "False\n"
+
+
+def test_what_a_command_complains_of_is_shown_to_whoever_waits(
+    lab: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        bash("echo a result; echo a complaint >&2", context=lab.context).compute().read_text() == "a result\n"
+    )
+    assert capsys.readouterr() == ("", "a complaint\n")
