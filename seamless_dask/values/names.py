@@ -75,6 +75,13 @@ def write_name(writer: ValueWriter, definition: Any) -> Any:
     Unwalkable
         When its name does not lead to it, and it has no code.
     """
+    known = writer.names.get(id(definition))
+    if known is None:  # which is kept with its tree, so that nothing else gets its id
+        known = writer.names[id(definition)] = definition, _tree_of_name(writer, definition)
+    return known[1]
+
+
+def _tree_of_name(writer: ValueWriter, definition: Any) -> Any:
     text = code_of(definition)
     if text is not None:
         return tag("object:code", writer.tree(text))
@@ -112,18 +119,22 @@ def read_name(reader: ValueReader, name: str) -> Any:
     """Return what stands under a name."""
     if name not in SAFE:
         reader.trust(name)
-    module, _, qualified = name.partition(":")
-    try:
-        return _resolve(module, qualified)
-    except (ImportError, AttributeError) as error:
-        raise InvalidValue(f"the value needs {name}, which cannot be imported here: {error}") from error
+    if name not in reader.names:
+        module, _, qualified = name.partition(":")
+        try:
+            reader.names[name] = _resolve(module, qualified)
+        except (ImportError, AttributeError) as error:
+            raise InvalidValue(f"the value needs {name}, which cannot be imported here: {error}") from error
+    return reader.names[name]
 
 
 def read_code(reader: ValueReader, text: Any) -> Any:
     """Return the function or class of some code."""
     code = reader.value(text)
     reader.trust("code that it carries")
-    return found_by_code(code)
+    if code not in reader.codes:
+        reader.codes[code] = found_by_code(code)
+    return reader.codes[code]
 
 
 def found_by_code(text: str) -> Any:

@@ -40,7 +40,7 @@ _NEW, _NEW_EX = _COPYREG.__newobj__, _COPYREG.__newobj_ex__
 
 def write_object(writer: ValueWriter, value: Any) -> Any:
     """Return the tree of an object that is no plain data and of no library that has a module here."""
-    refuse(value)
+    _class_of(writer, value)
     parts, left_out = len(writer.parts), writer.left_out
     outermost = writer.objects == 0
     writer.objects += 1
@@ -57,6 +57,37 @@ def write_object(writer: ValueWriter, value: Any) -> Any:
         return write_pickled(writer, value, error.reason)
     finally:
         writer.objects -= 1
+
+
+class _Class:
+    """What has to be known of a class, for all of its objects in a value.
+
+    Attributes
+    ----------
+    type
+        Which is kept, so that no other class gets its id.
+    sets_state
+        Whether it says itself how it takes its state.
+    caches
+        Names, and whether such an attribute is what a property has remembered.
+    """
+
+    __slots__ = ("caches", "sets_state", "type")
+
+    def __init__(self, kind: type) -> None:
+        self.type = kind
+        self.sets_state = hasattr(kind, "__setstate__") and not issubclass(kind, BaseException)
+        self.caches: dict[str, bool] = {}
+
+
+def _class_of(writer: ValueWriter, value: Any) -> _Class:
+    """Return what has to be known of an object's class; one that is no value is refused."""
+    kind = type(value)
+    found: _Class | None = writer.classes.get(id(kind))
+    if found is None:
+        refuse(value)
+        found = writer.classes[id(kind)] = _Class(kind)
+    return found
 
 
 def _with_a_transformation(reason: str) -> Unwritable:
@@ -145,26 +176,31 @@ def _maker(writer: ValueWriter, make: Any) -> Any:
 
 def _state(writer: ValueWriter, value: Any, state: Any) -> Any:
     """Return the tree of an object's state, attributes sorted by name: their order is how it came about."""
-    if hasattr(type(value), "__setstate__") and not isinstance(value, BaseException):
+    kind = _class_of(writer, value)
+    if kind.sets_state:
         return None if state is None else writer.tree(state)
     if isinstance(state, tuple) and len(state) == 2:
-        return tag("tuple", [_attributes(writer, value, part) for part in state])
-    return _attributes(writer, value, state)
+        return tag("tuple", [_attributes(writer, kind, part) for part in state])
+    return _attributes(writer, kind, state)
 
 
-def _attributes(writer: ValueWriter, value: Any, state: Any) -> Any:
+def _attributes(writer: ValueWriter, kind: _Class, state: Any) -> Any:
     if type(state) is not dict or not all(type(name) is str for name in state):
         return None if state is None else writer.tree(state)
     if not state:
         return None
-    names = [name for name in sorted(state) if not _is_cache(value, name)]
+    names = [name for name in sorted(state) if not _is_cache(kind, name)]
     found = {name: writer.named(name, state[name]) for name in names}
     return found if "@" not in found else tag("dict", [[name, found[name]] for name in names])
 
 
-def _is_cache(value: Any, name: str) -> bool:
+def _is_cache(kind: _Class, name: str) -> bool:
     """Tell whether an attribute is what a property has remembered: it is there once somebody has looked."""
-    return isinstance(getattr(type(value), name, None), functools.cached_property)
+    found = kind.caches.get(name)
+    if found is None:
+        found = isinstance(getattr(kind.type, name, None), functools.cached_property)
+        kind.caches[name] = found
+    return found
 
 
 def write_pickled(writer: ValueWriter, value: Any, reason: str) -> Any:

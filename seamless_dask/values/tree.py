@@ -17,12 +17,11 @@ import base64
 import json
 import math
 import struct
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from hashserver.checksum import Bytes
 
@@ -35,7 +34,7 @@ LARGE_INTEGER = 1 << 1024
 """From here on in hexadecimal digits: how many decimal ones Python reads is limited."""
 LARGE_BYTES = 1 << 16
 """From here on bytes stand beside the tree as they are."""
-_TEXT = {str, type(None), bool}
+_PLAIN = {str, type(None), bool, int, float}
 
 dumps = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
@@ -75,6 +74,28 @@ class Endless(Unwalkable):
     """What contains itself, or is nested too deep."""
 
 
+class _Inside:
+    """Of a `ValueWriter`, while it writes what is inside an object."""
+
+    __slots__ = ("_nested", "_number", "_writer")
+
+    def __init__(self, writer: ValueWriter, number: int) -> None:
+        self._writer, self._number, self._nested = writer, number, writer.nested
+
+    def __enter__(self) -> None:
+        around = self._writer._around
+        if self._number in around:
+            raise Endless("contains itself")
+        if len(around) >= MAX_DEPTH:
+            raise Endless(f"is nested more than {MAX_DEPTH} deep")
+        around.add(self._number)
+        self._writer.nested = True
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.nested = self._nested
+        self._writer._around.discard(self._number)
+
+
 class ValueWriter:
     """Writes objects as trees.
 
@@ -96,6 +117,9 @@ class ValueWriter:
         Keys of what is left out, in the order of their numbers, and the objects.
     left_out
         How often something was left out, known or not.
+    classes, names
+        What is asked but once, however many objects there are: what has to be known of their classes, and the
+        trees of classes and functions. By identity: metaclasses can say what is equal.
     """
 
     def __init__(
@@ -108,6 +132,8 @@ class ValueWriter:
         self.holes: dict[str, Any] = {}
         self.nested = False
         self.objects = self.left_out = 0
+        self.classes: dict[int, Any] = {}
+        self.names: dict[int, tuple[Any, Any]] = {}
         self._writer_of, self._hole, self._any_text = writer_of, hole, any_text
         self._named_holes = False
         self._numbers: dict[str, int] = {}
@@ -138,21 +164,9 @@ class ValueWriter:
         """Tell whether an object is an input of its own."""
         return self._hole is not None and self._hole(value) is not None
 
-    @contextmanager
-    def inside(self, value: Any) -> Iterator[None]:
+    def inside(self, value: Any) -> _Inside:
         """Mark that what is written next is inside `value`."""
-        number, nested = id(value), self.nested
-        if number in self._around:
-            raise Endless("contains itself")
-        if len(self._around) >= MAX_DEPTH:
-            raise Endless(f"is nested more than {MAX_DEPTH} deep")
-        self._around.add(number)
-        self.nested = True
-        try:
-            yield
-        finally:
-            self.nested = nested
-            self._around.discard(number)
+        return _Inside(self, id(value))
 
     def items(self, values: Iterable[Any]) -> list[Any]:
         """Return the trees of the members of a sequence."""
@@ -183,6 +197,7 @@ class ValueWriter:
         """Return what to sort a member of a set by, its tree if that can be used as it is, and the member."""
         writer = ValueWriter(self._writer_of, self._hole, self._any_text)
         writer._around, writer.objects, writer.nested = self._around, self.objects, True
+        writer.classes, writer.names = self.classes, self.names
         writer._named_holes = True
         tree = writer.tree(value)
         key = dumps(tree).encode("utf-8", "surrogatepass")
@@ -246,13 +261,23 @@ def is_encodable(value: str) -> bool:
 
 
 def _is_plain(writer: ValueWriter, values: Any) -> bool:
-    """Tell whether all members of a list or dictionary are JSON as they are; without a loop in Python."""
-    kinds = set(map(type, values))
-    if kinds == {float}:
-        return all(map(math.isfinite, values))
-    if kinds == {int}:
-        return bool(min(values) > -LARGE_INTEGER and max(values) < LARGE_INTEGER)
-    return kinds <= _TEXT and not (writer._any_text and str in kinds)
+    """Tell whether all members of a list or dictionary are JSON as they are; quicker than to walk them."""
+    try:
+        kinds = set(map(type, values))
+    except TypeError:  # a class without a hash
+        return False
+    if not kinds <= _PLAIN or (writer._any_text and str in kinds):
+        return False
+    if float in kinds and not all(map(math.isfinite, _of_type(float, kinds, values))):
+        return False
+    if int in kinds:
+        numbers = _of_type(int, kinds, values)
+        return bool(min(numbers) > -LARGE_INTEGER and max(numbers) < LARGE_INTEGER)
+    return True
+
+
+def _of_type(kind: type, kinds: set[type], values: Any) -> Any:
+    return values if len(kinds) == 1 else [value for value in values if type(value) is kind]
 
 
 def _list(writer: ValueWriter, value: list[Any]) -> Any:
@@ -263,6 +288,8 @@ def _list(writer: ValueWriter, value: list[Any]) -> Any:
 
 
 def _tuple(writer: ValueWriter, value: tuple[Any, ...]) -> Any:
+    if _is_plain(writer, value):
+        return tag("tuple", value)
     with writer.inside(value):
         return tag("tuple", writer.items(value))
 

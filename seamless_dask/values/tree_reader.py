@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, OSError)
 
 
+_TREES = (list, dict)
+"""What may stand for something else than itself."""
+
+
 class ValueReader:
     """Reads trees.
 
@@ -33,6 +37,11 @@ class ValueReader:
         What takes the places that were left out.
     columns
         Of the table around the tree, in the format ``arrow``.
+
+    Attributes
+    ----------
+    names, codes
+        What stands under a name, and what is of some code: asked but once, however many objects there are.
     """
 
     def __init__(
@@ -44,6 +53,9 @@ class ValueReader:
         columns: Any = None,
     ) -> None:
         self.trusted, self.columns = trusted, columns
+        self.names: dict[str, Any] = {}
+        self.codes: dict[str, Any] = {}
+        self._readers = _READERS.copy()
         self._reader_of, self._part, self._holes = reader_of, part, holes
 
     def read(self, data: bytes) -> Any:
@@ -85,20 +97,26 @@ class ValueReader:
     def value(self, tree: Any) -> Any:
         """Return the object that a tree stands for."""
         if isinstance(tree, list):
-            return [self.value(member) for member in tree]
+            return self.values(tree)
         if not isinstance(tree, dict):
             return tree
         if "@" not in tree:
-            return {name: self.value(member) for name, member in tree.items()}
+            value = self.value
+            return {
+                name: value(member) if type(member) in _TREES else member for name, member in tree.items()
+            }
         if len(tree) != 1:
             raise ValueError("a tag with more beside it")
         name, *fields = tree["@"]
-        read = _READERS.get(name)
-        return self._reader_of(name)(self, *fields) if read is None else read(self, *fields)
+        read = self._readers.get(name)
+        if read is None:
+            read = self._readers[name] = self._reader_of(name)
+        return read(self, *fields)
 
     def values(self, trees: Sequence[Any]) -> list[Any]:
         """Return the objects that several trees stand for."""
-        return [self.value(tree) for tree in trees]
+        value = self.value
+        return [value(tree) if type(tree) in _TREES else tree for tree in trees]
 
     def mapping(self, pairs: Sequence[Any]) -> dict[Any, Any]:
         """Return the dictionary that pairs of trees stand for: a key each, and what belongs to it."""

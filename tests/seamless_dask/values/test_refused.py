@@ -139,3 +139,19 @@ def test_what_even_pickle_refuses_is_told_in_one_line() -> None:
 
     with pytest.raises(NotAValue, match=r"which cannot be stored: TypeError: not me$"):
         to_bytes(Closed())
+
+
+def test_an_object_of_a_class_without_a_hash() -> None:
+    class Meta(type):
+        def __eq__(cls, other: object) -> bool:
+            return True
+
+    class OfMeta(metaclass=Meta):
+        pass
+
+    for value in ([1, OfMeta()], (OfMeta(), 1)):
+        place = next(number for number, one in enumerate(value) if one != 1)
+        with pytest.raises(NotAValue, match=rf"^x\[{place}\] is a OfMeta, a class without a hash"):
+            to_bytes(value, "x")
+    with pytest.raises(NotAValue, match=r"^x\['a'\] is a OfMeta, a class without a hash"):
+        to_bytes({"a": OfMeta()}, "x")
