@@ -42,8 +42,7 @@ class WorkerUpdates:
         if name in self._talks:
             self._again.add(name)
             return
-        task = self._talks[name] = asyncio.create_task(self._talk(name, job))
-        task.add_done_callback(lambda _: self._talks.pop(name, None))
+        self._talks[name] = asyncio.create_task(self._talk(name, job))
 
     async def close(self) -> None:
         """Stop telling."""
@@ -52,18 +51,26 @@ class WorkerUpdates:
         await asyncio.gather(*self._talks.values(), return_exceptions=True)
 
     async def _talk(self, name: str, job: Job) -> None:
-        while True:
+        self._again.add(name)
+        try:
+            while name in self._again:
+                self._again.remove(name)
+                await self._say(name, job)
+        finally:
+            # In the same step as the last look: what was told between that and a callback of this task would
+            # be left to a talk that has ended, and a limit that has just come would never hold.
             self._again.discard(name)
-            task = self._scheduler.tasks.get(name)
-            if task is None or task.processing_on is None:
-                return
-            try:
-                worker = self._scheduler.rpc(task.processing_on.address)
-                await worker.seamless_askers(key=name, askers=self._askers(name, job))
-            except Exception as error:  # it is gone, or has no plugin: the options of the task hold
-                logger.debug("askers of %s not told: %s", name, error)
-            if name not in self._again:
-                return
+            del self._talks[name]
+
+    async def _say(self, name: str, job: Job) -> None:
+        task = self._scheduler.tasks.get(name)
+        if task is None or task.processing_on is None:
+            return
+        try:
+            worker = self._scheduler.rpc(task.processing_on.address)
+            await worker.seamless_askers(key=name, askers=self._askers(name, job))
+        except Exception as error:  # it is gone, or has no plugin: the options of the task hold
+            logger.debug("askers of %s not told: %s", name, error)
 
     def _askers(self, name: str, job: Job) -> dict[str, str]:
         found = {
