@@ -38,10 +38,12 @@ class StderrStreams:
         if not any(asked.options.direct_print for asked in job.waiting.values()):
             return
         job.stream = job.stream or Stream()
-        if job.started is not None and job.name is not None and job not in self._pumps:
+        pump = self._pumps.get(job)
+        # done: it has ended in this round of the loop, and is taken away in the next
+        if job.started is not None and job.name is not None and (pump is None or pump.done()):
             job.stream.seen = 0
             task = self._pumps[job] = asyncio.create_task(self._pump(job, job.stream, job.name))
-            task.add_done_callback(lambda _: self._pumps.pop(job, None))
+            task.add_done_callback(lambda ended: self._forget(job, ended))
 
     async def finish(self, job: Job, outcome: Outcome) -> None:
         """Fetch what is left of a job that has ended."""
@@ -69,6 +71,10 @@ class StderrStreams:
         if job.stream is not None:
             job.stream.over = True
             job.notify()
+
+    def _forget(self, job: Job, pump: asyncio.Task[None]) -> None:
+        if self._pumps.get(job) is pump:
+            del self._pumps[job]
 
     async def close(self) -> None:
         """Stop fetching."""
