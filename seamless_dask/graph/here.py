@@ -108,7 +108,7 @@ class _Asker(JobSupervisor):
         super().__init__(job, None)
         self._options = options
 
-    def as_asker(self, key: Checksum, final: bool) -> JobRequest:
+    def as_request(self, key: Checksum, final: bool) -> JobRequest:
         """Return what is wanted, by which another process may go on, should this one end."""
         del final
         return JobRequest(key, self._options._replace(run="process"))
@@ -151,10 +151,10 @@ class _Watch:
 
     def _tell(self) -> None:
         supervisor, usage = self._supervisor, Usage(time.monotonic() - self._began, 0.0, 0)
-        for name, asker in supervisor.askers().items():
-            if reason := exceeded(asker.options, usage):
+        for name, request in supervisor.requests().items():
+            if reason := exceeded(request.options, usage):
                 supervisor.fail(name, reason)
             elif supervisor.job.cancelled():
                 with supervisor.job.guard():
-                    if supervisor.job.asker(name) is not None:
+                    if supervisor.job.request(name) is not None:
                         supervisor.job.deliver(name, outcomes.failure(Cancelled("it was cancelled")))

@@ -191,11 +191,11 @@ class JobDirectory:
         the last one alive. One who never meant to wait counts as before.
         """
         for name in self.waiting():
-            asker = self.asker(name)
-            if asker is not None and not asker.detached and is_dead(name):
+            request = self.request(name)
+            if request is not None and not request.detached and is_dead(name):
                 self.unregister(name)
 
-    def asker(self, name: str) -> JobRequest | None:
+    def request(self, name: str) -> JobRequest | None:
         """Return what one has said; None when it has gone in the meantime."""
         try:
             with open(self._file(f"{name}.json"), "rb") as file:

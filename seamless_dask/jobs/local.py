@@ -52,7 +52,7 @@ class LocalRequest:
     ----------
     context : Context
         Where the transformation's document, and those it refers to, are stored.
-    asker : JobRequest
+    request : JobRequest
         What is asked for. When others have asked already, only limits, `scratch` and `retries` count.
     bounded : bool
         It waits until this host has a slot for one more command; false: somebody else sees to that.
@@ -61,10 +61,10 @@ class LocalRequest:
     """
 
     def __init__(
-        self, context: Context, asker: JobRequest, *, bounded: bool = True, kept: bool = False
+        self, context: Context, request: JobRequest, *, bounded: bool = True, kept: bool = False
     ) -> None:
-        self.context, self.asker, self._bounded, self._kept = context, asker, bounded, kept
-        self.job = JobDirectory(context.cache, asker.key)
+        self.context, self.request, self._bounded, self._kept = context, request, bounded, kept
+        self.job = JobDirectory(context.cache, request.key)
         self._name: str | None = None
         self._child: daemon.Daemon | KeptProcess | None = None
         self._born = 0
@@ -102,8 +102,8 @@ class LocalRequest:
         try:
             if lock is not None:
                 self.job.mind_loss("ended without a word")
-            self._name = self.job.register(self.asker)
-            if not self.asker.detached:
+            self._name = self.job.register(self.request)
+            if not self.request.detached:
                 self._bell = self.job.bell(self._name)
         except BaseException:
             if lock is not None:
@@ -154,7 +154,7 @@ class LocalRequest:
             if outcome is not None:
                 self._leave()
                 if outcome == outcomes.AGAIN:
-                    self.asker = self.asker._replace(need_bytes=True)
+                    self.request = self.request._replace(need_bytes=True)
                     self.start()
                     continue
                 self._value = outcomes.result(outcome)
@@ -197,13 +197,13 @@ class LocalRequest:
 
     def _known(self) -> bool:
         """Look once more, as the one who would start it: another one may just have finished it."""
-        if self.asker.fresh or not self.context.embedded:  # a server must not be asked under the guard
+        if self.request.fresh or not self.context.embedded:  # a server must not be asked under the guard
             return False
-        found = self.context.database.lookup(self.asker.key)
+        found = self.context.database.lookup(self.request.key)
         if found is None:
             return False
         value = Value(found[1].format, found[1].checksum)
-        if self.asker.need_bytes:
+        if self.request.need_bytes:
             from ..model.values import missing
 
             if missing(self.context.store, [value]):
@@ -223,7 +223,7 @@ class LocalRequest:
     def _require_place(self) -> None:
         """Raise when somebody has removed what we wait by: nobody could tell us of any end."""
         assert self._name is not None
-        if self.job.asker(self._name) is None:
+        if self.job.request(self._name) is None:
             self._close()
             self._reap()
             raise WorkerLost(f"{self.job.path} was removed while its result was waited for: ask for it again")
@@ -244,11 +244,11 @@ class LocalRequest:
                 return outcome
             self.job.mind_loss(self._how_lost())
             losses = self.job.losses()
-            if len(losses) <= self.asker.options.retries:
+            if len(losses) <= self.request.options.retries:
                 self._run(lock)
                 return None
             os.close(lock)
-        return outcomes.failure(lost(self.asker.key, losses))
+        return outcomes.failure(lost(self.request.key, losses))
 
     def _run(self, lock: int) -> None:
         """Start a runner that holds `lock`; what an earlier one has shown of stderr is not shown again."""
@@ -258,7 +258,7 @@ class LocalRequest:
         try:
             self._let_go()
             self._child = processes.start(
-                self.context, self.job, self.asker, lock, bounded=self._bounded, kept=self._kept
+                self.context, self.job, self.request, lock, bounded=self._bounded, kept=self._kept
             )
             self._born = birth(self._child.pid)
         finally:

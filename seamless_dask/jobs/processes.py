@@ -76,7 +76,7 @@ class KeptProcess:
 
 
 def start(
-    context: Context, job: JobDirectory, asker: JobRequest, lock: int, *, bounded: bool, kept: bool
+    context: Context, job: JobDirectory, request: JobRequest, lock: int, *, bounded: bool, kept: bool
 ) -> daemon.Daemon | KeptProcess:
     """Have a process run a computation, and return it.
 
@@ -86,7 +86,7 @@ def start(
     ----------
     context
         Store and database.
-    job, asker, lock
+    job, request, lock
         Of the computation.
     bounded
         It waits until this host has a slot for one more command.
@@ -94,11 +94,11 @@ def start(
         One that has done others may do it, and it may do others afterwards.
     """
     config = each(context.config._asdict(), from_system)
-    request = {"config": config, "asker": asker.to_file().decode(), "bounded": bounded}
+    document = {"config": config, "asker": request.to_file().decode(), "bounded": bounded}
     # readable by us alone: it may have what opens a store
-    write_atomic(job.file("request.json"), json.dumps(request).encode(), 0o600)
+    write_atomic(job.file("request.json"), json.dumps(document).encode(), 0o600)
     child = _start_kept(job, lock) if kept else _start(job, lock)
-    job.describe(child.pid, asker.options.label)
+    job.describe(child.pid, request.options.label)
     return child
 
 

@@ -65,7 +65,7 @@ class JobSupervisor:
         self.job, self.stderr = job, stderr
         self.slot: Slot = slot or (parent.slot if parent else Slot(None))
         self._parent, self._name, self._final = parent, name, final
-        self._askers: dict[str, JobRequest] = {}
+        self._requests: dict[str, JobRequest] = {}
         self._bytes_seen_to = False
         self._scratched = False
 
@@ -76,7 +76,7 @@ class JobSupervisor:
             return self._without_parent(self._parent, stop)
         if stop := self.abandoned():
             return stop
-        stop, over = over_limits({name: asker.options for name, asker in self.askers().items()}, usage)
+        stop, over = over_limits({name: request.options for name, request in self.requests().items()}, usage)
         for name, reason in over.items():
             self.fail(name, reason)
         return stop
@@ -100,7 +100,7 @@ class JobSupervisor:
         """Go on for the others when the parent's askers are not waiting any more."""
         if not self._leave(parent):
             return stop
-        for name in parent.askers() if stop.limit else ():
+        for name in parent.requests() if stop.limit else ():
             parent.fail(name, f"{stop}, which only you had set")
         return None
 
@@ -126,42 +126,42 @@ class JobSupervisor:
 
     def scratch(self) -> bool:
         """Say whether all who ask agree that the bytes need not be kept."""
-        askers = self.askers()
-        if self._parent and self._final and askers.pop(self._name, None) and not self._parent.scratch():
+        requests = self.requests()
+        if self._parent and self._final and requests.pop(self._name, None) and not self._parent.scratch():
             return False
-        self._scratched = not any(asker.keeps for asker in askers.values())
+        self._scratched = not any(request.keeps for request in requests.values())
         return self._scratched
 
-    def as_asker(self, key: Checksum, final: bool) -> JobRequest:
+    def as_request(self, key: Checksum, final: bool) -> JobRequest:
         """Return what is wanted of a step: what all who wait agree on, if it is the last one."""
-        return JobRequest(key, agreed(list(self.askers().values())) if final else Options())
+        return JobRequest(key, agreed(list(self.requests().values())) if final else Options())
 
     def needs_bytes(self) -> bool:
         """Say whether somebody needs the bytes of the result; that they are there is then seen to."""
-        self._bytes_seen_to = any(asker.need_bytes for asker in self.askers().values())
+        self._bytes_seen_to = any(request.need_bytes for request in self.requests().values())
         return self._bytes_seen_to
 
-    def unserved(self, asker: JobRequest, outcome: outcomes.Outcome) -> bool:
+    def unserved(self, request: JobRequest, outcome: outcomes.Outcome) -> bool:
         """Say whether this one came too late to be asked about the bytes, which it wants."""
         if "error" in outcome:
             return False
-        dropped = self._scratched and not asker.options.scratch
-        return dropped or (asker.need_bytes and not self._bytes_seen_to)
+        dropped = self._scratched and not request.options.scratch
+        return dropped or (request.need_bytes and not self._bytes_seen_to)
 
-    def askers(self) -> dict[str, JobRequest]:
-        """Return those who wait now."""
+    def requests(self) -> dict[str, JobRequest]:
+        """Return what those ask for who wait now, by their names."""
         found: dict[str, JobRequest] = {}
         for name in self.job.waiting():
-            asker = self._askers.get(name) or self.job.asker(name)
-            if asker is not None:
-                found[name] = asker
-        self._askers = found
+            request = self._requests.get(name) or self.job.request(name)
+            if request is not None:
+                found[name] = request
+        self._requests = found
         return dict(found)
 
     def fail(self, name: str, reason: str) -> None:
         """Tell one that its limit is exceeded, while the command goes on for others."""
         with self.job.guard():
-            if self.job.asker(name) is None:
+            if self.job.request(name) is None:
                 return
             self.job.deliver(name, outcomes.failure(LimitExceeded(reason, 1)))
 
@@ -192,14 +192,14 @@ def _finish(supervisor: JobSupervisor, lock: int, own: str, outcome: outcomes.Ou
     """Tell everybody and let go; false: somebody came while it was being stopped for want of askers."""
     job = supervisor.job
     with job.guard():
-        askers = supervisor.askers()
-        if outcome.get("error") == Cancelled.__name__ and askers and not job.cancelled():
+        requests = supervisor.requests()
+        if outcome.get("error") == Cancelled.__name__ and requests and not job.cancelled():
             return False
-        for name, asker in askers.items():
-            if name == own or asker.detached:
+        for name, request in requests.items():
+            if name == own or request.detached:
                 job.unregister(name)
             else:
-                job.deliver(name, outcomes.AGAIN if supervisor.unserved(asker, outcome) else outcome)
+                job.deliver(name, outcomes.AGAIN if supervisor.unserved(request, outcome) else outcome)
         if own:
             job.unregister(own)
         # Still under the guard: one who joined between the last word and the end of the lock would find it
@@ -236,7 +236,7 @@ def _join_once(
 ) -> Value | outcomes.Outcome:
     with job.guard():
         lock = _lock(job)
-        name = job.register(parent.as_asker(job.key, final))
+        name = job.register(parent.as_request(job.key, final))
         bell = job.bell(name)
     tries = 0
     try:

@@ -101,11 +101,11 @@ def described(cache: str, key: str) -> tuple[JobDirectory, dict[str, Any]]:
 def run(job: JobDirectory, lock: int, asked: dict[str, Any], context: Context) -> None:
     """Run a job as the one who holds its lock."""
     os.set_inheritable(lock, False)  # or a stray child of the command would hold it
-    asker = JobRequest.from_file("", job.key, asked["asker"].encode())
+    request = JobRequest.from_file("", job.key, asked["asker"].encode())
     slot = Slot(job.cache if asked["bounded"] else None)
     supervisor = JobSupervisor(job, job.file("stderr"), slot=slot)
     worker = LocalWorker(context, supervisor)
-    hold(lock, supervisor, lambda _: _compute(worker, asker, supervisor))
+    hold(lock, supervisor, lambda _: _compute(worker, request, supervisor))
 
 
 def config_of(document: dict[str, object]) -> Config:
@@ -113,8 +113,8 @@ def config_of(document: dict[str, object]) -> Config:
     return Config.from_json(each(document, to_system))
 
 
-def _compute(worker: LocalWorker, asker: JobRequest, supervisor: JobSupervisor) -> Value:
-    value = compute(worker, supervisor.job.key, asker.options)
+def _compute(worker: LocalWorker, request: JobRequest, supervisor: JobSupervisor) -> Value:
+    value = compute(worker, supervisor.job.key, request.options)
     if supervisor.needs_bytes():
         ensure(worker, [value])
     return value
