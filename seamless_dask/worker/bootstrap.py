@@ -29,8 +29,8 @@ REFUSED = (
 
 def arrive(places: dict[str, Any], version: str, protocol: int) -> Any:
     """Return the plugin, or one that says why there is none."""
-    if (standing := stand_ins()) is not None:
-        return unequipped(standing.why, version)
+    if (stubs := stand_ins()) is not None:
+        return unequipped(stubs.why, version)
     try:
         from seamless_dask.graph.task import PROTOCOL
         from seamless_dask.version import __version__

@@ -49,9 +49,9 @@ class Jobserver:
     def __init__(self, scheduler: Scheduler, context: Context, journal: Journal) -> None:
         self.scheduler = scheduler
         self.registry = JobRegistry(journal)
-        self.messenger = WorkerUpdates(scheduler)
+        self._updates = WorkerUpdates(scheduler)
         self.streams = StderrStreams(scheduler)
-        self._driver = JobLifecycle(scheduler, context, self.registry, self.streams)
+        self._lifecycle = JobLifecycle(scheduler, context, self.registry, self.streams)
         self.closing = False
         self.why: Callable[[TaskState], str | None] = lambda task: None
         """Says what keeps a task that waits for a worker from getting one."""
@@ -66,7 +66,7 @@ class Jobserver:
         self.registry.journal.add([one for one, job, _ in placed if one.asker not in job.ends])
         fresh = [job for _, job, new in placed if new]
         for job in fresh:
-            job.driver = asyncio.create_task(self._driver.drive(job))
+            job.driver = asyncio.create_task(self._lifecycle.drive(job))
         for job in {id(job): job for _, job, new in placed if not new and job.outcome is None}.values():
             self._tell_worker(job)
             self.streams.follow(job)
@@ -139,13 +139,13 @@ class Jobserver:
             driver.cancel()
         await asyncio.gather(*drivers, return_exceptions=True)
         await self.streams.close()
-        await self.messenger.close()
-        await self._driver.close()
+        await self._updates.close()
+        await self._lifecycle.close()
         self.registry.journal.close()
 
     # ------------------------------------------------------------------ what the scheduler tells
 
-    def moved(self, job: Job, start: str, finish: str) -> None:
+    def changed(self, job: Job, start: str, finish: str) -> None:
         """Note that the task of a job has changed its state."""
         if start == "processing" and finish in ("released", "waiting", "queued", "no-worker"):
             job.losses += 1
@@ -171,7 +171,7 @@ class Jobserver:
 
     def _tell_worker(self, job: Job) -> None:
         if job.started is not None:
-            self.messenger.tell(job)
+            self._updates.tell(job)
 
     def _stop(self, job: Job) -> None:
         if job.driver is not None:

@@ -64,7 +64,7 @@ class JobLifecycle:
     def __init__(
         self, scheduler: Scheduler, context: Context, registry: JobRegistry, streams: StderrStreams
     ) -> None:
-        self._context, self._board, self._streams = context, registry, streams
+        self._context, self._registry, self._streams = context, registry, streams
         self._client = OwnClient(scheduler)
         self._threads = ThreadPoolExecutor(THREADS, "seamless-jobserver")
 
@@ -87,10 +87,10 @@ class JobLifecycle:
             if not late:
                 break
             for asker in job.waiting.keys() - late:
-                self._board.end_for(job, asker, outcome)
+                self._registry.end_for(job, asker, outcome)
             job.started = None
             self._streams.again(job)
-        self._board.end(job, ends, outcome)
+        self._registry.end(job, ends, outcome)
 
     async def _result(self, job: Job) -> Value:
         job.options = job.agreed()
@@ -103,7 +103,7 @@ class JobLifecycle:
         """Have a graph computed, again if Dask drops it."""
         for pause in pauses(0.2, inf, times=SUBMISSIONS):
             future = submission.send(await self._client.connected(), [graph])[graph.key]
-            self._board.name(job, graph.key, future, label_in(graph.key))
+            self._registry.name(job, graph.key, future, label_in(graph.key))
             try:
                 value: Value = (await future).value
                 return value
@@ -112,7 +112,7 @@ class JobLifecycle:
                 job.losses += 1
                 await asyncio.sleep(pause)
             finally:
-                self._board.name(job, None, None)
+                self._registry.name(job, None, None)
                 future.release()
         raise WorkerLost(f"{job.key} was given up: Dask has dropped it {SUBMISSIONS} times")
 

@@ -26,7 +26,7 @@ class JobserverPlugin(SchedulerPlugin):
             self._nested.left(key)
         job = self._jobserver.registry.by_name.get(key)
         if job is not None:
-            self._jobserver.moved(job, start, finish)
+            self._jobserver.changed(job, start, finish)
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Pass on what workers say of tasks of ours."""
