@@ -25,25 +25,23 @@ KNOCK = """
 import asyncio, contextlib, sys
 from distributed.core import connect
 from distributed.security import Security
-ca, cert, key, *ports = sys.argv[1:]
+ca, cert, key, seconds, *addresses = sys.argv[1:]
 security = Security(tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key)
-async def knock(scheme, port):
+async def knock(address):
     try:
         with contextlib.suppress(OSError, ValueError):
-            async with asyncio.timeout(3):
-                comm = await connect(
-                    f"{scheme}://127.0.0.1:{port}", timeout=2, **security.get_connection_args("client")
-                )
+            async with asyncio.timeout(float(seconds)):
+                comm = await connect(address, timeout=seconds, **security.get_connection_args("client"))
                 await comm.write({"op": "identity", "reply": True})
-                return port, scheme, str(await comm.read())
+                return address, str(await comm.read())
     except Exception as error:
         return None
 async def main():
-    found = await asyncio.gather(*(knock(scheme, port) for scheme in ("tls", "tcp") for port in ports))
+    found = await asyncio.gather(*map(knock, addresses))
     print([answer for answer in found if answer])
 asyncio.run(main())
 """
-"""Ask all ports in Dask's own language."""
+"""Ask in Dask's own language at all addresses."""
 BROWSE = """
 import socket, ssl, sys
 anything = ssl._create_unverified_context()
@@ -150,9 +148,19 @@ class Site(World):
             process.terminate()
             process.communicate(timeout=60)
 
-    def ports(self, client: Any) -> list[str]:
-        """Return all ports that it listens at, those of a worker included."""
-        assert client.submit(abs, -1, pure=False).result() == 1
+    @contextmanager
+    def ports(self) -> Iterator[list[str]]:
+        """Give all ports that it listens at, those of a worker included, which is kept busy and so stays."""
+        pipe = self.base / "pipe"
+        os.mkfifo(pipe)
+        with self.client() as client:
+            reading = client.submit(pipe.read_text, pure=False)
+            with pipe.open("w"):  # opened once the worker reads, which ends when it is closed
+                yield self._ports()
+            assert reading.result() == ""
+        pipe.unlink()
+
+    def _ports(self) -> list[str]:
         found = set()
         for process in self.tree():
             with suppress(psutil.NoSuchProcess):
@@ -279,21 +287,22 @@ class TestAnotherUser:
         assert "token" in told(done)
 
     def test_gets_no_answer_in_the_language_of_dask(self, site: Site, room: Path) -> None:
-        with site.client() as client:
+        with site.ports() as ports:
             files = [room / name for name in ("ca", "cert", "key")]
-            mine = self.run(room, sys.executable, "-c", KNOCK, *files, *site.ports(client))
+            addresses = [f"{scheme}://127.0.0.1:{port}" for scheme in ("tls", "tcp") for port in ports]
+            mine = self.run(room, sys.executable, "-c", KNOCK, *files, "2", *addresses)
         assert (mine.status, mine.stdout) == (0, b"[]\n"), mine
         files = [site.facts[name] for name in ("ca_file", "cert_file", "key_file")]
         ours = subprocess.run(
-            [sys.executable, "-c", KNOCK, *files, site.facts["scheduler"].rpartition(":")[2]],
+            [sys.executable, "-c", KNOCK, *files, "60", site.facts["scheduler"]],
             capture_output=True,
             text=True,
         )
         assert "Scheduler" in ours.stdout, ours
 
     def test_sees_no_page_and_no_process_from_within(self, site: Site, room: Path) -> None:
-        with site.client() as client:
-            found = self.run(room, sys.executable, "-c", BROWSE, *site.ports(client))
+        with site.ports() as ports:
+            found = self.run(room, sys.executable, "-c", BROWSE, *ports)
             pids = [str(process.pid) for process in site.tree()]
             peeped = self.run(room, sys.executable, "-c", PEEP, *pids)
             assert self.run(room, sys.executable, "-c", PEEP, "self").stdout

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from distributed import Future
 
 PLAIN = Options(isolation="none")
+UNMANAGED = {"distributed.scheduler.active-memory-manager.start": False}
+"""Every two seconds it takes away copies that nothing needs, also those that a test has just made."""
 _numbers = itertools.count()
 
 
@@ -120,7 +122,7 @@ def address_of(worker: Nanny | Worker, lab: Any) -> str | None:
 @contextmanager
 def started(processes: bool = True) -> Iterator[tuple[LocalCluster, Client]]:
     options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 2, "dashboard_address": ":0"}
-    settings = {
+    settings = UNMANAGED | {
         "distributed.scheduler.worker-saturation": "inf",
         # a worker that takes long to come again, on a machine that has much to do, is to come all the same
         "distributed.deploy.lost-worker-timeout": "1 hour",
@@ -268,7 +270,7 @@ def name_of(transformation: Transformation) -> str:
 @pytest.fixture
 def desk(lab: Any) -> Iterator[Desk]:
     with (
-        dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
+        dask.config.set(UNMANAGED | {"distributed.scheduler.worker-saturation": 1.0}),
         LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
