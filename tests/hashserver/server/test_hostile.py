@@ -214,17 +214,19 @@ def test_a_deferred_key_that_makes_no_sense_is_400(server: Running, upstream: ob
 
 
 def test_a_server_killed_in_the_middle_of_a_pack_has_whole_members_only(own: Running) -> None:
-    first, second = os.urandom(2 << 20), os.urandom(2 << 20)
-    body = b"".join(pack([(hash_bytes(first), first), (hash_bytes(second), second)]))
+    """As many small ones as the server syncs together, and half of a large one."""
+    small, large = [os.urandom(100) for _ in range(256)], os.urandom(4 << 20)
+    names, last = list(map(hash_bytes, small)), hash_bytes(large)
+    body = b"".join(pack([*zip(names, small, strict=True), (last, large)]))
     client = own.client()
     with own.connect() as sock:
-        sock.sendall(own.head("PUT", "/pack", Content_Length=len(body)) + body[: 3 << 20])
-        while client.has([hash_bytes(first)]) == [-1]:
+        sock.sendall(own.head("PUT", "/pack", Content_Length=len(body)) + body[: 2 << 20])
+        while -1 in client.has(names):
             pass  # each question is a round trip to the server
         own.stop(signal.SIGKILL)
     own.start()
-    assert own.files() == {hash_bytes(first)}
-    assert own.client().has([hash_bytes(first), hash_bytes(second)]) == [len(first), -1]
+    assert own.files() == set(names)
+    assert own.client().has([*names, last]) == [100] * 256 + [-1]
 
 
 def test_results_that_a_killed_server_has_acknowledged_are_there(own: Running) -> None:
