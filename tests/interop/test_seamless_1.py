@@ -25,8 +25,19 @@ RELEASE = "seamless-suite==1.4.3"
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The commands of Seamless 1.x, in a virtual environment of their own."""
     directory = tmp_path_factory.mktemp("seamless-1")
-    subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-    install = [directory / "bin/pip", "install", "--quiet", "--disable-pip-version-check", RELEASE]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
+    # most of what it brings is never imported, and so need not be compiled
+    options = ["--quiet", "--disable-pip-version-check", "--no-compile"]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        directory / "bin/python",
+        "install",
+        *options,
+        RELEASE,
+    ]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"{RELEASE} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")

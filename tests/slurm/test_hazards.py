@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +26,11 @@ ALIVE = ("--ssh-option", "ServerAliveInterval=1")
 SIZE = 200 << 20
 """Bytes of a large result."""
 SERVER = "hashserver_process"
+IMPATIENT = """
+import seamless_dask.context
+seamless_dask.context.RESTART_SECONDS = 5.0
+"""
+"""Have commands not wait a minute for a hashserver before they say that it is away."""
 ABSENCE = 60.0
 """Seconds without a network."""
 
@@ -76,6 +82,15 @@ def journey(cluster: Service) -> Iterator[Journey]:
     found.gate.close()
 
 
+def begin_impatient(service: Service, *words: str) -> subprocess.Popen[str]:
+    """Start a command on the laptop that gives up soon."""
+    place = "/tmp/impatient"
+    directory = service.laptop.file(place)
+    directory.mkdir(exist_ok=True)
+    (directory / "sitecustomize.py").write_text(IMPATIENT)
+    return service.begin("env", f"PYTHONPATH={place}", *words)
+
+
 def lost(service: Service) -> bool:
     """Whether the laptop knows that it has lost the network."""
     told = service.laptop.run(["seamless-daskserver", "status"], check=False)
@@ -110,7 +125,7 @@ def kill_job(service: Service, job: str, node: str) -> None:
 
 def test_laptop_loses_its_network(journey: Journey, cluster: Service) -> None:
     assert journey.process.poll() is None
-    said = end(journey.service.begin(*journey.gate.words("out")), 1)
+    said = end(begin_impatient(journey.service, *journey.gate.words("out")), 1)
     assert "127.0.0.1" in said.splitlines()[-1]
     assert not (journey.service.project / "out").exists()
 
@@ -226,7 +241,7 @@ def test_download_is_broken_off(gate: Gate, cluster: Service) -> None:
         os.kill(download, signal.SIGKILL)
     killed.communicate()
     assert not partial()
-    broken = cluster.begin("seamless-download", "out")
+    broken = begin_impatient(cluster, "seamless-download", "out")
     with halfway(laptop, "bin/seamless-download", SIZE):
         laptop.cut()
     said = end(broken, 1)

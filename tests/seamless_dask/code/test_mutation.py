@@ -208,7 +208,8 @@ def test_other_code_in_the_same_function_is_seen(write: Callable[..., ModuleType
             before = function.__code__
             redefine(sys.modules[f"m{m}"], f"h{m}_{n}")
             assert not code.guard()
-            assert identify(main.analyse).inputs  # taken by value: there is no source of that code
+            if n in (0, 4, HELPERS - 1):  # the first, a decorated one, and one that reaches out of the module
+                assert identify(main.analyse).inputs  # taken by value: there is no source of that code
             function.__code__ = before
             assert code.guard()
 

@@ -48,9 +48,11 @@ class Lab:
         return Value("file", self.context.store.put(data))
 
     def folder(self, files: dict[str, bytes]) -> Value:
+        from hashserver.checksum import hash_bytes
         from hashserver.workspace.index import index_bytes
 
-        index = {name: self.context.store.put(data) for name, data in files.items()}
+        index = {name: hash_bytes(data) for name, data in files.items()}
+        self.context.store.put_many(zip(index.values(), files.values(), strict=True))
         return Value("directory", self.context.store.put(index_bytes(index)))
 
     def run(
