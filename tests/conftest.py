@@ -14,10 +14,18 @@ from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).parent
+LONGEST_FIRST = ("slurm", "interop", "soak", "workflow", "project", "reports", "hazards", "seamless_dask")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that nobody waits for the last of them."""
-    items.sort(key=lambda item: "slurm" not in item.path.parts)
+
+    def turn(item: pytest.Item) -> int:
+        room = item.path.relative_to(TESTS).parts[0]
+        return LONGEST_FIRST.index(room) if room in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -150,7 +150,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def wait_for(condition: Callable[[], object]) -> None:
     """Wait for what another process is about to do."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -12,6 +12,8 @@ import os
 import random
 import shutil
 import signal
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +30,6 @@ from .crash.recording import calls, command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from .crash.recording import Call
 
@@ -60,11 +61,19 @@ class Cut:
                 shutil.rmtree(target, ignore_errors=True)
 
 
-def traced(world: World, tmp_path: Path) -> tuple[Path, Cut]:
+def traced(world: World, scratch: Path) -> tuple[Path, Cut]:
     """Return where strace is to write, and what to make of it; all that is there now is sure."""
-    trace = tmp_path / "trace"
+    trace = scratch / "trace"
     os.sync()
-    return trace, Cut(trace, Disk(world.base), world.work, tmp_path)
+    return trace, Cut(trace, Disk(world.base), world.work, scratch)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """Where what a disk may hold is opened, hundreds of times: in memory, which has nothing to sync."""
+    memory = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture
@@ -103,13 +112,13 @@ def assert_rows_have_bytes(cache: Path) -> int:
 
 
 @pytest.mark.parametrize("kind", ["file", "large file", "directory"])
-def test_move_deletes_what_is_on_the_disk(world: World, tmp_path: Path, kind: str) -> None:
+def test_move_deletes_what_is_on_the_disk(world: World, scratch: Path, kind: str) -> None:
     contents = {"d/a": b"a\n", "d/b": os.urandom(5000)} if kind == "directory" else {"a": b"content\n"}
     if kind == "large file":
         contents["a"] = os.urandom(1 << 20)
     for name, content in contents.items():
         world.write(name, content)
-    trace, cut = traced(world, tmp_path)
+    trace, cut = traced(world, scratch)
     upload = "d" if kind == "directory" else "a"
     world("seamless-upload", "--move", upload, prefix=command(trace))
 
@@ -126,13 +135,13 @@ def test_move_deletes_what_is_on_the_disk(world: World, tmp_path: Path, kind: st
     assert cut.looked_at
 
 
-def test_move_of_what_the_store_has_already(world: World, tmp_path: Path) -> None:
+def test_move_of_what_the_store_has_already(world: World, scratch: Path) -> None:
     content = b"here before\n"
     path = world.write("a", content)
     world("seamless-upload", "a")
     # a program that syncs nothing has made both in the meantime
     buffer = world.buffer(hash_bytes(content))
-    trace = tmp_path / "trace"
+    trace = scratch / "trace"
     disk = Disk(world.base)
     for lost in (buffer, path.with_name("a.CHECKSUM")):
         place = disk.place(str(lost))
@@ -143,7 +152,7 @@ def test_move_of_what_the_store_has_already(world: World, tmp_path: Path) -> Non
 
         node.pending.append(Write(0, bytes(node.now)))
         disk.pending.append(Rename(((*place, node),)))
-    cut = Cut(trace, disk, world.work, tmp_path)
+    cut = Cut(trace, disk, world.work, scratch)
     world("seamless-upload", "--move", "a", prefix=command(trace))
     for _, state in cut.at(lambda call, _: call.name == "unlink" and os.fsencode("a") in call.arguments):
         assert_stored(state / "cache" / "buffers", content)
@@ -152,12 +161,12 @@ def test_move_of_what_the_store_has_already(world: World, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def recorded_server(world: World, tmp_path: Path) -> tuple[World, Path, Cut]:
+def recorded_server(world: World, scratch: Path) -> tuple[World, Path, Cut]:
     """A server whose system calls are recorded until it is stopped."""
     world.cache.mkdir(mode=0o700)
     world.serve()
     world.kill_server()
-    trace, cut = traced(world, tmp_path)
+    trace, cut = traced(world, scratch)
     world.server_prefix = command(trace)
     world.serve()
     return world, trace, cut
@@ -219,9 +228,9 @@ def test_what_a_server_acknowledged(recorded_server: tuple[World, Path, Cut]) ->
     assert number == len(requests) - 1
 
 
-def test_what_a_run_gave(world: World, tmp_path: Path) -> None:
+def test_what_a_run_gave(world: World, scratch: Path) -> None:
     world.write("a", "words\n")
-    trace, cut = traced(world, tmp_path)
+    trace, cut = traced(world, scratch)
     world("seamless-run", "-cp", ":out", "rev a; head -c 100000 /dev/zero", prefix=command(trace))
     found = 0
 
@@ -235,8 +244,8 @@ def test_what_a_run_gave(world: World, tmp_path: Path) -> None:
     assert cut.looked_at > 100
 
 
-def test_what_a_run_told(world: World, tmp_path: Path) -> None:
-    trace, cut = traced(world, tmp_path)
+def test_what_a_run_told(world: World, scratch: Path) -> None:
+    trace, cut = traced(world, scratch)
     # in two writes, so that the command's own are not taken for ours
     world("seamless-run", "printf hel; printf 'lo\\n'", prefix=command(trace))
 

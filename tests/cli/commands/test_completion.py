@@ -56,7 +56,7 @@ def type_into(arguments: list[str], setup: str, line: str, expected: str, home: 
 
 
 def read_until(fd: int, expected: str) -> str:
-    shown, end = "", time.monotonic() + 30
+    shown, end = "", time.monotonic() + 60
     while expected not in shown and time.monotonic() < end:
         if select.select([fd], [], [], 0.2)[0]:
             shown += os.read(fd, 4096).decode(errors="replace")

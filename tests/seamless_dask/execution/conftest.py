@@ -52,7 +52,7 @@ class Lab:
         from hashserver.workspace.index import index_bytes
 
         index = {name: hash_bytes(data) for name, data in files.items()}
-        self.context.store.put_many(zip(index.values(), files.values(), strict=True))
+        self.context.store.put_verified(zip(index.values(), files.values(), strict=True))
         return Value("directory", self.context.store.put(index_bytes(index)))
 
     def run(

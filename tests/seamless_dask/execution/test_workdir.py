@@ -142,7 +142,7 @@ def run_and_desert(action: Callable[[layout.Layout], object] = lambda _: None) -
 
 def wait_for_one_more(temporary: Path, known: str) -> str:
     """Return the directory that the caretaker has made ready in the place of `known`."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         names = os.listdir(temporary)
         if len(names) == 1 and names[0] != os.path.basename(known):
