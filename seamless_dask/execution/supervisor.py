@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Usage(NamedTuple):
@@ -65,6 +68,10 @@ class Supervisor(Protocol):
         """
         ...
 
+    def handed(self) -> Sequence[str]:
+        """Return where those who ask at this moment have put arguments that no store has."""
+        ...
+
     def scratch(self) -> bool:
         """Say, after the command has ended, whether nobody else wants the result's bytes.
 
@@ -91,6 +98,10 @@ class NoSupervisor:
 
     def begin(self) -> None:
         """Begin at once."""
+
+    def handed(self) -> Sequence[str]:
+        """Leave it to the options."""
+        return ()
 
     def scratch(self) -> bool:
         """Leave it to the options."""

@@ -94,9 +94,6 @@ class HandedArguments:
     def placed(self, context: Context) -> Iterator[str]:
         """Write them to where a run on this host finds them; yields that directory, which goes afterwards.
 
-        Somebody else may wait for the same run, and this one withdraw before its inputs are placed: then the
-        run fails with a line that says so, and a result is never wrong.
-
         Raises
         ------
         UsageError
@@ -165,9 +162,16 @@ def _sweep(parent: str) -> None:
             shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
 
 
-def with_handed(context: Context, options: Options) -> Context:
-    """Return a context in which a run also finds what was handed over to it; it is written to as before."""
-    if options.handed is None:
+def with_handed(context: Context, places: Iterable[str | None]) -> Context:
+    """Return a context in which a run also finds what was handed over to it; it is written to as before.
+
+    Parameters
+    ----------
+    places
+        Directories of all who ask: one of them may withdraw, and take his away, before inputs are placed.
+    """
+    there = [place for place in dict.fromkeys(places) if place is not None and os.path.isdir(place)]
+    if not there:
         return context
     from hashserver.storage.chain import StoreChain
     from hashserver.storage.directory import LocalStore
@@ -178,7 +182,7 @@ def with_handed(context: Context, options: Options) -> Context:
     # opened once, for both
     _ = context.node_cache, context.stat_cache, context.database
     found = copy(context)
-    found.__dict__["store"] = StoreChain([context.store, Handed(options.handed)])
+    found.__dict__["store"] = StoreChain([context.store, *map(Handed, there)])
     return found
 
 

@@ -252,7 +252,7 @@ def _computed(
     if not worker.runs_here:
         options = options._replace(run="process")
     remade: set[str] = set()
-    context = with_handed(worker.context, options)
+    context = with_handed(worker.context, [options.handed, *supervisor.handed()])
     while True:
         try:
             return patiently(

@@ -124,6 +124,12 @@ class JobSupervisor:
                 return True
         return False
 
+    def handed(self) -> list[str]:
+        """Return where those who ask at this moment have put arguments that no store has."""
+        options = [request.options for request in self.requests().values()]
+        found = [each.handed for each in options if each.handed is not None]
+        return found if self._parent is None else [*found, *self._parent.handed()]
+
     def scratch(self) -> bool:
         """Say whether all who ask agree that the bytes need not be kept."""
         requests = self.requests()

@@ -122,6 +122,10 @@ class TaskSupervisor:
             self._gateways.end(self._gateway)
             self._gateway = None
 
+    def handed(self) -> tuple[str, ...]:
+        """Leave it to the options: arguments have come with the task, which is one for all who ask."""
+        return ()
+
     def scratch(self) -> bool:
         """Say whether all who ask agree that the bytes need not be kept."""
         return all(asker.scratch for asker in self._askers().values())

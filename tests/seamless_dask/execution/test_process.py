@@ -28,6 +28,9 @@ class Watch:
         self.condition, self.limit, self.stderr = condition, limit, stderr
         self.peak = 0
 
+    def handed(self) -> tuple[str, ...]:
+        return ()
+
     def scratch(self) -> bool:
         return False
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from seamless_dask import api
 from seamless_dask.executors.embedded import Embedded
+from seamless_dask.graph.arguments import HandedArguments
 from seamless_dask.jobs.local import LocalRequest
 from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
@@ -136,3 +138,26 @@ def test_somebody_else_may_see_to_the_number(lab: Any) -> None:
         gate.open()
     for request in requests:
         request.wait()
+
+
+def test_who_withdraws_while_it_waits_takes_no_arguments_of_others_away(lab: Any) -> None:
+    gate = lab.gate()
+    one = lab.asker(lab.store(f"{gate.command}; echo 1"))
+    gate.wait()
+    made = lab.delayed(keep_inputs=False, isolation="none")(len)([1, 2, 3])
+    key = made.key
+    api.flush(lab.context)
+    handed = HandedArguments(made._parts.handed)
+    with handed.placed(lab.context) as kept:
+        with handed.placed(lab.context) as withdrawn:
+            requests = [
+                LocalRequest(lab.context, JobRequest(key, made.options._replace(handed=place)))
+                for place in (withdrawn, kept)
+            ]
+            for request in requests:
+                request.start()
+            lab.wait_until(lambda: states(lab).get(key) == "queued")
+            assert requests[0].withdraw()
+        gate.open()
+        assert lab.bytes(requests[1].wait()) == b"3"
+    assert '"error"' not in one.communicate(timeout=60)[0]
