@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from . import origins
 from .config import Config, is_address, load
-from .private import private_directory
+from .private import is_mine_to_write, private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,6 +78,11 @@ class Context:
     def embedded(self) -> bool:
         """Whether no server is involved: jobs run on this host, watched through files in the cache."""
         return not _is_url(self.config.database)
+
+    @property
+    def alone_writes(self) -> bool:
+        """Whether nobody but this user can write to the database: to one of a server others may."""
+        return self.embedded and is_mine_to_write(self.config.database)
 
     @cached_property
     def cache(self) -> str:

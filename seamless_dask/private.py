@@ -44,6 +44,16 @@ def private_directory(path: str, named_by: str = "SEAMLESS_CACHE") -> str:
     return path
 
 
+def is_mine_to_write(path: str) -> bool:
+    """Whether this user wrote what a file holds: nobody else can write to it, or put another one there."""
+    real = os.path.realpath(path)
+    try:
+        states = os.stat(real), os.stat(os.path.dirname(real))
+    except OSError:
+        return False
+    return all(state.st_uid == os.geteuid() and not state.st_mode & 0o022 for state in states)
+
+
 def _warn_of_parent(path: str, named_by: str) -> None:
     """Say so where others can take the directory away and put theirs in its place, whatever its mode is."""
     parent = os.path.dirname(os.path.realpath(path))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import threading
 import time
 from contextlib import suppress
@@ -39,8 +40,6 @@ from .names import LABEL, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from hashserver.results.result import Result
 
     from ..context import Context
     from ..execution.supervisor import Supervisor
@@ -326,6 +325,7 @@ def remake_by(context: Context, checksum: Checksum, again: Callable[[Checksum, O
         raise BufferMissing(checksum, f"buffer {checksum} is gone, and needs itself to be made again")
     producers = context.database.producers(checksum)
     unknown = []
+    images: dict[Checksum, str] = {}
     not_kept: ArgumentNotKept | None = None
     in_progress.append(checksum)
     try:
@@ -333,8 +333,12 @@ def remake_by(context: Context, checksum: Checksum, again: Callable[[Checksum, O
             if context.store.has([producer])[0] < 0:
                 unknown.append(producer)
                 continue
+            options = _as_it_was(context, producer)
+            if options.image is not None and not context.alone_writes:
+                images[producer] = options.image
+                continue
             try:
-                _again(context, checksum, producer, again)
+                _again(checksum, producer, options, again)
             except ArgumentNotKept as error:
                 not_kept = error
             if context.store.has([checksum])[0] >= 0:
@@ -345,14 +349,12 @@ def remake_by(context: Context, checksum: Checksum, again: Callable[[Checksum, O
         raise ArgumentNotKept(checksum, f"buffer {checksum} is gone, and cannot be made again: {not_kept}")
     with suppress(BufferMissing):
         context.store.read(checksum)  # `OriginalChanged`, where that is why it is gone
-    raise _gone(checksum, producers, unknown)
+    raise _gone(checksum, producers, unknown, images)
 
 
 def _again(
-    context: Context, checksum: Checksum, producer: Checksum, again: Callable[[Checksum, Options], None]
+    checksum: Checksum, producer: Checksum, options: Options, again: Callable[[Checksum, Options], None]
 ) -> None:
-    known = context.database.get(producer)
-    options = _as_it_was(known) if known else Options()
     try:
         again(producer, options)
     except ComputationFailed as error:
@@ -362,13 +364,15 @@ def _again(
         raise ComputationFailed(message, error.exit_status, error.stderr, error.exception) from error
 
 
-def _as_it_was(known: Result) -> Options:
+def _as_it_was(context: Context, producer: Checksum) -> Options:
     """Return how a result is to be made again.
 
     A record was written by whoever may write to its database. It names the environment, but does not lead out
-    of the sandbox; from a database that is not ours not even the environment is taken.
+    of the sandbox; from a database that is not ours not even the environment is taken. An image does lead
+    out: the network is there, and its programs run. It counts where nobody else can have named it.
     """
-    if known.source is not None:
+    known = context.database.get(producer)
+    if known is None or known.source is not None:
         return Options()
     environment = environment_of(known.record)
     return records.beside_of(known.record)._replace(
@@ -379,10 +383,21 @@ def _as_it_was(known: Result) -> Options:
     )
 
 
-def _gone(checksum: Checksum, producers: Sequence[Checksum], unknown: Sequence[Checksum]) -> BufferMissing:
+def _gone(
+    checksum: Checksum,
+    producers: Sequence[Checksum],
+    unknown: Sequence[Checksum],
+    images: Mapping[Checksum, str],
+) -> BufferMissing:
     message = f"buffer {checksum} is in none of the stores, and "
     if not producers:
         message += "no transformation is known that made it: upload it again"
+    elif images:
+        producer, image = next(iter(images.items()))
+        message += (
+            f"a record that others may have written says that transformation {producer} made it in the image"
+            f" {image}: its command with --same-environment --image {shlex.quote(image)} makes it again"
+        )
     elif unknown:
         message += f"the transformation that made it is gone too: {unknown[0]}"
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hashserver.checksum import hash_bytes
 from hashserver.errors import BufferMissing, Irreproducible
 from hashserver.results.database import Database
+from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed
 from seamless_dask.graph.fingertip import fingertip, fingertip_value
@@ -20,6 +22,8 @@ from seamless_dask.jobs.request import JobRequest
 from seamless_dask.jobs.supervisor import JobSupervisor, join
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import ResultSpec, Value
+
+from ..execution.test_image import APPTAINER
 
 PLAIN = Options(isolation="none")
 SCRATCH = Options(isolation="none", scratch=True)
@@ -187,3 +191,70 @@ def test_a_colleagues_record_says_nothing_of_how_to_run(
     fingertip(context, value.checksum)
     assert context.store.get(value.checksum) == b"1\n"
     assert not reached.exists()
+
+
+def made_in_an_image(lab: Any, database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have a record say that ``echo 1`` ran in an image; returns the file that shows that one has started."""
+    started, programs = tmp_path / "started", tmp_path / "programs"
+    programs.mkdir()
+    (programs / "apptainer").write_text(
+        APPTAINER.replace("os.chdir(", f"open({str(started)!r}, 'a')\nos.chdir(")
+    )
+    (programs / "apptainer").chmod(0o755)
+    (tmp_path / "an.sif").mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    key = lab.context.store.put(lab.transformation("echo 1").canonical())
+    record = {"environment": {"image": str(tmp_path / "an.sif")}}
+    database.put(key, "file", hash_bytes(b"1\n"), record)
+    return started
+
+
+def test_an_image_of_ones_own_record_is_used_again(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = made_in_an_image(lab, lab.context.database, tmp_path, monkeypatch)
+    fingertip(lab.context, hash_bytes(b"1\n"))
+    assert lab.context.store.get(hash_bytes(b"1\n")) == b"1\n"
+    assert started.exists()
+
+
+def test_an_image_is_not_taken_from_a_database_that_a_group_shares(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container is no sandbox: the network is there, and its programs are those of whoever named it."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    monkeypatch.setenv("SEAMLESS_DATABASE", str(shared / "seamless.db"))
+    context = Context()
+    started = made_in_an_image(lab, context.database, tmp_path, monkeypatch)
+    with pytest.raises(BufferMissing, match=r"an\.sif.*--same-environment --image"):
+        fingertip(context, hash_bytes(b"1\n"))
+    assert not started.exists()
+
+
+def test_an_image_is_not_taken_from_a_server_s_database(
+    lab: Any, hashserver: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Context(load(hashserver, "/"))) as context:
+        started = made_in_an_image(lab, context.database, tmp_path, monkeypatch)
+        context.store.put(lab.transformation("echo 1").canonical())
+        with pytest.raises(BufferMissing, match=r"an\.sif.*--same-environment --image"):
+            fingertip(context, hash_bytes(b"1\n"))
+    assert not started.exists()
+
+
+def test_one_who_made_it_without_an_image_makes_it_again(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    monkeypatch.setenv("SEAMLESS_DATABASE", str(shared / "seamless.db"))
+    context = Context()
+    started = made_in_an_image(lab, context.database, tmp_path, monkeypatch)
+    other = context.store.put(lab.transformation("printf '1\\n'").canonical())
+    context.database.put(other, "file", hash_bytes(b"1\n"), {})
+    fingertip(context, hash_bytes(b"1\n"))
+    assert context.store.get(hash_bytes(b"1\n")) == b"1\n"
+    assert not started.exists()
