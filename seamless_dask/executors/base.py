@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from ..jobs.info import JobInfo
     from ..jobs.request import JobRequest
+    from ..jobs.withdrawal import Withdrawal
     from ..model.transformation import Value
-    from .withdrawal import Withdrawal
 
 
 class Executor(Protocol):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..context import Context
     from ..jobs.info import JobInfo
     from ..jobs.request import JobRequest
+    from ..jobs.withdrawal import Withdrawal
     from ..model.transformation import Value
-    from .withdrawal import Withdrawal
 
 
 class Embedded:

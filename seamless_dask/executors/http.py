@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from ..jobs.request import JobRequest
+    from ..jobs.withdrawal import Withdrawal
     from ..model.transformation import Value
-    from .withdrawal import Withdrawal
 
 WITHDRAWAL = 5.0
 """Seconds that Ctrl-C takes at most when the jobserver does not answer."""

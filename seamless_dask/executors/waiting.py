@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..jobs.request import JobRequest
+    from ..jobs.withdrawal import Withdrawal
     from ..model.transformation import Value
     from .client import Facts, JobserverClient
-    from .withdrawal import Withdrawal
 
 STDERR_WAIT = 1.0
 SILENT = 3.0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask.callbacks import Callback
 
-from ..executors.withdrawal import Withdrawal
+from ..jobs.withdrawal import Withdrawal
 from .names import key_in
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hashserver.retry import pauses
 
@@ -32,17 +32,10 @@ if TYPE_CHECKING:
 
     from ..context import Context
     from .request import JobRequest
+    from .withdrawal import Withdrawal
 
 PATIENCE = 5.0
 """How long, in seconds, one who withdraws waits for the end of a computation that nobody wants any more."""
-
-
-class AsksNoMore(Protocol):
-    """What may end a wait."""
-
-    def check(self) -> None:
-        """Raise what ends it, or nothing."""
-        ...
 
 
 class LocalRequest:
@@ -116,7 +109,7 @@ class LocalRequest:
         self,
         on_stderr: Callable[[bytes], None] | None = None,
         tick: Callable[[str], None] | None = None,
-        withdrawal: AsksNoMore | None = None,
+        withdrawal: Withdrawal | None = None,
     ) -> Value:
         """Wait for the end.
 
@@ -127,7 +120,7 @@ class LocalRequest:
         tick
             Gets the state whenever it has changed: from ``running`` to ``queued``, and back.
         withdrawal
-            Raises, several times a second asked to, what ends the wait; then `withdraw` is to be called.
+            By which another thread ends the wait: then `withdraw` is to be called.
 
         Raises
         ------
@@ -141,7 +134,7 @@ class LocalRequest:
         self,
         on_stderr: Callable[[bytes], None] | None,
         tick: Callable[[str], None] | None,
-        withdrawal: AsksNoMore | None,
+        withdrawal: Withdrawal | None,
     ) -> Value:
         waits = pauses(0.01, 0.05 if on_stderr else 0.2, factor=1.5)
         state = "running"
