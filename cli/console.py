@@ -28,7 +28,7 @@ from .text import CLEAR
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .progress import Progress, Spinner
+    from .progress import Progress, ProgressLine, Spinner
     from .table import ParsedArguments
 
     Execute = Callable[[ParsedArguments, "Console"], int]
@@ -103,6 +103,12 @@ class Console:
         from .progress import Progress
 
         return Progress(label, total, shown=self.verbosity > -1 and sys.stderr.isatty())
+
+    def line(self) -> ProgressLine:
+        """Progress without a measure, told in words; shown on a terminal only."""
+        from .progress import ProgressLine
+
+        return ProgressLine(self.name, shown=self.verbosity > -1 and sys.stderr.isatty())
 
     def spinner(self, label: str) -> Spinner:
         """State of something that is waited for; shown on a terminal only."""

@@ -70,6 +70,33 @@ class Progress:
         draw(f"{self._label}: {size_text(self._done)} of {size_text(self._total)} ({share} %)")
 
 
+class ProgressLine:
+    """A line on the terminal that is written over; silent elsewhere.
+
+    Parameters
+    ----------
+    label : str
+        What it is about.
+    shown : bool
+        Whether standard error is a terminal whose user wants to see it.
+    """
+
+    def __init__(self, label: str, shown: bool) -> None:
+        self._label, self._shown, self._text = label, shown, ""
+
+    def show(self, text: str) -> None:
+        """Show `text` in the place of what was shown before."""
+        if self._shown and text != self._text:
+            draw(f"{self._label}: {text}")
+            self._text = text
+
+    def clear(self) -> None:
+        """Take the line away, so that another message can be written."""
+        if self._text:
+            erase()
+            self._text = ""
+
+
 class Spinner:
     """A line on the terminal that says what becomes of something; silent elsewhere.
 

@@ -54,9 +54,7 @@ def execute(arguments: ParsedArguments, console: Console) -> int:
 
 def _wait(spool: QueueStore, console: Console) -> None:
     """Ask the queue to end, and wait until it has, whatever the reason."""
-    from .server import ProgressLine
-
-    line = ProgressLine(console)
+    line = console.line()
     try:
         spool.finish()
         while spool.queue() is not None:

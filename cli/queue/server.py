@@ -20,7 +20,6 @@ from hashserver.printable import visible
 from hashserver.retry import pauses
 
 from ..console import INTERRUPTED, OK, CommandError, Console
-from ..progress import draw, erase
 from ..run import compute  # noqa: F401 - so that children need not import it
 from ..text import count_text
 from .entry import DONE, FAILED, KEPT, perform
@@ -60,7 +59,7 @@ class QueueServer:
         self._done = 0
         self._stop: int | None = None
         self._libc = ctypes.CDLL(None)
-        self._line = ProgressLine(console)
+        self._line = console.line()
 
     def serve(self) -> int:
         """Run entries until somebody asks for the end; returns the exit status."""
@@ -242,27 +241,6 @@ class QueueServer:
         parts = [f"{len(self._running)} running", f"{len(self._waiting)} waiting", f"{self._done} done"]
         parts += [f"{len(self._failed)} failed"] if self._failed else []
         return ", ".join(parts)
-
-
-class ProgressLine:
-    """One line on a terminal that is written over; nothing elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self._name = console.name
-        self._shown = console.verbosity > -1 and sys.stderr.isatty()
-        self._text = ""
-
-    def show(self, text: str) -> None:
-        """Show `text` in the place of what was shown before."""
-        if self._shown and text != self._text:
-            draw(f"{self._name}: {text}")
-            self._text = text
-
-    def clear(self) -> None:
-        """Take the line away, so that another message can be written."""
-        if self._text:
-            erase()
-            self._text = ""
 
 
 def _turn(entry: QueueEntry) -> tuple[int, str]:

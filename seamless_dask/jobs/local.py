@@ -61,14 +61,10 @@ class LocalRequest:
         self._name: str | None = None
         self._child: daemon.Daemon | KeptProcess | None = None
         self._born = 0
-        self._value: Value | None = None
+        self.value: Value | None = None
+        """The result, as soon as it is known."""
         self._bell: Bell | None = None
         self._shown = 0
-
-    @property
-    def value(self) -> Value | None:
-        """The result, as soon as it is known."""
-        return self._value
 
     def start(self) -> LocalRequest:
         """Join the computation, or start it; does nothing when the result has appeared by now."""
@@ -138,7 +134,7 @@ class LocalRequest:
     ) -> Value:
         waits = pauses(0.01, 0.05 if on_stderr else 0.2, factor=1.5)
         state = "running"
-        while self._value is None:
+        while self.value is None:
             if withdrawal is not None:
                 withdrawal.check()
             outcome = self._outcome()
@@ -150,13 +146,13 @@ class LocalRequest:
                     self.request = self.request._replace(need_bytes=True)
                     self.start()
                     continue
-                self._value = outcomes.result(outcome)
+                self.value = outcomes.result(outcome)
                 break
             if tick and state != (state := "queued" if self.job.is_queued() else "running"):
                 tick(state)
             if self._bell:
                 self._bell.wait(next(waits))
-        return self._value
+        return self.value
 
     def withdraw(self, patience: float = PATIENCE) -> bool:
         """Ask no more; returns whether others still do, of whom the dead do not count.
@@ -201,7 +197,7 @@ class LocalRequest:
 
             if missing(self.context.store, [value]):
                 return False
-        self._value = value
+        self.value = value
         return True
 
     def _outcome(self) -> outcomes.Outcome | None:
