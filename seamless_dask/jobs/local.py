@@ -273,13 +273,15 @@ class LocalRequest:
                 on_stderr(data)
 
     def _leave(self) -> None:
+        idle = True
         if self._name is not None:
             with self.job.guard():
                 self.job.unregister(self._name)
+                idle = not self.job.held()  # it may go on for others, whose limits are longer
                 self.job.remove_if_over()
         self._close()
         self._reap()
-        self._let_go(idle=True)
+        self._let_go(idle=idle)
 
     def _let_go(self, *, idle: bool = False) -> None:
         child, self._child = self._child, None

@@ -70,9 +70,11 @@ class KeptProcess:
         """Need it no more; unless it is idle it ends when it has done what it does."""
         if idle and self.poll() is None:
             with _guard:
-                _idle.setdefault(self._surroundings, []).append(self)
-        else:
-            self.control.close()
+                kept = _idle.setdefault(self._surroundings, [])
+                if len(kept) < _most():
+                    kept.append(self)
+                    return
+        self.control.close()
 
 
 def start(
@@ -142,6 +144,11 @@ def dismiss(seconds: float = 0.0) -> None:
         if all(process.poll() is not None for process in idle):
             break
         time.sleep(pause)
+
+
+def _most() -> int:
+    """Return how many are worth to be kept: no more run at a time."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _surroundings() -> Hashable:

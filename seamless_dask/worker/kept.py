@@ -44,23 +44,44 @@ def serve(
         Those of `.local`, which is the main program of this process.
     """
     runners.employ()
-    with socket.socket(fileno=control) as given, _Contexts(config_of) as contexts:
-        os.set_inheritable(control, False)
-        cache, key, lock = first
-        while True:
-            try:
-                job, asked = described(cache, key)
-                run(job, lock, asked, contexts.of(asked["config"]))
-            except Exception:  # those who asked have been told
-                traceback.print_exc()
-            if not select.select([given], [], [], IDLE)[0]:
-                break
-            data, locks, _, _ = socket.recv_fds(given, 1 << 16, 1)
-            if not data:
-                break
-            (cache, key), lock = json.loads(data), locks[0]
-            _write_to(daemon.begin(JobDirectory(cache, Checksum(key)).file("log")))
-    runners.dismiss()
+    try:
+        with socket.socket(fileno=control) as given, _Contexts(config_of) as contexts:
+            os.set_inheritable(control, False)
+            job = first
+            while _is_told(job, described, run, contexts):
+                if not select.select([given], [], [], IDLE)[0]:
+                    given.shutdown(socket.SHUT_RD)  # none is taken any more; one that was is still read
+                data, locks, _, _ = socket.recv_fds(given, 1 << 16, 1)
+                if not data:
+                    break
+                cache, key = json.loads(data)
+                job = cache, key, locks[0]
+                _write_to(daemon.begin(JobDirectory(cache, Checksum(key)).file("log")))
+    finally:
+        runners.dismiss()
+
+
+def _is_told(
+    job: tuple[str, str, int],
+    described: Callable[[str, str], tuple[JobDirectory, dict[str, Any]]],
+    run: Callable[[JobDirectory, int, dict[str, Any], Context], None],
+    contexts: _Contexts,
+) -> bool:
+    """Run a job; false: those who asked have not been told how it ended, and see that by its lock.
+
+    It goes with this process, as that of a process for one job does.
+    """
+    cache, key, lock = job
+    held = os.fstat(lock)
+    try:
+        found, asked = described(cache, key)
+        run(found, lock, asked, contexts.of(asked["config"]))
+    except Exception:  # most often that of the function
+        traceback.print_exc()
+    try:
+        return not os.path.samestat(os.fstat(lock), held)  # another file may have its number by now
+    except OSError:
+        return True
 
 
 def _write_to(log: int) -> None:
