@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,6 @@ from hashserver.checksum import CHUNK
 from hashserver.namedtuple import NamedTuple
 
 from ..errors import ArgumentNotKept, UsageError
-from ..locks import birth
-from ..model.records import beside_of
-from ..private import private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -104,6 +100,8 @@ class HandedArguments:
 
         from hashserver.storage.directory import LocalStore
 
+        from ..private import private_directory
+
         parent = private_directory(os.path.join(context.cache, _HANDED))
         _sweep(parent)
         place = tempfile.mkdtemp(prefix=_owner(os.getpid()), dir=parent)
@@ -149,12 +147,16 @@ def _write_file(path: str, sink: Callable[[Bytes], None]) -> None:
 
 
 def _owner(process: int) -> str:
+    from ..locks import birth
+
     return f"{os.uname().nodename}-{process}-{birth(process)}-"
 
 
 def _sweep(parent: str) -> None:
     """Remove what processes of this host have left that were killed."""
     import shutil
+
+    from ..locks import birth
 
     for name in os.listdir(parent):
         host, process, born, _ = name.rsplit("-", 3)
@@ -173,6 +175,8 @@ def with_handed(context: Context, places: Iterable[str | None]) -> Context:
     there = [place for place in dict.fromkeys(places) if place is not None and os.path.isdir(place)]
     if not there:
         return context
+    from copy import copy
+
     from hashserver.storage.chain import StoreChain
     from hashserver.storage.directory import LocalStore
 
@@ -190,6 +194,8 @@ def check_kept(
     context: Context, key: Checksum, transformation: Description, options: Options, gone: Checksum
 ) -> None:
     """Raise `ArgumentNotKept` where a buffer that is gone is an argument that was never stored."""
+    from ..model.records import beside_of
+
     names = set(options.not_kept)
     known = context.database.get(key)
     if known is not None:

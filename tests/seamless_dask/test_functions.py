@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 import pytest
 
 from hashserver.errors import BufferMissing
 from seamless_dask import Checksum, File, bash, checksum_of, direct, put
-from seamless_dask.errors import ComputationFailed, NotAValue, UsageError
+from seamless_dask.errors import ComputationFailed, InvalidValue, NotAValue, UsageError
 
 FACTOR = 3
 
@@ -331,6 +332,36 @@ def test_a_path_as_text_is_said_to_be_no_file(lab: Any) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         words("data.csv")
     assert "pass File('data.csv')" in caught.value.__notes__[0]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """A conda environment with a Python of its own, which has the standard library alone."""
+    prefix = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    (prefix / "conda-meta").mkdir()
+    return prefix
+
+
+def test_a_missing_module_is_named_with_the_environment(lab: Any, environment: Path) -> None:
+    def framed() -> Any:
+        import pandas
+
+        return pandas.DataFrame()
+
+    with pytest.raises(ModuleNotFoundError) as caught:
+        lab.direct(conda=str(environment))(framed)()
+    told = (
+        f"pandas is not installed for the conda environment {environment} on {os.uname().nodename}: install"
+    )
+    assert caught.value.__notes__[0].startswith(told)
+
+
+def test_a_module_that_an_argument_needs_is_named_with_the_environment(lab: Any, environment: Path) -> None:
+    with pytest.raises(InvalidValue, match="an array needs what is not installed here") as caught:
+        lab.direct(conda=str(environment))(scaled)(np.arange(3))
+    told = f"numpy is not installed for the conda environment {environment}"
+    assert caught.value.__notes__[0].startswith(told)
 
 
 def test_the_failure_of_a_step_names_it(lab: Any) -> None:
