@@ -29,10 +29,10 @@ from .graph import handles
 from .graph.arguments import stored
 from .graph.handles import Handle
 from .graph.objects import trimmed
-from .model.plain_calls import PlainCalls
+from .model.call_form import CallForm
 from .model.transformation import ARGUMENT, Deferred, Description, ResultSpec, Value
 from .values import writing as values_writing
-from .values.writing import encode
+from .values.writing import encode, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -64,7 +64,7 @@ class _IdentifiedCode(NamedTuple):
     lines_checksum: Checksum
     inputs: dict[str, Value]
     common: Description
-    plain_calls: PlainCalls | None
+    form: CallForm | None
 
 
 class _DescribedCall(NamedTuple):
@@ -74,6 +74,12 @@ class _DescribedCall(NamedTuple):
     parts: api.Parts
     found: _IdentifiedCode
     ignored: dict[str, list[str]]
+
+    @property
+    def key(self) -> Checksum:
+        """The key of its description."""
+        form = self.found.form
+        return (None if form is None else form.key(self.description.inputs)) or self.description.key
 
 
 class Function(Generic[P, T]):
@@ -151,11 +157,9 @@ class Function(Generic[P, T]):
                 text = code.text.encode()
                 checksum = hash_bytes(text)
                 common = self._common(checksum, inputs)
-                calls = (
-                    PlainCalls.of(common, self._signature, self._ignored) if self._tells_defaults else None
-                )
+                form = CallForm.of(common, self._signature, self._ignored) if self._tells_defaults else None
                 self._code = _IdentifiedCode(
-                    code, text, checksum, lines, hash_bytes(lines), inputs, common, calls
+                    code, text, checksum, lines, hash_bytes(lines), inputs, common, form
                 )
             return self._code
 
@@ -199,7 +203,7 @@ class Function(Generic[P, T]):
         parts.buffers += [found.lines, *(each.data for each in found.code.inputs.values())]
         inputs = dict(found.common.inputs)
         beside: dict[str, Value | Deferred] = {} if self._identity is None else dict(found.inputs)
-        for name, item, counts in self._arguments(found.code, args, kwargs):
+        for name, item, counts in self._arguments(found, args, kwargs):
             (inputs if counts else beside).update(_inputs(parts, name, item))
         ignored = {name: _beside(name, value) for name, value in beside.items()} if beside else {}
         return _DescribedCall(found.common._replace(inputs=inputs), parts, found, ignored)
@@ -221,14 +225,18 @@ class Function(Generic[P, T]):
         return api.made(call.description, options, self._context, parts)
 
     def _arguments(
-        self, code: Code, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, found: _IdentifiedCode, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[tuple[str, Any, bool]]:
         """Yield all arguments, also those left out: by the name of an input, and whether it counts."""
+        quickly = None if found.form is None else found.form.bound((*self._instance, *args), kwargs)
+        if quickly is not None:
+            yield from ((name, item, name not in self._ignored) for name, item in quickly.items())
+            return
         bound = self._signature.bind(*self._instance, *args, **kwargs)
         if self._tells_defaults:
             given = set(bound.arguments)
             bound.apply_defaults()
-            if all(each.kind == "import" for each in code.reached):
+            if all(each.kind == "import" for each in found.code.reached):
                 _leave_out(bound.arguments, set(bound.arguments) - given)
         for name, value in bound.arguments.items():
             kind, counts = self._signature.parameters[name].kind, name not in self._ignored
@@ -266,12 +274,12 @@ class Direct(Function[P, T]):
 
     def _found_or_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         context = self._place()
-        plain_calls = self._identified().plain_calls
-        key = None if plain_calls is None else plain_calls.key((*self._instance, *args), kwargs)
+        form = self._identified().form
+        key = None if form is None else form.plain_key((*self._instance, *args), kwargs)
         call = None
         if key is None:
             call = self._described(context, args, kwargs)
-            key = call.description.key
+            key = call.key
         known = None if self._options.fresh else context.database.find(key)
         result: T = (
             self._made(call or self._described(context, args, kwargs)).compute()
@@ -454,6 +462,11 @@ def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
     """Return the inputs for one argument."""
     if isinstance(item, Transformation | Output | Handle):
         return {name: parts.value(name, item)}
+    if (known := plain(item)) is not None and len(known[1]) <= LARGE:  # without a walk
+        written, data = known
+        checksum = hash_bytes(data)
+        parts.add(name, checksum, data, lambda sink: sink(data))
+        return {name: Value(written, checksum)}
     _check_identity(name, item)
     found: dict[str, Value | Deferred] = {}
     inner: dict[str, Value | Deferred] = {}

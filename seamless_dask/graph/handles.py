@@ -14,6 +14,7 @@ from weakref import ref
 
 from hashserver.checksum import Checksum
 
+from ..config_cache import load_cached
 from ..errors import SeamlessError, UsageError
 from ..model.transformation import Value
 
@@ -265,11 +266,10 @@ class Object(Handle):
         UntrustedValue
             When they do, and are not trusted.
         """
-        from ..values.loading import load
-
         small = _small.get(self._checksum)
         if small is not None:
             return self._of_bytes(small, trusted)
+        from ..values.loading import load
 
         def found(context: Context) -> Any:
             path = context.store.local_path(self.checksum)
@@ -372,8 +372,6 @@ def default_context() -> Context:
     Where that names neither store nor database the scheduler is asked which this process has a client of.
     """
     global _last
-    from ..config_cache import load_cached
-
     config, last = load_cached(), _last
     if last is not None and last[0] is config:
         if "distributed" not in sys.modules:

@@ -70,7 +70,7 @@ class ValueReader:
         """
         with self._faults_told():
             text = data.decode()
-            tree = json.loads(text, parse_constant=_refuse)
+            tree = _DECODER.decode(text)
             return self.value(tree) if '"@"' in text else tree
 
     def read_tree(self, tree: Any) -> Any:
@@ -133,6 +133,9 @@ class ValueReader:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def _float(reader: ValueReader, digits: str) -> float:

@@ -1,4 +1,4 @@
-"""Keys of calls with plain values: those of their descriptions, or none."""
+"""Keys without a canonical form of each call: those of their descriptions, or none."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashserver.checksum import hash_bytes
-from seamless_dask.model.plain_calls import PlainCalls
-from seamless_dask.model.transformation import Description, ResultSpec, Value
+from seamless_dask.model.call_form import CallForm
+from seamless_dask.model.transformation import Deferred, Description, ResultSpec, Value
 from seamless_dask.values.writing import identify
 
 COMMON = Description("python", hash_bytes(b"code"), ResultSpec(value=True))
@@ -31,8 +31,8 @@ PLAIN = (
 def called(a: Any, /, b: Any = 2, größe: Any = "c", *, last: Any = None) -> None: ...
 
 
-def calls_of(function: Callable[..., Any], call: Description = COMMON, *ignored: str) -> PlainCalls:
-    found = PlainCalls.of(call, inspect.signature(function), ignored)
+def form_of(function: Callable[..., Any], call: Description = COMMON, *ignored: str) -> CallForm:
+    found = CallForm.of(call, inspect.signature(function), ignored)
     assert found is not None
     return found
 
@@ -55,17 +55,31 @@ def test_the_key_is_that_of_the_description(
     named = {name: value for name, value in named.items() if name not in ["a", "b", "größe"][: len(args)]}
     bound = inspect.signature(called).bind(*args, **named)
     bound.apply_defaults()
-    assert calls_of(called, call).key(tuple(args), named) == described(call, bound.arguments)
+    form = form_of(called, call)
+    key = form.plain_key(tuple(args), named)
+    assert key == described(call, bound.arguments)
+    assert form.bound(tuple(args), named) == bound.arguments
+    values: dict[str, Any] = {name: Value(*identify(value)) for name, value in bound.arguments.items()}
+    assert form.key(inputs | values) == key
+
+
+def test_inputs_that_are_not_known_or_stand_inside_of_arguments_have_none() -> None:
+    form = form_of(lambda x: None)
+    value = Value("json/1", hash_bytes(b"1"))
+    assert form.key({"x": value}) == described(COMMON, {"x": 1})
+    assert form.key({"x": Deferred(COMMON.key)}) is None
+    assert form.key({"x": value, "x/0": value}) is None
+    assert form.key({}) is None
 
 
 def test_a_function_without_parameters_has_one_key() -> None:
-    assert calls_of(lambda: None).key((), {}) == COMMON.key
+    assert form_of(lambda: None).plain_key((), {}) == COMMON.key
 
 
 def test_what_is_ignored_has_to_be_given_and_does_not_count() -> None:
-    calls = calls_of(lambda x, jobs: None, COMMON, "jobs")
-    assert calls.key((1, 2), {}) == calls.key((1,), {"jobs": 3}) == described(COMMON, {"x": 1})
-    assert calls.key((1,), {}) is None
+    form = form_of(lambda x, jobs: None, COMMON, "jobs")
+    assert form.plain_key((1, 2), {}) == form.plain_key((1,), {"jobs": 3}) == described(COMMON, {"x": 1})
+    assert form.plain_key((1,), {}) is None
 
 
 @pytest.mark.parametrize(
@@ -86,15 +100,23 @@ def test_what_is_ignored_has_to_be_given_and_does_not_count() -> None:
     ],
 )
 def test_others_have_none(args: tuple[Any, ...], named: dict[str, Any]) -> None:
-    assert calls_of(called).key(args, named) is None
+    assert form_of(called).plain_key(args, named) is None
+    try:
+        bound = inspect.signature(called).bind(*args, **named)
+    except TypeError:
+        assert form_of(called).bound(args, named) is None
+    else:
+        bound.apply_defaults()
+        assert form_of(called).bound(args, named) == bound.arguments
 
 
 def test_a_default_that_is_not_plain_has_to_be_given() -> None:
-    calls = calls_of(lambda x, among=(): None)
-    assert calls.key((1,), {}) is None
-    assert calls.key((1, 2), {}) == described(COMMON, {"x": 1, "among": 2})
+    form = form_of(lambda x, among=(): None)
+    assert form.plain_key((1,), {}) is form.bound((1,), {}) is None
+    assert form.plain_key((1, 2), {}) == described(COMMON, {"x": 1, "among": 2})
+    assert form.bound((1, [2]), {}) == {"x": 1, "among": [2]}
 
 
 def test_what_takes_any_number_of_arguments_has_none() -> None:
-    assert PlainCalls.of(COMMON, inspect.signature(lambda *args: None), ()) is None
-    assert PlainCalls.of(COMMON, inspect.signature(lambda **named: None), ()) is None
+    assert CallForm.of(COMMON, inspect.signature(lambda *args: None), ()) is None
+    assert CallForm.of(COMMON, inspect.signature(lambda **named: None), ()) is None
