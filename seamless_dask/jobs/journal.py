@@ -71,12 +71,12 @@ class Journal:
             logger.warning("%s: %s: it is kept as %s, and who asked is forgotten", path, error, aside)
             self._file = _opened(path)
 
-    def add(self, asked: Iterable[JobRequest]) -> None:
+    def add(self, requests: Iterable[JobRequest]) -> None:
         """Note those who ask."""
         now = time.time()
         rows = [
             (one.asker, one.key, one.options.to_json(), one.need_bytes, one.fresh, one.detached, now)
-            for one in asked
+            for one in requests
         ]
         self._write("INSERT OR REPLACE INTO askers VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", rows)
 
@@ -105,8 +105,8 @@ class Journal:
             row = self._file.execute(wanted, (asker,)).fetchone()
         except sqlite3.Error:
             return None
-        asked, outcome = (row and _noted(row)) or (None, None)
-        return (asked, outcome) if asked is not None and outcome is not None else None
+        request, outcome = (row and _noted(row)) or (None, None)
+        return (request, outcome) if request is not None and outcome is not None else None
 
     def close(self) -> None:
         """Close the file."""
@@ -149,8 +149,8 @@ def _noted(row: tuple[Any, ...]) -> tuple[JobRequest, Outcome | None] | None:
     try:
         asker, key, options, need_bytes, fresh, detached, _, outcome = row
         options = Options.from_json(options)._replace(fresh=bool(fresh))
-        asked = JobRequest(Checksum(key), options, bool(need_bytes), bool(detached), asker)
-        return asked, None if outcome is None else json.loads(outcome)
+        request = JobRequest(Checksum(key), options, bool(need_bytes), bool(detached), asker)
+        return request, None if outcome is None else json.loads(outcome)
     except (ValueError, TypeError, SeamlessError, InvalidChecksum) as error:
         logger.warning("what %s has asked for is forgotten: %s", row[0], error)
         return None

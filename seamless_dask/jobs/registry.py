@@ -67,7 +67,7 @@ class Job:
         It runs whatever is known.
     options : Options
         How it was submitted.
-    askers : dict of str to JobRequest
+    requests : dict of str to JobRequest
         Those who have not withdrawn.
     ends : dict of str to dict
         How it ended for each of them, as far as it has.
@@ -90,7 +90,7 @@ class Job:
     def __init__(self, key: Checksum, fresh: bool) -> None:
         self.key, self.fresh = key, fresh
         self.options = Options()
-        self.askers: dict[str, JobRequest] = {}
+        self.requests: dict[str, JobRequest] = {}
         self.ends: dict[str, Outcome] = {}
         self.name: str | None = None
         self.label: str | None = None
@@ -107,7 +107,7 @@ class Job:
     @property
     def waiting(self) -> dict[str, JobRequest]:
         """Those who have no end yet."""
-        return {name: asked for name, asked in self.askers.items() if name not in self.ends}
+        return {name: request for name, request in self.requests.items() if name not in self.ends}
 
     def agreed(self) -> Options:
         """Return the options to submit it with."""
@@ -177,28 +177,28 @@ class JobRegistry:
         """Return all jobs, those that are over last."""
         return [*self.active.values(), *reversed(self._ended.values())]
 
-    def refuse_strangers(self, asked: Iterable[JobRequest]) -> None:
+    def refuse_strangers(self, requests: Iterable[JobRequest]) -> None:
         """Raise `UsageError` when a name stands for one who waits for another job."""
         keys: dict[str, Checksum] = {}
-        for one in asked:
+        for one in requests:
             job = self._by_asker.get(one.asker)
             other = job.key if job is not None and one.asker in job.waiting else one.key
             if {other, keys.setdefault(one.asker, one.key)} != {one.key}:
                 raise UsageError(f"{one.asker} waits for another job: each needs a name of its own")
 
-    def place(self, asked: JobRequest) -> tuple[Job, bool]:
+    def place(self, request: JobRequest) -> tuple[Job, bool]:
         """Put one who asks with its job; returns that, and whether it is a new one."""
-        found = self._of_asker(asked.asker)
-        if found is not None and found.key == asked.key:
+        found = self._of_asker(request.asker)
+        if found is not None and found.key == request.key:
             return found, False
-        job = self.active.get((asked.key, True))
-        if job is None and not asked.fresh:
-            job = self.active.get((asked.key, False))
+        job = self.active.get((request.key, True))
+        if job is None and not request.fresh:
+            job = self.active.get((request.key, False))
         new = job is None
         if job is None:
-            job = self.active[asked.key, asked.fresh] = Job(asked.key, asked.fresh)
-        job.askers[asked.asker] = asked
-        self._by_asker[asked.asker] = job
+            job = self.active[request.key, request.fresh] = Job(request.key, request.fresh)
+        job.requests[request.asker] = request
+        self._by_asker[request.asker] = job
         return job, new
 
     def name(self, job: Job, name: str | None, future: Any, label: str | None = None) -> None:
@@ -241,11 +241,11 @@ class JobRegistry:
         while len(self._ended) > ENDED:
             self._forget(self._ended.popitem(last=False)[1])
 
-    def recall(self, asked: JobRequest, outcome: Outcome) -> None:
+    def recall(self, request: JobRequest, outcome: Outcome) -> None:
         """Remember an end that the journal tells of."""
-        job = Job(asked.key, asked.fresh)
-        job.askers[asked.asker], job.ends[asked.asker], job.outcome = asked, outcome, outcome
-        self._by_asker[asked.asker] = job
+        job = Job(request.key, request.fresh)
+        job.requests[request.asker], job.ends[request.asker], job.outcome = request, outcome, outcome
+        self._by_asker[request.asker] = job
         self.keep(job)
 
     def told(self, asker: str) -> None:
@@ -254,7 +254,7 @@ class JobRegistry:
 
     def leave(self, job: Job, askers: Iterable[str]) -> None:
         """Forget some who ask no more."""
-        names = [name for name in askers if job.askers.pop(name, None)]
+        names = [name for name in askers if job.requests.pop(name, None)]
         for name in names:
             job.ends.pop(name, None)
             self._by_asker.pop(name, None)
@@ -268,10 +268,10 @@ class JobRegistry:
         return self._by_asker.get(asker)
 
     def _note(self, askers: list[str], job: Job, outcome: Outcome) -> None:
-        detached = [name for name in askers if job.askers[name].detached]
+        detached = [name for name in askers if job.requests[name].detached]
         self.journal.remove(detached)
         self.journal.end([name for name in askers if name not in detached], outcome)
 
     def _forget(self, job: Job) -> None:
-        for name in job.askers:
+        for name in job.requests:
             self._by_asker.pop(name, None)

@@ -58,11 +58,11 @@ class Jobserver:
 
     # ------------------------------------------------------------------ what clients ask for
 
-    def post(self, asked: Iterable[JobRequest]) -> list[Job]:
+    def post(self, requests: Iterable[JobRequest]) -> list[Job]:
         """Start or join jobs; one who has asked already is given the same job again."""
-        asked = list(asked)
-        self.registry.refuse_strangers(asked)
-        placed = [(one, *self.registry.place(one)) for one in asked]
+        requests = list(requests)
+        self.registry.refuse_strangers(requests)
+        placed = [(one, *self.registry.place(one)) for one in requests]
         self.registry.journal.add([one for one, job, _ in placed if one.asker not in job.ends])
         fresh = [job for _, job, new in placed if new]
         for job in fresh:
@@ -116,13 +116,13 @@ class Jobserver:
     def resume(self) -> None:
         """Go on with what the journal says."""
         again = []
-        for asked, outcome in self.registry.journal.load():
-            if is_nested(asked.asker) and not asked.detached:
-                self.registry.journal.remove([asked.asker])  # who asked is started again itself
+        for request, outcome in self.registry.journal.load():
+            if is_nested(request.asker) and not request.detached:
+                self.registry.journal.remove([request.asker])  # who asked is started again itself
             elif outcome is None:
-                again.append(asked)
+                again.append(request)
             else:
-                self.registry.recall(asked, outcome)
+                self.registry.recall(request, outcome)
         if again:
             logger.info("%d of those who asked before the restart are still waiting", len(again))
             self.post(again)

@@ -151,8 +151,8 @@ def _unlimited(job: Job) -> set[str]:
     """Return those who set no limit: they came when the command had been stopped for those of others."""
     return {
         name
-        for name, asked in job.waiting.items()
-        if asked.options.time_limit is None and asked.options.memory is None
+        for name, request in job.waiting.items()
+        if request.options.time_limit is None and request.options.memory is None
     }
 
 
@@ -160,6 +160,6 @@ def _wanting(job: Job) -> set[str]:
     """Return those who want bytes that may not have been kept."""
     return {
         name
-        for name, asked in job.waiting.items()
-        if asked.need_bytes or (job.options.scratch and not asked.options.scratch)
+        for name, request in job.waiting.items()
+        if request.need_bytes or (job.options.scratch and not request.options.scratch)
     }

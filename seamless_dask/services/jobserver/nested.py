@@ -40,16 +40,16 @@ AGAIN = 3.0
 class Outer(NamedTuple):
     """A task whose command has asked for something.
 
-    ``own`` holds its key and what that was resolved to; ``askers`` those it asked as, with their jobs.
+    ``own`` holds its key and what that was resolved to; ``jobs`` what it has asked for, by names of askers.
     """
 
     own: frozenset[str]
-    askers: dict[str, Job]
+    jobs: dict[str, Job]
 
     def waiting(self) -> list[Job]:
         """Return the jobs that it waits for."""
         return [
-            job for name, job in self.askers.items() if name in job.waiting and not job.waiting[name].detached
+            job for name, job in self.jobs.items() if name in job.waiting and not job.waiting[name].detached
         ]
 
 
@@ -155,13 +155,13 @@ class Nested:
         if len(document["jobs"]) > MOST_JOBS:
             raise Refused(413, f"more than {MOST_JOBS} jobs at once: send fewer")
         priority = self._priority(task)
-        asked = [_tamed(JobRequest.from_message(one), run, priority, bounds) for one in document["jobs"]]
+        requests = [_tamed(JobRequest.from_message(one), run, priority, bounds) for one in document["jobs"]]
         self._outers[task] = outer
-        for one in asked:
+        for one in requests:
             self._refuse_cycle(outer, one.key)
-        placed = self._jobserver.post(asked)
-        outer.askers.update({one.asker: job for one, job in zip(asked, placed, strict=True)})
-        pairs = zip(placed, asked, strict=True)
+        placed = self._jobserver.post(requests)
+        outer.jobs.update({one.asker: job for one, job in zip(requests, placed, strict=True)})
+        pairs = zip(placed, requests, strict=True)
         jobs = [self._jobserver.facts(job, one.asker, brief=True) for job, one in pairs]
         return {"protocol": PROTOCOL, "jobs": jobs}
 
@@ -173,7 +173,7 @@ class Nested:
     async def _about(
         self, outer: Outer, method: str, key: Checksum, asker: str, facts: dict[str, Any]
     ) -> dict[str, Any]:
-        job = outer.askers.get(asker)
+        job = outer.jobs.get(asker)
         if job is None or job.key != key:
             raise Refused(404, f"nobody has asked for {key} here")
         wait = min(max(0.0, float(facts.get("wait", 0.0))), waits.LONGEST_WAIT)  # NaN is 0, in this order
@@ -198,14 +198,14 @@ class Nested:
             raise
 
     def _leave(self, outer: Outer, asker: str) -> None:
-        job = outer.askers.pop(asker)
-        if asker in job.askers:
+        job = outer.jobs.pop(asker)
+        if asker in job.requests:
             self._jobserver.withdraw(job, asker)
 
     def _withdraw(self, outer: Outer) -> None:
         if self._jobserver.closing:
             return
-        for name, job in list(outer.askers.items()):
+        for name, job in list(outer.jobs.items()):
             if name in job.waiting and job.waiting[name].detached:
                 continue
             self._leave(outer, name)
@@ -279,14 +279,14 @@ class Nested:
         )
 
 
-def _tamed(asked: JobRequest, run: str, priority: int, bounds: Options | None) -> JobRequest:
+def _tamed(request: JobRequest, run: str, priority: int, bounds: Options | None) -> JobRequest:
     """Return what is asked under a name of this run.
 
     It goes before other commands that would come to wait as well: else all of them are started first.
     """
-    options = confined(asked.options, bounds)
+    options = confined(request.options, bounds)
     options = options._replace(priority=options.priority + priority + 1)
-    return asked._replace(asker=f"{NESTED}{run}.{asked.asker}", options=options)
+    return request._replace(asker=f"{NESTED}{run}.{request.asker}", options=options)
 
 
 def confined(options: Options, bounds: Options | None) -> Options:

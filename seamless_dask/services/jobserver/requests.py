@@ -91,14 +91,14 @@ class _Request:
         """Take jobs on."""
         if len(body) > MOST_BYTES:
             raise Refused(413, f"more than {MOST_BYTES} bytes at once: send fewer jobs")
-        asked = _asked_in(body)
-        if len(asked) > MOST_JOBS:
+        requests = _requests_in(body)
+        if len(requests) > MOST_JOBS:
             raise Refused(413, f"more than {MOST_JOBS} jobs at once: send fewer")
         try:
-            placed = self._jobserver.post(asked)
+            placed = self._jobserver.post(requests)
         except UsageError as error:
             raise Refused(400, str(error)) from None
-        pairs = zip(placed, asked, strict=True)
+        pairs = zip(placed, requests, strict=True)
         jobs = [waits.facts(self._jobserver, job, one.asker, brief=True) for job, one in pairs]
         return {"protocol": PROTOCOL, "jobs": jobs}
 
@@ -111,7 +111,7 @@ class _Request:
         if self._asker is None:
             return {"cancelled": self._jobserver.cancel(job), "askers": []}
         self._jobserver.withdraw(job, self._asker)
-        left = [name for name, asked in job.waiting.items() if not asked.detached]
+        left = [name for name, request in job.waiting.items() if not request.detached]
         return {"cancelled": job.outcome is not None, "askers": left}
 
     async def _stderr(self, job: Job) -> JobAnswer:
@@ -147,7 +147,7 @@ def _json(document: Mapping[str, Any], status: int = 200) -> JobAnswer:
     return JobAnswer(status, json.dumps(document).encode())
 
 
-def _asked_in(body: bytes) -> list[JobRequest]:
+def _requests_in(body: bytes) -> list[JobRequest]:
     """Read the body of a post."""
     try:
         document = json.loads(body)

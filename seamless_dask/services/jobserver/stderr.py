@@ -35,7 +35,7 @@ class StderrStreams:
 
     def follow(self, job: Job) -> None:
         """Begin to fetch what a job writes, if somebody wants to see it, and as soon as it runs."""
-        if not any(asked.options.direct_print for asked in job.waiting.values()):
+        if not any(request.options.direct_print for request in job.waiting.values()):
             return
         job.stream = job.stream or Stream()
         pump = self._pumps.get(job)

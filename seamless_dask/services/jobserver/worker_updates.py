@@ -74,8 +74,8 @@ class WorkerUpdates:
 
     def _askers(self, name: str, job: Job) -> dict[str, str]:
         found = {
-            asker: asked.options._replace(scratch=not asked.keeps).to_json()
-            for asker, asked in job.waiting.items()
+            asker: request.options._replace(scratch=not request.keeps).to_json()
+            for asker, request in job.waiting.items()
         }
         task = self._scheduler.tasks[name]
         wanted = any(not client.client_key.startswith(PREFIX) for client in task.who_wants or ())

@@ -42,7 +42,7 @@ def test_one_who_comes_when_the_worker_has_just_answered_is_told_of() -> None:
     asked = job()
 
     def ask(name: str) -> None:
-        asked.askers[name] = JobRequest(KEY, asker=name)
+        asked.requests[name] = JobRequest(KEY, asker=name)
         updates.tell(asked)
 
     async def seamless_askers(key: str, askers: dict[str, str]) -> None:
@@ -64,7 +64,7 @@ def test_one_who_comes_when_the_worker_has_just_answered_is_told_of() -> None:
 def test_what_a_job_writes_that_begins_anew_as_its_worker_is_lost_is_fetched() -> None:
     starts: list[int] = []
     shown = job()
-    shown.askers["me"] = JobRequest(KEY, Options(direct_print=True), asker="me")
+    shown.requests["me"] = JobRequest(KEY, Options(direct_print=True), asker="me")
 
     async def seamless_stderr(key: str, start: int) -> None:
         starts.append(start)
