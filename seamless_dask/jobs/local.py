@@ -22,7 +22,8 @@ from ..locks import birth
 from ..model import outcomes
 from ..model.transformation import Value
 from . import processes, slots
-from .directory import ATTEMPTS, SERVING, Bell, JobDirectory
+from .bell import Bell
+from .directory import ATTEMPTS, SERVING, JobDirectory
 from .processes import KeptProcess
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from hashserver.errors import InvalidChecksum
 from ..errors import SeamlessError, UsageError
 from ..locks import is_locked, locked, sign, signed, try_lock
 from ..private import private_directory
-from .directory import make_bell, ring
+from .bell import make_bell, ring
 from .entries import Failure, QueueEntry
 
 if TYPE_CHECKING:
