@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .data import BUILTINS
+from .data import BUILTINS, call
 from .expressions import expression
 from .items import Item, ItemUse, Target, reachable
 from .literals import Unprintable
 from .markers import FUNCTION, INPUT
+from .ordering import ItemPart, ordered
 from .printer import DEFINITIONS, checked, lines
 
 _RESERVED = {*keyword.kwlist, *BUILTINS, INPUT, FUNCTION}
@@ -52,8 +53,9 @@ def compose(main: Target) -> Text:
     names = _named(items)
     builtins = [main.item, *(use.item for item in items for use in item.uses)]
     names |= {item: item.name for item in builtins if item.kind == "builtin"}
-    order = list(_ordered(items))  # before places get their names: it looks at which are annotations
-    pieces = [(item, _statements(item, names)) for item in order]
+    order = ordered(items)  # before places get their names: it looks at which are annotations
+    statements = {item: _statements(item, names) for item in items}
+    pieces = [(item, _part(item, statements[item], part)) for item, part in order]
     imports = sorted((piece for piece in pieces if piece[0].kind == "import"), key=_import_order)
     pieces = [*imports, *(piece for piece in pieces if piece[0].kind != "import")]
     end = ast.Assign([ast.Name(FUNCTION, ast.Store())], _place(names, main))
@@ -161,6 +163,32 @@ def _statements(item: Item, names: dict[Item, str]) -> list[ast.stmt]:
     return body
 
 
+def _part(item: Item, statements: list[ast.stmt], part: ItemPart) -> list[ast.stmt]:
+    """Return the statements of a part of an item."""
+    if part is ItemPart.WHOLE:
+        return statements
+    if item.kind == "class":
+        first = len(statements) - len(item.body) + 1
+        return statements[:first] if part is ItemPart.HEAD else statements[first:]
+    assignment: Any = statements[0]
+    name, value = assignment.targets[0].id, assignment.value
+    if part is ItemPart.HEAD:
+        empties: dict[Any, ast.expr] = {
+            list: ast.List([], ast.Load()),
+            dict: ast.Dict([], []),
+            set: call("set"),
+        }
+        return [ast.Assign(assignment.targets, empties[type(item.value)])]
+    if isinstance(item.value, list):
+        return [ast.Assign([ast.Subscript(ast.Name(name, ast.Load()), ast.Slice(), ast.Store())], value)]
+    # What was executed since may have entered something, in another order.
+    verbs: dict[str, list[ast.expr]] = {"clear": [], "update": [value]}
+    return [
+        ast.Expr(ast.Call(ast.Attribute(ast.Name(name, ast.Load()), verb, ast.Load()), given, []))
+        for verb, given in verbs.items()
+    ]
+
+
 def _definition(item: Item, node: Any, name: str) -> list[ast.stmt]:
     """Return a definition under its name in the text; who asks for its name gets the one that it had."""
     known = getattr(item.value, "__name__", node.name)
@@ -191,52 +219,6 @@ def _import(item: Item, name: str) -> ast.stmt:
 def _import_order(piece: tuple[Item, list[ast.stmt]]) -> tuple[bool, str]:
     statement = piece[1][0]
     return isinstance(statement, ast.ImportFrom), next(lines(statement))
-
-
-def _ordered(items: list[Item]) -> Iterator[Item]:
-    """Yield items so that what is executed finds what it needs; the function itself as late as possible."""
-    needs = {item: list(_needed(item)) for item in items}
-    simple = [item for item in items if item.kind in ("value", "input") and not needs[item]]
-    place = _Placing(items, needs)
-    for item in [*simple, *reversed(items)]:
-        place.place(item)
-    return iter(place.placed)
-
-
-def _needed(item: Item) -> Iterator[Item]:
-    """Yield what an item needs where it is executed."""
-    hints = {id(node) for place in item.hints for node in ast.walk(getattr(*place))}
-    for use in item.uses:
-        if use.now and id(use.node) not in hints and use.item is not item and use.item.kind != "builtin":
-            yield use.item
-
-
-class _Placing:
-    def __init__(self, items: list[Item], needs: dict[Item, list[Item]]) -> None:
-        self._items, self._needs = items, needs
-        self._begun: set[Item] = set()
-        self.placed: list[Item] = []
-
-    def place(self, item: Item) -> None:
-        """Place an item after all that it needs, and that what it calls may need in turn."""
-        if item in self._begun:
-            return
-        self._begun.add(item)
-        if self._needs[item]:
-            needed = self._all_behind(self._needs[item])
-            for other in reversed([each for each in self._items if each in needed]):
-                self.place(other)
-        self.placed.append(item)
-
-    def _all_behind(self, items: Iterable[Item]) -> set[Item]:
-        found: set[Item] = set()
-        waiting = list(items)
-        while waiting:
-            item = waiting.pop()
-            if item not in found and item.kind != "builtin":
-                found.add(item)
-                waiting += [use.item for use in item.uses]
-        return found
 
 
 def _print(pieces: list[tuple[Item, list[ast.stmt]]]) -> str:

@@ -203,6 +203,57 @@ def test_star_imports(make: Make) -> None:
     assert again(identify(module.f))(1) == 9
 
 
+REGISTER = (
+    "def register(name):\n    def enter(kind):\n        TABLE[name] = kind\n        return kind\n"
+    "    return enter\n"
+)
+ROUND = {
+    "a decorator of classes": (
+        "TABLE = {}\n" + REGISTER + "@register('b')\nclass A:\n    def go(self): return 1\n"
+        "@register('a')\nclass B(A):\n    def go(self): return 1 + super().go()\n"
+        "def f(): return [(name, kind().go()) for name, kind in TABLE.items()]"
+    ),
+    "one of them is gone": (
+        "TABLE = {}\n" + REGISTER + "@register('b')\nclass A:\n    def go(self): return 1\n"
+        "@register('a')\nclass B(A): pass\ndel TABLE['b']\n"
+        "def f(): return [(name, kind().go()) for name, kind in TABLE.items()]"
+    ),
+    "a decorator of functions": (
+        "import functools\nTABLE = {}\n"
+        "def register(function):\n    @functools.wraps(function)\n"
+        "    def entered(*given): return function(*given) + 1\n"
+        "    TABLE[function.__name__] = entered\n    return entered\n"
+        "@register\ndef two(x): return x * 2\n@register\ndef three(x): return x * 3\n"
+        "def f(): return [(name, function(1)) for name, function in TABLE.items()]"
+    ),
+    "what a base class knows of others": (
+        "class Base:\n    known = []\n    def __init_subclass__(cls, **named):\n"
+        "        super().__init_subclass__(**named)\n        Base.known.append(cls)\n"
+        "class A(Base):\n    def go(self): return 1\nclass B(Base):\n    def go(self): return 2\n"
+        "def f(): return [kind().go() for kind in Base.known]"
+    ),
+    "a metaclass": (
+        "KNOWN = set()\nclass Meta(type):\n    def __init__(cls, *given):\n        super().__init__(*given)\n"
+        "        KNOWN.add(cls)\n"
+        "class A(metaclass=Meta): pass\nclass B(A): pass\n"
+        "def f(): return sorted(kind.__name__ for kind in KNOWN), A in KNOWN"
+    ),
+    "a class that names itself": (
+        "class A:\n    def go(self): return [kind.name for kind in self.all]\nA.all = (A,)\nA.name = 'A'\n"
+        "def f(): return A().go()"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROUND)
+def test_a_table_that_definitions_enter_themselves_in(make: Make, case: str) -> None:
+    module = make(ROUND[case])
+    code = identify(module.f)
+    assert not code.inputs
+    assert again(code)() == module.f()
+    assert text_of(again(code)) == code.text
+
+
 def test_one_function_of_a_module_counts_and_the_others_do_not(make: Make) -> None:
     make("def a(x): return x\ndef b(x): return 'other'", "helpers")
     module = make("import helpers\ndef f(x): return helpers.a(x)")
