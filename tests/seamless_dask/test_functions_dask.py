@@ -37,6 +37,11 @@ def framed(count: int) -> Any:
     return pd.DataFrame({"x": range(count)})
 
 
+def printing(count: int) -> list[int]:
+    print("printed é")
+    return list(range(count))
+
+
 def named(name: str) -> str:
     return name
 
@@ -226,6 +231,23 @@ def test_frames_are_made_of_them(lab: Any, client: Client) -> None:
     found = frames.from_delayed(made, meta=pandas.DataFrame({"x": [0]}))
     assert found.x.sum().compute() == 1
     assert frames.from_delayed(made, meta=pandas.DataFrame({"x": [0]})).compute(scheduler="sync").x.sum() == 1
+
+
+def test_what_a_step_prints_is_told_to_clients_that_wait_for_what_needs_it_and_to_no_others(
+    lab: Any, client: Client
+) -> None:
+    client.cluster.scale(1)
+    shown: list[Any] = []
+    elsewhere: list[Any] = []
+    with Client(client.cluster, set_as_default=False) as other:
+        client.subscribe_topic("print", shown.append)
+        other.subscribe_topic("print", elsewhere.append)
+        last = lab.delayed(total)(lab.delayed(printing)(3))
+        assert client.compute(last).result(60) == 3
+        assert other.submit(int, 5).result(60) == 5  # what was sent to it before has arrived
+        client.sync(asyncio.sleep, 0)
+    assert [message["args"] for _, message in shown] == [("printed é\n",)]
+    assert elsewhere == []
 
 
 class _ShownProgress(MultiProgressBar):  # type: ignore[misc]
