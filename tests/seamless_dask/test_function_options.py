@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from seamless_dask import File, bash, settings
+from seamless_dask import File, Transformation, bash, settings
 from seamless_dask.context import Context
 from seamless_dask.decorators import delayed, direct
 from seamless_dask.errors import NotAValue, UsageError
@@ -28,6 +28,10 @@ OFFSET = 1
 
 def fit(x: int, n_jobs: Any = 1, *, verbose: bool = False, **more: Any) -> list[Any]:
     return [x + OFFSET, n_jobs, verbose, more]
+
+
+def plain_fit(x: int, n_jobs: Any = 1, *, verbose: bool = False) -> list[Any]:
+    return [x + OFFSET, n_jobs, verbose]
 
 
 def half(x: float) -> float:
@@ -66,6 +70,31 @@ class Scale:
     @classmethod
     def named(cls, x: int) -> list[Any]:
         return [cls.__name__, x]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ignore": "n_jobs"},
+        {"ignore": ("n_jobs", "verbose"), "version": "2"},
+        {"version": "2"},
+        {"variables": {"A": "50%"}},
+        {"format": "json/1"},
+    ],
+    ids=repr,
+)
+def test_what_was_computed_as_a_transformation_is_found_by_a_call(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """The key of one comes from its description, that of the other from the form of all calls."""
+    direct_fit = lab.direct(**options)(plain_fit)
+    assert direct_fit.delayed(1, verbose=True).compute() == [2, 1, True]
+    monkeypatch.setattr(Transformation, "compute", None)
+    for call in (lambda: direct_fit(1, verbose=True), lambda: direct_fit(n_jobs=1, x=1, verbose=True)):
+        assert call() == [2, 1, True]
+    with pytest.raises(TypeError):  # what is not known would be computed
+        direct_fit(2, verbose=True)
 
 
 def test_what_is_ignored_is_passed_on_and_does_not_count(lab: Any) -> None:
