@@ -6,9 +6,11 @@ the user's ever runs in the server, and what a call has started has ended before
 
 from __future__ import annotations
 
+import _locale
 import ctypes
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import select
@@ -33,7 +35,7 @@ _LONGEST = 60_000  # a pipe takes as many bytes without a reader
 
 
 class Unfit(Exception):
-    """A module cannot be imported here, for forks of it would not be whole: it has started threads."""
+    """A module cannot be imported here: it does more than to be there for those who import it."""
 
 
 def serve(told: Mapping[str, Any], prepare: Callable[[], None], end: Callable[[int], None]) -> None:
@@ -43,7 +45,8 @@ def serve(told: Mapping[str, Any], prepare: Callable[[], None], end: Callable[[i
     ----------
     told
         ``serve``: the descriptor of the socket on which calls are asked for. ``unfit``: modules that are not
-        imported beforehand. ``sandboxed``: whether temporary file systems are this server's own.
+        imported beforehand; None: nothing is. ``sandboxed``: whether temporary file systems are this
+        server's own.
     prepare
         What a call begins with, before its variables are set.
     end
@@ -56,11 +59,14 @@ def serve(told: Mapping[str, Any], prepare: Callable[[], None], end: Callable[[i
         # neither can be had everywhere: then there is no server
         os.stat(f"/proc/self/task/{os.getpid()}/children")
         os.close(os.pidfd_open(os.getpid()))
+        if children(os.getpid()):  # what was started before it, for one call, would not outlive the first
+            os._exit(1)
         silence = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        server = _Server(control, set(told["unfit"]), _Litter() if told["sandboxed"] else None, prepare, end)
+        server = _Server(control, told["unfit"], told["sandboxed"], prepare, end)
         server.say({"ready": True})
         for stream in (1, 2):
             os.dup2(silence, stream)
+        os.close(silence)
         with suppress(Unfit, ConnectionError):
             while server.answer():
                 pass
@@ -71,15 +77,19 @@ class _Server:
     def __init__(
         self,
         control: socket.socket,
-        unfit: set[str],
-        litter: _Litter | None,
+        unfit: Iterable[str] | None,
+        sandboxed: bool,
         prepare: Callable[[], None],
         end: Callable[[int], None],
     ) -> None:
-        self._control, self._unfit, self._litter = control, unfit, litter
-        self._prepare, self._end = prepare, end
-        self._files: dict[str, tuple[int, int, int]] = {}
+        self._control, self._prepare, self._end = control, prepare, end
+        self._unfit = None if unfit is None else set(unfit)
+        self._litter = _Litter() if sandboxed else None
+        self._directories = ".", "../home", "/tmp" if sandboxed else "../tmp"  # noqa: S108 - its own
+        self._files: dict[str, _FileVersion] = {}
         self._seen = 0
+        self._asked = b""
+        self._told: list[tuple[str, str]] = []
         self._look_at_files()
         gc.collect()
         gc.freeze()  # else each fork would copy what is collected there
@@ -89,33 +99,38 @@ class _Server:
         self._control.sendall(json.dumps(message).encode() + b"\n")
 
     def answer(self) -> bool:
-        """Answer one question; false: there will be none any more."""
-        if not select.select([self._control], [], [], IDLE)[0]:
+        """Do what is asked for; false: nothing will be any more."""
+        if b"\n" not in self._asked and not select.select([self._control], [], [], IDLE)[0]:
             return False
-        data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
-        while data and not data.endswith(b"\n"):
-            more = self._control.recv(1 << 16)
-            data = data + more if more else b""
-        if not data:
-            return False
-        asked = json.loads(data)
-        if not descriptors:  # whether it is as good as a new one
+        descriptors: list[int] = []
+        while b"\n" not in self._asked:
+            data, found, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
+            if not data:
+                return False
+            self._asked += data
+            descriptors += found
+        line, _, self._asked = self._asked.partition(b"\n")
+        asked = json.loads(line)
+        if descriptors:
+            self.say(self._run(asked, descriptors[0]))
+            return self._litter is None or self._litter.is_as_before()
+        if "import" in asked:  # the directories are empty
+            self._import()
+        else:  # whether it is as good as a new one
             self.say({"fresh": self._is_fresh()})
-            return True
-        done, modules = self._run(asked, descriptors[0])
-        self.say(done)
-        if self._litter is not None and not self._litter.is_as_before():
-            return False
-        self._import(modules)
         return True
 
-    def _run(self, asked: Mapping[str, Any], stderr: int) -> tuple[dict[str, Any], list[str]]:
+    def _run(self, asked: Mapping[str, Any], stderr: int) -> dict[str, Any]:
         os.set_inheritable(stderr, False)
         told, tell = os.pipe()
         before = frozenset(sys.modules)
-        process = os.fork()
+        try:
+            process = os.fork()
+        except OSError as error:
+            return {"refused": str(error)}
         if process == 0:
             try:
+                os.close(told)
                 self._call(asked, stderr, tell, before)
             finally:  # whatever happens, a fork must not go on as a server
                 os._exit(1)
@@ -123,8 +138,9 @@ class _Server:
         os.close(tell)
         done = self._await(process)
         with open(told, "rb") as stream:
-            names = stream.read().decode("utf-8", "replace").split()
-        return done, names
+            words = stream.read().decode("utf-8", "replace").split("\0")
+        self._told = list(zip(words[::2], words[1::2], strict=False))
+        return done
 
     def _call(self, asked: Mapping[str, Any], stderr: int, tell: int, before: frozenset[str]) -> None:
         os.setsid()
@@ -133,14 +149,17 @@ class _Server:
         for stream in (1, 2):
             os.dup2(stderr, stream)
         os.close(stderr)
-        os.environ.update(asked["variables"])
+        for name, value in asked["variables"].items():
+            os.environ.setdefault(name, value)  # what the user has set goes first
         if (module := sys.modules.get("numpy.random")) is not None:
             module.seed()  # the state that all forks have in common; Python sees to its own
         self._prepare()
         status = call("..", asked)
-        with suppress(Exception):
-            os.write(tell, "\n".join(_imported(before)).encode()[:_LONGEST])
-            os.close(tell)
+        if self._unfit is not None:
+            with suppress(Exception):  # the function may have closed it
+                words = [word for pair in _imported(before) for word in pair]
+                os.write(tell, "\0".join(words).encode()[:_LONGEST])
+                os.close(tell)
         self._end(status)
 
     def _await(self, process: int) -> dict[str, Any]:
@@ -174,21 +193,32 @@ class _Server:
 
     def _look_at_files(self) -> None:
         modules = list(sys.modules.values())
-        for module in modules[self._seen :]:
-            path = getattr(module, "__file__", None)
+        # a module that is installed later may be one that another has looked for in vain
+        paths: list[Any] = [path for path in sys.path if os.path.isdir(path)]
+        paths += [getattr(module, "__file__", None) for module in modules[self._seen :]]
+        for path in paths:
             if isinstance(path, str):
                 with suppress(OSError):
                     self._files[path] = _state(path)
         self._seen = len(modules)
 
-    def _import(self, names: Iterable[str]) -> None:
-        """Import what a call has imported, so that the next one finds it there."""
-        for name in names:
-            if name in sys.modules or name in self._unfit:
+    def _import(self) -> None:
+        """Import what the last call has imported, so that the next one finds it there."""
+        told, self._told = self._told, []
+        common = self._common()
+        for name, origin in told:
+            if self._unfit is None or name in self._unfit or not _would_be(name, origin):
                 continue
-            with suppress(Exception):
+            with suppress(OSError):
+                self.say({"imports": name})  # which may take for ever, or end this process
+            try:
                 importlib.import_module(name)
-            if len(os.listdir("/proc/self/task")) > 1:
+            except BaseException:  # such as SystemExit
+                self._unfit.add(name)
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()  # else each fork would say it again
+            _libc.fflush(None)
+            if self._common() != common:
                 with suppress(OSError):
                     self.say({"unfit": name})
                 raise Unfit(name)
@@ -196,6 +226,17 @@ class _Server:
             self._look_at_files()
             gc.collect()
             gc.freeze()
+
+    def _common(self) -> tuple[object, ...]:
+        """Return what all forks get from this process, whether they need a module or not."""
+        return (
+            len(os.listdir("/proc/self/task")), children(os.getpid()), len(os.listdir("/proc/self/fd")),
+            dict(os.environ), os.getcwd(), list(sys.path), sys.stdout, sys.stderr, sys.excepthook,
+            [signal.getsignal(number) for number in signal.valid_signals()],
+            _locale.setlocale(_locale.LC_ALL),
+            # what is there when it is imported for one call, and removed after the next
+            [os.listdir(place) for place in self._directories if os.path.isdir(place)],
+        )  # fmt: skip
 
 
 class _Litter:
@@ -245,13 +286,25 @@ def _entries(place: str, device: int) -> Iterator[tuple[str, int, int]]:
             yield from _entries(entry.path, device)
 
 
-def _imported(before: frozenset[str]) -> Iterator[str]:
-    """Yield the names of the modules of Python and of libraries that were imported since."""
+def _imported(before: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """Yield names and origins of the modules of Python and of libraries that were imported since."""
     places = tuple(os.path.join(place, "") for place in sys.path if os.path.isdir(place))
     for name, module in list(sys.modules.items()):
         path = getattr(getattr(module, "__spec__", None), "origin", None)
         if name not in before and isinstance(path, str) and (path == "built-in" or path.startswith(places)):
-            yield name
+            yield name, path
+
+
+def _would_be(name: str, origin: str) -> bool:
+    """Say whether a module that is not there yet would come from where a call has had it from."""
+    parent = name.rpartition(".")[0]
+    if name in sys.modules or (parent and parent not in sys.modules):
+        return False
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return False
+    return found is not None and found.origin == origin
 
 
 def _ended_children() -> Iterator[Any]:

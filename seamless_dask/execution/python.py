@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import hashserver.checksum
 from hashserver.checksum import Checksum
+from seamless_dask.execution.supervisor import NoSupervisor
 from seamless_dask.model.transformation import Description, ResultSpec, Value
 
 from . import runners
@@ -58,7 +59,11 @@ def run_python(
         shown = (sys.prefix, sys.base_prefix, *_PACKAGES)
         return Program(command, words.encode(), "function", shown, "format", "exception")
 
-    with suppress(TooLate), runners.lent(command, context, options, start) as runner:
+    supervisor = supervisor or NoSupervisor()
+    with (
+        suppress(TooLate, runners.Gone),
+        runners.lent(command, context, options, supervisor, start) as runner,
+    ):
         if runner is not None:
             called, directory = partial(runner.call, told), runner.directory
             warm = Program(command, b"", "function", (), "format", "exception", called, directory)

@@ -9,29 +9,30 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from select import POLLIN, poll
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.errors import HashserverError
 from hashserver.retry import pauses
 from seamless_dask.errors import SeamlessError
 from seamless_dask.model.transformation import Description, ResultSpec
 
-from . import environment, isolation
+from . import isolation
 from .bash import Attempt, Program, sandbox_program
-from .layout import GATEWAY, Freshness, layout, remove
+from .layout import GATEWAY, Freshness, remove
 from .process import FIRST_LOOK, LATER_LOOKS, Ended, RunningProcess, Tail
 from .resources import Meter
 from .supervisor import Usage
-from .workdir import RunDirectory
+from .workdir import RunDirectory, temporary_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from seamless_dask.context import Context
     from seamless_dask.execution.supervisor import Stop, Supervisor
@@ -41,17 +42,25 @@ if TYPE_CHECKING:
 
 MOST = 4
 """Runners that a thread keeps: for so many environments it need not start one again."""
-_START_SECONDS = 60.0
-_OWN_CONTROL = {GATEWAY, "phase", "prelude", "command"}
+_START_SECONDS, _IMPORT_SECONDS, _END_SECONDS = 60.0, 30.0, 2.0
+_WITHOUT_SECONDS = 300.0
 _FIRST_DESCRIPTOR = 20  # the shell that starts the interpreter uses the lower ones
-
-_NOWHERE = layout("", "", 0)
+_BEFORE_IMPORTS = re.compile(
+    rb"\b(environ|environb|putenv|unsetenv|addsitedir|sys\s*\.\s*(path|modules|meta_path)|from sys)\b"
+)
+"""What a function may do first, so that a module it imports then is another one, or is otherwise."""
 
 _employers = 0
 _employing = threading.Lock()
-_runners: dict[threading.Thread, dict[Hashable, Runner]] = {}
+_runners: dict[threading.Thread, dict[_Key, Runner]] = {}
+_without: dict[_Key, float] = {}
+"""Until when no runner is started for something, because none came about."""
 _unfit: set[str] = set()
-"""Modules that start threads when they are imported."""
+"""Modules that do more when they are imported than to be there; or take long, or end the process."""
+
+
+class Gone(Exception):
+    """The runner has ended before it could begin a call."""
 
 
 def employ() -> None:
@@ -73,14 +82,16 @@ def dismiss() -> None:
 
 
 @contextmanager
-def lent(command: Description, context: Context, options: Options, start: Start) -> Iterator[Runner | None]:
+def lent(
+    command: Description, context: Context, options: Options, supervisor: Supervisor, start: Start
+) -> Iterator[Runner | None]:
     """Lend a runner for one call; None: there is none.
 
     The runners of a thread are its own: a sandbox ends with the thread that has started it.
 
     Parameters
     ----------
-    command, context, options
+    command, context, options, supervisor
         As `run_program` is given them.
     start
         Returns what starts an interpreter that is told something.
@@ -88,7 +99,7 @@ def lent(command: Description, context: Context, options: Options, start: Start)
     runner = None
     if _employers and not options.image:  # descriptors do not get into a container
         with suppress(isolation.Unavailable, SeamlessError, HashserverError, OSError):
-            runner = _taken(_key(command, context, options), command, context, options, start)
+            runner = _taken(_key(command, context, options), command, context, options, supervisor, start)
     try:
         yield runner
     finally:
@@ -97,7 +108,7 @@ def lent(command: Description, context: Context, options: Options, start: Start)
             runner.close()
 
 
-def _own() -> dict[Hashable, Runner]:
+def _own() -> dict[_Key, Runner]:
     """Return the runners of this thread."""
     return _runners.setdefault(threading.current_thread(), {})
 
@@ -108,22 +119,48 @@ def _end_those_of_dead_threads() -> None:
             runner.close()
 
 
-def _key(command: Description, context: Context, options: Options) -> Hashable:
-    """Return what two calls must have in common to be served by one runner."""
-    given = environment.variables(_NOWHERE, command, options, os.environ)
-    return (
-        tuple(given.items()), context.cache, options.conda, options.modules, options.prologue,
-        options.isolation, options.gpus, sandbox_program(options),
+class _Key(NamedTuple):
+    """What two calls must have in common to be served by one runner."""
+
+    environment: tuple[tuple[str, str], ...]
+    variables: tuple[tuple[str, str], ...]
+    cpus: int | None
+    gpus: int | None
+    conda: str | None
+    modules: tuple[str, ...]
+    prologue: tuple[str, ...]
+    sandbox: str | None
+    cache: str
+    temporary: str
+    ready: bool
+    """Whether modules may be there that the call has not imported."""
+
+
+def _key(command: Description, context: Context, options: Options) -> _Key:
+    variables = (*options.metavars.items(), *(command.variables or {}).items())
+    ready = _BEFORE_IMPORTS.search(context.store.get(command.code)) is None
+    return _Key(
+        tuple(os.environ.items()), variables, options.cpus, options.gpus, options.conda, options.modules,
+        options.prologue, sandbox_program(options), context.cache, temporary_directory(), ready,
     )  # fmt: skip
 
 
-def _taken(key: Hashable, command: Description, context: Context, options: Options, start: Start) -> Runner:
+def _taken(
+    key: _Key,
+    command: Description,
+    context: Context,
+    options: Options,
+    supervisor: Supervisor,
+    start: Start,
+) -> Runner | None:
     runners = _own()
     runner = runners.pop(key, None)
-    if runner is not None and not runner.take():
+    if runner is not None and not runner.take(supervisor):
         runner.close()
         runner = None
     if runner is None:
+        if _without.get(key, 0.0) > time.monotonic():
+            return None
         while len(runners) >= MOST:
             runners.pop(next(iter(runners))).close()
         description = Description(
@@ -131,7 +168,7 @@ def _taken(key: Hashable, command: Description, context: Context, options: Optio
             variables=command.variables,
         )  # fmt: skip
         _end_those_of_dead_threads()
-        runner = Runner(key, description, context, options, start)
+        runner = Runner(key, description, context, options, supervisor, start)
     runners[key] = runner  # the last one is that which was used last
     return runner
 
@@ -145,27 +182,34 @@ class Runner:
         What it can be used for.
     command : Description
         What the interpreter is started as; it has no inputs.
-    context, options
+    context, options, supervisor
         As `run_program` is given them.
     start
         Returns what starts an interpreter that is told something.
     """
 
     def __init__(
-        self, key: Hashable, command: Description, context: Context, options: Options, start: Start
+        self,
+        key: _Key,
+        command: Description,
+        context: Context,
+        options: Options,
+        supervisor: Supervisor,
+        start: Start,
     ) -> None:
         self.key = key
         self._busy, self._spent = threading.Lock(), False
         self._busy.acquire()
         self._ends = ExitStack()
         self._left = b""
+        self._unwanted = False
         try:
             self.directory = self._ends.enter_context(RunDirectory())
             os.mkdir(self.directory.layout.control)
             self._control = self._started(command, context, options, start)
+            self._await_ready(supervisor)
             self._fresh = Freshness.of(self.directory.path)
             self._meter = Meter(self._process.pid)
-            self._own = self._meter.read().memory
         except BaseException:
             self.close()
             raise
@@ -178,8 +222,10 @@ class Runner:
         with theirs:
             passed = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
         try:
-            sandboxed = sandbox_program(options) is not None
-            told = {"serve": passed, "unfit": sorted(_unfit), "sandboxed": sandboxed}
+            sandboxed = self.key.sandbox is not None
+            told = {
+                "serve": passed, "unfit": sorted(_unfit) if self.key.ready else None, "sandboxed": sandboxed,
+            }  # fmt: skip
             program = start(told)._replace(description=command)
             attempt = Attempt(program, context, options, self.directory)
             self._ends.callback(attempt.close)
@@ -192,41 +238,71 @@ class Runner:
             os.close(passed)
         if sandboxed:
             self._process.release()
-        self._await_ready(ours)
         return ours
 
-    def _await_ready(self, control: socket.socket) -> None:
-        poller = poll()
-        for fd in (control.fileno(), self._process.stderr):
-            poller.register(fd, POLLIN)
-        end = time.monotonic() + _START_SECONDS
-        while (left := end - time.monotonic()) > 0:
-            ready = {fd for fd, _ in poller.poll(left * 1000)}
-            if self._process.stderr in ready and not os.read(self._process.stderr, 1 << 16):
-                poller.unregister(self._process.stderr)
-            if control.fileno() in ready:
-                if "ready" not in (self._read(control) or {}):
-                    break
-                return
-        raise SeamlessError("no runner has started")
+    def _await_ready(self, supervisor: Supervisor) -> None:
+        """Wait until it can be given a call.
 
-    def take(self) -> bool:
+        Raises
+        ------
+        SeamlessError
+            It never can, or what goes before a command has left files for a call, which only the first
+            one would find.
+        """
+        place = self.directory.layout
+        ready = "ready" in (self._hear(_START_SECONDS, supervisor, self._process.stderr) or {})
+        if not ready or any(map(os.listdir, (place.root, place.home, place.tmp))):
+            if not self._unwanted:
+                _without[self.key] = time.monotonic() + _WITHOUT_SECONDS
+            raise SeamlessError("no runner has started")
+        for name in os.listdir(place.control):  # what its shell has read
+            os.unlink(f"{place.control}/{name}")
+
+    def _hear(self, seconds: float, supervisor: Supervisor, said: int = -1) -> dict[str, Any] | None:
+        """Return the next line; None: there is none any more, or in time, or nobody wants to know.
+
+        Parameters
+        ----------
+        said
+            A stream that is read meanwhile.
+        """
+        poller = poll()
+        for fd in (self._control.fileno(), said):
+            if fd >= 0:
+                poller.register(fd, POLLIN)
+        began = time.monotonic()
+        for pause in pauses(FIRST_LOOK, LATER_LOOKS, factor=1.5, seconds=seconds):
+            ready = {fd for fd, _ in poller.poll(pause * 1000)} if b"\n" not in self._left else set()
+            if said in ready and not os.read(said, 1 << 16):
+                poller.unregister(said)
+            if self._control.fileno() in ready or b"\n" in self._left:
+                return self._read()
+            if supervisor.poll(Usage(time.monotonic() - began, 0.0, 0)) is not None:
+                self._unwanted = True
+                break
+        return None
+
+    def take(self, supervisor: Supervisor) -> bool:
         """Have it for a call; false: it is not what it was when it was started."""
         if not self._busy.acquire(blocking=False):
             return False
-        with suppress(ConnectionError):
+        imports = None
+        with suppress(OSError):  # it has ended, having said why
             self._control.sendall(b"{}\n")
-        with suppress(OSError, ValueError):
-            while answer := self._read(self._control):
-                if "fresh" in answer:
-                    return bool(answer["fresh"])
-                if "unfit" in answer:
-                    _unfit.add(answer["unfit"])
+        while answer := self._hear(_IMPORT_SECONDS, supervisor):
+            if "fresh" in answer:
+                return bool(answer["fresh"])
+            imports = answer.get("imports", imports)
+        if imports is not None:  # it was the last thing that it has done, or still does
+            _unfit.add(imports)
         return False
 
     def give_back(self) -> bool:
         """Keep it for another call; false: it cannot serve one."""
         kept = not self._spent and self._clear()
+        if kept:
+            with suppress(OSError):
+                self._control.sendall(b'{"import": true}\n')
         self._busy.release()
         return kept
 
@@ -254,6 +330,7 @@ class Runner:
         """
         del root  # the runner's own, in which it stands
         self._spent = True  # until it has ended as it should
+        self._own = self._meter.read().memory
         read_end, write_end = os.pipe()
         tail = Tail(supervisor.stderr)
         try:
@@ -263,12 +340,16 @@ class Runner:
             try:
                 socket.send_fds(self._control, [message[:1]], [write_end])
                 self._control.sendall(message[1:])
+            except ConnectionError as error:  # it had to wait for long, or was killed
+                raise Gone from error
             finally:
                 os.close(write_end)
             done, stop = self._follow(read_end, tail, supervisor, began)
             wall = time.monotonic() - began
             if stop is not None or done is None:
-                self._process.end()
+                self._end()
+            elif "refused" in done:
+                raise Gone(done["refused"])
             with suppress(BlockingIOError):
                 while tail.read(read_end):  # all writers are dead
                     pass
@@ -277,10 +358,19 @@ class Runner:
             tail.close()
             os.close(read_end)
 
+    def _end(self) -> None:
+        """End it with its call: it finds what that has started, wherever this hides, where it can."""
+        with suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
+            ended = poll()
+            ended.register(self._control, POLLIN)
+            ended.poll(_END_SECONDS * 1000)
+        self._process.end()
+
     def _ended(self, done: dict[str, Any] | None, stop: Stop | None, stderr: bytes, wall: float) -> Ended:
         most = max(0, self._meter.max_memory - self._own)
         if stop is not None or done is None:
-            return Ended(137, True, stop, stderr, wall, 0.0, most, True)
+            return Ended(137, True, stop, stderr, wall, 0.0, most, self.key.sandbox is not None)
         self._spent = False
         return Ended(done["status"], True, None, stderr, wall, done["cpu"], max(done["rss"], most), True)
 
@@ -298,7 +388,7 @@ class Runner:
             if stderr in ready and not tail.read(stderr):
                 poller.unregister(stderr)
             if self._control.fileno() in ready:
-                return self._read(self._control), None
+                return self._read(), None
             if (now := time.monotonic()) >= next_look:
                 used = self._meter.read()
                 usage = Usage(now - began, used.cpu, max(0, used.memory - self._own))
@@ -306,11 +396,11 @@ class Runner:
                     return None, stop
                 next_look = time.monotonic() + next(waits)
 
-    def _read(self, control: socket.socket) -> dict[str, Any] | None:
+    def _read(self) -> dict[str, Any] | None:
         """Return the next line; None: there is none any more."""
         while b"\n" not in self._left:
             try:
-                data = control.recv(1 << 16)
+                data = self._control.recv(1 << 16)
             except ConnectionError:
                 data = b""
             if not data:
@@ -330,7 +420,7 @@ class Runner:
                         remove(entry.path)
                     else:
                         os.unlink(entry.path)
-            known = set(os.listdir(place.control)) <= _OWN_CONTROL
+            known = set(os.listdir(place.control)) <= {GATEWAY}
             return known and Freshness.of(self.directory.path) == self._fresh
         except OSError:
             return False

@@ -195,10 +195,11 @@ def test_modules_that_a_call_has_imported_are_there_for_the_next(lab: Lab) -> No
     def was_there(number: int) -> bool:
         import sys
 
-        there = "colorsys" in sys.modules
+        modules = vars(sys)["modules"]  # for those who say it plainly there is none that they do not import
+        there = "colorsys" in modules
         import colorsys
 
-        return there and colorsys is sys.modules["colorsys"]
+        return there and colorsys is modules["colorsys"]
 
     assert [was_there(number) for number in range(3)] == [False, True, True]
 
@@ -399,8 +400,13 @@ class Server:
         self.answers = self.control.makefile("r")
 
     def read(self) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self.answers.readline() or "null")
+        answer: dict[str, Any] = {"imports": None}
+        while "imports" in answer:
+            answer = json.loads(self.answers.readline() or "{}")
         return answer
+
+    def tidied(self) -> None:
+        self.control.sendall(b'{"import": true}\n')
 
     def ask(self) -> dict[str, Any]:
         self.control.sendall(b"{}\n")
@@ -435,6 +441,7 @@ def test_a_server_whose_modules_have_changed_is_not_fresh(tmp_path: Path) -> Non
         module = server.modules / "library.py"
         module.write_text("VALUE = 1\n")
         assert server.call(calling("import library"))["status"] == 0
+        server.tidied()
         assert server.ask() == {"fresh": True}
         module.write_text("VALUE = 1000\n")
         assert server.ask() == {"fresh": False}
@@ -446,6 +453,7 @@ def test_a_module_that_starts_threads_is_told_and_ends_the_server(tmp_path: Path
             "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
         )
         assert server.call(calling("import threaded"))["status"] == 0
+        server.tidied()
         assert server.read() == {"unfit": "threaded"}
         assert server.process.wait(60) == 0
 
