@@ -75,7 +75,11 @@ class Service:
 
     def close(self) -> None:
         """Wait for what the threads still do, and let go of store and database."""
-        for pool in (self.uploads, self.threads, self._records):
-            pool.shutdown(wait=True, cancel_futures=True)
+        self.end_threads()
         self.database.close()
         self.store.close()
+
+    def end_threads(self) -> None:
+        """Wait for what the threads still do: store and database are somebody else's, who goes on."""
+        for pool in (self.uploads, self.threads, self._records):
+            pool.shutdown(wait=True, cancel_futures=True)

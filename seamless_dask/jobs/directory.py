@@ -27,7 +27,7 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hashserver.atomic import write_atomic
 
@@ -336,6 +336,25 @@ def waits_for(job: JobDirectory, process: int) -> bool:
             break
         holder = waited_for.get(holder)
     return holder == process
+
+
+def needs(job: JobDirectory, outer: str) -> bool:
+    """Say whether a job is `outer`, or waits for it, directly or not, as far as those who wait say so.
+
+    Who asks has registered before it looks: of two who come to wait for each other at the same time the later
+    one sees both.
+    """
+    waiting, seen = [outer], set[str]()
+    while waiting:
+        key = waiting.pop()
+        if key == job.key:
+            return True
+        if key not in seen:
+            seen.add(key)
+            other = JobDirectory(job.cache, cast("Checksum", key))
+            requests = [other.request(name) for name in other.waiting()]
+            waiting += [one.outer for one in requests if one and one.outer and not one.detached]
+    return False
 
 
 def append(path: str, text: str) -> None:

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 from hashserver.retry import pauses
 
 from .. import daemon
-from ..errors import SeamlessError, WorkerLost
+from ..errors import SeamlessError, UsageError, WorkerLost
 from ..locks import birth
 from ..model import outcomes
 from ..model.transformation import Value
 from . import processes, slots
 from .bell import Bell
-from .directory import ATTEMPTS, SERVING, JobDirectory
+from .confinement import ITSELF
+from .directory import ATTEMPTS, SERVING, JobDirectory, needs
 from .processes import KeptProcess
 
 if TYPE_CHECKING:
@@ -68,7 +69,23 @@ class LocalRequest:
         self._shown = 0
 
     def start(self) -> LocalRequest:
-        """Join the computation, or start it; does nothing when the result has appeared by now."""
+        """Join the computation, or start it; does nothing when the result has appeared by now.
+
+        Raises
+        ------
+        UsageError
+            The command that asks for it would wait for itself.
+        """
+        outer = self.request.outer
+        if outer and not self.request.detached and needs(self.job, outer):
+            raise UsageError(ITSELF.format(key=self.request.key))
+        self._start()
+        if outer and self._name and not self.request.detached and needs(self.job, outer):
+            self.withdraw(0.0)
+            raise UsageError(ITSELF.format(key=self.request.key))
+        return self
+
+    def _start(self) -> None:
         for attempt in range(ATTEMPTS):
             with self.job.guard():
                 try:
@@ -81,7 +98,6 @@ class LocalRequest:
                     if self._name is not None:
                         self.job.unregister(self._name)
                     self._close()
-        return self
 
     def _join(self) -> None:
         lock = self.job.try_lock()
@@ -145,7 +161,7 @@ class LocalRequest:
                 self._leave()
                 if outcome == outcomes.AGAIN:
                     self.request = self.request._replace(need_bytes=True)
-                    self.start()
+                    self._start()
                     continue
                 self.value = outcomes.result(outcome)
                 break

@@ -35,6 +35,8 @@ class JobRequest(NamedTuple):
         It will not come back to hear how it ended.
     asker : str
         Its name, as `own_name` gives it or it has given itself; empty as long as nobody has to know it.
+    outer : str
+        The job of this host whose command asks; empty: none does.
     """
 
     key: Checksum
@@ -42,6 +44,7 @@ class JobRequest(NamedTuple):
     need_bytes: bool = False
     detached: bool = False
     asker: str = ""
+    outer: str = ""
 
     @property
     def fresh(self) -> bool:
@@ -55,7 +58,9 @@ class JobRequest(NamedTuple):
 
     def message(self) -> dict[str, Any]:
         """Return it as a jobserver is sent it."""
-        return {**self._asdict(), "options": json.loads(self.options.to_json()), "fresh": self.fresh}
+        told = {**self._asdict(), "options": json.loads(self.options.to_json()), "fresh": self.fresh}
+        del told["outer"]  # nothing to whoever has other jobs
+        return told
 
     @classmethod
     def from_message(cls, message: Any) -> JobRequest:
@@ -78,7 +83,8 @@ class JobRequest(NamedTuple):
     def to_file(self) -> bytes:
         """Return what stands in a file whose place says the rest: who asks, and for what."""
         wishes = {name: getattr(self, name) for name in _WISHES}
-        return json.dumps({"options": self.options.to_json(), **wishes}).encode()
+        outer = {"outer": self.outer} if self.outer else {}
+        return json.dumps({"options": self.options.to_json(), **wishes, **outer}).encode()
 
     @classmethod
     def from_file(cls, asker: str, key: Checksum, data: bytes) -> JobRequest:
@@ -86,7 +92,8 @@ class JobRequest(NamedTuple):
         document = json.loads(data)
         options = Options.from_json(document["options"])
         options = options._replace(fresh=document["fresh"] or options.fresh)
-        return cls(key, options, document["need_bytes"], document["detached"], asker)
+        needs, detached = document["need_bytes"], document["detached"]
+        return cls(key, options, needs, detached, asker, document.get("outer", ""))
 
 
 def own_name() -> str:

@@ -95,12 +95,12 @@ class Slot:
         _make(path)
         return {OUTER: path}
 
-    def follow(self) -> None:
+    def follow(self, waits: bool) -> None:
         """Give the slot to others while the command waits for what it has asked for, then take a free one.
 
         The command cannot be halted until there is one: for a moment there may be more of them than slots.
         """
-        if self._held and self._outer is not None and is_locked(self._outer):
+        if self._held and (waits or (self._outer is not None and is_locked(self._outer))):
             self._release()
         elif self._held:
             self._take()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 from hashserver.errors import BufferMissing
 
-from ..errors import Cancelled, LimitExceeded
+from ..errors import Cancelled, LimitExceeded, UsageError
 from ..execution.supervisor import Stop
 from ..model import outcomes
 from ..model.options import Options
 from ..model.transformation import Value
-from .directory import NESTED, QUEUED, SERVING, waits_for
+from .confinement import ITSELF
+from .directory import NESTED, QUEUED, SERVING, needs, waits_for
 from .limits import over_limits
 from .request import JobRequest, agreed
 from .slots import Slot
@@ -26,6 +28,34 @@ if TYPE_CHECKING:
     from .directory import JobDirectory
 
     Action = Callable[["JobSupervisor"], Value]
+
+
+class AnswersCommand(Protocol):
+    """What answers a command that asks for computations."""
+
+    variables: dict[str, str]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the command waits for one."""
+        ...
+
+    def look(self) -> None:
+        """See to it that it is answered; called several times a second."""
+        ...
+
+    def close(self) -> None:
+        """Answer no more."""
+        ...
+
+
+class OpensGateway(Protocol):
+    """Makes what answers the command of a job; see `seamless_dask.worker.nested.local.open_gateway`."""
+
+    def __call__(self, outer: Checksum, given: Options, control: str, inner: str, /) -> AnswersCommand | None:
+        """Make it."""
+        ...
+
 
 NOBODY = Stop("nobody waits for it any more")
 CANCELLED = Stop("it was cancelled")
@@ -51,6 +81,8 @@ class JobSupervisor:
         This step is what the parent's askers asked for: their limits and wishes hold for it.
     slot : Slot, optional
         That of this process; by default the parent's.
+    opens : callable, optional
+        Makes a way for a command to ask for computations; by default the parent's.
     """
 
     def __init__(
@@ -61,9 +93,13 @@ class JobSupervisor:
         name: str = "",
         final: bool = False,
         slot: Slot | None = None,
+        opens: OpensGateway | None = None,
     ) -> None:
         self.job, self.stderr = job, stderr
         self.slot: Slot = slot or (parent.slot if parent else Slot(None))
+        self._open: OpensGateway | None = opens or (parent._open if parent else None)
+        self._gateway: AnswersCommand | None = None
+        self._given = Options()
         self._parent, self._name, self._final = parent, name, final
         self._requests: dict[str, JobRequest] = {}
         self._bytes_seen_to = False
@@ -71,7 +107,9 @@ class JobSupervisor:
 
     def poll(self, usage: Usage) -> Stop | None:
         """Say whether everybody has gone, or every one's limits are exceeded."""
-        self.slot.follow()
+        if self._gateway is not None:
+            self._gateway.look()
+        self.slot.follow(self._gateway is not None and self._gateway.waiting)
         if self._parent and self._final and (stop := self._parent.poll(usage)):
             return self._without_parent(self._parent, stop)
         if stop := self.abandoned():
@@ -85,16 +123,30 @@ class JobSupervisor:
         """Begin at once."""
 
     def gateway(self, control: str, inner: str) -> dict[str, str]:
-        """Offer a way to say that it waits: without a daskserver a command starts itself what it asks for.
+        """Answer what the command asks for, and offer a way to say that it waits for what it starts itself.
 
-        A sandbox hides the cache, so that what is asked for in there has another one, and other slots.
+        A sandbox hides the cache, so that what is started in there has another one, and other slots.
         """
-        return self.slot.offer(self.job.file(NESTED)) if control == inner else {}
+        self._close()
+        if self._open is not None:
+            with suppress(OSError):  # not every file system has sockets
+                self._gateway = self._open(self.job.key, self._given, control, inner)
+        offered = self.slot.offer(self.job.file(NESTED)) if control == inner else {}
+        return offered if self._gateway is None else offered | self._gateway.variables
 
-    def alone(self, action: Action) -> Value:
-        """Call `action` as soon as this host has a slot for it."""
+    def alone(self, action: Action, given: Options) -> Value:
+        """Call `action`, asked for in a certain way, as soon as this host has a slot for it."""
+        self._given = given
         with self.slot.held(self.abandoned, self.job.file(QUEUED)):
-            return action(self)
+            try:
+                return action(self)
+            finally:
+                self._close()
+
+    def _close(self) -> None:
+        gateway, self._gateway = self._gateway, None
+        if gateway is not None:
+            gateway.close()
 
     def _without_parent(self, parent: JobSupervisor, stop: Stop) -> Stop | None:
         """Go on for the others when the parent's askers are not waiting any more."""
@@ -140,7 +192,8 @@ class JobSupervisor:
 
     def as_request(self, key: Checksum, final: bool) -> JobRequest:
         """Return what is wanted of a step: what all who wait agree on, if it is the last one."""
-        return JobRequest(key, agreed(list(self.requests().values())) if final else Options())
+        options = agreed(list(self.requests().values())) if final else Options()
+        return JobRequest(key, options, outer=self.job.key)
 
     def needs_bytes(self) -> bool:
         """Say whether somebody needs the bytes of the result; that they are there is then seen to."""
@@ -246,6 +299,8 @@ def _join_once(
         bell = job.bell(name)
     tries = 0
     try:
+        if lock is None and needs(job, parent.job.key):
+            raise UsageError(ITSELF.format(key=job.key))
         while lock is None:
             if stop := parent.abandoned():
                 with job.guard():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..errors import SeamlessError
+
 PROTOCOL = 1
 """Raised whenever the meaning of a request or an answer changes."""
 
@@ -15,3 +17,15 @@ OPERATION = "seamless_jobs"
 """Name of requests that come by Dask's own protocol."""
 NESTED_OPERATION = "seamless_nested"
 """The request of workers; metadata of the scheduler of this name tell that it is understood."""
+MOST_JOBS = 10_000
+"""In one request."""
+LONGEST_WAIT = 60.0
+"""Seconds for which an answer may be waited for."""
+
+
+class Refused(SeamlessError):
+    """What a command asked for cannot be; as HTTP tells it."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status

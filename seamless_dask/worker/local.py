@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
@@ -27,6 +28,7 @@ from ..jobs.request import JobRequest
 from ..jobs.slots import Slot
 from ..jobs.supervisor import JobSupervisor, hold, join
 from ..model.options import Options
+from .nested.local import open_gateway
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,16 +64,15 @@ class LocalWorker(UnscheduledWorker):
         options: Options,
     ) -> Value:
         """Run it under its own lock, which other computations that need it see too."""
-        del options  # those of the askers are in the job's directory
         own = self._supervisor
         if stop := own.abandoned():
             raise Cancelled(str(stop))
         if checksum == own.job.key:
-            return own.alone(action)
+            return own.alone(action, options)
         job = JobDirectory(own.job.cache, checksum)
         # one that needs its input made again waits: who makes that may need the very slot
         with own.slot.given_up(own.abandoned, own.job.file(QUEUED)):
-            return join(job, own, key == own.job.key, lambda supervisor: known() or supervisor.alone(action))
+            return join(job, own, key == own.job.key, lambda step: known() or step.alone(action, options))
 
 
 def main(arguments: list[str]) -> int:
@@ -103,7 +104,8 @@ def run(job: JobDirectory, lock: int, asked: dict[str, Any], context: Context) -
     os.set_inheritable(lock, False)  # or a stray child of the command would hold it
     request = JobRequest.from_file("", job.key, asked["asker"].encode())
     slot = Slot(job.cache if asked["bounded"] else None)
-    supervisor = JobSupervisor(job, job.file("stderr"), slot=slot)
+    opens = partial(open_gateway, context, asked["bounded"])
+    supervisor = JobSupervisor(job, job.file("stderr"), slot=slot, opens=opens)
     worker = LocalWorker(context, supervisor)
     hold(lock, supervisor, lambda _: _compute(worker, request, supervisor))
 

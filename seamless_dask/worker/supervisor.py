@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from distributed import Worker
 
-    from .nested.sockets import Gateway, Gateways
+    from .nested.gateway import Gateway
+    from .nested.sockets import Gateways
 
 TOPIC = "seamless"
 CLOSING_GRACE = 20.0

@@ -15,14 +15,14 @@ from hashserver.errors import InvalidChecksum
 
 from ...errors import UsageError
 from ...graph.names import key_in
+from ...jobs.confinement import ITSELF, confined
 from ...jobs.journal import NESTED
 from ...jobs.request import JobRequest
 from ...model import requirements
 from ...model.options import Options
-from ...protocol.jobs import NESTED_OPERATION, PROTOCOL
+from ...protocol.jobs import LONGEST_WAIT, MOST_JOBS, NESTED_OPERATION, PROTOCOL, Refused
 from . import waits
-from .requests import MOST_JOBS
-from .waits import Refused, refuse_closing
+from .waits import refuse_closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -176,7 +176,7 @@ class Nested:
         job = outer.jobs.get(asker)
         if job is None or job.key != key:
             raise Refused(404, f"nobody has asked for {key} here")
-        wait = min(max(0.0, float(facts.get("wait", 0.0))), waits.LONGEST_WAIT)  # NaN is 0, in this order
+        wait = min(max(0.0, float(facts.get("wait", 0.0))), LONGEST_WAIT)  # NaN is 0, in this order
         if method == "DELETE":
             self._leave(outer, asker)
             return {"body": {"cancelled": job.outcome is not None, "askers": []}}
@@ -214,9 +214,7 @@ class Nested:
 
     def _refuse_cycle(self, outer: Outer, key: str) -> None:
         if self._needs([key], outer.own):
-            raise Refused(
-                400, f"{key} waits for the command that asks for it: a command cannot wait for itself"
-            )
+            raise Refused(400, ITSELF.format(key=key))
 
     def _needs(self, keys: Iterable[str], wanted: frozenset[str]) -> bool:
         """Say whether one of some computations waits for one of `wanted`, by graph or by its command."""
@@ -287,55 +285,6 @@ def _tamed(request: JobRequest, run: str, priority: int, bounds: Options | None)
     options = confined(request.options, bounds)
     options = options._replace(priority=options.priority + priority + 1)
     return request._replace(asker=f"{NESTED}{run}.{request.asker}", options=options)
-
-
-def confined(options: Options, bounds: Options | None) -> Options:
-    """Return options that ask for nothing outside of a sandbox, nor do those of what is needed first.
-
-    What a sandboxed command asks for is recorded under an identity that may be other people's. So it may say
-    what that takes, and which software of the host runs it, but add no code or variable that the identity
-    does not contain, unless the user has given that to the command itself.
-
-    Parameters
-    ----------
-    options
-        What is asked for.
-    bounds
-        Options of the command that asks, which runs in a sandbox; None for one that does not.
-
-    Raises
-    ------
-    Refused
-        Something was asked for out of a sandbox that the user has not given to the command.
-    """
-    if bounds is not None:
-        _refuse_own_choice(options, bounds)
-    sandboxed = bounds is not None
-    isolation = "bubblewrap" if sandboxed else "auto" if options.isolation == "none" else options.isolation
-    upstream = {
-        key: confined(Options.from_json(said), bounds).to_json() for key, said in options.upstream.items()
-    }
-    return options._replace(isolation=isolation, upstream=upstream)
-
-
-def _refuse_own_choice(options: Options, bounds: Options) -> None:
-    """Raise `Refused` for what a sandboxed command must not choose by itself."""
-    if options.image:
-        raise Refused(403, "a sandboxed command cannot ask for an image: it shows more than a sandbox does")
-    if options.prologue and options.prologue != bounds.prologue:
-        raise Refused(403, f"a sandboxed command cannot ask for a prologue of its own{_INSTEAD}")
-    if own := dict(options.metavars.items() - bounds.metavars.items()):
-        raise Refused(403, f"a sandboxed command cannot ask for --metavar {min(own)} of its own{_INSTEAD}")
-    if options.source or options.ignored:
-        raise Refused(
-            403, "a sandboxed command cannot ask for a function with version= or ignore=" + _INSTEAD
-        )
-    # by its path a module is any file, such as an input
-    if paths := [name for name in options.modules if name.startswith(("/", ".", "~"))]:
-        raise Refused(403, f"a sandboxed command cannot ask for the module file {paths[0]}: name a module")
-
-
-_INSTEAD = ", which the identity does not tell: make it part of the inner command, or give it to this one"
 
 
 def _name(task: str) -> str:

@@ -23,9 +23,9 @@ from hashserver.errors import InvalidChecksum
 
 from ...errors import UsageError
 from ...jobs.request import JobRequest
-from ...protocol.jobs import JSON_TYPE, NEXT, OVER, PROTOCOL
+from ...protocol.jobs import JSON_TYPE, LONGEST_WAIT, MOST_JOBS, NEXT, OVER, PROTOCOL, Refused
 from . import waits
-from .waits import Refused, refuse_closing
+from .waits import refuse_closing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ...jobs.registry import Job
     from .jobserver import Jobserver
 
-MOST_JOBS = 10_000
 MOST_BYTES = 32 << 20
 
 _PATH = re.compile(r"/jobs(?:/([^/]+)(/stderr)?)?")
@@ -103,7 +102,7 @@ class _Request:
         return {"protocol": PROTOCOL, "jobs": jobs}
 
     async def _state(self, job: Job) -> dict[str, Any]:
-        seconds, after = self._number("wait", waits.LONGEST_WAIT), self._query.get("after", "")
+        seconds, after = self._number("wait", LONGEST_WAIT), self._query.get("after", "")
         return await waits.changed_facts(self._jobserver, job, self._asker, after, seconds)
 
     def _delete(self, job: Job) -> dict[str, Any]:
@@ -117,7 +116,7 @@ class _Request:
     async def _stderr(self, job: Job) -> JobAnswer:
         """Send what a command has written from a place on, as soon as there is something."""
         start = int(self._number("start", 1 << 62))
-        found = await waits.stderr(self._jobserver, job, start, self._number("wait", waits.LONGEST_WAIT))
+        found = await waits.stderr(self._jobserver, job, start, self._number("wait", LONGEST_WAIT))
         size = job.stream.size if job.stream is not None else 0
         headers = {OVER: "1" if waits.is_over(job) else "0", NEXT: str(max(start, size))}
         return JobAnswer(200, found, "application/octet-stream", headers)

@@ -6,24 +6,13 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from ...errors import SeamlessError
+from ...protocol.jobs import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...jobs.registry import Job
     from .jobserver import Jobserver
-
-LONGEST_WAIT = 60.0
-"""Seconds that one request may wait."""
-
-
-class Refused(SeamlessError):
-    """What was asked for cannot be; as HTTP tells it."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 def refuse_closing(jobserver: Jobserver) -> None:

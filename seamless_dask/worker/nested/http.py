@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
 import aiohttp
@@ -56,6 +56,14 @@ _OURS = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE, hdrs.USER_AGENT)
 """Headers that aiohttp would add to a request."""
 
 
+class AnswersRequests(Protocol):
+    """What answers for buffers and results."""
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request that a command may make."""
+        ...
+
+
 class Hashserver:
     """Where the hashserver is, and what opens it."""
 
@@ -70,6 +78,11 @@ class Hashserver:
         import ssl
 
         return ssl.create_default_context(cafile=self._ca_file)
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Have it answer a request."""
+        async with self.session() as session:
+            return await _forward(request, session, self.url(request.raw_path))
 
     def session(self) -> aiohttp.ClientSession:
         """Return what asks it, by connections of its own, for as long as that takes."""
@@ -100,7 +113,7 @@ class CommandApplication:
         Asks the jobserver; see `seamless_dask.services.jobserver.nested.Nested.request`.
     """
 
-    def __init__(self, token: str, hashserver: Hashserver, ask: Ask) -> None:
+    def __init__(self, token: str, hashserver: AnswersRequests, ask: Ask) -> None:
         self._token, self._hashserver, self._ask = f"Bearer {token}".encode(), hashserver, ask
 
     def protocols(self) -> Protocols:
@@ -116,8 +129,7 @@ class CommandApplication:
             return await self._jobs(request, path)
         if not any(method in methods and re.fullmatch(known, path) for known, methods in _OPEN.items()):
             return _refusal(403, "a command may not do that")
-        async with self._hashserver.session() as session:
-            return await _forward(request, session, self._hashserver.url(request.raw_path))
+        return await self._hashserver.answer(request)
 
     async def _jobs(self, request: web.BaseRequest, path: str) -> web.Response:
         query = dict(parse_qsl(request.raw_path.partition("?")[2]))

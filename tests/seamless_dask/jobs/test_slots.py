@@ -114,7 +114,8 @@ def test_a_command_that_waits_for_what_it_asks_for_gives_it_its_slot(lab: Any) -
     script = lab.directory / "asker.py"
     script.write_text(ASKER)
     asks = f"{sys.executable} {script} {inner} '{PLAIN.to_json()}' '{{}}'"
-    outer = lab.store(f"export SEAMLESS_CACHE={lab.context.cache}; {asks} > /dev/null; echo outer")
+    alone = f"unset SEAMLESS_DASKSERVER; export SEAMLESS_CACHE={lab.context.cache}"
+    outer = lab.store(f"{alone}; {asks} > /dev/null; echo outer")
     asker = lab.asker(outer)
     assert '"error"' not in asker.communicate(timeout=100)[0]
     assert lab.ran() == ["inner"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from seamless_dask.jobs.confinement import confined
 from seamless_dask.model.options import Options
-from seamless_dask.services.jobserver.nested import confined
-from seamless_dask.services.jobserver.waits import Refused
+from seamless_dask.protocol.jobs import Refused
 
 KEY = "0" * 64
 SANDBOXED = Options()

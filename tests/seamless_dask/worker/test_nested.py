@@ -26,7 +26,8 @@ import seamless_dask
 from hashserver.auth import read_token_file
 from hashserver.client.transport import Transport
 from seamless_dask import connection
-from seamless_dask.worker.nested.sockets import MOST_OPEN
+from seamless_dask.jobs.directory import all_jobs
+from seamless_dask.worker.nested.gateway import MOST_OPEN
 
 from ..execution.test_image import APPTAINER
 from .conftest import Cluster, wait_until
@@ -42,10 +43,10 @@ sys.exit(main())
 
 
 class Site:
-    """A daskserver, and a directory to work in."""
+    """A directory to work in, and a daskserver, or else no server at all."""
 
-    def __init__(self, directory: Path, isolation: str) -> None:
-        self.directory, self.isolation = directory, isolation
+    def __init__(self, directory: Path, isolation: str, server: bool) -> None:
+        self.directory, self.isolation, self.server = directory, isolation, server
         (directory / "work").mkdir()
         self._install(directory / "prefix")
         self.environment = {name: value for name, value in os.environ.items() if "SEAMLESS" not in name} | {
@@ -54,6 +55,8 @@ class Site:
             "SEAMLESS_ISOLATION": isolation,
             "PATH": f"{directory}/prefix/bin:{Path(sys.executable).parent}:/usr/bin:/bin",
         }
+        if not server:
+            return
         self("daskserver", "start", "--workers", "1", "--threads", "1")
         self.file = connection.directory_of(str(directory / "cache"), "default") + "/connection.json"
         self.environment["SEAMLESS_DASKSERVER"] = self.file
@@ -88,11 +91,12 @@ class Site:
         return done.stderr if status else done.stdout
 
 
-def opened(factory: pytest.TempPathFactory, isolation: str) -> Iterator[Site]:
+def opened(factory: pytest.TempPathFactory, isolation: str, server: bool = True) -> Iterator[Site]:
     # as root others must pass through the directory for the sandbox to see the packages
-    site = Site(factory.mktemp("site"), isolation)
+    site = Site(factory.mktemp("site"), isolation, server)
     yield site
-    site("daskserver", "stop")
+    if server:
+        site("daskserver", "stop")
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +109,37 @@ def sandboxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     yield from opened(tmp_path_factory, "bubblewrap")
 
 
-@pytest.fixture(params=["plain", "sandboxed"])
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    yield from opened(tmp_path_factory, "none", server=False)
+
+
+@pytest.fixture(scope="module")
+def alone_sandboxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    yield from opened(tmp_path_factory, "bubblewrap", server=False)
+
+
+@pytest.fixture(params=["plain", "sandboxed", "alone", "alone_sandboxed"])
 def site(request: Any) -> Site:
+    found: Site = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["plain", "sandboxed"])
+def served(request: Any) -> Site:
+    found: Site = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["plain", "alone"])
+def free(request: Any) -> Site:
+    """Where commands and the test meet through files."""
+    found: Site = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["sandboxed", "alone_sandboxed"])
+def closed(request: Any) -> Site:
     found: Site = request.getfixturevalue(request.param)
     return found
 
@@ -166,65 +199,65 @@ def test_two_commands_that_wait_for_each_other_are_refused(site: Site) -> None:
     assert "a command cannot wait for itself" in told
 
 
-def test_one_that_turns_out_to_wait_for_itself_is_refused(plain: Site, gate: Any) -> None:
+def test_one_that_turns_out_to_wait_for_itself_is_refused(free: Site, gate: Any) -> None:
     """By its key it is another one, until the result is known that it refers to."""
-    (plain.directory / "work" / "x.txt").write_text("abc\n")
+    (free.directory / "work" / "x.txt").write_text("abc\n")
     made = shlex.join(["seamless-run", "-d", "-c", f"{gate.code}; echo abc > x.txt", "--capture", "x.txt"])
     code = f'mkdir sub; cd sub; {made} >&2; seamless-run -c "$SELF"; cat x.txt'
-    outer = plain.start("run", "--metavar", f"SELF={code}", "-c", code)
-    wait_until(lambda: len(jobs(plain)) == 3)
+    outer = free.start("run", "--metavar", f"SELF={code}", "-c", code)
+    wait_until(lambda: len(jobs(free)) == 3)
     gate.open()
     _, told = outer.communicate(timeout=100)
     assert outer.returncode == 2, told
     assert "a command cannot wait for itself" in told
 
 
-def test_a_command_in_an_image_reaches_the_daskserver_too(plain: Site) -> None:
-    image, program = plain.directory / "image", plain.directory / "prefix/bin/apptainer"
+def test_a_command_in_an_image_reaches_the_daskserver_too(free: Site) -> None:
+    image, program = free.directory / "image", free.directory / "prefix/bin/apptainer"
     (image / "bin").mkdir(parents=True)
-    (image / "bin" / "seamless-run").symlink_to(plain.directory / "prefix/bin/seamless-run")
+    (image / "bin" / "seamless-run").symlink_to(free.directory / "prefix/bin/seamless-run")
     program.write_text(APPTAINER)
     program.chmod(0o755)
     code = f"echo in $IMAGE; {nested('-c', 'echo beside ${IMAGE:-it}')}"
-    assert plain.run("--image", str(image), "-c", code) == f"in {image}\nbeside it\n"
+    assert free.run("--image", str(image), "-c", code) == f"in {image}\nbeside it\n"
 
 
-def test_what_only_the_waiting_one_has_is_refused(site: Site) -> None:
+def test_what_only_the_waiting_one_has_is_refused(served: Site) -> None:
     inner = nested("--resource", "seamless:memory=1", "--cpus", "1", "-c", "echo needs a processor")
-    told = site.run("--cpus", "1", "-c", inner, status=2)
+    told = served.run("--cpus", "1", "-c", inner, status=2)
     assert "asks for" in told
     assert "let them ask for less" in told
 
 
-def test_no_token_of_the_daskserver_is_seen(site: Site) -> None:
+def test_no_token_of_the_daskserver_is_seen(served: Site) -> None:
     code = 'env; cat "${SEAMLESS_DASKSERVER%/*}"/{token,connection.json}; find "$HOME" /seamless -type f || :'
-    seen = site.run("-c", code)
-    facts = connection.read(site.file)
+    seen = served.run("-c", code)
+    facts = connection.read(served.file)
     secrets = {token.secret for token in read_token_file(facts.token_file)}
-    assert ("unix:///seamless/control" in seen) == (site.isolation == "bubblewrap")
+    assert ("unix:///seamless/control" in seen) == (served.isolation == "bubblewrap")
     assert "unix://" in seen
     assert not [secret for secret in secrets if secret in seen]
     assert not [place for place in (facts.jobserver, facts.scheduler, facts.hashserver) if place in seen]
 
 
 @pytest.mark.parametrize("name", ["PATH", "MODULEPATH", "CONDA_PREFIX", "PYENV_ROOT"])
-def test_a_sandboxed_command_shows_itself_nothing_by_asking(sandboxed: Site, name: str) -> None:
-    secret = sandboxed.directory / "secret"
+def test_a_sandboxed_command_shows_itself_nothing_by_asking(closed: Site, name: str) -> None:
+    secret = closed.directory / "secret"
     secret.mkdir(exist_ok=True)
     (secret / "key").write_text("private")
     value = "$SECRET:/usr/bin:/bin" if name == "PATH" else "$SECRET"
     looks = f"if test -e {secret}; then echo seen; else echo hidden; fi # {name}"
     code = f'seamless-run --var {name}="{value}" -c {shlex.quote(looks)}'
-    assert sandboxed.run("--var", f"SECRET={secret}", "-c", code) == "hidden\n"
+    assert closed.run("--var", f"SECRET={secret}", "-c", code) == "hidden\n"
 
 
-def test_a_sandboxed_command_gets_no_environment_or_image_of_its_choice(sandboxed: Site) -> None:
-    secret = sandboxed.directory / "project"
+def test_a_sandboxed_command_gets_no_environment_or_image_of_its_choice(closed: Site) -> None:
+    secret = closed.directory / "project"
     (secret / "bin").mkdir(parents=True)
     asks = ["--var", f"SECRET={secret}", "-c"]
-    told = sandboxed.run(*asks, 'seamless-run --conda "$SECRET" -c ls', status=2)
+    told = closed.run(*asks, 'seamless-run --conda "$SECRET" -c ls', status=2)
     assert f"no conda environment {secret}" in told
-    told = sandboxed.run(*asks, 'seamless-run --image "$SECRET" -c ls', status=1)
+    told = closed.run(*asks, 'seamless-run --image "$SECRET" -c ls', status=1)
     assert "a sandboxed command cannot ask for an image" in told
 
 
@@ -234,28 +267,28 @@ def test_a_sandboxed_command_gets_no_environment_or_image_of_its_choice(sandboxe
     ids=["prologue", "metavar"],
 )
 def test_a_sandboxed_command_records_nothing_wrong_for_others(
-    sandboxed: Site, request: pytest.FixtureRequest, asked: str
+    closed: Site, request: pytest.FixtureRequest, asked: str
 ) -> None:
     theirs = f"echo ${{KIND:-right}} # {request.node.name}"
-    told = sandboxed.run("-c", f"seamless-run {asked} -c {shlex.quote(theirs)}", status=1)
+    told = closed.run("-c", f"seamless-run {asked} -c {shlex.quote(theirs)}", status=1)
     assert "a sandboxed command cannot ask for" in told
-    assert sandboxed.run("-c", theirs) == "right\n"
+    assert closed.run("-c", theirs) == "right\n"
 
 
-def test_a_sandboxed_command_passes_on_what_it_was_given(sandboxed: Site) -> None:
+def test_a_sandboxed_command_passes_on_what_it_was_given(closed: Site) -> None:
     inner = nested("--metavar", "GIVEN=by the user", "-c", "echo $GIVEN # passed on")
-    assert sandboxed.run("--metavar", "GIVEN=by the user", "-c", inner) == "by the user\n"
+    assert closed.run("--metavar", "GIVEN=by the user", "-c", inner) == "by the user\n"
 
 
-def test_a_sandboxed_command_cannot_reach_who_makes_the_sandbox(sandboxed: Site, tmp_path: Path) -> None:
+def test_a_sandboxed_command_cannot_reach_who_makes_the_sandbox(closed: Site, tmp_path: Path) -> None:
     """The dynamic linker of the program outside would do what these variables say."""
     code = 'seamless-run --var LD_DEBUG=libs --var LD_DEBUG_OUTPUT="$PLACE/reached" -c "echo over"'
-    assert "over\n" in sandboxed.run("--var", f"PLACE={tmp_path}", "-c", code)
+    assert "over\n" in closed.run("--var", f"PLACE={tmp_path}", "-c", code)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cancelling_cancels_what_was_asked_for(plain: Site, gate: Any) -> None:
-    outer = plain.start("run", "-c", nested("-c", f"{gate.code}; echo # cascade"))
+def test_cancelling_cancels_what_was_asked_for(free: Site, gate: Any) -> None:
+    outer = free.start("run", "-c", nested("-c", f"{gate.code}; echo # cascade"))
     process = gate.wait()
     outer.send_signal(signal.SIGINT)
     outer.communicate(timeout=60)
@@ -263,19 +296,19 @@ def test_cancelling_cancels_what_was_asked_for(plain: Site, gate: Any) -> None:
     wait_until(lambda: not os.path.exists(f"/proc/{process}"))
 
 
-def test_what_a_dead_command_has_asked_for_is_withdrawn(plain: Site, gate: Any) -> None:
+def test_what_a_dead_command_has_asked_for_is_withdrawn(free: Site, gate: Any) -> None:
     inner = nested("-c", f"{gate.code}; echo # left behind")
-    plain.run("-c", f"{inner} & until [ -s {gate.reached} ]; do sleep 0.1; done")
+    free.run("-c", f"{inner} & until [ -s {gate.reached} ]; do sleep 0.1; done")
     process = gate.wait()
     wait_until(lambda: not os.path.exists(f"/proc/{process}"))
 
 
-def test_what_others_ask_for_too_goes_on(plain: Site, gate: Any) -> None:
+def test_what_others_ask_for_too_goes_on(free: Site, gate: Any) -> None:
     inner = f"{gate.code}; echo wanted by two"
-    outer = plain.start("run", "-c", nested("-c", inner))
+    outer = free.start("run", "-c", nested("-c", inner))
     gate.wait()
-    other = plain.start("run", "-v", "-c", inner)
-    wait_until(lambda: 2 in [job["askers"] for job in jobs(plain)])
+    other = free.start("run", "-v", "-c", inner)
+    wait_until(lambda: 2 in [job["askers"] for job in jobs(free)])
     outer.send_signal(signal.SIGINT)
     outer.communicate(timeout=60)
     gate.open()
@@ -285,6 +318,9 @@ def test_what_others_ask_for_too_goes_on(plain: Site, gate: Any) -> None:
 
 def jobs(site: Site) -> list[dict[str, Any]]:
     """What is under way."""
+    if not site.server:
+        infos = [job.info() for job in all_jobs(str(site.directory / "cache"))]
+        return [info._asdict() for info in infos if info is not None]
     facts = connection.read(site.file)
     token = read_token_file(facts.token_file)[0].secret
     with (
