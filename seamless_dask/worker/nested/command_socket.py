@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import socket
 import stat
 import time
@@ -30,7 +29,7 @@ class CommandSocket:
 
     def __init__(self, directory: str, inner: str) -> None:
         self.directory, self.inner = directory, inner
-        self.token = secrets.token_hex(32)
+        self.token = os.urandom(32).hex()
         self.variables = {"SEAMLESS_DASKSERVER": f"{inner}/connection.json"}
         self._facts = _connection(inner)
         os.mkdir(directory, 0o700)
@@ -46,7 +45,7 @@ class CommandSocket:
 
     def renew(self) -> bool:
         """Change the token, for another run; False when the one before has touched anything."""
-        directory, token = self.directory, secrets.token_hex(32)
+        directory, token = self.directory, os.urandom(32).hex()
         try:
             state = os.lstat(f"{directory}/socket")
             is_ours = stat.S_ISSOCK(state.st_mode) and state.st_ino == self._number

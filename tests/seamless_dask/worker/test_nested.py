@@ -331,9 +331,9 @@ def jobs(site: Site) -> list[dict[str, Any]]:
     return [job for job in found if job["outcome"] is None]
 
 
-def test_behind_the_socket_a_command_can_do_only_so_much(plain: Site, gate: Any, tmp_path: Path) -> None:
+def test_behind_the_socket_a_command_can_do_only_so_much(free: Site, gate: Any, tmp_path: Path) -> None:
     told = tmp_path / "told"
-    outer = plain.start("run", "-c", f'echo "$SEAMLESS_DASKSERVER" > {told}; {gate.code}')
+    outer = free.start("run", "-c", f'echo "$SEAMLESS_DASKSERVER" > {told}; {gate.code}')
     gate.wait()
     facts = connection.read(told.read_text().strip())
     token = read_token_file(facts.token_file)[0].secret
