@@ -22,6 +22,7 @@ from hashserver.errors import BufferMissing
 
 from .config import parse_size
 from .errors import ComputationFailed, UsageError
+from .execution.call import INSIDE
 from .graph import handles
 from .graph.arguments import HandedArguments, LargeArgument, of_source, stored
 from .graph.handles import Directory, File, Handle, Located
@@ -317,7 +318,20 @@ class Transformation:
         except Exception as error:
             raise trimmed(error)  # noqa: B904 - it is the same
 
+    def _asked_for(self) -> Any:
+        """Ask whoever runs the function that this is made in; its environment need not have Dask."""
+        from .graph.task import elsewhere
+
+        steps = self._steps()
+        _keep(steps.values())
+        upstream = {
+            str(step.key): step.options.to_json() for name, step in steps.items() if name != self._name
+        }
+        return elsewhere(self._key, self.options._replace(upstream=upstream))
+
     def _handle(self, **kwargs: Any) -> Any:
+        if INSIDE in os.environ and "scheduler" not in kwargs and "distributed" not in sys.modules:
+            return self._asked_for()
         dask = import_module("dask.base")
         if self.options.run == "here":
             if self.options.fresh or not self.is_known():

@@ -10,7 +10,7 @@ import threading
 import types
 import warnings
 from copy import copy
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from hashserver.checksum import Checksum, Hasher, hash_bytes, set_resolver
@@ -24,7 +24,7 @@ from .code.signatures import signature_of
 from .code.unwrapping import tells_defaults, why_no_result
 from .definitions import by_code, describe
 from .errors import NoIdentity, NotAValue, UsageError
-from .execution.call import INSIDE
+from .execution.call import ANSWERS, INSIDE
 from .graph import handles
 from .graph.arguments import stored
 from .graph.handles import Handle
@@ -126,6 +126,24 @@ class Function(Generic[P, T]):
         self._code: _IdentifiedCode | None = None
         self._origin: Function[..., Any] | None = None
 
+    @property
+    def plain(self) -> Callable[..., T]:
+        """The plain function, with the instance of a method."""
+        function: Callable[..., T] = self.function
+        return partial(function, *self._instance) if self._instance else function
+
+    @property
+    def asked(self) -> dict[str, Any] | None:
+        """How a function that runs asks for calls of this one; None: it calls the plain one.
+
+        What says what counts is no part of its text, and nothing else tells it there.
+        """
+        is_delayed = isinstance(self, Delayed)
+        beside = ("ignore", "version", "run", *(("variables",) if is_delayed else ()))
+        if self._instance or not self._keeps_inputs or any(self._given.get(name) for name in beside):
+            return None
+        return {"delayed": is_delayed, "options": dict(self._given)}
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} {getattr(self.function, '__qualname__', self.function)!s}>"
 
@@ -182,11 +200,6 @@ class Function(Generic[P, T]):
 
     def transformation(self, /, *args: P.args, **kwargs: P.kwargs) -> Transformation:
         """Return a call as a transformation; nothing runs."""
-        if _runs():
-            name = _name_of(self.function) or "it"
-            raise UsageError(
-                f"inside a function that runs there are no transformations: call {name}() itself"
-            )
         return self._made(self._described(self._place(), args, kwargs))
 
     def _place(self) -> Context:
@@ -262,14 +275,16 @@ class Direct(Function[P, T]):
     """A function that is called, or whose result is found; see `direct`."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what it computes; inside a function that runs it is the plain function."""
-        if _runs():
-            plain: Callable[..., T] = self.function
-            return plain(*self._instance, *args, **kwargs)
+        """Return what it computes, which a function that runs asks for where somebody answers."""
+        is_inside = INSIDE in os.environ
+        if is_inside and not (ANSWERS in os.environ and self._keeps_inputs):
+            return self.plain(*args, **kwargs)
         __tracebackhide__ = True  # for IPython and pytest; others show this one frame of ours
         try:
             return self._found_or_run(args, kwargs)
         except Exception as error:
+            if is_inside and isinstance(error, NotAValue | NoIdentity):  # nobody else could be told of it
+                return self.plain(*args, **kwargs)
             raise trimmed(error)  # noqa: B904 - it is the same
 
     def _found_or_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
@@ -443,11 +458,6 @@ def _script() -> str | None:
     if spec is not None:
         return str(spec.name).removesuffix(".__main__")
     return None if file is None else os.path.splitext(os.path.basename(file))[0]
-
-
-def _runs() -> bool:
-    """Tell whether this process runs a function: what is decorated there would ask for itself for ever."""
-    return INSIDE in os.environ
 
 
 def _keyword(name: str) -> str:

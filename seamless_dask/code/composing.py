@@ -31,7 +31,8 @@ class Text:
     lines
         The line table, plain data: under ``files`` names and the lines of each that count, under
         ``statements`` for each statement of the text the number of its file and the lines of the nodes of its
-        tree, in the order of ``ast.walk``.
+        tree, in the order of ``ast.walk``. Under ``asked``, by their names in the text, the functions whose
+        calls are asked for in a run, and how.
     names
         What each item is called in it.
     """
@@ -61,7 +62,10 @@ def compose(main: Target) -> Text:
     end = ast.Assign([ast.Name(FUNCTION, ast.Store())], _place(names, main))
     pieces.append((Item("value", FUNCTION, None), [end]))
     checked([statement for _, body in pieces for statement in body])
-    return Text(_print(pieces), _line_table(pieces), names)
+    table = _line_table(pieces)
+    if asked := {names[item]: dict(item.asked) for item in items if item.asked is not None}:
+        table["asked"] = asked
+    return Text(_print(pieces), table, names)
 
 
 def _named(items: list[Item]) -> dict[Item, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -119,6 +119,8 @@ class Item:
     """For what is a library's: its name with its module."""
     own: list[ast.Name] = field(default_factory=list)
     """Places that mean the item itself."""
+    asked: Mapping[str, Any] | None = None
+    """For a function whose calls are asked for, and not made: how, which does not count."""
     fixed: list[ItemUse] = field(default_factory=list)
     """Uses whose name must stay."""
 

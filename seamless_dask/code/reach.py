@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
@@ -36,6 +37,7 @@ from .hazards import READS_DOCS, READS_HINTS
 from .items import Describe, Item, Target
 from .library import attribute, name_of, public_name
 from .literals import Unprintable
+from .markers import DECORATORS
 from .names import Environment, NoValue, TreeReader, Variable, below_ours, decorator
 from .owners import class_at, class_of, contains, is_by_its_name, is_known, may_give
 from .sources import SourceMissing, assigned, function_source, is_edited
@@ -161,7 +163,7 @@ class Reach:
         if isinstance(value, type):
             return self._class(value, hint, namespace)
         if is_ours(type(value).__module__) and attribute(value, "__wrapped__") is not None:
-            return self.bind(value.__wrapped__, hint, namespace)  # one of our decorators
+            return self._decorated(value, hint, namespace)
         if isinstance(value, FunctionType):
             return self._function(value, hint, namespace)
         if isinstance(value, MethodType):
@@ -191,6 +193,31 @@ class Reach:
             kind = item.named(self.bind(MethodType, "MethodType", namespace))
             item.body = [ast.Assign([item.own_name()], ast.Call(kind, places, []))]
         return item
+
+    def _decorated(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target:
+        """Return the item of what a decorator of ours made.
+
+        A call of it returns what the function returns, or else (`delayed`) something that the code goes on
+        with: then the decorator is code. In a run both are asked for, but for what a function calls itself.
+        """
+        asked = attribute(value, "asked")
+        if asked is None or not asked["delayed"]:
+            target = self.bind(value.__wrapped__, hint, namespace)
+            if asked is not None and not target.path and target.item is not self._main:
+                target.item.asked = target.item.asked or asked
+            return target
+        item, new = self._item("value", hint, value, "object", id(value))
+        if new:
+            item.asked = asked
+            self._waiting.append(lambda: self._delay(item, value, namespace))
+        return Target(item)
+
+    def _delay(self, item: Item, value: Any, namespace: dict[str, Any]) -> None:
+        places = [
+            item.named(self.bind(each, name_of(each, item.name), namespace))
+            for each in (import_module(DECORATORS).delayed, value.__wrapped__)
+        ]
+        item.body = [ast.Assign([item.own_name()], ast.Call(places[0], places[1:], []))]
 
     def _of_type(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target | None:
         """Return the item of a method that C code has: `str.upper`, `dict.fromkeys`, `", ".join`."""

@@ -14,7 +14,9 @@ from contextlib import suppress
 
 WORK = "work"
 INSIDE = "SEAMLESS_FUNCTION"
-"""In the environment of a function that runs: there the function itself is meant, and not its result."""
+"""In the environment of a function that runs."""
+ANSWERS = "SEAMLESS_DASKSERVER"
+"""And where somebody answers it."""
 
 
 def main() -> None:

@@ -8,17 +8,19 @@ import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from importlib import import_module
 from io import TextIOWrapper
 from typing import Any, NamedTuple
 
 from seamless_dask.code.loading import load_namespace
-from seamless_dask.code.markers import FUNCTION
+from seamless_dask.code.markers import DECORATORS, FUNCTION
 from seamless_dask.code.signatures import signature_of
 from seamless_dask.errors import UntrustedValue, UsageError
 from seamless_dask.values.loading import load
 from seamless_dask.values.names import Definitions, definitions_within, set_definitions
 from seamless_dask.values.writing import Encoded, encode, to_bytes
 
+_NOT_BESIDE = ("context", "ignore", "keep_inputs", "run", "version")
 PLAIN = ("file", "directory")
 """Formats of what a function gets as a path, and may return as a handle."""
 
@@ -123,11 +125,13 @@ def attempt(root: str, told: Mapping[str, Any], here: bool = False) -> tuple[int
             return _argument(f"@{name}", inputs)
 
     try:
-        namespace = load_namespace(_text(f"{root}/code"), _lines(f"{root}/lines"), given_global)
+        lines = _lines(f"{root}/lines")
+        namespace = load_namespace(_text(f"{root}/code"), lines, given_global)
+        _ask(namespace, (lines or {}).get("asked", {}), delayed_only=here)
         with scope(namespace):
             positional, keywords = _bound(namespace[FUNCTION], inputs)
         given = [*positional, *keywords.values()]
-        result = _called(namespace[FUNCTION], positional, keywords)
+        result = _called(_itself(namespace[FUNCTION]), positional, keywords)
         with scope(namespace):
             _write(result, root, told.get("format"), f"the result of {_name(namespace[FUNCTION])}()")
     except KeyboardInterrupt:
@@ -145,6 +149,31 @@ def attempt(root: str, told: Mapping[str, Any], here: bool = False) -> tuple[int
             _write_exception(error, root)
         return 1, _told(error)
     return 0, ""
+
+
+def _ask(namespace: dict[str, Any], asked: Mapping[str, Any], *, delayed_only: bool) -> None:
+    """Have the calls of some functions asked for, each a computation of its own that others find too.
+
+    How comes from beside the text: it cannot make another function of one, nor tell what of it counts.
+    """
+    for name, how in asked.items():
+        function = namespace.get(name)
+        is_delayed = how["delayed"]
+        if function is None or _is_decorated(function) != is_delayed or (delayed_only and not is_delayed):
+            continue
+        decorators = import_module(DECORATORS)
+        options = {key: value for key, value in how["options"].items() if key not in _NOT_BESIDE}
+        decorate = decorators.delayed if is_delayed else decorators.direct
+        namespace[name] = decorate(**options)(function)
+
+
+def _is_decorated(function: Any) -> bool:
+    return type(function).__module__.startswith("seamless_dask.") and hasattr(function, "plain")
+
+
+def _itself(function: Any) -> Any:
+    """Return what runs now: what a text imports may be decorated, and would ask for itself."""
+    return function.plain if _is_decorated(function) else function
 
 
 def _called(function: Any, positional: list[Any], keywords: Mapping[str, Any]) -> Any:

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dask.callbacks import Callback
 
-from ..jobs.withdrawal import Withdrawal
+from ..jobs.withdrawal import Withdrawal, begun
 from .names import key_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
 PATIENCE = 6.0
 """Seconds for which it is waited until those threads have withdrawn; a second Ctrl-C does not wait."""
-
-_begun: dict[str, Withdrawal] = {}
-"""Of tasks that a scheduler of this process has given out, and that have not begun; by their keys."""
 
 
 class _Interrupts(Callback):
@@ -40,7 +36,7 @@ class _Interrupts(Callback):
     def _pretask(self, key: Any, dsk: Any, state: Any) -> None:
         del dsk
         if (name := key_in(key)) is not None:
-            self._given_out[id(state)][key] = _begun[name] = Withdrawal()
+            self._given_out[id(state)][key] = begun[name] = Withdrawal()
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
         del result, dsk, worker_id
@@ -60,8 +56,8 @@ class _Interrupts(Callback):
 def _forget(task: Any, withdrawal: Withdrawal) -> None:
     """Forget one that has not begun: another process runs its task."""
     name = key_in(task)
-    if name is not None and _begun.get(name) is withdrawal:
-        del _begun[name]
+    if name is not None and begun.get(name) is withdrawal:
+        del begun[name]
 
 
 def _withdraw(waits: Collection[Withdrawal]) -> None:
@@ -70,19 +66,6 @@ def _withdraw(waits: Collection[Withdrawal]) -> None:
         withdrawal.ask()
     for withdrawal in waits:
         withdrawal.over.wait(max(0.0, end - time.monotonic()))
-
-
-@contextmanager
-def withdrawal_of(key: str) -> Iterator[Withdrawal | None]:
-    """Return that of the task which this thread was given by a scheduler of this process, if it was."""
-    withdrawal = _begun.pop(key, None)
-    try:
-        if withdrawal is not None:
-            withdrawal.check()
-        yield withdrawal
-    finally:
-        if withdrawal is not None:
-            withdrawal.over.set()
 
 
 _interrupts = _Interrupts()

@@ -75,7 +75,7 @@ def run(
     check_protocol(protocol)
     worker, name, wishes = equipped(), Checksum(key), Options.from_json(options)
     if worker is None:
-        return _as_seen(_elsewhere(name, wishes, handed), name, asked)
+        return _as_seen(elsewhere(name, wishes, handed), name, asked)
     if wishes.run == "here":
         raise UsageError(_NOT_HERE)
     pairs = zip(upstream, handles, strict=True)
@@ -137,7 +137,7 @@ def check_protocol(protocol: object, here: str = "worker") -> None:
         )
 
 
-def _elsewhere(key: Checksum, options: Options, handed: HandedArguments | None) -> Handle:
+def elsewhere(key: Checksum, options: Options, handed: HandedArguments | None = None) -> Handle:
     """Ask for a computation as `seamless-run` does, in a process that is no worker of ours."""
     asking = dask_worker()
     if asking is not None and asking.status.name in ("closing", "closed", "failed"):
@@ -178,7 +178,7 @@ def _asked_for(context: Context, key: Checksum, options: Options, *, from_worker
         return Embedded(context, kept=True).run(request)
     if options.handed is not None and context.config.daskserver is not None:
         raise UsageError(_NO_WAY)
-    from .interrupts import withdrawal_of
+    from ..jobs.withdrawal import withdrawal_of
 
     runs = executor(context, kept=True)
     try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Withdrawal:
@@ -49,3 +50,20 @@ class Withdrawal:
                 self._call = call
                 return
         call()
+
+
+begun: dict[str, Withdrawal] = {}
+"""Of tasks that a scheduler of this process has given out, and that have not begun; by their keys."""
+
+
+@contextmanager
+def withdrawal_of(key: str) -> Iterator[Withdrawal | None]:
+    """Return that of the task which this thread was given by a scheduler of this process, if it was."""
+    withdrawal = begun.pop(key, None)
+    try:
+        if withdrawal is not None:
+            withdrawal.check()
+        yield withdrawal
+    finally:
+        if withdrawal is not None:
+            withdrawal.over.set()

@@ -186,9 +186,11 @@ class NestedJobs:
         return {"protocol": PROTOCOL, "jobs": jobs}
 
     def _start(self, asked: JobRequest) -> NestedJob:
-        asked = asked._replace(asker="", outer=self._outer)
-        request = LocalRequest(self._context, asked, bounded=self._bounded)
-        return NestedJob(request, self._loop)
+        shows = asked.options.direct_print  # its standard error, that is
+        options = asked.options._replace(direct_print=False)
+        asked = asked._replace(asker="", options=options, outer=self._outer)
+        request = LocalRequest(self._context, asked, bounded=self._bounded, kept=True)
+        return NestedJob(request, self._loop, shows)
 
     async def _about(self, method: str, key: Checksum, asker: str, facts: dict[str, Any]) -> dict[str, Any]:
         job = self._asked.get(asker)
@@ -217,6 +219,8 @@ class NestedJob:
         The one who asks in its place.
     loop
         In which others are told of what has changed.
+    shows
+        Whether the command wants to see what it writes to its standard error.
 
     Attributes
     ----------
@@ -225,15 +229,15 @@ class NestedJob:
     outcome : dict or None
         How it ended.
     stderr : bytearray
-        What it has written, if the command wants to see that.
+        What it has written there.
     """
 
-    def __init__(self, request: LocalRequest, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, request: LocalRequest, loop: asyncio.AbstractEventLoop, shows: bool) -> None:
         self.key, self.state = request.request.key, "running"
         self.outcome: outcomes.Outcome | None = None
         self.stderr = bytearray()
         self.withdrawal = Withdrawal()
-        self._request, self._loop = request, loop
+        self._request, self._loop, self._shows = request, loop, shows
         self._changed = asyncio.Event()
         self._thread = threading.Thread(target=self._wait, name="seamless-nested-job", daemon=True)
         self._thread.start()
@@ -256,7 +260,7 @@ class NestedJob:
                     await self._changed.wait()
 
     def _wait(self) -> None:
-        show = self._write if self._request.request.options.direct_print else None
+        show = self._write if self._shows else None
         try:
             if self._request.request.detached:
                 self._request.start()
