@@ -80,8 +80,10 @@ def stripped(
     definer.words |= words(found.node)
     outside = functools.cache(lambda: {id(each.node) for each in analyse(found.node, found.private).outside})
 
+    inside = not isinstance(found.node, ast.ClassDef)
+
     def counting(some: list[ast.expr]) -> list[ast.expr]:
-        return below_ours(some, environment, lambda name: id(name) in outside())
+        return below_ours(some, environment, lambda name: id(name) in outside(), inside)
 
     stripper = Stripper(definer.docs, definer.hints, counting)
     tree = stripper.definition(found.node, decorators)

@@ -380,11 +380,18 @@ def decorator(node: ast.expr, environment: Environment, is_outside: Stands = lam
 
 
 def below_ours(
-    decorators: Sequence[ast.expr], environment: Environment, is_outside: Stands = lambda node: True
+    decorators: Sequence[ast.expr],
+    environment: Environment,
+    is_outside: Stands = lambda node: True,
+    inside: bool = False,
 ) -> list[ast.expr]:
-    """Return the decorators of a definition below those of ours."""
+    """Return the decorators of a definition below those of ours.
+
+    Inside of a function `delayed` stays: what it makes is no such function, and the code goes on with that.
+    """
     for number, node in reversed(list(enumerate(decorators))):
         value = decorator(node, environment, is_outside)
         if is_ours(attribute(value, "__module__")):
-            return list(decorators[number + 1 :])
+            stays = inside and attribute(value, "__name__") == "delayed"
+            return list(decorators[number if stays else number + 1 :])
     return list(decorators)

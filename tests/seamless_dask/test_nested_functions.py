@@ -203,6 +203,18 @@ def test_what_is_known_does_not_run_again(lab: Any, tmp_path: Path) -> None:
     assert Path(log).read_text() == "x"
 
 
+def test_one_that_is_defined_inside_is_asked_for_too(place: Place) -> None:
+    def outer(x: int) -> int:
+        @delayed
+        def inner(y: int) -> int:
+            return y + 7
+
+        result: int = inner(x).compute()
+        return result
+
+    assert place.call(outer, 1) == 8
+
+
 @pytest.fixture
 def one_processor() -> Iterator[None]:
     before = os.sched_getaffinity(0)
