@@ -24,6 +24,7 @@ import fsspec
 import psutil
 import pytest
 
+from hashserver.errors import ServiceUnavailable
 from hashserver.opening import open_store
 from hashserver.storage.store import Store
 
@@ -151,6 +152,17 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process, url = start_moto(tmp_path_factory.mktemp("moto"))
     with drained(process):
         yield url
+
+
+def at_last(action: Callable[[], Any], error: type[Exception] = ServiceUnavailable) -> Any:
+    """Return what an action gives once the place answers: a busy host may take a second to connect."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return action()
+        except error:
+            if time.monotonic() > end:
+                raise
 
 
 def use_s3(monkeypatch: pytest.MonkeyPatch, endpoint: str, key: str = "test-key") -> None:

@@ -14,7 +14,7 @@ import pytest
 
 BIN = Path(sys.executable).parent
 SHELLS = 8
-RUNS = int(os.environ.get("SEAMLESS_TEST_RUNS", "200"))
+RUNS = int(os.environ.get("SEAMLESS_TEST_RUNS", "96"))
 """Of `seamless-run` in all shells together; an experiment wants more of them than the test suite."""
 MANY = 200
 

@@ -25,7 +25,7 @@ from hashserver.errors import ServiceUnavailable
 from hashserver.storage.fsspec import FsspecStore
 from hashserver.storage.store import Store
 
-from ..conftest import SshServer, WebdavServer, use_s3
+from ..conftest import SshServer, WebdavServer, at_last, use_s3
 from ..server.conftest import NotStarted, Running, receive
 from ..stalling import Stalling
 
@@ -53,17 +53,6 @@ class Place(NamedTuple):
     def fill(self, data: bytes) -> Checksum:
         with closing(FsspecStore(self.direct, **(self.options_direct or self.options))) as store:
             return store.put(data)
-
-
-def at_last(action: Callable[[], Any]) -> Any:
-    """Return what an action gives once the place answers: a busy host may take a second to connect."""
-    end = time.monotonic() + 60
-    while True:
-        try:
-            return action()
-        except (ServiceUnavailable, NotStarted):
-            if time.monotonic() > end:
-                raise
 
 
 @pytest.fixture(params=["s3", "sftp", "webdav"])
@@ -326,7 +315,7 @@ def hashserver(place: Place, directory: Path, seconds: float) -> Iterator[Runnin
         path.touch(0o600)
         path.write_text(json.dumps({place.url: place.options}))
         words += ["--storage-options", str(path)]
-    running = at_last(lambda: Running(directory, *words))
+    running = at_last(lambda: Running(directory, *words), NotStarted)
     try:
         yield running
     finally:

@@ -27,7 +27,7 @@ from hashserver.storage.fsspec import FsspecStore
 from hashserver.storage.store import Store
 
 from ...conftest import http_server
-from ..conftest import use_s3
+from ..conftest import at_last, use_s3
 
 BIN = Path(sys.executable).parent
 FRESH: dict[str, Any] = {"skip_instance_cache": True}
@@ -207,7 +207,7 @@ def test_a_server_of_ssh_that_is_stopped_in_the_middle(sshd: Any, home: Path, tm
     sshd.accept(home)
     (tmp_path / "store").mkdir()
     with closing(FsspecStore(sshd.url(tmp_path / "store"), seconds=1.0)) as store:
-        checksum = store.put(b"there")
+        checksum = at_last(lambda: store.put(b"there"))
         with stopped(sshd), pytest.raises(ServiceUnavailable, match=r"sftp://.* does not answer"):
             store.get(checksum)
 
