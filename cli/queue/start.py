@@ -98,7 +98,7 @@ def _detach(spool: QueueStore, workers: int, console: Console) -> int:
 
 
 def detached(cache: str, workers: str, verbosity: str) -> int:
-    """Be the queue that `_detach` starts; what it says goes to a file of the spool."""
+    """Be the queue that `_detach` starts; what it says goes to a file beside its entries."""
     from seamless_dask.jobs.queue import QueueStore
 
     spool, console = QueueStore(cache), Console(NAME, int(verbosity))

@@ -96,7 +96,7 @@ class QueueStore:
             return lock
 
     def is_gone(self, lock: int) -> bool:
-        """Whether the lock is no more that of this spool: somebody has removed the cache."""
+        """Whether the lock is no more that of this queue: somebody has removed the cache."""
         try:
             return not os.path.samestat(os.fstat(lock), os.stat(os.path.join(self.path, "lock")))
         except FileNotFoundError:
