@@ -107,6 +107,16 @@ class ClassStatement:
             return True
         return any(function.__code__ in inner for inner in self._made_by_others)
 
+    def function_of(self, copy: ast.FunctionDef | ast.AsyncFunctionDef) -> FunctionType | None:
+        """Return the function that a definition of the body has made, from a copy of it."""
+        name = mangled(copy.name, self._owner.__name__)
+        value = vars(self._owner).get(name)
+        for node in self._definitions.get(name, ()):
+            for function in (plain_function(value), *parts(value)):
+                if node.lineno == copy.lineno and function is not None and self._matches(node, function):
+                    return function
+        return None
+
     def _matches(self, node: ast.FunctionDef | ast.AsyncFunctionDef, function: FunctionType) -> bool:
         return matches(node, self._found.node.name, function.__code__, self._found.imports)
 

@@ -7,12 +7,13 @@ import builtins
 import dataclasses
 import enum
 import sys
+from contextlib import suppress
 from types import BuiltinFunctionType, CellType, FunctionType
 from typing import Any
 
 from .class_statements import ClassStatement, parts
 from .data import is_immutable, literal
-from .definitions import Definer, cells_of, setting, stripped
+from .definitions import Definer, cells_of, defaults_of, setting, stripped
 from .items import Item
 from .library import attribute
 from .matching import matches
@@ -26,6 +27,7 @@ from .unwrapping import methods
 _OF_CLASSES = {"__module__", "__qualname__", "__doc__", "__annotations__", "__slots__", "_abc_impl"}
 _OF_CLASSES |= {"_is_protocol", "_is_runtime_protocol", "_fields", "_field_defaults"}
 """What Python and its library put into classes."""
+Defaults = tuple[list[ast.expr], list[ast.expr | None]]
 _VALUES = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set)
 """Expressions that give no function."""
 
@@ -50,6 +52,7 @@ class ClassReader:
         self._fields = _fields(owner)
         self._is_enumeration = isinstance(owner, enum.EnumMeta)
         self._by_value: list[tuple[ast.Assign | ast.AnnAssign, ast.expr]] = []
+        self._defaults: list[tuple[ast.arguments, Defaults]] = []
         self._taken: set[str] = set()
         """Names whose statements have been looked at."""
 
@@ -68,13 +71,18 @@ class ClassReader:
         item.body = [tree]
         checked(item.body)
         for statement in tree.body:
-            self._take_value(statement)
+            if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                self._take_defaults(statement)
+            else:
+                self._take_value(statement)
         reader = TreeReader(self._definer, item, self._environment)
         reader.read(tree, self._found.private, item.kept, self._bases(tree))
         if "<locals>" in self._owner.__qualname__ and reader.missing:
             raise SourceMissing(f"it reads {min(reader.missing)} of a function around it, which is over")
         for statement, value in self._by_value:
             statement.value = value
+        for given, found in self._defaults:
+            given.defaults, given.kw_defaults = found
         gone = (self._taken | self._statement.lasting) - {*vars(self._owner), *_OF_CLASSES}
         if gone and self._statement.is_alone:
             raise SourceMissing(f"{min(gone)} was taken out of it later")
@@ -108,6 +116,21 @@ class ClassReader:
             return
         statement.value = ast.copy_location(ast.Constant(None), statement)  # its names are not looked at
         self._by_value.append((statement, place))
+
+    def _take_defaults(self, statement: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """Use the defaults that a method has at the moment; its class.s own as they stand there."""
+        function = self._statement.function_of(statement)
+        if function is None:
+            return
+        values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        own = f"{self._owner.__qualname__}."
+        if any(str(attribute(each, "__qualname__", "")).startswith(own) for each in values):
+            return
+        given = statement.args
+        with suppress(NoValue):
+            found = defaults_of(self._definer, self._item, function, given)
+            given.defaults, given.kw_defaults = [], [None for _ in given.kwonlyargs]
+            self._defaults.append((given, found))
 
     def _is_told_to_library(self, node: ast.expr) -> bool:
         """Tell whether an expression says more of a field than its default: ``field(repr=False)``."""

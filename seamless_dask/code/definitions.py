@@ -109,16 +109,24 @@ def _unquoted(owner: Any, field: str) -> bool:
 
 def add_defaults(definer: Definer, item: Item, function: FunctionType, tree: Any) -> None:
     """Give a definition the defaults that its function has, which may be others than stand there."""
-    given = [*tree.args.posonlyargs, *tree.args.args]
+    tree.args.defaults, tree.args.kw_defaults = defaults_of(definer, item, function, tree.args)
+
+
+def defaults_of(
+    definer: Definer, item: Item, function: FunctionType, given: ast.arguments
+) -> tuple[list[ast.expr], list[ast.expr | None]]:
+    """Return the defaults that a function has, those of parameters with a place and those by name."""
+    places = [*given.posonlyargs, *given.args]
     defaults = function.__defaults__ or ()
-    names = [place.arg for place in given][len(given) - len(defaults) :]
-    for name, value in zip(names, defaults, strict=True):
-        tree.args.defaults.append(_default(definer, item, function, name, value))
+    names = [place.arg for place in places][len(places) - len(defaults) :]
     named = function.__kwdefaults__ or {}
-    for number, place in enumerate(tree.args.kwonlyargs):
-        if place.arg in named:
-            value = named[place.arg]
-            tree.args.kw_defaults[number] = _default(definer, item, function, place.arg, value)
+    return (
+        [_default(definer, item, function, *each) for each in zip(names, defaults, strict=True)],
+        [
+            _default(definer, item, function, place.arg, named[place.arg]) if place.arg in named else None
+            for place in given.kwonlyargs
+        ],
+    )
 
 
 def _default(definer: Definer, item: Item, function: FunctionType, name: str, value: Any) -> ast.expr:

@@ -152,6 +152,45 @@ def test_a_descriptor_that_is_replaced(make: Make, change: str, place: int, afte
     check(module, change, BEFORE, (*BEFORE[:place], after, *BEFORE[place + 1 :]))
 
 
+DEFAULTS = """
+K = 1
+class A:
+    n = 2
+    def go(self, k=K, of=n, *, z=[n], by=len):
+        "Documented."
+        return k, of, z, by(z)
+    @property
+    def p(self): return 0
+def f(): return A().go()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        ("A.go.__defaults__ = (5, 6)", (5, 6, [2], 1)),
+        ("A.go.__kwdefaults__['z'].append(3)", (1, 2, [2, 3], 2)),
+        ("A.go.__kwdefaults__ = {'z': [4], 'by': sum}", (1, 2, [4], 4)),
+    ],
+)
+def test_defaults_of_methods(make: Make, change: str, after: object) -> None:
+    check(make(START + DEFAULTS), change, (1, 2, [2], 1), after)
+
+
+def test_a_default_of_a_method_that_is_a_method(make: Make) -> None:
+    module = make(
+        "class A:\n    def one(self): return 1\n    def go(self, by=one): return by(self)\n"
+        "def f(): return A().go()"
+    )
+    check(module, "A.one = lambda self: 2\ndef f(): return A().go(), A().one()", 1, (1, 2))
+
+
+def test_what_a_default_of_a_method_was_made_from_does_not_count_any_more(make: Make) -> None:
+    module = make(START + DEFAULTS)
+    cell(module, "K = A.n = 7")
+    assert again(identify(module.f))() == module.f() == (1, 2, [2], 1)
+
+
 def test_a_value_by_the_name_of_a_variable_of_a_method(make: Make) -> None:
     module = make(START + METHODS + "def f(): return getattr(A, 'later', 0)")
     check(module, "A.later = 2", 0, 2)

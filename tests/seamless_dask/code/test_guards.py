@@ -76,6 +76,14 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "def g(*, x=1): return x\ndef f(): return g()",
         lambda m: m.g.__kwdefaults__.update(x=2),
     ),
+    "all defaults by name": (
+        "def g(*, x=1): return x\ndef f(): return g()",
+        lambda m: setattr(m.g, "__kwdefaults__", {"x": 2}),
+    ),
+    "first defaults by name": (
+        "def g(*, x): return x\ndef f(): return g()",
+        lambda m: setattr(m.g, "__kwdefaults__", {"x": 2}),
+    ),
     "a mutated default": (
         "def g(x=[1]): return x\ndef f(): return g()",
         lambda m: m.g.__defaults__[0].append(2),
