@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -14,40 +15,57 @@ from hashserver.client.database import DatabaseClient, connect_database
 from hashserver.client.store import Client, connect
 from hashserver.errors import ServiceUnavailable
 
+from ..conftest import at_last
 from ..stalling import Stalling
-from .test_tls import Start, certificate, start
+from .test_tls import certificate, starting
 
-__all__ = ["start"]
 MIB = 1 << 20
 SIZE = 24 * MIB
 MIDDLE = 6 * MIB
 TF = hash_bytes(b"a transformation")
 
 
-class Far:
-    """A server, by way of a network that may go silent."""
+class Server(NamedTuple):
+    """Where it is, and what its clients need."""
 
-    def __init__(self, url: str, token_file: str, ca_file: str | None, network: Stalling) -> None:
-        self.url, self.token_file, self.ca_file, self.network = url, token_file, ca_file, network
+    url: str
+    token_file: str
+    ca_file: str | None
+
+
+class Far:
+    """A server, by way of a network that may go silent; `near` is a client that is not on it, and patient."""
+
+    def __init__(self, server: Server, near: Client) -> None:
+        self.near, self.network = near, Stalling(int(server.url.rpartition(":")[2]))
+        scheme = server.url.partition(":")[0]
+        self._server = server._replace(url=f"{scheme}://127.0.0.1:{self.network.port}")
+        self.url = self._server.url
 
     def client(self) -> Client:
-        return connect(self.url, self.token_file, ca_file=self.ca_file)
+        return connect(*self._server)
 
     def database(self) -> DatabaseClient:
-        return connect_database(self.url, self.token_file, ca_file=self.ca_file)
+        return connect_database(*self._server)
 
 
-@pytest.fixture(params=["http", "https"])
-def far(
-    request: pytest.FixtureRequest, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Far]:
-    monkeypatch.setattr(transport, "IDLE_SECONDS", 1.0)
-    monkeypatch.setattr(transport, "CONNECT_SECONDS", 1.0)
-    pem = certificate(tmp_path / "server.pem") if request.param == "https" else None
-    network = Stalling(int(start(pem).rpartition(":")[2]))
-    url = f"{request.param}://127.0.0.1:{network.port}"
-    yield Far(url, str(tmp_path / "tokens"), str(pem) if pem else None, network)
-    network.close()
+@pytest.fixture(params=["http", "https"], scope="module")
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("server")
+    pem = certificate(directory / "server.pem") if request.param == "https" else None
+    with starting(directory) as begin:
+        yield Server(begin(pem), str(directory / "tokens"), str(pem) if pem else None)
+
+
+@pytest.fixture
+def far(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Far]:
+    with connect(*server) as near:
+        near.put(b"text")  # it is connected before others lose their patience
+        monkeypatch.setattr(transport, "IDLE_SECONDS", 1.0)
+        monkeypatch.setattr(transport, "CONNECT_SECONDS", 1.0)
+        made = Far(server, near)
+        yield made
+        made.network.close()
 
 
 USES: dict[str, Callable[[Client, Checksum, Path], object]] = {
@@ -64,8 +82,9 @@ USES: dict[str, Callable[[Client, Checksum, Path], object]] = {
 
 @pytest.mark.parametrize("use", USES)
 def test_a_request_on_a_connection_that_became_silent(far: Far, tmp_path: Path, use: str) -> None:
+    checksum = far.near.put(b"text")
     with far.client() as client:
-        checksum = client.put(b"text")
+        assert at_last(lambda: client.has([checksum])) == [4]
         far.network.hush()
         with pytest.raises(ServiceUnavailable, match=far.url):
             USES[use](client, checksum, tmp_path / "out")
@@ -100,7 +119,7 @@ def test_a_transfer_that_stops_in_the_middle(far: Far, tmp_path: Path, way: str)
     data = os.urandom(SIZE)
     with far.client() as client:
         if way in DOWN:
-            client.put(data)
+            far.near.put(data)
             far.network.down = MIDDLE
         else:
             far.network.up = MIDDLE
@@ -108,12 +127,12 @@ def test_a_transfer_that_stops_in_the_middle(far: Far, tmp_path: Path, way: str)
             (UP | DOWN)[way](client, data, tmp_path)
         assert not (tmp_path / "out").exists()
         far.network.speak()
-        assert client.get(client.put(data)) == data
+        assert at_last(lambda: client.get(client.put(data))) == data
 
 
 def test_the_database_behind_it(far: Far) -> None:
     with far.database() as database:
-        database.put(TF, "text", hash_bytes(b"text"))
+        at_last(lambda: database.put(TF, "text", hash_bytes(b"text")))
         far.network.hush()
         uses: list[Callable[[], object]] = [
             lambda: database.lookup(TF),

@@ -6,6 +6,7 @@ import ipaddress
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -42,14 +43,14 @@ def certificate(path: Path, address: str = "127.0.0.1", begins: int = -1, ends: 
     return path
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a server, with a certificate or without; return its address."""
+@contextmanager
+def starting(directory: Path) -> Iterator[Start]:
+    """Start a server in a directory, with a certificate or without; return its address."""
     processes = []
 
     def begin(pem: Path | None = None) -> str:
-        command = [sys.executable, "-m", "hashserver", "--store", str(tmp_path / "store"), "--port", "0"]
-        command += ["--database", str(tmp_path / "db"), "--token-file", str(tmp_path / "tokens")]
+        command = [sys.executable, "-m", "hashserver", "--store", str(directory / "store"), "--port", "0"]
+        command += ["--database", str(directory / "db"), "--token-file", str(directory / "tokens")]
         command += ["--tls-cert", str(pem), "--tls-key", str(pem)] if pem else []
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         processes.append(process)
@@ -63,6 +64,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         assert "Traceback" not in process.stderr.read()
         process.stderr.close()
         assert process.wait() == 0
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    with starting(tmp_path) as begin:
+        yield begin
 
 
 def refusal(url: str, tokens: Path, ca: Path | None) -> str:

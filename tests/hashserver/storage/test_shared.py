@@ -64,9 +64,9 @@ def run(
 @pytest.mark.parametrize("system", ["", "NFS"])
 @pytest.mark.parametrize("umask", ["022", "077", "002"])
 def test_two_users_store_and_read_under_the_same_prefixes(shared: Path, umask: str, system: str) -> None:
-    put = "print(*(store.put(b'%d' % n) for n in range({0}, {0} + 600)))"
+    put = "print(*(store.put(b'%d' % n) for n in range({0}, {0} + 200)))"
     first = run(ANNE, shared, put.format(0), umask, system=system).split()
-    second = run(BEN, shared, put.format(300), umask, system=system).split()
+    second = run(BEN, shared, put.format(100), umask, system=system).split()
     code = f"print([store.get(Checksum(name)) for name in {[*first, *second]!r}] and 'all')"
     assert run(ANNE, shared, code, umask) == "all\n"
     for folder in (shared / "buffers", *(path for path in shared.glob("buffers/*") if path.is_dir())):
