@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seamless_dask.execution.calling import call
+from seamless_dask.execution.layout import remove
 from seamless_dask.execution.resources import children
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 IDLE = 300.0
 """Seconds after which a server that is not asked for anything ends."""
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
-_LONGEST = 60_000  # a pipe takes as many bytes without a reader
+_LONGEST = 1 << 20  # of what is told of the modules that a call has imported
 
 
 class Unfit(Exception):
@@ -85,7 +86,10 @@ class _Server:
         self._control, self._prepare, self._end = control, prepare, end
         self._unfit = None if unfit is None else set(unfit)
         self._litter = _Litter() if sandboxed else None
-        self._directories = ".", "../home", "/tmp" if sandboxed else "../tmp"  # noqa: S108 - its own
+        self._home = os.path.abspath("../home")
+        self._directories = (
+            os.getcwd(), self._home, "/tmp" if sandboxed else os.path.abspath("../tmp")  # noqa: S108 - its own
+        )  # fmt: skip
         self._files: dict[str, _FileVersion] = {}
         self._seen = 0
         self._asked = b""
@@ -122,27 +126,27 @@ class _Server:
 
     def _run(self, asked: Mapping[str, Any], stderr: int) -> dict[str, Any]:
         os.set_inheritable(stderr, False)
-        told, tell = os.pipe()
+        told = os.memfd_create("modules", os.MFD_CLOEXEC)
         before = frozenset(sys.modules)
         try:
             process = os.fork()
         except OSError as error:
+            os.close(stderr)
+            os.close(told)
             return {"refused": str(error)}
         if process == 0:
             try:
-                os.close(told)
-                self._call(asked, stderr, tell, before)
+                self._call(asked, stderr, told, before)
             finally:  # whatever happens, a fork must not go on as a server
                 os._exit(1)
         os.close(stderr)
-        os.close(tell)
         done = self._await(process)
-        with open(told, "rb") as stream:
-            words = stream.read().decode("utf-8", "replace").split("\0")
+        words = os.pread(told, _LONGEST, 0).decode("utf-8", "replace").split("\0")
+        os.close(told)
         self._told = list(zip(words[::2], words[1::2], strict=False))
         return done
 
-    def _call(self, asked: Mapping[str, Any], stderr: int, tell: int, before: frozenset[str]) -> None:
+    def _call(self, asked: Mapping[str, Any], stderr: int, told: int, before: frozenset[str]) -> None:
         os.setsid()
         _prctl(_PR_SET_DUMPABLE, 1)
         self._control.close()
@@ -158,8 +162,7 @@ class _Server:
         if self._unfit is not None:
             with suppress(Exception):  # the function may have closed it
                 words = [word for pair in _imported(before) for word in pair]
-                os.write(tell, "\0".join(words).encode()[:_LONGEST])
-                os.close(tell)
+                os.write(told, "\0".join(words).encode())
         self._end(status)
 
     def _await(self, process: int) -> dict[str, Any]:
@@ -205,6 +208,8 @@ class _Server:
     def _import(self) -> None:
         """Import what the last call has imported, so that the next one finds it there."""
         told, self._told = self._told, []
+        if not told:
+            return
         common = self._common()
         for name, origin in told:
             if self._unfit is None or name in self._unfit or not _would_be(name, origin):
@@ -218,6 +223,7 @@ class _Server:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()  # else each fork would say it again
             _libc.fflush(None)
+            _remove_caches(self._home)
             if self._common() != common:
                 with suppress(OSError):
                     self.say({"unfit": name})
@@ -231,7 +237,7 @@ class _Server:
         """Return what all forks get from this process, whether they need a module or not."""
         return (
             len(os.listdir("/proc/self/task")), children(os.getpid()), len(os.listdir("/proc/self/fd")),
-            dict(os.environ), os.getcwd(), list(sys.path), sys.stdout, sys.stderr, sys.excepthook,
+            _environment(), os.getcwd(), list(sys.path), sys.stdout, sys.stderr, sys.excepthook,
             [signal.getsignal(number) for number in signal.valid_signals()],
             _locale.setlocale(_locale.LC_ALL),
             # what is there when it is imported for one call, and removed after the next
@@ -284,6 +290,17 @@ def _entries(place: str, device: int) -> Iterator[tuple[str, int, int]]:
         yield entry.path, status.st_ino, 0 if is_directory else status.st_size
         if is_directory:
             yield from _entries(entry.path, device)
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables, but those by which joblib and scikit-learn fit OpenMP for their own forks."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("KMP_")}
+
+
+def _remove_caches(home: str) -> None:
+    """Remove from a home directory what may be removed at any time: matplotlib lists fonts there."""
+    for name in (".cache", ".config"):
+        remove(f"{home}/{name}")
 
 
 def _imported(before: frozenset[str]) -> Iterator[tuple[str, str]]:

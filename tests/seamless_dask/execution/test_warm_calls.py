@@ -191,6 +191,14 @@ def test_a_file_that_a_module_makes_for_itself_is_there_for_each_call(calls: Cal
     assert all(calls("import os, making\nreturn os.path.isdir(making.place)") for _ in range(3))
 
 
+def test_a_module_that_writes_to_its_cache_is_there_beforehand(calls: Calls) -> None:
+    cache = "os.path.expanduser('~/.cache/caching')"
+    calls.module("caching", f"os.makedirs({cache})\nos.environ['KMP_INIT_AT_FORK'] = 'FALSE'")
+    calls("import caching\nreturn 1")
+    there = "import os, sys\nreturn ['caching' in vars(sys)['modules'], os.listdir(os.path.expanduser('~'))]"
+    assert [calls(there) for _ in range(2)] == [[True, []]] * 2
+
+
 def test_a_module_that_the_function_has_put_before_another_is_the_one(calls: Calls, tmp_path: Path) -> None:
     calls.module("double", "WHICH = 'library'")
     own = tmp_path / "own"
