@@ -395,9 +395,6 @@ class Reach:
         return Target(item)
 
     def _define_class(self, item: Item, owner: type, hint: str, namespace: dict[str, Any]) -> None:
-        self.checks.type(owner)
-        for function in methods(owner):
-            self.checks.function(function)
         try:
             found = class_source(owner)
             item.file, item.line, item.source = found.file, found.node.lineno, found.source
@@ -405,6 +402,11 @@ class Reach:
         except (SourceMissing, Unprintable, RecursionError) as error:
             if not (self._named_tuple(item, owner) or self._expression(item, hint, namespace)):
                 self._pickle(item, reason_of(error))
+        self.checks.type(
+            owner
+        )  # afterwards: Python 3.14 keeps annotations in a class that was asked for them
+        for function in methods(owner):
+            self.checks.function(function)
 
     def _named_tuple(self, item: Item, owner: type) -> bool:
         """Define what ``namedtuple`` made by calling it again."""
