@@ -54,7 +54,8 @@ class Checks:
             self._attribute(function, "__code__")
         if with_defaults and self._is_new("defaults", id(function)):
             self._attribute(function, "__defaults__")
-            self._attribute(function, "__kwdefaults__")
+            if function.__code__.co_kwonlyargcount:
+                self._attribute(function, "__kwdefaults__")
             if function.__kwdefaults__ is not None:
                 self.data(function.__kwdefaults__)
             if function.__dict__:
