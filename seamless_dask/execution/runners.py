@@ -293,7 +293,7 @@ class Runner:
             if "fresh" in answer:
                 return bool(answer["fresh"])
             imports = answer.get("imports", imports)
-        if imports is not None:  # it was the last thing that it has done, or still does
+        if imports is not None and not self._unwanted:  # the last thing that it has done, or still does
             _unfit.add(imports)
         return False
 

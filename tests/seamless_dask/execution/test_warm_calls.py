@@ -105,6 +105,13 @@ def test_a_runner_that_dies_before_a_call_begins_is_no_failure(calls: Calls) -> 
     assert calls("return 1", Dying(server)) == 1
 
 
+def test_a_call_for_which_there_is_no_fork_has_an_interpreter_of_its_own(calls: Calls) -> None:
+    calls.module("refusing", f"def fork(): raise BlockingIOError(11, 'no')\nif {IN_SERVER}: os.fork = fork")
+    body = f"import refusing\n{SERVER}"
+    assert calls(body) != os.getpid()
+    assert calls(body) == os.getpid()
+
+
 def test_what_a_prologue_leaves_is_there_for_each_call(calls: Calls, isolation: str) -> None:
     prologue = ('echo there > "$TMPDIR/left"; export LEFT="$TMPDIR/left"',)
     body = "import os\nreturn open(os.environ['LEFT']).read()"
@@ -142,6 +149,14 @@ def test_a_module_that_hangs_beforehand_stops_no_call(calls: Calls, monkeypatch:
     assert first != second == third
     assert "hanging" in runners._unfit
     assert not is_alive(first)
+
+
+def test_a_module_that_is_still_imported_when_a_call_is_withdrawn_is_fit(calls: Calls) -> None:
+    calls.module("slow", f"import time\nif {IN_SERVER}: time.sleep(1000)")
+    calls("import slow\nreturn 1")
+    with pytest.raises(LimitExceeded):
+        calls("import time\ntime.sleep(1000)", Stopping())
+    assert "slow" not in runners._unfit
 
 
 @pytest.mark.parametrize("how", ["os._exit(1)", "os.abort()", "os.kill(os.getpid(), 9)"])
