@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 IDLE = 300.0
 """Seconds after which a server that is not asked for anything ends."""
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
+_FORKS = "pyarrow"
+"""A library whose threads may be there: a fork begins its own anew (ARROW-2963, ARROW-17975)."""
 _LONGEST = 1 << 20  # of what is told of the modules that a call has imported
 
 
@@ -211,7 +213,8 @@ class _Server:
         if not told:
             return
         common = self._common()
-        for name, origin in told:
+        # before those that import it, such as pandas
+        for name, origin in sorted(told, key=lambda each: not _is_of(_FORKS, each[0])):
             if self._unfit is None or name in self._unfit or not _would_be(name, origin):
                 continue
             with suppress(OSError):
@@ -224,6 +227,9 @@ class _Server:
                 stream.flush()  # else each fork would say it again
             _libc.fflush(None)
             _remove_caches(self._home)
+            # with one processor NumPy, which comes along, has no threads; with more nothing tells them apart
+            if _is_of(_FORKS, name) and os.environ.get("OMP_NUM_THREADS") == "1":
+                common = (_threads(), *common[1:])
             if self._common() != common:
                 with suppress(OSError):
                     self.say({"unfit": name})
@@ -236,7 +242,7 @@ class _Server:
     def _common(self) -> tuple[object, ...]:
         """Return what all forks get from this process, whether they need a module or not."""
         return (
-            len(os.listdir("/proc/self/task")), children(os.getpid()), len(os.listdir("/proc/self/fd")),
+            _threads(), children(os.getpid()), len(os.listdir("/proc/self/fd")),
             _environment(), os.getcwd(), list(sys.path), sys.stdout, sys.stderr, sys.excepthook,
             [signal.getsignal(number) for number in signal.valid_signals()],
             _locale.setlocale(_locale.LC_ALL),
@@ -290,6 +296,15 @@ def _entries(place: str, device: int) -> Iterator[tuple[str, int, int]]:
         yield entry.path, status.st_ino, 0 if is_directory else status.st_size
         if is_directory:
             yield from _entries(entry.path, device)
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def _is_of(library: str, name: str) -> bool:
+    """Say whether a module is a library's."""
+    return f"{name}.".startswith(f"{library}.")
 
 
 def _environment() -> dict[str, str]:

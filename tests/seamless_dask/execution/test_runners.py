@@ -204,6 +204,22 @@ def test_modules_that_a_call_has_imported_are_there_for_the_next(lab: Lab) -> No
     assert [was_there(number) for number in range(3)] == [False, True, True]
 
 
+def test_pandas_and_the_threads_of_arrow_are_there_for_the_next_call(lab: Lab, isolation: str) -> None:
+    @direct(context=lab.context, isolation=isolation)
+    def total(number: int) -> tuple[bool, int]:
+        import sys
+
+        there = "pandas" in vars(sys)["modules"]
+        import pandas
+        import pyarrow
+        import pyarrow.compute
+
+        table = pyarrow.Table.from_pandas(pandas.DataFrame({"a": range(number * 1000)}))
+        return there, pyarrow.compute.sum(table["a"]).as_py()
+
+    assert [total(number) for number in (1, 2, 3)] == [(False, 499500), (True, 1999000), (True, 4498500)]
+
+
 def test_a_module_of_the_callers_is_not_imported_beforehand(lab: Lab, isolation: str) -> None:
     @direct(context=lab.context, isolation=isolation)
     def imported(number: int) -> bool:
