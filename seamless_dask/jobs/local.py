@@ -83,6 +83,8 @@ class LocalRequest:
         if outer and self._name and not self.request.detached and needs(self.job, outer):
             self.withdraw(0.0)
             raise UsageError(ITSELF.format(key=self.request.key))
+        if self.request.detached:
+            self._let_go()
         return self
 
     def _start(self) -> None:
@@ -140,8 +142,12 @@ class LocalRequest:
         ComputationFailed, Cancelled, WorkerLost, ...
             As it ended.
         """
-        with slots.waiting():
-            return self._wait(on_stderr, tick, withdrawal)
+        try:
+            with slots.waiting():
+                return self._wait(on_stderr, tick, withdrawal)
+        except Exception:
+            self._let_go()
+            raise
 
     def _wait(
         self,

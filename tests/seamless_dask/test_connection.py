@@ -100,6 +100,7 @@ def test_reading_it_imports_next_to_nothing(path: Path) -> None:
     read = f"from seamless_dask.connection import read\nread({str(path)!r})"
     assert modules(read) - modules("from __future__ import annotations\nimport errno, json, os, typing") == {
         "hashserver",
+        "hashserver.errors",
         "hashserver.regular_file",
         "hashserver.system_text",
         "seamless_dask",

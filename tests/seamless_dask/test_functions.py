@@ -383,7 +383,8 @@ def test_where_a_function_runs_little_else_is_imported(lab: Any) -> None:
         return sorted(name for name in sys.modules if name.startswith(("seamless_dask.", "hashserver.")))
 
     assert [name for name in imported() if name.startswith("seamless_dask.execution.")] == [
-        f"seamless_dask.execution.{name}" for name in ("calling", "forkserver", "resources", "supervisor")
+        f"seamless_dask.execution.{name}"
+        for name in ("calling", "forkserver", "layout", "resources", "supervisor")
     ]
     assert [name for name in imported() if name.startswith("seamless_dask.code.")] == [
         "seamless_dask.code.loading",

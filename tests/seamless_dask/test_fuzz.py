@@ -129,7 +129,7 @@ def test_any_options_are_understood_or_refused(data: bytes) -> None:
 @given(bodies | deep)
 def test_any_body_asks_for_jobs_or_is_refused(data: bytes) -> None:
     try:
-        found = requests._asked_in(data)
+        found = requests._requests_in(data)
     except (SeamlessError, HashserverError) as error:
         line(error)
     else:
@@ -141,7 +141,7 @@ def test_what_the_others_are_made_from_is_right(valid: dict[str, Any]) -> None:
     data = compact(valid)
     readers = (
         partial(connection.parse, "x"),
-        requests._asked_in,
+        requests._requests_in,
         transformation.parse,
         values.parse_results,
     )

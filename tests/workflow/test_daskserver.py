@@ -42,13 +42,14 @@ with Client(facts["scheduler"], security=security) as client:
 
 JOBSERVER = """
 from seamless_dask.executors.opening import executor
+from seamless_dask.jobs.request import JobRequest
 context = handles.default_context()
 api.flush(context)
 asked = executor(context)
 tell("ready")
 for tf in made:
-    asked.submit(tf.key, tf.options)
-values = [asked.run(tf.key, tf.options) for tf in made]
+    asked.submit(JobRequest(tf.key, tf.options))
+values = [asked.run(JobRequest(tf.key, tf.options)) for tf in made]
 print(json.dumps([context.store.get(value.checksum).decode() for value in values]))
 """
 

@@ -36,7 +36,6 @@ def test_all_is_well() -> None:
     [
         ({"certificate_end": time.time() + 86400}, "seamless-daskserver stop, then start"),
         ({"unequipped": {"tls://n1:1": "no module"}}, "worker tls://n1:1 gets no transformations: no module"),
-        ({"lost_workers": [(time.time(), "worker x was lost")]}, "worker x was lost at "),
         ({"hashserver": {"own": True, "running": False}}, "is being started again"),
         ({"stepped_aside": "reason"}, "by the workers only: reason"),
         ({"cluster": {"notes": ["no node fits"]}}, "no node fits"),
@@ -45,6 +44,11 @@ def test_all_is_well() -> None:
 def test_a_problem_is_told(facts: dict[str, Any], told: str) -> None:
     (problem,) = problems(**facts)
     assert told in problem
+
+
+def test_a_worker_that_was_lost_lately_is_a_problem() -> None:
+    (problem,) = problems(lost_workers=[(time.time(), "worker x was lost")])
+    assert "worker x was lost at " in problem
 
 
 def test_history_is_no_problem() -> None:
