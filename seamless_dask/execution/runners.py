@@ -209,8 +209,6 @@ class Runner:
             self._control = self._started(command, context, options, start)
             self._await_ready(supervisor)
             self._fresh = Freshness.of(self.directory.path)
-            # where what lies below /tmp is shown, such as the interpreter, in a sandbox that has another /tmp
-            self._shown = frozenset(_directories(self.directory.layout.tmp))
             self._meter = Meter(self._process.pid)
         except BaseException:
             self.close()
@@ -416,10 +414,8 @@ class Runner:
         """Empty the directories; false: they are not what they were."""
         place = self.directory.layout
         try:
-            for directory in (place.root, place.home, place.tmp, *self._shown):
+            for directory in (place.root, place.home, place.tmp):
                 for entry in os.scandir(directory):
-                    if entry.path in self._shown:
-                        continue
                     if entry.is_dir(follow_symlinks=False):
                         remove(entry.path)
                     else:
@@ -428,11 +424,3 @@ class Runner:
             return known and Freshness.of(self.directory.path) == self._fresh
         except OSError:
             return False
-
-
-def _directories(path: str) -> Iterator[str]:
-    """Yield all directories below one."""
-    for entry in os.scandir(path):
-        if entry.is_dir(follow_symlinks=False):
-            yield entry.path
-            yield from _directories(entry.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,12 @@ def bubblewrap_works() -> bool:
 
 needs_bubblewrap = pytest.mark.skipif(
     not bubblewrap_works(), reason="bubblewrap is not installed, or user namespaces are not permitted"
+)
+
+
+needs_kept_sandbox = pytest.mark.skipif(
+    not bubblewrap_works() or sys.prefix.startswith("/tmp/"),
+    reason="there is no bubblewrap, or the interpreter lies in what a sandbox has of its own",
 )
 
 

@@ -22,7 +22,7 @@ from seamless_dask.decorators import direct
 from seamless_dask.errors import ComputationFailed, LimitExceeded
 
 from ..conftest import is_alive, wait_until
-from .conftest import Lab, needs_bubblewrap
+from .conftest import Lab, needs_bubblewrap, needs_kept_sandbox
 
 SCRIPT = """
 import os, sys
@@ -56,7 +56,7 @@ def test_calls_are_forks_of_one_interpreter(lab: Lab) -> None:
     assert len({server for _, server in found}) == 1
 
 
-@needs_bubblewrap
+@needs_kept_sandbox
 def test_calls_of_one_sandbox_share_it(lab: Lab) -> None:
     @direct(context=lab.context, isolation="bubblewrap")
     def namespace(number: int) -> str:
@@ -162,7 +162,7 @@ def test_files_that_a_call_leaves_in_its_sandbox_the_next_one_does_not_see(lab: 
     assert files("left-2") == ["left-2"]
 
 
-@needs_bubblewrap
+@needs_kept_sandbox
 def test_a_call_cannot_write_to_the_files_of_its_interpreter(lab: Lab) -> None:
     @direct(context=lab.context, isolation="bubblewrap")
     def look() -> str:
@@ -261,6 +261,7 @@ def test_what_a_call_leaves_running_has_ended_with_it(lab: Lab, how: str) -> Non
     assert not is_alive(left)
 
 
+@pytest.mark.parametrize("isolation", ["none", pytest.param("bubblewrap", marks=needs_kept_sandbox)])
 def test_a_call_that_kills_its_interpreter_fails_and_the_next_one_runs(lab: Lab, isolation: str) -> None:
     @direct(context=lab.context, isolation=isolation)
     def kill(really: bool) -> int:

@@ -22,7 +22,7 @@ from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Description, ResultSpec
 
 from ..conftest import is_alive
-from .conftest import Lab, needs_bubblewrap
+from .conftest import Lab, needs_kept_sandbox
 
 IN_SERVER = "not os.path.exists('../code')"
 """Whether a module is imported beforehand, and not by a call."""
@@ -297,7 +297,7 @@ def test_what_hides_ends_with_a_call_that_is_stopped(calls: Calls, tmp_path: Pat
     assert not is_alive(int(told.read_text()))
 
 
-@needs_bubblewrap
+@needs_kept_sandbox
 def test_a_call_sees_nothing_of_what_its_runner_was_started_with(calls: Calls) -> None:
     body = "import os\nreturn os.listdir('/seamless/control')"
     assert calls(body, isolation="bubblewrap", prologue=(":",)) == []
