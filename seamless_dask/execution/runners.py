@@ -267,7 +267,8 @@ class Runner:
             A stream that is read meanwhile.
         """
         poller = poll()
-        for fd in (self._control.fileno(), said):
+        ended = self._process.pidfd
+        for fd in (self._control.fileno(), ended, said):
             if fd >= 0:
                 poller.register(fd, POLLIN)
         began = time.monotonic()
@@ -277,6 +278,8 @@ class Runner:
                 poller.unregister(said)
             if self._control.fileno() in ready or b"\n" in self._left:
                 return self._read()
+            if ended in ready:  # though what it has started may hold its end of the socket
+                return None
             if supervisor.poll(Usage(time.monotonic() - began, 0.0, 0)) is not None:
                 self._unwanted = True
                 break
