@@ -176,6 +176,7 @@ def test_a_database_that_takes_nothing_costs_no_look_ups(farm: Any, monkeypatch:
     assert tried.wait(60)
     farm.run(second)
     assert farm.cut == 2
+    farm.lab.wait_until(lambda: not farm.plugin.cutoff.lookups._unrecorded)
 
 
 def test_what_is_found_while_something_is_recorded_is_recorded_together(
