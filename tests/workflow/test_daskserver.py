@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import daskserver
+
 BIN = Path(sys.executable).parent
 SHELLS = 8
 RUNS = int(os.environ.get("SEAMLESS_TEST_RUNS", "96"))
@@ -61,18 +63,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The connection file of a daskserver."""
-    cache = tmp_path_factory.mktemp("daskserver")
-    own = {name: value for name, value in os.environ.items() if not name.startswith("SEAMLESS_")}
-    own |= {"SEAMLESS_CACHE": str(cache), "HOME": str(cache)}
-
-    def command(*words: str) -> None:
-        words = (str(BIN / "seamless-daskserver"), *words)
-        done = subprocess.run(words, env=own, capture_output=True, text=True, timeout=100)
-        assert done.returncode == 0, done
-
-    command("start", "--workers", "2", "--threads", "2")
-    yield str(cache / "daskserver" / "default" / "connection.json")
-    command("stop")
+    with daskserver(tmp_path_factory.mktemp("daskserver"), 2, 2) as connection:
+        yield connection
 
 
 @pytest.fixture

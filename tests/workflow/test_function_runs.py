@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import daskserver
+
 BIN = Path(sys.executable).parent
 
 BY_CLIENT = """
@@ -29,18 +31,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The connection file of a daskserver."""
-    cache = tmp_path_factory.mktemp("daskserver")
-    own = {name: value for name, value in os.environ.items() if not name.startswith("SEAMLESS_")}
-    own |= {"SEAMLESS_CACHE": str(cache), "HOME": str(cache)}
-
-    def command(*words: str) -> None:
-        words = (str(BIN / "seamless-daskserver"), *words)
-        done = subprocess.run(words, env=own, capture_output=True, text=True, timeout=100)
-        assert done.returncode == 0, done
-
-    command("start", "--workers", "1", "--threads", "1")
-    yield str(cache / "daskserver" / "default" / "connection.json")
-    command("stop")
+    with daskserver(tmp_path_factory.mktemp("daskserver"), 1, 1) as connection:
+        yield connection
 
 
 @pytest.fixture
