@@ -116,8 +116,12 @@ def _start_kept(job: JobDirectory, lock: int) -> KeptProcess:
             return found
         found.release(idle=False)
     ours, theirs = socket.socketpair()
-    with theirs:
-        started = KeptProcess(_start(job, lock, theirs.fileno()), ours, surroundings)
+    try:
+        with theirs:
+            started = KeptProcess(_start(job, lock, theirs.fileno()), ours, surroundings)
+    except BaseException:
+        ours.close()
+        raise
     _kept.add(started)
     return started
 
