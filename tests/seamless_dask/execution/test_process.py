@@ -249,9 +249,9 @@ class Refusing(Watch):
         raise Cancelled("nobody wants it")
 
 
-def test_a_command_that_may_not_begin_does_not(lab: Lab, isolation: str, tmp_path: Path) -> None:
+def test_a_command_that_may_not_begin_does_not(lab: Lab, isolation: str, tmp_path: Path, word: str) -> None:
     told = tmp_path / "stderr"
     with pytest.raises(Cancelled, match="nobody wants it"):
-        lab.run("echo ran >&2; sleep 987", supervisor=Refusing(stderr=str(told)), isolation=isolation)
+        lab.run(f"echo ran >&2; sleep {word}", supervisor=Refusing(stderr=str(told)), isolation=isolation)
     assert not told.exists()
-    assert survivors("sleep 987") == []
+    assert survivors(word) == []
