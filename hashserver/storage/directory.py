@@ -76,7 +76,8 @@ class LocalStore(Store):
         self._shared: bool | None = None
         self.unpacks = True
         """Whether a buffer that is here compressed is unpacked to its place when it is first read."""
-        self._unsettled: set[Checksum] = set()
+        self._unsettled: dict[Checksum, bool] = {}
+        """Buffers whose names may not survive a power cut, and whether they have them by now."""
         self._known_folders: set[str] = set()
 
     @property
@@ -91,15 +92,24 @@ class LocalStore(Store):
 
     def has(self, checksums: Sequence[Checksum]) -> list[int]:
         """Return the length of each buffer, -1 for what cannot be read."""
-        if self._unsettled and (named := self._unsettled.intersection(checksums)):
-            self._settle(map(self._folder, named))  # a yes must survive a power cut, too
         referred = self._references.any()
         lengths = [self._length(checksum, referred) for checksum in checksums]
+        if self._unsettled:
+            self._settle_found(checksums, lengths)
         if -1 in lengths:
             from hashserver.storage import compressed  # not on the way of what is here
 
             compressed.add_lengths(self, checksums, lengths)
         return lengths
+
+    def _settle_found(self, checksums: Sequence[Checksum], lengths: Sequence[int]) -> None:
+        """Have what was found survive a power cut, as a yes must: its writer may not have come to that."""
+        found = zip(checksums, lengths, strict=True)
+        named = [checksum for checksum, length in found if length >= 0 and checksum in self._unsettled]
+        try:
+            self._settle(map(self._folder, named))
+        except OSError as error:
+            raise write_error(error, self.url) from error
 
     def _length(self, checksum: Checksum, referred: bool) -> int:
         try:
@@ -510,19 +520,28 @@ class LocalStore(Store):
         wanted = set(folders)
         if not wanted:
             return
-        named = [checksum for checksum in list(self._unsettled) if self._folder(checksum) in wanted]
+        # one that gets its name while we sync is its writer's to settle
+        unsettled = self._unsettled.copy()
+        named = [each for each, done in unsettled.items() if done and self._folder(each) in wanted]
         strange = wanted - self._known_folders
         above = {self.root} if strange else set()
         if not self._known_folders:
             above.add(os.path.dirname(self.root))
         sync_directories(wanted | above)
         self._known_folders |= strange
-        self._unsettled.difference_update(named)
+        for checksum in named:
+            self._unsettled.pop(checksum, None)
 
     def _publish(self, file: NewFile, checksum: Checksum, size: int) -> None:
         """Give a file that is on the disk its name."""
+        self._unsettled[checksum] = False  # before: whoever sees the name finds it here
+        try:
+            self._name(file, checksum, size)
+        finally:
+            self._unsettled[checksum] = True
+
+    def _name(self, file: NewFile, checksum: Checksum, size: int) -> None:
         path = self._file(checksum)
-        self._unsettled.add(checksum)
         try:
             named = file.publish(path, replace=False)
         except FileNotFoundError:

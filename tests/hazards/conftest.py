@@ -187,11 +187,12 @@ class World:
         raise AssertionError("the server did not start")
 
     def kill_server(self) -> None:
-        """Kill the server, which has no time to tidy up."""
+        """Kill the server, which has no time to tidy up; see that it has met nothing unforeseen."""
         if self.server is not None:
             self.server.kill()
-            self.server.communicate()
+            _, said = self.server.communicate()
             self.server = None
+            assert "Traceback" not in said, said
 
     def start_again(self) -> None:
         """Restart what tidies up when it starts: the server, or a run."""

@@ -170,6 +170,27 @@ def test_what_another_host_is_writing_is_left_alone_for_a_day(store: LocalStore)
     assert os.listdir(f"{store.root}/.tmp") == ["other-host-1-a-0"]
 
 
+class Watched(LocalStore):
+    """Is asked for a buffer when that has its writer's bytes, and a directory is made for its name."""
+
+    answers: list[list[int]]
+
+    def _make_directory(self, path: str) -> None:
+        if path != self.root:
+            self.answers.append(self.has([SUM]))
+        super()._make_directory(path)
+
+
+def test_a_buffer_is_asked_for_while_its_directory_is_made(tmp_path: Path) -> None:
+    store = Watched(tmp_path / "store")
+    store.answers = []
+    with store.writer() as writer:
+        writer.write(DATA)
+        writer.commit()
+    assert store.answers.count([-1]) == len(store.answers) > 0
+    assert store.has([SUM]) == [len(DATA)]
+
+
 class TestRefusals:
     def test_a_full_disk_keeps_nothing(self, tmp_path: Path) -> None:
         if os.getuid() != 0:
