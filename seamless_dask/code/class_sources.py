@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from .class_statements import nested_in
 from .markers import TEXT_FILE, TEXT_OF
 from .matching import matches
 from .scopes import mangled, nodes_of
@@ -62,6 +63,10 @@ def _files(owner: type) -> Iterator[tuple[str, dict[str, Any]]]:
 def _is_of(node: ast.ClassDef, owner: type, file: str, imports: tuple[str, ...]) -> bool:
     """Tell whether a class may have been made from a statement; what was put into it later does not count."""
     for statement in nodes_of(node):
+        if isinstance(statement, ast.ClassDef) and statement in node.body:
+            inner = nested_in(owner, statement)
+            if inner is not None and not _is_of(statement, inner, file, imports):
+                return False
         if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
         function = plain_function(owner.__dict__.get(mangled(statement.name, node.name)))

@@ -31,6 +31,13 @@ def parts(value: Any) -> list[FunctionType]:
     return [function for each in given if (function := plain_function(each)) is not None]
 
 
+def nested_in(owner: type, node: ast.ClassDef) -> type | None:
+    """Return the class that a statement in the body of another one has made; None where there is no such."""
+    value = vars(owner).get(mangled(node.name, owner.__name__))
+    is_own = isinstance(value, type) and value.__qualname__ == f"{owner.__qualname__}.{node.name}"
+    return value if is_own else None
+
+
 class ClassStatement:
     """What the statement of a class gives.
 

@@ -7,13 +7,15 @@ import builtins
 import dataclasses
 import enum
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from types import BuiltinFunctionType, CellType, FunctionType
 from typing import Any
 
-from .class_statements import ClassStatement, parts
+from .class_statements import ClassStatement, nested_in, parts
 from .data import is_immutable, literal
-from .definitions import Definer, cells_of, defaults_of, setting, stripped
+from .definitions import Definer, cells_of, defaults_of, stripped
 from .items import Item
 from .library import attribute
 from .matching import matches
@@ -33,10 +35,23 @@ _VALUES = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set)
 
 
 class ClassReader:
-    """Makes the statements of a class."""
+    """Makes the statements of a class, and of the classes in it.
 
-    def __init__(self, definer: Definer, item: Item, owner: type, found: Found) -> None:
+    Parameters
+    ----------
+    definer, item
+        Who knows items, and the one of the outermost class.
+    owner, found
+        The class and its definition.
+    path
+        From the outermost class to this one.
+    """
+
+    def __init__(
+        self, definer: Definer, item: Item, owner: type, found: Found, path: tuple[str, ...] = ()
+    ) -> None:
         self._definer, self._item, self._owner, self._found = definer, item, owner, found
+        self._path = path
         module = sys.modules.get(owner.__module__)
         # What a library puts there, such as the methods of a named tuple, looks its names up elsewhere.
         functions = [each for each in methods(owner) if each.__globals__.get("__name__") == owner.__module__]
@@ -55,9 +70,10 @@ class ClassReader:
         self._defaults: list[tuple[ast.arguments, Defaults]] = []
         self._taken: set[str] = set()
         """Names whose statements have been looked at."""
+        self._inner: list[ClassReader] = []
 
-    def define(self) -> None:
-        """Make the statements.
+    def define(self) -> list[type]:
+        """Make the statements; return the class, and those in it.
 
         Raises
         ------
@@ -70,15 +86,39 @@ class ClassReader:
         tree = stripped(self._definer, item, self._found, node.decorator_list, self._environment)
         item.body = [tree]
         checked(item.body)
-        for statement in tree.body:
-            if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                self._take_defaults(statement)
-            else:
-                self._take_value(statement)
+        self._take(tree)
         reader = TreeReader(self._definer, item, self._environment)
         reader.read(tree, self._found.private, item.kept, self._bases(tree))
         if "<locals>" in self._owner.__qualname__ and reader.missing:
             raise SourceMissing(f"it reads {min(reader.missing)} of a function around it, which is over")
+        return list(self._give())
+
+    def _take(self, tree: ast.ClassDef) -> None:
+        """Look which statements of the body are to give what the class has by now."""
+        for statement in tree.body:
+            if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                self._take_defaults(statement)
+            elif isinstance(statement, ast.ClassDef):
+                self._take_class(statement)
+            else:
+                self._take_value(statement)
+
+    def _take_class(self, statement: ast.ClassDef) -> None:
+        inner = nested_in(self._owner, statement)
+        if inner is None:
+            if self._statement.is_alone and not statement.decorator_list:
+                raise SourceMissing(f"its class {statement.name} is another one by now")
+            return
+        nodes = [each for each in self._found.node.body if isinstance(each, ast.ClassDef)]
+        node = next(each for each in nodes if each.lineno == statement.lineno)
+        found = replace(self._found, node=node, around=(*self._found.around, self._found.node))
+        reader = ClassReader(self._definer, self._item, inner, found, (*self._path, statement.name))
+        reader._take(statement)
+        self._inner.append(reader)
+
+    def _give(self) -> Iterator[type]:
+        """Put the values of the moment in their places, and add what was put there later."""
+        yield self._owner
         for statement, value in self._by_value:
             statement.value = value
         for given, found in self._defaults:
@@ -89,6 +129,8 @@ class ClassReader:
         for name, value in list(vars(self._owner).items()):
             if name not in _OF_CLASSES and not name.startswith("__annotate"):
                 self._add_later(name, value)
+        for inner in self._inner:
+            yield from inner._give()
 
     def _take_value(self, statement: ast.stmt) -> None:
         """Use the value that the class has by a name at the moment, where it is one."""
@@ -211,7 +253,10 @@ class ClassReader:
                     raise
                 return  # a library keeps something there
             raise SourceMissing(f"{name} was put into it later") from None
-        self._item.body.append(setting(self._item, name, place))
+        owner: ast.expr = self._item.own_name()
+        for each in self._path:
+            owner = ast.Attribute(owner, each, ast.Load())
+        self._item.body.append(ast.Assign([ast.Attribute(owner, name, ast.Store())], place))
 
     def _is_later_data(self, name: str, value: Any) -> bool:
         """Tell whether data was put there later, or in a part of the statement that is not by value."""

@@ -86,22 +86,22 @@ def may_give(
     for node in ast.walk(expression):
         if isinstance(node, ast.Lambda) and matches(node, private, function.__code__, imports):
             return True
-        if isinstance(node, ast.Call) and border.owns(attribute(_meant(node.func, namespace), "__module__")):
+        if isinstance(node, ast.Call) and border.owns(attribute(meant(node.func, namespace), "__module__")):
             return True
-        meant = _meant(node, namespace)
-        parts = meant.values() if type(meant) is dict else meant if type(meant) in (list, tuple) else [meant]
+        found = meant(node, namespace)
+        parts = found.values() if type(found) is dict else found if type(found) in (list, tuple) else [found]
         if any(plain_function(each) is function for each in parts):
             return True
     return False
 
 
-def _meant(node: ast.AST, namespace: dict[str, Any]) -> Any:
+def meant(node: ast.AST, namespace: dict[str, Any]) -> Any:
     """Return what a name or an attribute means, without running code of the user's; None for other nodes."""
     if isinstance(node, ast.Name):
         return namespace.get(node.id, getattr(builtins, node.id, None))
     if not isinstance(node, ast.Attribute):
         return None
-    owner = _meant(node.value, namespace)
+    owner = meant(node.value, namespace)
     if isinstance(owner, ModuleType):
         return vars(owner).get(node.attr)
     return inspect.getattr_static(owner, node.attr, None)

@@ -39,7 +39,7 @@ from .library import attribute, name_of, public_name
 from .literals import Unprintable
 from .markers import DECORATORS
 from .names import Environment, NoValue, TreeReader, Variable, below_ours, decorator
-from .owners import class_at, class_of, contains, is_by_its_name, is_known, may_give
+from .owners import class_at, class_of, contains, is_by_its_name, is_known, may_give, meant
 from .sources import SourceMissing, assigned, function_source, is_edited
 from .stripping import Stripper
 from .unwrapping import layers, methods, plain_function
@@ -395,18 +395,18 @@ class Reach:
         return Target(item)
 
     def _define_class(self, item: Item, owner: type, hint: str, namespace: dict[str, Any]) -> None:
+        owners = [owner]
         try:
             found = class_source(owner)
             item.file, item.line, item.source = found.file, found.node.lineno, found.source
-            ClassReader(self, item, owner, found).define()
+            owners = ClassReader(self, item, owner, found).define()
         except (SourceMissing, Unprintable, RecursionError) as error:
             if not (self._named_tuple(item, owner) or self._expression(item, hint, namespace)):
                 self._pickle(item, reason_of(error))
-        self.checks.type(
-            owner
-        )  # afterwards: Python 3.14 keeps annotations in a class that was asked for them
-        for function in methods(owner):
-            self.checks.function(function)
+        for each in owners:
+            self.checks.type(each)  # afterwards: Python 3.14 keeps annotations in a class asked for them
+            for function in methods(each):
+                self.checks.function(function)
 
     def _named_tuple(self, item: Item, owner: type) -> bool:
         """Define what ``namedtuple`` made by calling it again."""
@@ -455,6 +455,11 @@ class Reach:
         found = assigned(hint, namespace)
         if found is None or not isinstance(found.node, ast.expr) or namespace.get(hint) is not item.value:
             return False
+        if (
+            isinstance(found.node, (ast.Name, ast.Attribute))
+            and meant(found.node, namespace) is not item.value
+        ):
+            return False  # in `kept = A` of a class that was defined anew since
         item.reset()
         item.file, item.line = found.file, found.node.lineno
         item.body = [

@@ -237,3 +237,49 @@ def test_what_a_field_of_a_dataclass_says_besides_its_default(make: Make) -> Non
 def test_a_method_of_the_class_that_is_another_one_by_now(make: Make) -> None:
     module = make(START + METHODS + "kept = A.c\ndef f(): return kept()")
     check(module, "A.c = classmethod(three)\ndef f(): return kept(), A.c()", 0, (0, 3))
+
+
+NESTED = """
+class A:
+    class Meta:
+        k = 0
+        table = [0]
+        def go(self, by=0): return by
+        class Inner:
+            k = 0
+    @dataclass
+    class Row:
+        x: int = 0
+    class Kind(enum.Enum):
+        ONE = 1
+Meta = A.Meta
+def f(): return Meta.k, A.Meta.table[-1], Meta().go(), A.Meta.Inner.k, A.Row().x, getattr(A.Kind.ONE, 'k', 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ("A.Meta.k = 2", 0),
+        ("A.Meta.table.append(2)", 1),
+        ("A.Meta.go = two", 2),
+        ("A.Meta.go.__defaults__ = (2,)", 2),
+        ("Meta.Inner.k = 2", 3),
+        ("A.Row.__init__ = lambda self: setattr(self, 'x', 2)", 4),
+        ("A.Kind.k = 2", 5),
+    ],
+)
+def test_a_class_in_a_class(make: Make, change: str, place: int) -> None:
+    check(make(START + NESTED), change, (0,) * 6, (*(0,) * place, 2, *(0,) * (5 - place)))
+
+
+def test_a_class_in_a_class_that_is_another_one_by_now(make: Make) -> None:
+    module = make(START + "class A:\n    class Meta: k = 0\nkept = A\ndef f(): return kept.Meta.k")
+    cell(module, "class A:\n    class Meta:\n        k = 1\n        def go(self): return 1")
+    check(module, "kept.Meta = A.Meta", 0, 1)
+    check(module, "A.Meta.go.__defaults__ = (2,)\nA.Meta.k = 2", 1, 2)
+    cell(module, "class Other: k = 3\nkept.Meta = Other")
+    with pytest.warns(
+        CodeWarning, match="A counts by its pickle, because its class Meta is another one by now"
+    ):
+        assert "k = 0" not in text_of(module.f)
