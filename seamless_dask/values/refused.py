@@ -13,6 +13,7 @@ _REASONS: dict[tuple[str, str], str] = {
     ("builtins", "generator"): f"is a generator, which {_ONCE}",
     ("builtins", "async_generator"): f"is an asynchronous generator, which {_ONCE}",
     ("builtins", "coroutine"): "is a coroutine, which nobody has awaited: pass its result",
+    ("builtins", "memoryview"): "is a view of another object's memory: pass that, or bytes of it",
     ("builtins", "module"): "is a module: import it inside the function",
     ("builtins", "frame"): f"is a frame, which {_HERE}",
     ("builtins", "traceback"): f"is a traceback, which {_HERE}",

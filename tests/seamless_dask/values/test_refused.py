@@ -44,6 +44,7 @@ def _generator() -> Iterator[int]:
         (lambda: map(str, [1]), "is an iterator"),
         (lambda: zip([1], [2], strict=True), "is an iterator"),
         (itertools.count, "is an iterator"),
+        (lambda: memoryview(b"ab"), "is a view of another object's memory: pass that, or bytes of it"),
         (lambda: math, "is a module: import it inside the function"),
         (threading.Lock, "is a lock"),
         (threading.RLock, "is a lock"),
