@@ -8,7 +8,7 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CellType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any, Protocol
 
 from . import hazards
@@ -249,7 +249,7 @@ class TreeReader:
                 self._item.warn(above, hazards.GLOBAL.format(f"{variable[1]}.{above.attr}"))
                 break
             inner = vars(value).get(above.attr, MISSING)
-            users = self._binder.border.owns(value.__name__)
+            users = self._binder.border.owns(value.__name__) or self._is_replaced(value, above.attr, inner)
             below = isinstance(inner, ModuleType) and inner.__name__ == f"{value.__name__}.{above.attr}"
             if above.attr in _LEFT_ALONE or not (users or below):
                 break
@@ -259,6 +259,13 @@ class TreeReader:
             variable = id(vars(value)), above.attr
             node, value = above, inner
         return node, value, variable
+
+    def _is_replaced(self, module: ModuleType, name: str, value: Any) -> bool:
+        """Tell whether the user has put a function of his own in the place of a library's."""
+        if not callable(value):
+            return False
+        self._binder.checks.entry(vars(module), name, value)
+        return isinstance(value, FunctionType) and self._binder.border.owns(value.__globals__.get("__name__"))
 
     def _has(self, module: ModuleType, name: str) -> Any:
         """Return what a module has by a name; the ``__getattr__`` of one of the user's is asked."""

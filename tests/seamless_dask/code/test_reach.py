@@ -427,6 +427,21 @@ def test_libraries_count_by_their_public_name(make: Make) -> None:
     assert "def join" not in text
 
 
+def test_a_function_of_a_library_that_is_replaced(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make("import math, numpy\ndef f(): return math.sqrt(4), numpy.mean([1])")
+    code = identify(module.f)
+    helpers = make("K = 5\ndef mine(x): return K", "helpers")
+    monkeypatch.setattr("math.sqrt", helpers.mine)
+    monkeypatch.setattr("numpy.mean", helpers.mine)
+    assert not code.guard()
+    replaced = identify(module.f)
+    assert again(replaced)() == module.f() == (5, 5)
+    helpers.K = 6
+    assert not replaced.guard()
+    monkeypatch.undo()
+    assert identify(module.f).text == code.text
+
+
 def test_what_is_the_users_can_be_set(make: Make) -> None:
     make("def g(x): return x + 1", "vendored.part")
     module = make("from vendored.part import g\ndef f(x): return g(x)")
