@@ -219,30 +219,6 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, mode: int = 0o666, d
         sync_directory(os.path.dirname(target))
 
 
-def remove_stale(paths: list[str]) -> int:
-    """Remove temporary files whose writers are dead; return how many.
-
-    Those of other hosts are left alone: whether their writers live cannot be known here.
-    """
-    removed = 0
-    for path in paths:
-        parts = os.path.basename(path)[len(TEMPORARY_PREFIX) :].split("-")
-        if len(parts) == 4 and parts[0] == _host() and parts[1].isdigit() and not _alive(int(parts[1])):
-            _remove(path)
-            removed += 1
-    return removed
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)

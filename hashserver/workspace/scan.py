@@ -47,8 +47,6 @@ class Scan(NamedTuple):
         Members (files and directories) that have a sidecar of their own, with what it says.
     remarks
         Relative path → one line on what has no identity and does not count there.
-    temporaries
-        Paths of unfinished files that some process of ours is writing, or left behind.
     problems
         Relative path → what keeps the directory from having an identity; that of a folder ends in a slash.
     folders
@@ -60,7 +58,6 @@ class Scan(NamedTuple):
     futures: dict[str, Future]
     sidecars: dict[str, Checksum]
     remarks: dict[str, str]
-    temporaries: list[str]
     problems: dict[str, TreeError]
     folders: dict[str, FolderState]
 
@@ -106,7 +103,7 @@ class _Walk:
     def __init__(self, root: str, literal: bool) -> None:
         self.root = root
         self.literal = literal
-        self.result = Scan([], {}, {}, {}, {}, [], {}, {})
+        self.result = Scan([], {}, {}, {}, {}, {}, {})
         self.folders: list[str] = []
         self.remade: dict[str, Future] = {}
 
@@ -136,7 +133,7 @@ class _Walk:
             elif entry.is_dir(follow_symlinks=False):
                 self.folders.append(relative)
             elif name.startswith(TEMPORARY_PREFIX):
-                self.result.temporaries.append(entry.path)
+                continue  # unfinished
             elif (status := self._status(entry, relative)) is not None:
                 files.append((relative, status))
                 if name.endswith(SUFFIXES):

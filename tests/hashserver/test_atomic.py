@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hashserver import atomic
-from hashserver.atomic import TEMPORARY_PREFIX, remove_stale, temporary_path, write_atomic
+from hashserver.atomic import write_atomic
 
 
 @pytest.fixture(params=["unnamed", "named"])
@@ -89,6 +89,10 @@ class TestWriting:
 
 
 def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:
+    try:
+        os.close(os.open(tmp_path, os.O_TMPFILE | os.O_RDWR))
+    except OSError:
+        pytest.skip("this file system knows no files without a name")
     code = """
 import os, signal, sys
 from hashserver import atomic
@@ -104,22 +108,4 @@ atomic.write_atomic(sys.argv[1], b"new")
         assert process.stdout.read(1) == b"x"
         process.send_signal(signal.SIGKILL)
         process.wait()
-    remove_stale([str(path) for path in tmp_path.iterdir()])
     assert os.listdir(tmp_path) == []
-
-
-def test_only_what_dead_processes_of_this_host_left_is_removed(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", "pass"])
-    dead.wait()
-    mine = Path(temporary_path(str(tmp_path / "file")))
-    host = mine.name.removeprefix(TEMPORARY_PREFIX).split("-")[0]
-    stale = tmp_path / f"{TEMPORARY_PREFIX}{host}-{dead.pid}-1-0"
-    others = [
-        tmp_path / f"{TEMPORARY_PREFIX}elsewhere-{dead.pid}-1-0",
-        tmp_path / f"{TEMPORARY_PREFIX}what",
-        mine,
-    ]
-    for path in (stale, *others):
-        path.touch()
-    assert remove_stale([str(path) for path in tmp_path.iterdir()]) == 1
-    assert sorted(tmp_path.iterdir()) == sorted(others)
