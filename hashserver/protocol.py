@@ -27,7 +27,6 @@ IRREPRODUCIBLE = "/irreproducible/"
 COUNTS = "/counts"
 EXPORT = "/export"
 HEALTHCHECK = "/healthcheck"
-METRICS = "/metrics"
 
 JSON_TYPE = "application/json"
 BYTES_TYPE = "application/octet-stream"

@@ -196,11 +196,9 @@ def load(
     return _Assembly(kept, profile, environment, tell).config()
 
 
-def load_embedded(
-    options: Mapping[str, Any], directory: str, environment: Mapping[str, str] | None = None
-) -> Config:
+def load_embedded(options: Mapping[str, Any], directory: str) -> Config:
     """Return the configuration as `load` does, with nothing but the cache for store and database."""
-    return embedded(load(options, directory, environment, ignore=_OF_SERVERS))
+    return embedded(load(options, directory, ignore=_OF_SERVERS))
 
 
 def _without(layer: Mapping[str, Any], ignored: Collection[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from .path_lookup import Lookup
 from .syntax import Commandline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from seamless_dask.model.transformation import ResultSpec
 
@@ -74,12 +74,7 @@ class Inputs(NamedTuple):
         return [*self.inputs.values(), *([] if self.stdin is None else [self.stdin])]
 
 
-def collect(
-    text: str | Commandline,
-    options: ParsedArguments,
-    cwd: str | None = None,
-    env: Mapping[str, str] | None = None,
-) -> Inputs:
+def collect(text: str | Commandline, options: ParsedArguments) -> Inputs:
     """Find out what a command line reads and writes.
 
     Parameters
@@ -88,10 +83,6 @@ def collect(
         Shell text.
     options : ParsedArguments
         What `options.parse` returned.
-    cwd : str, optional
-        Absolute path of the current directory.
-    env : mapping, optional
-        Environment; ``os.environ`` by default.
 
     Raises
     ------
@@ -102,8 +93,7 @@ def collect(
         For a damaged sidecar.
     """
     line = parse(text) if isinstance(text, str) else text
-    env = os.environ if env is None else env
-    cwd = cwd or os.getcwd()
+    env, cwd = os.environ, os.getcwd()
     hints, system, names = Hints(), System(cwd, env), Names(cwd, options.workdir, options.mapping, env)
     captures = _captures(line, options, names, system, hints)
     outputs = Outputs(captures, [system.value(word) for word in line.targets], names.base, cwd)

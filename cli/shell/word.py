@@ -56,11 +56,6 @@ class Word(NamedTuple):
         return self.value is not None and is_glob(self.value, self.quoted)
 
     @property
-    def brace(self) -> bool:
-        """Whether the shell expands braces in it."""
-        return len(self.alternatives()) > 1
-
-    @property
     def tilde(self) -> bool:
         """Whether it begins with a tilde that the shell replaces by a home directory."""
         return self.value is not None and self.value[:1] == "~" and 0 not in self.quoted

@@ -46,9 +46,7 @@ class Survey(NamedTuple):
     rules: dict[str, Checksum]
 
 
-def survey(
-    root: str, fetch: Fetch | None, by_products: bool, *, literal: bool = False, apart: Apart | None = None
-) -> Survey:
+def survey(root: str, fetch: Fetch | None, by_products: bool, apart: Apart | None = None) -> Survey:
     """Look at what counts in the directory `root`.
 
     Parameters
@@ -59,8 +57,6 @@ def survey(
         Returns the bytes of a checksum: a ``.seamlessignore`` of which only the sidecar is here.
     by_products
         Leave out by-products, as the inputs of a run do.
-    literal
-        Take sidecars as data too, and leave nothing out.
     apart
         Tells what is no part of the directory in any case.
 
@@ -69,11 +65,11 @@ def survey(
     TreeError, SidecarError
         If what counts has no identity: see `hashserver.workspace.scan.scan`.
     """
-    found = scan_all(root, literal)
+    found = scan_all(root)
     rules: dict[str, Checksum] = {}
     read = _reader(root, found.stand_ins, fetch, rules)
-    names = [] if literal else ignore_files([*(path for path, _ in found.files), *found.stand_ins])
-    judge = LeaveOut(names, read, by_products and not literal, apart)
+    names = ignore_files([*(path for path, _ in found.files), *found.stand_ins])
+    judge = LeaveOut(names, read, by_products, apart)
     kept, number = _without(found, judge)
     for problem in kept.problems.values():
         raise problem

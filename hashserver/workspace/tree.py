@@ -95,7 +95,6 @@ def build(
     *,
     fetch: Fetch | None = None,
     by_products: bool = True,
-    literal: bool = False,
     remember: bool = True,
 ) -> Tree:
     """Find out the identity of a directory, reading only what the stat cache does not know.
@@ -112,8 +111,6 @@ def build(
         Returns the bytes of a checksum; called for a ``.seamlessignore`` of which only a sidecar is here.
     by_products
         Whether by-products count: not in the inputs of a run.
-    literal
-        Take sidecars as data too.
     remember
         Put what was hashed into the stat cache; not, when the files are to be linked afterwards.
 
@@ -127,7 +124,7 @@ def build(
     root = os.fspath(directory)
 
     def look() -> Survey:
-        return survey(root, fetch, not by_products, literal=literal)
+        return survey(root, fetch, not by_products)
 
     return _finish(root, look(), look, cache, hash_many, remember)
 

@@ -35,9 +35,7 @@ class Graph(NamedTuple):
     key: str
 
 
-def build(
-    context: Context, key: Checksum, options: Options | None = None, *, fresh: bool = False
-) -> Value | Graph:
+def build(context: Context, key: Checksum, options: Options | None = None) -> Value | Graph:
     """Return the graph of a stored transformation, or its result if that is known.
 
     Parameters
@@ -46,20 +44,17 @@ def build(
         Of the transformation; its document and those it refers to are in the store.
     options
         For this transformation; those it refers to are run as `Options.of_upstream` says.
-    fresh
-        It is to run whatever is known.
     """
     options = options or Options()
-    fresh = fresh or options.fresh
-    known, documents = unknown_below(context, key, fresh=fresh)
+    known, documents = unknown_below(context, key, fresh=options.fresh)
     if key in known:
         return known[key]
-    names = _names(context, documents, key if fresh else None)
+    names = _names(context, documents, key if options.fresh else None)
     tasks = {
         names[name]: task_of(
             name,
             document,
-            options._replace(fresh=fresh) if name == key else options.of_upstream(name),
+            options if name == key else options.of_upstream(name),
             {of: known.get(of) or names[of] for of in document.upstream},
             names[name],
         )

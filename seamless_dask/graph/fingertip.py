@@ -24,8 +24,6 @@ def fingertip(
     context: Context,
     checksum: Checksum,
     executor: Executor | None = None,
-    *,
-    on_stderr: Callable[[bytes], None] | None = None,
     tick: Callable[[str], None] | None = None,
 ) -> None:
     """See to it that the bytes of a checksum are in the store, by running their producer if need be.
@@ -34,7 +32,7 @@ def fingertip(
     ----------
     executor
         Runs it; that of `context` by default.
-    on_stderr, tick
+    tick
         As for `Executor.run`.
 
     Raises
@@ -50,7 +48,7 @@ def fingertip(
 
     def again(producer: Checksum, options: Options) -> None:
         request = JobRequest(producer, options._replace(fresh=True), need_bytes=True)
-        runs.run(request, on_stderr=on_stderr, tick=tick)
+        runs.run(request, tick=tick)
 
     try:
         remake_by(context, checksum, again)
@@ -59,16 +57,9 @@ def fingertip(
             runs.close()
 
 
-def fingertip_value(
-    context: Context,
-    value: Value,
-    executor: Executor | None = None,
-    *,
-    on_stderr: Callable[[bytes], None] | None = None,
-    tick: Callable[[str], None] | None = None,
-) -> None:
+def fingertip_value(context: Context, value: Value) -> None:
     """See to it that all bytes of a value are there, those of a directory's files included."""
     tried: set[Checksum] = set()
     while gone := [checksum for checksum in missing(context.store, [value]) if checksum not in tried]:
         tried.add(gone[0])
-        fingertip(context, gone[0], executor, on_stderr=on_stderr, tick=tick)
+        fingertip(context, gone[0])

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .options import Options
 
 Record = dict[str, Any]
-STDERR_LIMIT = 64 << 10
 
 
 class Outcome(NamedTuple):

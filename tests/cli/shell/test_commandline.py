@@ -162,7 +162,7 @@ def test_variables_of_an_unresolved_word_are_named() -> None:
 def test_patterns_and_braces_are_flagged_unless_quoted() -> None:
     words = parse(r"cat *.a '*.a' \*.a a?b [ab] a[ {a,b} '{a,b}' {a}").commands[0].words[1:]
     assert [word.glob for word in words] == [True, False, False, True, True, False, False, False, False]
-    assert [word.brace for word in words] == [False] * 6 + [True, False, False]
+    assert [len(word.alternatives()) > 1 for word in words] == [False] * 6 + [True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def chain(lab: Any, length: int) -> list[Any]:
 
 def compute(lab: Any, key: Any, *, fresh: bool = False) -> Any:
     """Have Dask compute the graph of a transformation in this process."""
-    graph = collection.build(lab.context, key, PLAIN, fresh=fresh)
+    graph = collection.build(lab.context, key, PLAIN._replace(fresh=fresh))
     return graph if isinstance(graph, Value) else dask.get(graph.tasks, graph.key).value
 
 
