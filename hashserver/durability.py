@@ -123,7 +123,8 @@ class Together(Generic[T, R]):
     Parameters
     ----------
     work
-        Takes what the callers gave and returns what each of them gets.
+        Takes what the callers gave and returns what each of them gets. What it raises all of them get: an
+        error that is one caller's own belongs among the answers.
     """
 
     def __init__(self, work: Callable[[list[T]], Sequence[R]]) -> None:
@@ -169,10 +170,29 @@ class _Call(Generic[T, R]):
         self.error: Exception | None = None
 
 
-def _sync_all(wanted: list[Iterable[str]]) -> list[None]:
-    side_by_side(sync_directory, list(dict.fromkeys(path for paths in wanted for path in paths)))
-    return [None] * len(wanted)
+def sync_directories(paths: Iterable[str]) -> None:
+    """Sync some directories; threads that ask at the same time share the syncs.
+
+    Raises
+    ------
+    OSError
+        One of them cannot be synced; what others have asked for meanwhile does not count.
+    """
+    if (error := _sync_together(list(paths))) is not None:
+        raise error
 
 
-sync_directories: Together[Iterable[str], None] = Together(_sync_all)
-"""Sync some directories; threads that ask at the same time share the syncs."""
+def _sync_all(wanted: list[list[str]]) -> list[OSError | None]:
+    failures: dict[str, OSError] = {}
+
+    def sync(path: str) -> None:
+        try:
+            sync_directory(path)
+        except OSError as error:
+            failures[path] = error
+
+    side_by_side(sync, list(dict.fromkeys(path for paths in wanted for path in paths)))
+    return [next((failures[path] for path in paths if path in failures), None) for paths in wanted]
+
+
+_sync_together: Together[list[str], OSError | None] = Together(_sync_all)

@@ -7,6 +7,7 @@ as much as they would.
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
@@ -133,6 +134,9 @@ class HashserverApplication:
             answer = error_answer(request, status_of(error), str(error))
         except (asyncio.CancelledError, ConnectionError):
             raise
+        except OSError as error:  # of this host, such as its disk or the limit of a process
+            tell(f"hashserver: {request.method} {name}: {error}")
+            answer = error_answer(request, status_of(trouble := _trouble(error)), str(trouble))
         except Exception:
             sys.stderr.write(visible(traceback.format_exc()))
             answer = error_answer(request, 500, "the server failed; its standard error has the reason")
@@ -197,6 +201,14 @@ _STATUS: tuple[tuple[type[HashserverError], int], ...] = (
     (ReadOnly, 403),
     (ServiceUnavailable, 503),
 )
+
+
+def _trouble(error: OSError) -> HashserverError:
+    """Return the error for a client whose request the system of this host has refused; it may ask again."""
+    reason = error.strerror or "its standard error has the reason"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"the host of the server has no room: {reason}")
+    return ServiceUnavailable(f"the host of the server does not let it: {reason}")
 
 
 def status_of(error: HashserverError) -> int:

@@ -138,7 +138,8 @@ class LocalStore(Store):
         """Return a buffer whole, verified."""
         fd, state = self._open(checksum)
         try:
-            data = read_all(fd, state.st_size)
+            with self._reading(checksum):
+                data = read_all(fd, state.st_size)
         finally:
             os.close(fd)
         self._check(checksum, hash_bytes(data))
@@ -150,7 +151,8 @@ class LocalStore(Store):
         try:
             with Download(path) as target:
                 if state.st_size < SMALL:
-                    data = read_all(source, state.st_size)
+                    with self._reading(checksum):
+                        data = read_all(source, state.st_size)
                     write_all(target.fd, data)
                     found = hash_bytes(data)
                 else:
@@ -160,6 +162,8 @@ class LocalStore(Store):
                     executable = is_executable(os.pread(target.fd, 4, 0))
                 target.finish(executable)
         except OSError as error:
+            if error.filename == self._file(checksum):
+                raise _unreadable(error, checksum, self.url) from error
             raise local_error(error, path) from error
         finally:
             os.close(source)
@@ -167,7 +171,7 @@ class LocalStore(Store):
     def read(self, checksum: Checksum, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Return the bytes in parts, not verified."""
         fd, _ = self._open(checksum)
-        return DescriptorParts(fd, start, length)
+        return DescriptorParts(fd, start, length, lambda error: _unreadable(error, checksum, self.url))
 
     def open(self, checksum: Checksum) -> BinaryIO:
         """Return an open file with the bytes, not verified."""
@@ -198,6 +202,13 @@ class LocalStore(Store):
             When there is none.
         """
         return self._open(checksum)
+
+    @contextmanager
+    def _reading(self, checksum: Checksum) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _unreadable(error, checksum, self.url) from error
 
     def _folder(self, checksum: Checksum) -> str:
         return f"{self.root}/{checksum[:2]}"
@@ -349,7 +360,8 @@ class LocalStore(Store):
                 return False
             raise
         try:
-            found, _ = hash_descriptor(fd)
+            with self._reading(checksum):
+                found, _ = hash_descriptor(fd)
             if found == checksum:
                 self._assure(fd, checksum)
         finally:

@@ -14,6 +14,7 @@ from hashserver.durability import start_writing
 from hashserver.errors import HashserverError, NoSpace, ReadOnly, ServiceUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
     Bytes = bytes | bytearray | memoryview
@@ -117,10 +118,24 @@ class EarlyWriting:
 
 
 class DescriptorParts:
-    """The bytes of a descriptor, which is closed at the end or when nobody wants the rest."""
+    """The bytes of a descriptor, which is closed at the end or when nobody wants the rest.
 
-    def __init__(self, fd: int, start: int, length: int | None) -> None:
-        self._fd, self._left = fd, length
+    Parameters
+    ----------
+    fd, start, length
+        The descriptor, and which part of it.
+    meaning
+        What to raise when the system says that it cannot be read.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        start: int,
+        length: int | None,
+        meaning: Callable[[OSError], Exception] = lambda error: error,
+    ) -> None:
+        self._fd, self._left, self._meaning = fd, length, meaning
         if start:
             os.lseek(fd, start, os.SEEK_SET)
 
@@ -130,7 +145,10 @@ class DescriptorParts:
     def __next__(self) -> bytes:
         part = b""
         if self._fd >= 0:
-            part = os.read(self._fd, CHUNK if self._left is None else min(CHUNK, self._left))
+            try:
+                part = os.read(self._fd, CHUNK if self._left is None else min(CHUNK, self._left))
+            except OSError as error:
+                raise self._meaning(error) from error
         if not part:
             self.close()
             raise StopIteration
