@@ -322,12 +322,24 @@ class Transformation:
         """Ask whoever runs the function that this is made in; its environment need not have Dask."""
         from .graph.task import elsewhere
 
+        return elsewhere(self._key, self._alone())
+
+    def run_in_task(self) -> Any:
+        """Run it in a task of Dask's that was made for something else; returns the handle of its result."""
+        from .graph.task import PROTOCOL, run
+
+        options = self._alone()
+        handed = HandedArguments(self._parts.handed) if self._parts.handed else None
+        return run(PROTOCOL, str(self._key), options.to_json(), handed=handed)
+
+    def _alone(self) -> Options:
+        """Have what it needs stored, and return options that say how those are run that it needs."""
         steps = self._steps()
         _keep(steps.values())
         upstream = {
             str(step.key): step.options.to_json() for name, step in steps.items() if name != self._name
         }
-        return elsewhere(self._key, self.options._replace(upstream=upstream))
+        return self.options._replace(upstream=upstream)
 
     def _handle(self, **kwargs: Any) -> Any:
         if INSIDE in os.environ and "scheduler" not in kwargs and "distributed" not in sys.modules:
@@ -486,7 +498,7 @@ class Parts:
     """What a transformation is made of: buffers and local paths to be stored, and others that it needs."""
 
     def __init__(self, context: Context | None, code: bytes, *, keeps_inputs: bool = True) -> None:
-        self._context, self._keeps_inputs = context, keeps_inputs
+        self.context, self._keeps_inputs = context, keeps_inputs
         self.buffers = [code]
         self.large: list[LargeArgument] = []
         self.handed: list[LargeArgument] = []
@@ -513,7 +525,7 @@ class Parts:
         UsageError
             One has changed since its checksum was computed.
         """
-        context, large, self.large = self._context, self.large, []
+        context, large, self.large = self.context, self.large, []
         if not large:
             return
         assert context is not None
@@ -527,7 +539,7 @@ class Parts:
 
     def copy_stored(self, context: Context) -> None:
         """See to it that a context has the large arguments, which may have been stored in another one."""
-        first = self._context
+        first = self.context
         if first is None or first is context or not self.stored:
             return
         for checksum, size in zip(self.stored, context.store.has(self.stored), strict=True):
@@ -550,12 +562,12 @@ class Parts:
             raise UsageError(f"input {name!r} is neither data nor a transformation{hint}")
         if not isinstance(item, Located) or item.source is None:
             return item.value
-        assert self._context is not None
+        assert self.context is not None
         if self._keeps_inputs:
             self.sources.append(item.source)
         else:
-            self.handed += of_source(name, item.source, self._context)
-        return Value(item.format, item.source.identify(self._context))
+            self.handed += of_source(name, item.source, self.context)
+        return Value(item.format, item.source.identify(self.context))
 
 
 def _each(parts: Iterable[bytes], sink: Callable[[bytes], None]) -> None:

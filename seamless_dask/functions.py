@@ -9,15 +9,13 @@ import sys
 import threading
 import types
 import warnings
-from copy import copy
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
-from hashserver.checksum import Checksum, Hasher, hash_bytes, set_resolver
-from hashserver.printable import one_line
+from hashserver.checksum import Checksum, hash_bytes, set_resolver
 
 from . import api
-from .api import Output, Transformation
+from .api import Transformation
 from .code.border import Border
 from .code.identity import Code, CodeWarning, identify
 from .code.signatures import signature_of
@@ -26,20 +24,31 @@ from .definitions import by_code, describe
 from .errors import NoIdentity, NotAValue, UsageError
 from .execution.call import ANSWERS, INSIDE
 from .graph import handles
-from .graph.arguments import stored
+from .graph.arguments import bytes_of, stored
 from .graph.handles import Handle
+from .graph.local_inputs import keep_all
+from .graph.names import LABEL, dask_key, fresh_key, label_of
 from .graph.objects import trimmed
 from .model.call_form import CallForm
-from .model.transformation import ARGUMENT, Deferred, Description, ResultSpec, Value
+from .model.transformation import Deferred, Description, ResultSpec, Value
+from .submitted import (
+    FunctionFacts,
+    NoDefault,
+    OwnArgument,
+    SubmittedFunction,
+    arguments_of,
+    beside_of,
+    check_identity,
+    inputs_of,
+)
 from .values import writing as values_writing
 from .values.writing import encode, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from hashserver.checksum import Bytes
-
     from .context import Context
+    from .model.options import Options
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -50,8 +59,6 @@ _OWN = ("ignore", "version", "variables", "format", "keep_inputs")
 _REFUSED = ("writable", "executables", "direct_print")
 """Options of commands only."""
 _VALUE = ResultSpec(value=True)
-LARGE = 1 << 20
-"""Bytes of an argument above which none are kept in memory."""
 
 
 class _IdentifiedCode(NamedTuple):
@@ -124,6 +131,7 @@ class Function(Generic[P, T]):
         self._identity = None if version is None else _versioned(self.function, str(version)).encode()
         self._lock = threading.Lock()
         self._code: _IdentifiedCode | None = None
+        self._submitted: tuple[_IdentifiedCode, SubmittedFunction] | None = None
         self._origin: Function[..., Any] | None = None
 
     @property
@@ -213,61 +221,155 @@ class Function(Generic[P, T]):
         """Return what a call is; nothing is made that only a run needs."""
         found = self._identified()
         parts = api.Parts(context, self._identity or found.text, keeps_inputs=self._keeps_inputs)
-        parts.buffers += [found.lines, *(each.data for each in found.code.inputs.values())]
+        parts.buffers += self._buffers(found)
         inputs = dict(found.common.inputs)
         beside: dict[str, Value | Deferred] = {} if self._identity is None else dict(found.inputs)
         for name, item, counts in self._arguments(found, args, kwargs):
-            (inputs if counts else beside).update(_inputs(parts, name, item))
-        ignored = {name: _beside(name, value) for name, value in beside.items()} if beside else {}
+            (inputs if counts else beside).update(inputs_of(parts, name, item))
+        ignored = {name: beside_of(name, value) for name, value in beside.items()} if beside else {}
         return _DescribedCall(found.common._replace(inputs=inputs), parts, found, ignored)
 
     def _made(self, call: _DescribedCall) -> Transformation:
         """Return the transformation of a call."""
         found, parts = call.found, call.parts
         parts.store_large()
-        label = self._options.label
-        options = self._options._replace(
-            lines=found.lines_checksum,
-            ignored=call.ignored,
-            not_kept=tuple(sorted({each.name for each in parts.handed})),
-            label=_name_of(self.function) if label is None else label,
+        options = self._options_of(found)._replace(
+            ignored=call.ignored, not_kept=tuple(sorted({each.name for each in parts.handed}))
         )
-        if self._identity is not None:
-            parts.buffers.append(found.text)
-            options = options._replace(source=found.checksum)
         return api.made(call.description, options, self._context, parts)
+
+    def _options_of(self, found: _IdentifiedCode) -> Options:
+        """Return how all calls are run."""
+        label = self._options.label
+        return self._options._replace(
+            lines=found.lines_checksum,
+            label=_name_of(self.function) if label is None else label,
+            source=None if self._identity is None else found.checksum,
+        )
 
     def _arguments(
         self, found: _IdentifiedCode, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[tuple[str, Any, bool]]:
         """Yield all arguments, also those left out: by the name of an input, and whether it counts."""
-        quickly = None if found.form is None else found.form.bound((*self._instance, *args), kwargs)
-        if quickly is not None:
-            yield from ((name, item, name not in self._ignored) for name, item in quickly.items())
-            return
-        bound = self._signature.bind(*self._instance, *args, **kwargs)
+        yield from arguments_of(
+            self._signature,
+            found.form,
+            self._ignored,
+            (*self._instance, *args),
+            kwargs,
+            lambda bound: self._fill(bound, found),
+        )
+
+    def _fill(self, bound: inspect.BoundArguments, found: _IdentifiedCode) -> None:
         if self._tells_defaults:
             given = set(bound.arguments)
             bound.apply_defaults()
             if all(each.kind == "import" for each in found.code.reached):
                 _leave_out(bound.arguments, set(bound.arguments) - given)
-        for name, value in bound.arguments.items():
-            kind, counts = self._signature.parameters[name].kind, name not in self._ignored
-            if kind is inspect.Parameter.VAR_POSITIONAL:
-                yield from ((str(number), item, counts) for number, item in enumerate(value))
-            elif kind is inspect.Parameter.VAR_KEYWORD:
-                for keyword, item in value.items():
-                    yield _keyword(keyword), item, counts and keyword not in self._ignored
-            else:
-                yield name, value, counts
+
+    def _buffers(self, found: _IdentifiedCode) -> list[bytes]:
+        """Return what all calls need in the store beside the text that identifies them."""
+        text = [] if self._identity is None else [found.text]
+        return [found.lines, *(each.data for each in found.code.inputs.values()), *text]
+
+    # -------------------------------------------------- what a client of Dask asks of a function
+
+    def keys(self, /, *iterables: Any, **kwargs: Any) -> list[str]:
+        """Return names of tasks that tell what they compute: ``client.map(fit, xs, key=fit.keys(xs))``.
+
+        Parameters
+        ----------
+        *iterables, **kwargs
+            As ``map`` is given them.
+        """
+        context, found = self._place(), self._identified()
+        label, name = label_of((self._identity or found.text).decode()), self._name
+        return [name(self._key(context, args, kwargs), label) for args in zip(*iterables, strict=False)]
+
+    @property
+    def _name(self) -> Callable[[Checksum, str], str]:
+        return fresh_key if self._options.fresh else dask_key
+
+    def _key(self, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Checksum:
+        form = self._identified().form
+        key = None if form is None else form.plain_key((*self._instance, *args), kwargs)
+        return key or self._described(context, args, kwargs).key
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        if "distributed" in sys.modules:  # a client of it may be about to submit this
+            from .graph.dask_client import hand_over_objects
+
+            hand_over_objects()
+        submitted = self.submitted()
+        if self._options.fresh:
+            return "seamless", os.urandom(8).hex()
+        facts = submitted.facts._replace(buffers=())  # all of them have checksums in the rest
+        return "seamless", *(getattr(facts, name) for name in facts._fields)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        del memo
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.submitted().__reduce__()
+
+    def submitted(self) -> SubmittedFunction:
+        """Return what stands for it in a graph of Dask's."""
+        found = self._identified()
+        if self._submitted is not None and self._submitted[0] is found:
+            return self._submitted[1]
+        context = self._place()
+        parts = api.Parts(context, self._identity or found.text)
+        parts.buffers += self._buffers(found)
+        is_import = all(each.kind == "import" for each in found.code.reached)
+        parameters = tuple(
+            (name, int(each.kind), self._own_default(parts, each, is_import))
+            for name, each in self._signature.parameters.items()
+        )
+        instance = tuple(_own(parts, "self", each) for each in self._instance)
+        keep_all(context, parts.sources)
+        beside = {} if self._identity is None else found.inputs
+        facts = FunctionFacts(
+            _name_of(self.function) or LABEL,
+            found.common.canonical(),
+            self._options_of(found).to_json(),
+            parameters,
+            self._tells_defaults,
+            instance,
+            tuple(sorted(self._ignored)),
+            {name: (value.format, str(value.checksum)) for name, value in beside.items()},
+            self._keeps_inputs,
+            parts.buffers[0],
+            (*parts.buffers[1:], *(bytes_of(each) for each in parts.large)),
+        )
+        made = SubmittedFunction(facts)
+        if not instance and not any(isinstance(default, OwnArgument) for _, _, default in parameters):
+            self._submitted = found, made  # nobody can change what a plain value is
+        return made
+
+    def _own_default(self, parts: api.Parts, parameter: inspect.Parameter, is_import: bool) -> Any:
+        default = parameter.default
+        if default is parameter.empty or plain(default) is not None:
+            return default
+        if not self._tells_defaults:
+            return NoDefault()
+        try:
+            return _own(parts, parameter.name, default)
+        except NotAValue as error:
+            return NoDefault(None if is_import else str(error))
 
     def _bound(self, instance: object, owner: object) -> Any:
         """Return what a method is: a call has the instance, or the class, for its first argument."""
         first = owner if isinstance(self._decorated, classmethod) else instance
         if first is None or isinstance(self._decorated, staticmethod):
             return self
-        method = copy(self)
+        method = object.__new__(type(self))
+        method.__dict__ |= self.__dict__
         method._instance, method._origin = (first,), self._origin or self
+        method._submitted = None
         return method
 
 
@@ -406,28 +508,18 @@ def _leave_out(arguments: dict[str, Any], names: set[str]) -> None:
     """Leave out the defaults of a library's function that no bytes stand for: it has them itself."""
     for name in names:
         try:
-            _check_identity(name, arguments[name])
+            check_identity(name, arguments[name])
             encode(arguments[name])
         except NotAValue:
             del arguments[name]
 
 
-def _check_identity(name: str, item: Any) -> None:
-    """Refuse what nothing but its identity tells apart: another one would arrive."""
-    if type(item) is object:
-        raise NotAValue(
-            f"argument {name!r} is an object() that is known by its identity only: use None or an enum"
-        )
-
-
-def _beside(name: str, value: Value | Deferred) -> list[str]:
-    """Return what stands for an argument that does not count."""
-    if isinstance(value, Deferred):
-        raise UsageError(
-            f"argument {name.partition('/')[0]!r} does not count (ignore=), so it cannot be a transformation:"
-            " pass its result"
-        )
-    return [value.format, value.checksum]
+def _own(parts: api.Parts, name: str, item: Any) -> OwnArgument:
+    """Return what stands for an argument that a function has by itself."""
+    values = inputs_of(parts, name, item).values()
+    if not all(isinstance(value, Value) for value in values):
+        raise NotAValue(f"argument {name!r} has a transformation for its default: pass it in the call")
+    return OwnArgument(tuple((value.format, str(value.checksum)) for value in values))  # type: ignore[union-attr]
 
 
 def _versioned(function: Any, version: str) -> str:
@@ -458,52 +550,6 @@ def _script() -> str | None:
     if spec is not None:
         return str(spec.name).removesuffix(".__main__")
     return None if file is None else os.path.splitext(os.path.basename(file))[0]
-
-
-def _keyword(name: str) -> str:
-    """Return the name of the input for a keyword that the function has no parameter for."""
-    found = ARGUMENT.fullmatch(f"**{name}")
-    if found is None or found[2] is not None or not name.isprintable():
-        raise UsageError(one_line(f"{name!r:.80} cannot be the name of an argument: pass a dict"))
-    return f"**{name}"
-
-
-def _inputs(parts: Any, name: str, item: Any) -> dict[str, Value | Deferred]:
-    """Return the inputs for one argument."""
-    if isinstance(item, Transformation | Output | Handle):
-        return {name: parts.value(name, item)}
-    if (known := plain(item)) is not None and len(known[1]) <= LARGE:  # without a walk
-        written, data = known
-        checksum = hash_bytes(data)
-        parts.add(name, checksum, data, lambda sink: sink(data))
-        return {name: Value(written, checksum)}
-    _check_identity(name, item)
-    found: dict[str, Value | Deferred] = {}
-    inner: dict[str, Value | Deferred] = {}
-
-    def hole(each: Any) -> str | None:
-        if not isinstance(each, Transformation | Output | Handle):
-            return None
-        value = parts.value(name, each)
-        text = f"{type(value).__name__}{tuple(value)}"
-        inner[text] = value
-        return text
-
-    encoded = encode(item, f"argument {name!r}", hole)
-    hasher, small = Hasher(), list[bytes]()
-
-    def take(part: Bytes) -> None:
-        hasher.update(part)
-        if hasher.size <= LARGE:
-            small.append(bytes(part))
-
-    encoded.write(take)
-    checksum = hasher.finish()
-    parts.add(name, checksum, b"".join(small) if hasher.size <= LARGE else None, encoded.write)
-    found[name] = Value(encoded.format, checksum)
-    # Not in the order in which they were met: members of a set are met in one, and written in another.
-    found |= {f"{name}/{number}": inner[text] for number, text in enumerate(encoded.holes)}
-    return found
 
 
 def put(value: Any, *, context: Context | None = None) -> Handle:

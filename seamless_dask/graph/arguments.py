@@ -81,7 +81,7 @@ class HandedArguments:
         self.arguments = tuple(arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, ([(one.name, one.checksum, _bytes_of(one)) for one in self.arguments],)
+        return _unpickled, ([(one.name, one.checksum, bytes_of(one)) for one in self.arguments],)
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
         return "seamless-handed", *(one.checksum for one in self.arguments)
@@ -121,7 +121,8 @@ def _unpickled(arguments: list[tuple[str, Checksum, bytes]]) -> HandedArguments:
     )
 
 
-def _bytes_of(argument: LargeArgument) -> bytes:
+def bytes_of(argument: LargeArgument) -> bytes:
+    """Return the bytes of an argument; raises `UsageError` where it has changed."""
     from hashserver.checksum import hash_bytes
 
     parts: list[bytes] = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hashserver.checksum import Checksum
 
@@ -91,6 +92,24 @@ class UnscheduledWorker:
 
 EXTENSION = "seamless"
 """Name of the `Worker` among the extensions of a Dask worker."""
+
+
+_task = threading.local()
+
+
+@contextmanager
+def about(key: Checksum) -> Iterator[None]:
+    """Have this thread's task be about a transformation: its name need not tell, where Dask has chosen it."""
+    before, _task.key = getattr(_task, "key", None), key
+    try:
+        yield
+    finally:
+        _task.key = before
+
+
+def is_about(key: Checksum) -> bool:
+    """Whether a transformation is what this thread's task is about, and not something that needs."""
+    return getattr(_task, "key", None) == key
 
 
 def equipped() -> Worker | None:

@@ -126,7 +126,7 @@ async def _load(client: Client, data: dict[Any, Any]) -> None:
     found = [
         (key, value, Checksum(name))
         for key, value in data.items()
-        if isinstance(value, Object) and (name := key_in(key)) is not None
+        if isinstance(value, Object) and (name := value.key or key_in(key)) is not None
     ]
     if not found:
         return

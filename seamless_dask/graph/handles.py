@@ -249,9 +249,25 @@ class Directory(Located):
 
 
 class Object(Handle):
-    """A Python object."""
+    """A Python object.
 
-    __slots__ = ()
+    Parameters
+    ----------
+    format, checksum : str
+        Of its bytes.
+    key : str or None
+        Of the transformation that gave it, for whoever asks for the object and has only this handle.
+    """
+
+    __slots__ = ("key",)
+
+    def __init__(self, format: str, checksum: str, key: str | None = None) -> None:  # noqa: A002 - the field's word
+        super().__init__(format, checksum)
+        self.key = key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        told = (self.format, str(self.checksum))
+        return of, told if self.key is None else (*told, str(self.key))
 
     def load(self, *, trusted: bool = False) -> Any:
         """Return the object.
@@ -333,15 +349,15 @@ class Results(Handle, Mapping[str, Handle]):
         return len(self.parts())
 
 
-def of(format: str, checksum: str) -> Handle:  # noqa: A002 - the field's word
-    """Return the handle of a value."""
+def of(format: str, checksum: str, key: str | None = None) -> Handle:  # noqa: A002 - the field's word
+    """Return the handle of a value; `key` is that of the transformation that gave it."""
     if format == "directory":
         return Directory(checksum=checksum)
     if format == "results":
         return Results(checksum)
     if format == "file":
         return File(checksum=checksum)
-    return Object(format, checksum)
+    return Object(format, checksum, key)
 
 
 def use(context: Context) -> None:

@@ -16,7 +16,7 @@ from hashserver.checksum import Checksum
 from ..errors import ComputationFailed, SeamlessError, UsageError
 from ..model.options import Options
 from ..model.transformation import Value
-from .current_worker import dask_worker, equipped
+from .current_worker import about, dask_worker, equipped
 from .fingertip import fingertip_value
 from .handles import Handle, Object, contexts_of_process
 from .handles import of as handle_of
@@ -80,10 +80,10 @@ def run(
         raise UsageError(_NOT_HERE)
     pairs = zip(upstream, handles, strict=True)
     known = {Checksum(of): handle.value for of, handle in pairs if isinstance(handle, Handle)}
-    if handed is None:
-        return _as_seen(handle_of(*run_step(worker, name, known, wishes)), name, asked)
-    with handed.placed(worker.context) as place:
-        return _as_seen(handle_of(*run_step(worker, name, known, wishes._replace(handed=place))), name, asked)
+    place = nullcontext() if handed is None else handed.placed(worker.context)
+    with place as directory, about(name):
+        value = run_step(worker, name, known, wishes._replace(handed=directory))
+    return _as_seen(handle_of(*value, name), name, asked)
 
 
 def known(protocol: int, key: str, options: str, handle: Handle, *, asked: str | None = None) -> Any:
@@ -112,8 +112,10 @@ def _is_own_task(name: str) -> bool:
 
 def object_of(name: str, found: Any) -> Any:
     """Return what a task that is not ours reads: the object, where the task of that name gave its handle."""
-    key = key_in(name)
-    return loaded(found, Checksum(key)) if key is not None and isinstance(found, Object) else found
+    if not isinstance(found, Object):
+        return found
+    key = found.key or key_in(name)
+    return found if key is None else loaded(found, Checksum(key))
 
 
 def restore(protocol: int, format: str, checksum: str) -> Handle:  # noqa: A002 - the field's word
@@ -149,11 +151,11 @@ def elsewhere(key: Checksum, options: Options, handed: HandedArguments | None = 
     context = next(holders, contexts[-1])
     known = None if options.fresh else context.database.lookup(key)
     if known is not None:
-        return handle_of(known[1].format, known[1].checksum)
+        return handle_of(known[1].format, known[1].checksum, key)
     try:
         with nullcontext() if handed is None else handed.placed(context) as place:
             options = options._replace(handed=place)
-            return handle_of(*_asked_for(context, key, options, from_worker=asking is not None))
+            return handle_of(*_asked_for(context, key, options, from_worker=asking is not None), key)
     except ComputationFailed as error:
         if not _names_step(str(error)):
             error = in_step(context, key, load(context, key), options.label, error)

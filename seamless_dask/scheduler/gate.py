@@ -11,12 +11,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hashserver.checksum import make_checksum
-
+from ..errors import SeamlessError
 from ..graph import handles
 from .dask import clients, graphs
 from .message_queue import Message, MessageQueue
-from .retries import is_ours
+from .retries import can_be_known, checksum_of, is_ours
+from .submissions import MARK, Adopted, Submissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 PIN = "seamless-gate"
 """The client that wants what must not go away while a graph passes."""
-MARKS = (b"-tf-", b"restore-")
-"""Parts of the names of our tasks."""
+MARKS = (b"-tf-", b"restore-", MARK)
+"""Parts of the names of our tasks, and of functions of ours."""
 LATE = frozenset(("waiting", "queued", "no-worker", "erred", "released"))
 """States of a task that is completed when its result has appeared."""
 
@@ -39,10 +39,14 @@ log = logging.getLogger("distributed.scheduler.seamless")
 class GraphPlan(NamedTuple):
     """A graph, what is known of it, and what was not asked about because it was in memory."""
 
-    graph: dict[Any, Any]
-    annotations: dict[str, dict[Any, Any]]
+    adopted: Adopted
     hits: dict[Any, handles.Handle]
     there: set[Any]
+
+    @property
+    def graph(self) -> dict[Any, Any]:
+        """Nodes by key."""
+        return self.adopted.found.graph
 
 
 class Gate:
@@ -51,7 +55,8 @@ class Gate:
     def __init__(self, plugin: PluginParts, statistics: Statistics) -> None:
         self._plugin, self._statistics = plugin, statistics
         self.order = MessageQueue(plugin.scheduler)
-        self._passing = asyncio.Lock()
+        self._arriving, self._passing = asyncio.Lock(), asyncio.Lock()
+        self.submissions = Submissions(plugin.context)
         self._update_graph: Callable[..., Any]
 
     def start(self) -> None:
@@ -85,16 +90,27 @@ class Gate:
     ) -> GraphPlan | Exception | None:
         """Find out what is known; None: nothing that can be said is ours, an error: the graph is refused."""
         try:
-            graph, annotations = await graphs.materialize(expr_ser)
+            # One after the other, as they came: what one names may be an argument in the next.
+            async with self._arriving:
+                adopted = await self.submissions.adopted(await graphs.materialize(expr_ser))
+            graph = adopted.found.graph
             if not any(map(is_ours, graph)) and not any(map(is_ours, keys)):
                 return None
             refusal = self._plugin.recovery.refusal(graph.values())
             if refusal is not None:
                 return refusal
-            return GraphPlan(graph, annotations, *await self._known(graph, keys))
+            return await self._planned(adopted, keys)
+        except SeamlessError as error:
+            return error
         except Exception:
             log.debug("a graph of client %s goes on unseen", client, exc_info=True)
             return None
+
+    async def _planned(self, adopted: Adopted, keys: Collection[Any]) -> GraphPlan:
+        plan = GraphPlan(adopted, *await self._known(adopted.found.graph, keys))
+        done = plan.hits.keys() | plan.there
+        await self.submissions.store([call for key, call in adopted.calls.items() if key not in done])
+        return plan
 
     async def _known(
         self, graph: dict[Any, Any], keys: Collection[Any]
@@ -131,14 +147,20 @@ class Gate:
 
     async def _look_up(self, graph: Mapping[Any, Any], keys: Iterable[Any]) -> dict[Any, handles.Handle]:
         """Return what is known by now; else what was known when the graph was made."""
-        asked = {key: checksum_of(key) for key in keys if can_be_known(key)}
+        asked = {key: name for key in keys if (name := self._key_of(graph, key)) is not None}
         if not asked:
             return {}
         found = await self._plugin.lookups.find(asked.values())
         self._statistics.asked(len(asked), len(found))
-        hits = {key: handles.of(*found[name][1]) for key, name in asked.items() if name in found}
+        hits = {key: handles.of(*found[name][1], name) for key, name in asked.items() if name in found}
         missing = asked.keys() - hits.keys()
         return hits | {key: told for key in missing if (told := graphs.handle_in(graph.get(key))) is not None}
+
+    def _key_of(self, graph: Mapping[Any, Any], key: Any) -> Checksum | None:
+        """Return what a task is looked up under; None: it is to run in any case, or only it can tell."""
+        if key in self.submissions.keys:
+            return None if graphs.is_fresh(graph.get(key)) else self.submissions.keys[key]
+        return checksum_of(key) if can_be_known(key) else None
 
     def _is_in_memory(self, key: Any) -> bool:
         ts = self._plugin.scheduler.tasks.get(key)
@@ -159,22 +181,25 @@ class Gate:
     async def _renewed(self, plan: GraphPlan, keys: Collection[Any]) -> GraphPlan:
         """Look up anew what has left memory since: an earlier message of the same client may release it."""
         while not all(map(self._is_in_memory, plan.there)):
-            plan = GraphPlan(plan.graph, plan.annotations, *await self._known(plan.graph, keys))
+            plan = await self._planned(plan.adopted, keys)
         return plan
 
     async def _pass_known(self, client: str, plan: GraphPlan, arguments: dict[str, Any]) -> None:
         """Give Dask a graph, and have what is known complete."""
-        scheduler, holder = self._plugin.scheduler, self._plugin.holder
+        scheduler, holder, adopted = self._plugin.scheduler, self._plugin.holder, plan.adopted
+        self.submissions.note(adopted)  # again: those of an earlier graph may have been forgotten since
+        annotations = adopted.annotations(arguments.get("annotations"))
         self._complete_late(plan.hits)
         rest, pins = self._rest(set(arguments["keys"]), plan)
         scheduler.client_desires_keys(keys=pins, client=PIN)
         try:
             self._rerun_failed(rest)
             with holder.knowing(plan.hits):
-                graph = graphs.graph_arguments(rest, plan.annotations)
+                graph = graphs.graph_arguments(rest, annotations)
                 await self._update_graph(client=client, **arguments | graph)
         finally:
             scheduler.client_releases_keys(keys=pins, client=PIN)
+            self.submissions.forget([key for key in adopted.names if key not in scheduler.tasks])
         self._plugin.graph_arrived([key for key in rest if key not in plan.hits])
 
     def _complete_late(self, hits: dict[Any, handles.Handle]) -> None:
@@ -245,13 +270,3 @@ def reachable(
                 seen.add(other)
                 stack.append(other)
     return seen
-
-
-def can_be_known(key: Any) -> bool:
-    """Whether a task has the key of a transformation, not one that is to run whatever is known."""
-    return isinstance(key, str) and key[-68:-64] == "-tf-" and is_ours(key)
-
-
-def checksum_of(key: str) -> Checksum:
-    """Return the key of the transformation that a task is about."""
-    return make_checksum(key[-64:])

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..graph import handles
-from .dask import memory, transitions
+from ..graph.names import key_in
+from .dask import graphs, memory, transitions
 from .retries import is_ours
 
 if TYPE_CHECKING:
@@ -139,7 +140,10 @@ class HitStore:
     def _knows(self, ts: Any) -> bool:
         """Have the value of a task that is in memory at hand, and say whether that can be."""
         if ts.key not in self.values and (value := memory.reported_value(ts)) is not None:
-            self.values[ts.key] = handles.of(*value)
+            found = graphs.arguments(ts)
+            name = key_in(ts.key) if found is None else found.key
+            if name is not None:
+                self.values[ts.key] = handles.of(*value, name)
         return ts.key in self.values
 
     # ------------------------------------------------------------------ handing over

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
+    from ..context import Context
     from .cutoff import Cutoff
     from .hit_store import HitStore
     from .lookups import Lookups
@@ -22,6 +23,8 @@ class PluginParts(Protocol):
     ----------
     scheduler : Scheduler
         Of Dask.
+    context : Context
+        Store and database.
     lookups, holder, recovery, cutoff
         The other parts.
     stepped_aside : str or None
@@ -29,6 +32,7 @@ class PluginParts(Protocol):
     """
 
     scheduler: Scheduler
+    context: Context
     lookups: Lookups
     holder: HitStore
     recovery: Retries

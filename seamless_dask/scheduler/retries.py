@@ -17,6 +17,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
+from hashserver.checksum import make_checksum
+
 from ..errors import NoRoomThere, SeamlessError, UsageError, WorkerLost
 from ..graph import task
 from ..model.options import Options
@@ -24,6 +26,8 @@ from .dask import assumptions, clients, graphs, transitions, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from hashserver.checksum import Checksum
 
 TOPIC = "seamless"
 TOLD_LIMIT = 15.0
@@ -368,10 +372,40 @@ class Retries:
         return others if others or waits else equipped  # a disk is as full as it was
 
 
-@lru_cache(20_000)  # asked at each change of each task's state
+_adopted: dict[str, int] = {}
+"""Names that tell nothing of tasks that are ours all the same: by how many schedulers of this process."""
+
+
+def adopt(key: str) -> None:
+    """Have a task count as a transformation's though a client has chosen its name."""
+    _adopted[key] = _adopted.get(key, 0) + 1
+
+
+def disown(key: str) -> None:
+    """Take `adopt` back."""
+    number = _adopted.pop(key) - 1
+    if number:
+        _adopted[key] = number
+
+
 def is_ours(key: Any) -> bool:
     """Whether a task is a transformation's."""
-    return isinstance(key, str) and KEY.search(key) is not None
+    return isinstance(key, str) and (_says_so(key) or key in _adopted)
+
+
+@lru_cache(20_000)  # asked at each change of each task's state
+def _says_so(key: str) -> bool:
+    return KEY.search(key) is not None
+
+
+def can_be_known(key: Any) -> bool:
+    """Whether a task has the key of a transformation, not one that is to run whatever is known."""
+    return isinstance(key, str) and key[-68:-64] == "-tf-" and is_ours(key)
+
+
+def checksum_of(key: str) -> Checksum:
+    """Return the key of the transformation that a task is about."""
+    return make_checksum(key[-64:])
 
 
 def concerns(ts: Any) -> bool:

@@ -199,6 +199,8 @@ class SeamlessScheduler(SchedulerPlugin):
             if finish == "memory":
                 self.holder.arrived(key)
             self.statistics.transition(key, start, finish, details.get("worker"))
+            if finish == "forgotten":
+                self.gate.submissions.forget((key,))
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Hear what is logged: workers tell of their commands that way."""
@@ -231,5 +233,6 @@ class SeamlessScheduler(SchedulerPlugin):
         del scheduler
         if self._in_use:
             self.holder.values.clear()
+            self.gate.submissions.forget(list(self.gate.submissions.keys))
             self.gate.order.restart()
             self.recovery.restart()

@@ -16,6 +16,7 @@ from distributed import Reschedule
 
 from hashserver.retry import pauses
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
+from seamless_dask.graph.current_worker import is_about
 from seamless_dask.model.options import Options
 
 from . import internals
@@ -112,7 +113,7 @@ class DaskWorker:
             value = known()
             if value is None:
                 claim.rejoin()
-                value = self._run(name, checksum, action, options if f"-tf-{key}" in name else None)
+                value = self._run(name, checksum, action, options if is_about(key) else None)
             return value
         finally:
             claim.release(value)

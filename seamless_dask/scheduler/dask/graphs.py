@@ -85,13 +85,21 @@ def alone(node: Any, value: Any) -> Any:
     return Task(node.key, task.run, *node.args[:3], ())
 
 
-async def materialize(expression: Serialized) -> tuple[dict[Any, Any], dict[str, dict[Any, Any]]]:
+class MaterializedGraph(NamedTuple):
+    """What a client has sent; ``of_calls``: by `submit` or `map`, not for a collection."""
+
+    graph: dict[Any, Any]
+    annotations: dict[str, dict[Any, Any]]
+    of_calls: bool
+
+
+async def materialize(expression: Serialized) -> MaterializedGraph:
     """Return graph and annotations of what a client has sent, as Dask itself would read them."""
 
-    def unpack() -> tuple[dict[Any, Any], dict[str, dict[Any, Any]]]:
+    def unpack() -> MaterializedGraph:
         found = deserialize(expression.header, expression.frames)
         graph, annotations = dask_scheduler._materialize_graph(found, validate=False)
-        return graph, dict(annotations)
+        return MaterializedGraph(graph, dict(annotations), type(found).__name__ in ("LLGExpr", "_MapExpr"))
 
     if sum(map(len, expression.frames)) < SMALL:
         return unpack()
@@ -148,6 +156,12 @@ def arguments(ts: Any) -> Arguments | None:
         return None
     protocol, key, options, upstream, *values = args
     return Arguments(protocol, key, options, upstream, tuple(values))
+
+
+def is_fresh(node: Any) -> bool:
+    """Whether a task of ours is to run whatever is known, as its options say."""
+    args: Any = getattr(node, "args", ())
+    return len(args) > 2 and '"fresh":true' in str(args[2])
 
 
 LOOKED_AT = 1000
