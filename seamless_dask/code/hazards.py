@@ -10,6 +10,9 @@ _RANDOM = "it draws random numbers that nothing seeds: pass a seed, or a generat
 _ENVIRONMENT = "it reads the environment, which does not count: pass what it reads as an argument"
 _FILE = "it reads a file that does not count: pass it as an argument, File({})"
 _BY_TEXT = "it looks names up by text: what it finds does not count"
+_SUBCLASSES = (
+    "it asks for the subclasses of a class: those that nothing names do not count, and are not there"
+)
 GLOBAL = "it assigns to {}, outside itself: a result that is found again leaves it as it was"
 OWN_FILE = "it reads __file__: what lies beside that file does not count"
 
@@ -27,6 +30,7 @@ _READS = {
     "os.getenv": _ENVIRONMENT,
     "os.getcwd": _ENVIRONMENT,
     "os.listdir": _ENVIRONMENT.replace("environment", "file system"),
+    "os.walk": _ENVIRONMENT.replace("environment", "file system"),
     "os.scandir": _ENVIRONMENT.replace("environment", "file system"),
     "glob.glob": _ENVIRONMENT.replace("environment", "file system"),
     "sys.argv": _ENVIRONMENT.replace("environment", "command line"),
@@ -43,6 +47,7 @@ _READS = {
     "exec": _BY_TEXT,
     "__import__": _BY_TEXT,
     "importlib.import_module": _BY_TEXT,
+    "sys.modules": _BY_TEXT,
     "builtins.eval": _BY_TEXT,
     "builtins.exec": _BY_TEXT,
 }
@@ -64,6 +69,9 @@ _SEEDED = {
     },
     "secrets": set(),
 }
+_TORCH = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial"}
+_WITH_STATE = {"sklearn.model_selection.train_test_split", "sklearn.utils.shuffle", "sklearn.utils.resample"}
+"""They take the numbers of NumPy's global generator unless they are told another state."""
 _GENERATORS = ("random.Random", "numpy.random.default_rng", "numpy.random.RandomState")
 _READERS = ("read_", "load", "fromfile", "genfromtxt", "open_", "imread", "memmap", "scan_")
 
@@ -89,10 +97,12 @@ def hazard(dotted: str, node: ast.expr, parents: dict[int, ast.AST], local: set[
     if dotted in _READS:
         return _READS[dotted]
     module, _, name = dotted.rpartition(".")
-    if module in _SEEDED and name not in _SEEDED[module]:
+    if (module in _SEEDED and name not in _SEEDED[module]) or (module == "torch" and name in _TORCH):
         return _RANDOM
     if call is None:
         return ""
+    if dotted in _WITH_STATE and not any(each.arg in ("random_state", None) for each in call.keywords):
+        return _RANDOM
     if dotted in _CLOCKS_WITHOUT_ARGUMENTS and len(call.args) == (dotted == "time.strftime"):
         return _CLOCK
     if dotted in _GENERATORS and not call.args and not call.keywords:
@@ -103,7 +113,7 @@ def hazard(dotted: str, node: ast.expr, parents: dict[int, ast.AST], local: set[
 
 
 def method_hazards(tree: ast.AST, local: set[str]) -> Iterator[tuple[ast.AST, str]]:
-    """Yield reads of files by methods, such as ``Path("data.csv").read_text()``."""
+    """Yield what methods do: reads of files, such as ``Path("data.csv").read_text()``, and subclasses."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(
@@ -113,6 +123,8 @@ def method_hazards(tree: ast.AST, local: set[str]) -> Iterator[tuple[ast.AST, st
             ):
                 if message := _reading(made, local):
                     yield node, message
+            case ast.Attribute(attr="__subclasses__"):
+                yield node, _SUBCLASSES
 
 
 def _reading(call: ast.Call, local: set[str]) -> str:

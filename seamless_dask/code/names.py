@@ -155,6 +155,8 @@ class TreeReader:
         self._parents: dict[int, ast.AST] = {}
         self._names = TreeNames()
         self._is_seeded = False
+        self._libraries: dict[str, str] = {}
+        """What is imported of libraries inside, by the names that it gets."""
         self.missing: set[str] = set()
         """Names that mean nothing, and would have to where the definition is executed."""
 
@@ -189,6 +191,10 @@ class TreeReader:
             self._declaration(statement)
         for each in names.imports:
             self._import(each)
+        outside = {id(each.node) for each in names.outside}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id in self._libraries and id(node) not in outside:
+                self._look_for_hazards(self._libraries[node.id], node)
         for node, message in hazards.method_hazards(tree, names.bound):
             self._item.warn(node, message)
 
@@ -309,15 +315,17 @@ class TreeReader:
         statements: list[ast.stmt] = []
         for alias in statement.names:
             value = self._imported(statement, alias)
+            name = alias.asname or alias.name.partition(".")[0]
             if value is MISSING:
                 kept: ast.stmt
                 if isinstance(statement, ast.Import):
                     kept = ast.Import([alias])
+                    self._libraries[name] = alias.name if alias.asname else name
                 else:
                     kept = ast.ImportFrom(statement.module, [alias], statement.level)
+                    self._libraries[name] = f"{statement.module}.{alias.name}"
                 statements.append(ast.copy_location(kept, statement))
                 continue
-            name = alias.asname or alias.name.partition(".")[0]
             target = self._bind(value, alias.name.rpartition(".")[2], statement)
             place = self._item.named(target, now=False)
             assignment = ast.Assign([ast.Name(name, ast.Store())], place)

@@ -10,7 +10,9 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from .border import Border
+from .data import is_immutable, literal
 from .definitions import cells_of
+from .expressions import expression
 from .guards import Checks
 from .library import attribute
 from .matching import matches
@@ -68,7 +70,7 @@ def is_by_its_name(value: Any, function: FunctionType) -> bool:
 
 
 def may_give(
-    expression: ast.expr,
+    tree: ast.expr,
     namespace: dict[str, Any],
     value: Any,
     border: Border,
@@ -83,7 +85,7 @@ def may_give(
     function = plain_function(value)
     if function is None or not border.owns(function.__globals__.get("__name__")):
         return True
-    for node in ast.walk(expression):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Lambda) and matches(node, private, function.__code__, imports):
             return True
         if isinstance(node, ast.Call) and border.owns(attribute(meant(node.func, namespace), "__module__")):
@@ -105,6 +107,27 @@ def meant(node: ast.AST, namespace: dict[str, Any]) -> Any:
     if isinstance(owner, ModuleType):
         return vars(owner).get(node.attr)
     return inspect.getattr_static(owner, node.attr, None)
+
+
+def was_given(node: ast.expr, root: FunctionType, wrapper: FunctionType, environment: Environment) -> bool:
+    """Tell whether globals that stand in the call of a decorator are still what its wrapper holds."""
+    if not isinstance(node, ast.Call):
+        return True
+    try:
+        named = {str(each.arg): each.value for each in node.keywords}
+        given = inspect.signature(root).bind(*node.args, **named).arguments
+    except TypeError:  # what it is called with is made when it is called: `@scaled(*factors)`
+        return True
+    cells = cells_of(wrapper)
+    for name, each in given.items():
+        if name not in cells or not isinstance(each, ast.Name):
+            continue
+        held, present = cells[name].cell_contents, environment.find(each.id, Checks())
+        if is_immutable(held) and (
+            not is_immutable(present) or expression(literal(present)) != expression(literal(held))
+        ):
+            return False
+    return True
 
 
 def contains(outer: Any, code: Any) -> bool:

@@ -39,7 +39,7 @@ from .library import attribute, name_of, public_name
 from .literals import Unprintable
 from .markers import DECORATORS
 from .names import Environment, NoValue, TreeReader, Variable, below_ours, decorator
-from .owners import class_at, class_of, contains, is_by_its_name, is_known, may_give, meant
+from .owners import class_at, class_of, contains, is_by_its_name, is_known, may_give, meant, was_given
 from .sources import SourceMissing, assigned, function_source, is_edited
 from .stripping import Stripper
 from .unwrapping import layers, methods, plain_function
@@ -343,11 +343,16 @@ class Reach:
         return Target(item)
 
     def _makes(self, decorators: Sequence[ast.expr], value: FunctionType, environment: Environment) -> bool:
-        """Tell whether one of the decorators has the code of a wrapper; a library's are taken on trust."""
+        """Tell whether one of the decorators makes such a wrapper; a library's are taken on trust."""
         if not self.border.owns(value.__globals__.get("__name__")):
             return True
-        roots = [plain_function(decorator(node, environment)) for node in decorators]
-        return any(root is not None and contains(root.__code__, value.__code__) for root in roots)
+        roots = [(node, plain_function(decorator(node, environment))) for node in decorators]
+        return any(
+            root is not None
+            and contains(root.__code__, value.__code__)
+            and was_given(node, root, value, environment)
+            for node, root in roots
+        )
 
     def _define(self, item: Item, value: Any, function: FunctionType, decorators: Sequence[ast.expr]) -> None:
         self.checks.function(function, with_defaults=item is not self._main)

@@ -32,6 +32,17 @@ TOLD = [
     ("def f(x):\n    return eval(x)", "by text", 2),
     ("import importlib\ndef f(x):\n    return importlib.import_module(x)", "by text", 3),
     ("def f():\n    return __file__", "__file__", 2),
+    ("import sys\ndef f(name):\n    return sys.modules[name]", "by text", 3),
+    ("class A: pass\ndef f():\n    return A.__subclasses__()", "subclasses", 3),
+    (
+        "from sklearn.model_selection import train_test_split as split\ndef f(x):\n    return split(x)",
+        "random numbers",
+        3,
+    ),
+    ("def f():\n    import time\n    return time.time()", "clock", 3),
+    ("def f():\n    from datetime import datetime as now\n    return now.now()", "clock", 3),
+    ("def f():\n    import numpy.random as r\n    return r.rand()", "random numbers", 3),
+    ("def f():\n    import os.path\n    return os.getenv('HOME')", "environment", 3),
 ]
 QUIET = [
     "def f(path):\n    return open(path)",
@@ -44,6 +55,8 @@ QUIET = [
     "import json\ndef f(x):\n    return json.loads(x)",
     "import time\ndef f(x):\n    return time.strftime('%Y', x)",
     "def f(x):\n    return vars(x)",
+    "from sklearn.utils import shuffle\ndef f(x): return shuffle(x, random_state=1)",
+    "def f(time):\n    return time.time()",
 ]
 
 

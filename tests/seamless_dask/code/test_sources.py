@@ -474,6 +474,21 @@ def test_wrappers_of_an_older_decorator(make: Make) -> None:
     assert again(identify(module.f))(1) == module.f(1) == 2
 
 
+@pytest.mark.parametrize("given", ["K", "by=K"])
+def test_what_a_decorator_was_given_is_another_by_now(make: Make, given: str) -> None:
+    module = make(
+        "import functools\n"
+        "def scaled(by):\n    def deco(g):\n        @functools.wraps(g)\n"
+        "        def wrapper(x): return g(x) * by\n        return wrapper\n    return deco\n"
+        f"K = 3\n@scaled({given})\ndef g(x): return x\ndef f(x): return g(x)"
+    )
+    assert f"@scaled({given})" in text_of(module.f)
+    for later in (5, 3.0, [3]):
+        module.K = later
+        assert again(identify(module.f))(1) == module.f(1) == 3
+        assert type(again(identify(module.f))(1)) is int
+
+
 def test_defaults_that_were_changed(make: Make) -> None:
     module = make("def g(x, n=1): return x + n\ndef f(x): return g(x)")
     module.g.__defaults__ = (5,)
