@@ -33,7 +33,7 @@ DONE, FAILED, KEPT = 0, 1, 75
 """Exit status of the process; what is kept stays in the queue."""
 
 
-def perform(spool: QueueStore, entry: QueueEntry, failed: Mapping[str, str]) -> int:
+def perform(queue_store: QueueStore, entry: QueueEntry, failed: Mapping[str, str]) -> int:
     """Run an entry and deliver its results; returns the exit status of this process.
 
     Parameters
@@ -47,9 +47,9 @@ def perform(spool: QueueStore, entry: QueueEntry, failed: Mapping[str, str]) -> 
     except KeyboardInterrupt:
         return KEPT
     except Exception as error:
-        _fail(spool, entry, error)
+        _fail(queue_store, entry, error)
         return FAILED
-    spool.remove(entry.id)
+    queue_store.remove(entry.id)
     return DONE
 
 
@@ -88,7 +88,7 @@ def _value(context: Context, entry: QueueEntry) -> Value:
         return executor.run(entry.request, on_stderr=on_stderr)
 
 
-def _fail(spool: QueueStore, entry: QueueEntry, error: Exception) -> None:
+def _fail(queue_store: QueueStore, entry: QueueEntry, error: Exception) -> None:
     """Keep what is to be told of it, and take its futures away."""
     message, status = error_text(error), None
     if isinstance(error, ComputationFailed):
@@ -98,5 +98,5 @@ def _fail(spool: QueueStore, entry: QueueEntry, error: Exception) -> None:
     sys.stderr.write(one_line(f"seamless-run: {entry.text}: {message}") + "\n")
     sys.stderr.flush()
     paths = (local for _, local in entry.delivery.wanted if local is not None)
-    withdraw(os.path.dirname(spool.path), paths, entry.key)
-    spool.fail(entry, message, status)
+    withdraw(os.path.dirname(queue_store.path), paths, entry.key)
+    queue_store.fail(entry, message, status)

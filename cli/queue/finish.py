@@ -36,13 +36,13 @@ def execute(arguments: ParsedArguments, console: Console) -> int:
 
     from ..opening import load_config
 
-    spool = QueueStore(private_directory(load_config(arguments).cache))
-    running = spool.queue() is not None
+    queue_store = QueueStore(private_directory(load_config(arguments).cache))
+    running = queue_store.queue() is not None
     if running:
-        _wait(spool, console)
-    failures = spool.failures()
-    _report(spool, failures, console)
-    if left := len(spool.ids()):
+        _wait(queue_store, console)
+    failures = queue_store.failures()
+    _report(queue_store, failures, console)
+    if left := len(queue_store.ids()):
         raise CommandError(
             f"no queue is running and {count_text(left, 'command')} left:"
             " seamless-queue --workers N carries them on"
@@ -52,22 +52,22 @@ def execute(arguments: ParsedArguments, console: Console) -> int:
     return ERROR if failures else OK
 
 
-def _wait(spool: QueueStore, console: Console) -> None:
+def _wait(queue_store: QueueStore, console: Console) -> None:
     """Ask the queue to end, and wait until it has, whatever the reason."""
     line = console.line()
     try:
-        spool.finish()
-        while spool.queue() is not None:
-            line.show(f"{count_text(len(spool.ids()), 'command')} left")
+        queue_store.finish()
+        while queue_store.queue() is not None:
+            line.show(f"{count_text(len(queue_store.ids()), 'command')} left")
             time.sleep(PAUSE)
     except KeyboardInterrupt:
-        spool.go_on()
+        queue_store.go_on()
         raise
     finally:
         line.clear()
 
 
-def _report(spool: QueueStore, failures: list[Failure], console: Console) -> None:
+def _report(queue_store: QueueStore, failures: list[Failure], console: Console) -> None:
     """Tell what failed; it has then been told."""
     for failure in failures:
         console.error(f"failed: {failure.text}: {failure.message} (log: {failure.log})")
@@ -76,7 +76,7 @@ def _report(spool: QueueStore, failures: list[Failure], console: Console) -> Non
     if console.json:
         console.facts({"failures": [failure._asdict() for failure in failures]})
     for failure in failures:
-        spool.forget(failure.id)
+        queue_store.forget(failure.id)
 
 
 def _tail(path: str) -> str:

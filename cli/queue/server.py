@@ -40,7 +40,7 @@ class QueueServer:
 
     Parameters
     ----------
-    spool : QueueStore
+    queue_store : QueueStore
         Its files.
     workers : int
         How many entries run at a time.
@@ -50,12 +50,12 @@ class QueueServer:
         Descriptor of the lock that makes this process the queue.
     """
 
-    def __init__(self, spool: QueueStore, workers: int, console: Console, lock: int) -> None:
-        self._spool, self._workers, self._console, self._lock = spool, workers, console, lock
+    def __init__(self, queue_store: QueueStore, workers: int, console: Console, lock: int) -> None:
+        self._queue_store, self._workers, self._console, self._lock = queue_store, workers, console, lock
         self._waiting: dict[str, QueueEntry] = {}
         self._running: dict[int, QueueEntry] = {}
         self._lost: Counter[str] = Counter()
-        self._failed = {failure.key: failure for failure in spool.failures()}
+        self._failed = {failure.key: failure for failure in queue_store.failures()}
         self._done = 0
         self._stop: int | None = None
         self._libc = ctypes.CDLL(None)
@@ -63,7 +63,7 @@ class QueueServer:
 
     def serve(self) -> int:
         """Run entries until somebody asks for the end; returns the exit status."""
-        bell = self._spool.open_bell()
+        bell = self._queue_store.open_bell()
         wakeup, wakeup_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
@@ -86,7 +86,7 @@ class QueueServer:
                 self._admit()
                 look_again = time.monotonic() + LOOK
             self._start()
-            if self._drained() and self._spool.finishing() and self._spool.release(self._lock):
+            if self._drained() and self._queue_store.finishing() and self._queue_store.release(self._lock):
                 self._told()
                 return OK
             self._line.show(self._state())
@@ -108,16 +108,16 @@ class QueueServer:
 
     def _admit(self) -> None:
         """Take notice of what has come, and of what was withdrawn."""
-        if self._spool.is_gone(self._lock):
-            raise CommandError(f"{self._spool.path} was removed: the queue ends")
-        ids = self._spool.ids()
+        if self._queue_store.is_gone(self._lock):
+            raise CommandError(f"{self._queue_store.path} was removed: the queue ends")
+        ids = self._queue_store.ids()
         running = {entry.id for entry in self._running.values()}
         for name in set(self._waiting) - set(ids):
             del self._waiting[name]
-            if failure := self._spool.failure(name):
+            if failure := self._queue_store.failure(name):
                 self._count_failure(failure)
         for name in ids:
-            if name not in self._waiting and name not in running and (entry := self._spool.read(name)):
+            if name not in self._waiting and name not in running and (entry := self._queue_store.read(name)):
                 self._waiting[name] = entry
 
     def _start(self) -> None:
@@ -128,7 +128,7 @@ class QueueServer:
         for entry in sorted(self._waiting.values(), key=_turn):
             if len(self._running) == self._workers:
                 break
-            if not keys.intersection(entry.upstream) and self._spool.has(entry.id):
+            if not keys.intersection(entry.upstream) and self._queue_store.has(entry.id):
                 del self._waiting[entry.id]
                 self._running[self._fork(entry)] = entry
 
@@ -139,7 +139,7 @@ class QueueServer:
             return child
         try:
             self._become_child(entry, parent)
-            status = perform(self._spool, entry, {key: _why(f) for key, f in self._failed.items()})
+            status = perform(self._queue_store, entry, {key: _why(f) for key, f in self._failed.items()})
         except BaseException:
             import traceback
 
@@ -160,7 +160,7 @@ class QueueServer:
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         os.close(self._lock)
-        log = os.open(self._spool.log(entry.id), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        log = os.open(self._queue_store.log(entry.id), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for fd in (1, 2):
             os.dup2(log, fd)
         os.close(log)
@@ -174,7 +174,7 @@ class QueueServer:
     def _ended(self, entry: QueueEntry, status: int) -> None:
         if status == DONE:
             self._succeeded(entry)
-        elif status == FAILED and (failure := self._spool.failure(entry.id)):
+        elif status == FAILED and (failure := self._queue_store.failure(entry.id)):
             self._count_failure(failure)
         elif status == KEPT:
             self._waiting[entry.id] = entry
@@ -184,16 +184,16 @@ class QueueServer:
     def _succeeded(self, entry: QueueEntry) -> None:
         self._done += 1
         self._console.detail(f"done: {entry.text}")
-        self._spool.forget(entry.id)  # it was cancelled when it was as good as done
+        self._queue_store.forget(entry.id)  # it was cancelled when it was as good as done
         if failure := self._failed.pop(entry.key, None):
-            self._spool.forget(failure.id)
+            self._queue_store.forget(failure.id)
         with suppress(OSError):
-            if os.path.getsize(self._spool.log(entry.id)) == 0:
-                os.unlink(self._spool.log(entry.id))
+            if os.path.getsize(self._queue_store.log(entry.id)) == 0:
+                os.unlink(self._queue_store.log(entry.id))
 
     def _count_failure(self, failure: Failure) -> None:
         if earlier := self._failed.get(failure.key):
-            self._spool.forget(earlier.id)
+            self._queue_store.forget(earlier.id)
         self._failed[failure.key] = failure
         self._line.clear()
         self._console.error(f"failed: {failure.text}: {failure.message}")
@@ -206,7 +206,7 @@ class QueueServer:
             return
         how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
         times = count_text(self._lost[entry.id], "time")
-        self._count_failure(self._spool.fail(entry, f"its process in the queue {how}, {times}"))
+        self._count_failure(self._queue_store.fail(entry, f"its process in the queue {how}, {times}"))
 
     # -------------------------------------------------- the end
 
@@ -222,7 +222,7 @@ class QueueServer:
                 break
             time.sleep(pause)
         self._kill(signal.SIGKILL)
-        left = len(self._spool.ids())
+        left = len(self._queue_store.ids())
         os.close(self._lock)
         self._told()
         if left:

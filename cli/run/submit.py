@@ -38,11 +38,11 @@ def enqueue(
     CommandError
         Its results could not be delivered.
     """
-    spool = QueueStore(context.cache)
-    spool.require_queue()
+    queue_store = QueueStore(context.cache)
+    queue_store.require_queue()
     request = prepare(context, job, arguments, manner, console)
     with announced(context, job, request):  # before the entry: a queue that is quick is to take it away
-        spool.add(_entry(request, job, arguments, manner))
+        queue_store.add(_entry(request, job, arguments, manner))
     console.detail(f"submitted ({job.key})")
     if console.json:
         console.facts({"key": job.key, "cached": False, "submitted": True})

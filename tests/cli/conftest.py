@@ -179,7 +179,7 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
 
 
 @pytest.fixture
-def spool(home: Path) -> QueueStore:
+def queue_store(home: Path) -> QueueStore:
     """The files of the queue."""
     from seamless_dask.jobs.queue import QueueStore
 
@@ -187,14 +187,16 @@ def spool(home: Path) -> QueueStore:
 
 
 @pytest.fixture
-def queue(cli: Cli, spool: QueueStore) -> Iterator[StartQueue]:
+def queue(cli: Cli, queue_store: QueueStore) -> Iterator[StartQueue]:
     """Starts a queue in the foreground; what is left of them in the end is ended."""
     started: list[Queue] = []
 
     def start(workers: int = 1, *arguments: str) -> Queue:
         started.append(cli.start("seamless-queue", "--workers", str(workers), *arguments))
         wait_for(
-            lambda: (spool.queue() or {}).get("pid") == started[-1].pid or started[-1].poll() is not None
+            lambda: (
+                (queue_store.queue() or {}).get("pid") == started[-1].pid or started[-1].poll() is not None
+            )
         )
         return started[-1]
 

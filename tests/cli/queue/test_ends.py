@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_failures_are_kept_and_reported_once(
-    cli: Cli, work: Path, submit: Submit, queue: StartQueue, spool: QueueStore
+    cli: Cli, work: Path, submit: Submit, queue: StartQueue, queue_store: QueueStore
 ) -> None:
     process = queue()
     submit("echo oops >&2; exit 3", "--capture", "a.txt")
@@ -36,29 +36,31 @@ def test_failures_are_kept_and_reported_once(
     assert failure["log"] in done.stderr
     assert files(work) == {"b.txt", "b.txt.CHECKSUM"}
     assert "failed: echo oops >&2; exit 3: the command failed" in ended(process)[2]
-    assert spool.failures() == []
+    assert queue_store.failures() == []
     assert "no queue is running" in finish(cli, status=1).error
 
 
 def test_a_failure_that_is_made_good_is_none(
-    cli: Cli, work: Path, tmp_path: Path, submit: Submit, queue: StartQueue, spool: QueueStore
+    cli: Cli, work: Path, tmp_path: Path, submit: Submit, queue: StartQueue, queue_store: QueueStore
 ) -> None:
     project(work, 'isolation = "none"\n')
     there = tmp_path / "there"
     queue()
     command = ("--metavar", f"FILE={there}", "cat $FILE > a.txt")
     submit(*command)
-    wait_for(spool.failures)
+    wait_for(queue_store.failures)
     there.write_text("now")
     submit(*command)
     finish(cli)
     assert (work / "a.txt").read_text() == "now"
 
 
-def test_failures_outlive_the_queue(cli: Cli, submit: Submit, queue: StartQueue, spool: QueueStore) -> None:
+def test_failures_outlive_the_queue(
+    cli: Cli, submit: Submit, queue: StartQueue, queue_store: QueueStore
+) -> None:
     process = queue()
     submit("exit 3", "-nd")
-    wait_for(spool.failures)
+    wait_for(queue_store.failures)
     process.kill()
     process.wait()
     queue()
@@ -79,9 +81,9 @@ def test_a_directory_that_is_gone(
     assert f"cannot work in {folder}" in finish(cli, status=1).error
 
 
-def test_an_entry_of_another_version(cli: Cli, queue: StartQueue, spool: QueueStore) -> None:
+def test_an_entry_of_another_version(cli: Cli, queue: StartQueue, queue_store: QueueStore) -> None:
     queue()
-    with open(os.path.join(spool.path, "entries", "1.json"), "w") as file:
+    with open(os.path.join(queue_store.path, "entries", "1.json"), "w") as file:
         file.write('["not", "ours"]')
     assert "another version" in finish(cli, status=1).error
 
@@ -89,36 +91,43 @@ def test_an_entry_of_another_version(cli: Cli, queue: StartQueue, spool: QueueSt
 # -------------------------------------------------- ends
 
 
-def test_two_queues(queue: StartQueue, spool: QueueStore) -> None:
+def test_two_queues(queue: StartQueue, queue_store: QueueStore) -> None:
     first, second = queue(), queue()
     status, _, err = ended(second)
     assert status == 1
     assert f"a queue is running already (process {first.pid}" in err
-    assert (spool.queue() or {})["pid"] == first.pid
+    assert (queue_store.queue() or {})["pid"] == first.pid
 
 
-def test_a_queue_whose_files_are_removed_ends(queue: StartQueue, submit: Submit, spool: QueueStore) -> None:
+def test_a_queue_whose_files_are_removed_ends(
+    queue: StartQueue, submit: Submit, queue_store: QueueStore
+) -> None:
     process = queue()
     submit("true", "-nd")
-    wait_for(lambda: not spool.ids())
-    shutil.rmtree(spool.path)
+    wait_for(lambda: not queue_store.ids())
+    shutil.rmtree(queue_store.path)
     status, _, err = ended(process)
     assert status == 1
-    assert f"{spool.path} was removed" in err
+    assert f"{queue_store.path} was removed" in err
 
 
-def test_detached(cli: Cli, work: Path, submit: Submit, spool: QueueStore) -> None:
+def test_detached(cli: Cli, work: Path, submit: Submit, queue_store: QueueStore) -> None:
     facts = json.loads(cli("seamless-queue", "--workers", "1", "-d", "--json").text)
-    assert (spool.queue() or {})["pid"] == facts["pid"]
+    assert (queue_store.queue() or {})["pid"] == facts["pid"]
     assert "running already" in cli("seamless-queue", "-d", status=1).error
     submit("echo 1 > a.txt")
     finish(cli)
     assert (work / "a.txt").read_text() == "1\n"
-    assert spool.queue() is None
+    assert queue_store.queue() is None
 
 
 def test_killed_queue_is_carried_on(
-    cli: Cli, work: Path, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: QueueStore
+    cli: Cli,
+    work: Path,
+    slow: tuple[str, Path, Path],
+    submit: Submit,
+    queue: StartQueue,
+    queue_store: QueueStore,
 ) -> None:
     command, mark, go = slow
     process = queue()
@@ -216,18 +225,18 @@ def test_what_comes_while_the_queue_ends_is_done_or_refused(cli: Cli, work: Path
 
 
 def test_interrupted_finish_takes_nothing_with_it(
-    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: QueueStore
+    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, queue_store: QueueStore
 ) -> None:
     command, mark, go = slow
     queue()
     submit(command, "-nd")
     wait_for(mark.exists)
     process = cli.start("seamless-queue-finish")
-    wait_for(spool.finishing)
+    wait_for(queue_store.finishing)
     process.send_signal(signal.SIGINT)
     assert ended(process)[0] == 130
     go.touch()
-    wait_for(lambda: not spool.ids())
+    wait_for(lambda: not queue_store.ids())
     submit("echo 1", "-nd")
     finish(cli)
 
@@ -237,7 +246,7 @@ def test_a_cancelled_entry_does_not_run_and_nothing_that_needs_it(
     slow: tuple[str, Path, Path],
     submit: Submit,
     queue: StartQueue,
-    spool: QueueStore,
+    queue_store: QueueStore,
     tmp_path: Path,
 ) -> None:
     command, mark, go = slow
@@ -266,13 +275,13 @@ def test_a_running_entry_is_cancelled(
 
 
 def test_status(
-    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: QueueStore
+    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, queue_store: QueueStore
 ) -> None:
     command, _, go = slow
     assert "queue" not in json.loads(cli("seamless-status", "--json").text)
     process = queue(3)
     submit("exit 3", "-nd")
-    wait_for(spool.failures)
+    wait_for(queue_store.failures)
     submit(command, "-nd")
     facts = json.loads(cli("seamless-status", "--json").text)["queue"]
     assert (facts["running"]["pid"], facts["running"]["workers"]) == (process.pid, 3)

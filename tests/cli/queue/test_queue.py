@@ -26,12 +26,14 @@ def test_without_a_queue_it_says_how_to_start_one(cli: Cli, work: Path, store: P
     assert not store.exists()
 
 
-def test_standard_output_has_nowhere_to_go(submit: Submit, queue: StartQueue, spool: QueueStore) -> None:
+def test_standard_output_has_nowhere_to_go(
+    submit: Submit, queue: StartQueue, queue_store: QueueStore
+) -> None:
     queue()
     error = submit("echo 1", status=2).error
     assert "--capture :FILE" in error
     assert "-nd" in error
-    assert spool.ids() == []
+    assert queue_store.ids() == []
 
 
 def test_standard_output_that_is_only_kept(cli: Cli, submit: Submit, queue: StartQueue) -> None:
@@ -150,13 +152,13 @@ def test_the_environment_of_the_shell_counts(
 
 
 def test_no_secret_of_the_shell_is_written_down(
-    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: QueueStore
+    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, queue_store: QueueStore
 ) -> None:
     command, _, go = slow
     queue()
     submit(command, "-nd", SECRET_TOKEN="hush", SLURM_JWT="hush")
-    assert "hush" not in str(spool.read(spool.ids()[0]))
-    assert os.stat(spool.path).st_mode & 0o777 == 0o700
+    assert "hush" not in str(queue_store.read(queue_store.ids()[0]))
+    assert os.stat(queue_store.path).st_mode & 0o777 == 0o700
     go.touch()
     finish(cli)
 
@@ -175,12 +177,12 @@ def test_what_is_the_users_own_is_not_replaced(
 
 
 def test_more_is_shown_in_the_log_while_it_runs(
-    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, spool: QueueStore
+    cli: Cli, slow: tuple[str, Path, Path], submit: Submit, queue: StartQueue, queue_store: QueueStore
 ) -> None:
     command, _, go = slow
     queue()
     submit("--direct-print", f"echo here >&2; {command}", "-nd")
-    log = spool.log(spool.ids()[0])
+    log = queue_store.log(queue_store.ids()[0])
     wait_for(lambda: os.path.exists(log) and os.path.getsize(log))
     with open(log) as file:
         assert file.read() == "here\n"

@@ -21,24 +21,24 @@ ENTRY = QueueEntry(REQUEST, QueueDelivery("/", [["a", "a.txt"]], [True]), "true"
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> QueueStore:
+def queue_store(tmp_path: Path) -> QueueStore:
     return QueueStore(str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def taken(spool: QueueStore) -> Iterator[QueueStore]:
+def taken(queue_store: QueueStore) -> Iterator[QueueStore]:
     """One that has a queue: this process."""
-    lock = spool.take(2)
+    lock = queue_store.take(2)
     assert lock is not None
-    yield spool
+    yield queue_store
     os.close(lock)
 
 
-def test_nothing_is_made_by_looking(spool: QueueStore) -> None:
-    assert spool.queue() is None
-    assert spool.facts() is None
-    assert spool.cancel("0" * 64) == []
-    assert not os.path.exists(spool.path)
+def test_nothing_is_made_by_looking(queue_store: QueueStore) -> None:
+    assert queue_store.queue() is None
+    assert queue_store.facts() is None
+    assert queue_store.cancel("0" * 64) == []
+    assert not os.path.exists(queue_store.path)
 
 
 def test_an_entry_comes_back_as_it_was(taken: QueueStore) -> None:
@@ -71,16 +71,16 @@ def test_one_queue_at_a_time(taken: QueueStore) -> None:
     assert (taken.queue() or {})["pid"] == os.getpid()
 
 
-def test_no_entry_comes_in_behind_the_queue(spool: QueueStore) -> None:
-    lock = spool.take(1)
+def test_no_entry_comes_in_behind_the_queue(queue_store: QueueStore) -> None:
+    lock = queue_store.take(1)
     assert lock is not None
-    name = spool.add(ENTRY)
-    assert not spool.release(lock)
-    spool.remove(name)
-    assert spool.release(lock)
+    name = queue_store.add(ENTRY)
+    assert not queue_store.release(lock)
+    queue_store.remove(name)
+    assert queue_store.release(lock)
     with pytest.raises(NoQueue, match="seamless-queue"):
-        spool.add(ENTRY)
-    assert spool.ids() == []
+        queue_store.add(ENTRY)
+    assert queue_store.ids() == []
 
 
 def test_the_bell_rings(taken: QueueStore) -> None:
@@ -117,22 +117,22 @@ def test_cancelled_are_those_of_the_key(taken: QueueStore) -> None:
     assert [failure.message for failure in taken.failures()] == [CANCELLED]
 
 
-def test_logs_are_kept_as_long_as_they_tell_something(spool: QueueStore) -> None:
-    lock = spool.take(1)
+def test_logs_are_kept_as_long_as_they_tell_something(queue_store: QueueStore) -> None:
+    lock = queue_store.take(1)
     assert lock is not None
-    names = [spool.add(ENTRY) for _ in range(3)]
+    names = [queue_store.add(ENTRY) for _ in range(3)]
     for name in names:
-        Path(spool.log(name)).write_text("said")
-    spool.fail(ENTRY._replace(id=names[0]), "it failed")
-    spool.remove(names[1])
+        Path(queue_store.log(name)).write_text("said")
+    queue_store.fail(ENTRY._replace(id=names[0]), "it failed")
+    queue_store.remove(names[1])
     os.close(lock)
-    assert spool.take(1) is not None
-    assert [os.path.exists(spool.log(name)) for name in names] == [True, False, True]
+    assert queue_store.take(1) is not None
+    assert [os.path.exists(queue_store.log(name)) for name in names] == [True, False, True]
 
 
-def test_a_spool_that_is_removed_is_gone(spool: QueueStore) -> None:
-    lock = spool.take(1)
+def test_a_queue_store_that_is_removed_is_gone(queue_store: QueueStore) -> None:
+    lock = queue_store.take(1)
     assert lock is not None
-    assert not spool.is_gone(lock)
-    os.rename(spool.path, f"{spool.path}-away")
-    assert spool.is_gone(lock)
+    assert not queue_store.is_gone(lock)
+    os.rename(queue_store.path, f"{queue_store.path}-away")
+    assert queue_store.is_gone(lock)
