@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hashserver.checksum import hash_descriptor
 from hashserver.durability import boot
-from hashserver.errors import BufferMissing
 from hashserver.storage.files import in_use, remove_abandoned, write_error
 
 if TYPE_CHECKING:
@@ -105,21 +104,6 @@ class NodeCache:
         while (pin := self._pinned(checksum)) is None:
             self._admit(checksum)
         return pin
-
-    def admission(self, checksum: Checksum) -> Admission:
-        """Return the state of a cached buffer when it was verified.
-
-        Raises
-        ------
-        BufferMissing
-            If it is not here.
-        """
-        try:
-            with open(self._record(checksum), "rb") as file:
-                return Admission(*map(int, file.read().split()[:4]))
-        except (OSError, ValueError, TypeError) as error:
-            message = f"buffer {checksum} is not in the node cache {self.directory}"
-            raise BufferMissing(checksum, message) from error
 
     def unchanged(self, checksum: Checksum) -> bool:
         """Say whether a cached buffer still is in the state in which it was verified."""

@@ -36,7 +36,6 @@ __all__ = [
     "LONGEST_NAME",
     "Future",
     "Sidecar",
-    "checksum_path",
     "find_sidecar",
     "future_path",
     "is_sidecar_name",
@@ -47,7 +46,6 @@ __all__ = [
     "read_index",
     "read_sidecar",
     "remove_future",
-    "remove_sidecars",
     "write_atomic",
     "write_directory_sidecars",
     "write_file_sidecar",
@@ -84,14 +82,6 @@ class Sidecar(NamedTuple):
 def is_sidecar_name(name: str) -> bool:
     """Tell whether `name` is that of a sidecar, whatever the file holds."""
     return name.endswith(SUFFIXES)
-
-
-def checksum_path(path: str | os.PathLike[str]) -> str:
-    """Return where the sidecar of `path` is written: inside a directory, beside a file."""
-    text = os.fspath(path)
-    if text.endswith("/") or os.path.isdir(text):
-        return stem_of(text) + "/" + CHECKSUM
-    return text + CHECKSUM
 
 
 def read_checksum(sidecar_path: str | os.PathLike[str]) -> Checksum:
@@ -304,19 +294,6 @@ def _refuse_foreign(prefix: str) -> None:
         )
     if checksum is not None and checksum.strip() and _parse_checksum(checksum) is None:
         raise SidecarError(f"{prefix}{CHECKSUM} is not a sidecar of ours: move it away, its name is needed")
-
-
-def remove_sidecars(path: str | os.PathLike[str]) -> None:
-    """Remove the sidecars of `path` in all forms that have our syntax; its data stay."""
-    stem = stem_of(os.fspath(path))
-    for prefix in (stem + "/", stem):
-        checksum = read_sidecar(prefix + CHECKSUM, 4096)
-        if checksum is None or _parse_checksum(checksum) is None:
-            continue
-        os.unlink(prefix + CHECKSUM)
-        index = read_sidecar(prefix + INDEX)
-        if index is not None and _parses(index):
-            os.unlink(prefix + INDEX)
 
 
 def member_stand_in(path: str) -> Checksum | Future | None:

@@ -28,7 +28,7 @@ from hashserver.protocol import PackReader, pack
 from hashserver.storage.directory import LocalStore
 from hashserver.workspace.index import parse_index
 from hashserver.workspace.pending import Future, parse_future
-from hashserver.workspace.sidecar import find_sidecar, member_stand_in, read_index, remove_sidecars
+from hashserver.workspace.sidecar import find_sidecar, member_stand_in, read_index
 
 from .server.conftest import Running, server  # noqa: F401 - a fixture
 
@@ -112,7 +112,6 @@ def test_any_sidecars_are_read_or_refused_in_one_line(files: dict[str, bytes], d
                 assert data is None or hash_bytes(data) == found.checksum
             for name in files:
                 member_stand_in(f"{base}/{name}")
-            remove_sidecars(stem)
         except HashserverError as error:
             refusal(error)
 

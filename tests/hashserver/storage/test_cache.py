@@ -72,14 +72,6 @@ def test_corrupt_bytes_are_not_admitted(cache: NodeCache, upstream: LocalStore) 
     assert leftovers(cache) == []
 
 
-def test_admission_is_the_state_at_that_time(cache: NodeCache, upstream: LocalStore) -> None:
-    checksum = upstream.put(b"data")
-    state = os.stat(cache.fetch(checksum))
-    assert cache.admission(checksum) == (state.st_ino, 4, state.st_mtime_ns, state.st_mode)
-    with pytest.raises(BufferMissing):
-        cache.admission(hash_bytes(b"absent"))
-
-
 @pytest.mark.parametrize("what", ["bytes", "mode", "time"])
 def test_a_change_through_a_link_is_noticed_and_mended(
     cache: NodeCache, upstream: LocalStore, tmp_path: Path, what: str

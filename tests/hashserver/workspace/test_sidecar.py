@@ -17,7 +17,6 @@ from hashserver.workspace.index import index_bytes
 from hashserver.workspace.sidecar import (
     Future,
     Sidecar,
-    checksum_path,
     find_sidecar,
     is_sidecar_name,
     member_stand_in,
@@ -26,7 +25,6 @@ from hashserver.workspace.sidecar import (
     read_future,
     read_index,
     remove_future,
-    remove_sidecars,
     write_directory_sidecars,
     write_file_sidecar,
     write_future,
@@ -55,18 +53,6 @@ def one_line(error: pytest.ExceptionInfo[SidecarError], *parts: object) -> None:
 
 
 class TestPlaces:
-    def test_beside_a_file(self, tmp_path: Path) -> None:
-        (tmp_path / "input.txt").touch()
-        assert checksum_path(tmp_path / "input.txt") == f"{tmp_path}/input.txt.CHECKSUM"
-
-    def test_inside_a_directory(self, tmp_path: Path) -> None:
-        (tmp_path / "set").mkdir()
-        for path in (f"{tmp_path}/set", f"{tmp_path}/set/", f"{tmp_path}/later/"):
-            assert checksum_path(path) == path.rstrip("/") + "/.CHECKSUM"
-
-    def test_beside_what_does_not_exist(self, tmp_path: Path) -> None:
-        assert checksum_path(tmp_path / "gone") == f"{tmp_path}/gone.CHECKSUM"
-
     @pytest.mark.parametrize("name", ["x.CHECKSUM", "x.INDEX", "x.FUTURE", ".CHECKSUM", "a/b.INDEX"])
     def test_names(self, name: str) -> None:
         assert is_sidecar_name(name)
@@ -220,14 +206,6 @@ class TestDirectories:
         one_line(caught, name, "move it away")
         assert os.listdir(tmp_path) == [name]
         assert (tmp_path / name).read_text() == "precious"
-
-    def test_removed_in_all_forms(self, tmp_path: Path) -> None:
-        write_directory_sidecars(tmp_path / "set", DEEP, INDEX)
-        write_pair(tmp_path / "set")
-        (tmp_path / "set" / "a.txt").write_bytes(b"one")
-        remove_sidecars(tmp_path / "set")
-        assert os.listdir(tmp_path) == ["set"]
-        assert os.listdir(tmp_path / "set") == ["a.txt"]
 
 
 class TestFutures:
