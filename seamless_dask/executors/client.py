@@ -11,7 +11,7 @@ from hashserver.errors import AuthenticationFailed, ReadOnly, ServiceUnavailable
 
 from .. import connection
 from ..errors import SeamlessError, UsageError
-from ..protocol.jobs import JOBS, PROTOCOL
+from ..protocol.jobs import JOBS, PROTOCOL, UNKNOWN
 from ..protocol.transports import HttpTransport, JobTransport, Reply
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _meaning(response: Reply, url: str) -> Exception:
     except (ValueError, KeyError, TypeError):
         message = ""
     if response.status == 404:
-        if message.startswith("nobody has asked"):
+        if message.startswith(UNKNOWN):
             return Unknown(message)
         return ServiceUnavailable(f"{url} has no jobserver (yet): seamless-daskserver status looks at it")
     said = f"{message or f'status {response.status}'} ({url})"

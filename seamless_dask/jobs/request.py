@@ -9,9 +9,12 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import Checksum
+from hashserver.errors import InvalidChecksum
 
+from ..errors import UsageError
 from ..locks import birth
 from ..model.options import Options
+from ..protocol.jobs import MOST_JOBS, PROTOCOL, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +97,36 @@ class JobRequest(NamedTuple):
         options = options._replace(fresh=document["fresh"] or options.fresh)
         needs, detached = document["need_bytes"], document["detached"]
         return cls(key, options, needs, detached, asker, document.get("outer", ""))
+
+
+def requests_in(body: bytes, here: str = "this daskserver") -> list[JobRequest]:
+    """Read what is posted to a jobserver; `here` is who answers.
+
+    Raises
+    ------
+    Refused
+        It is of another version, too much, or no request.
+    """
+    try:
+        document = json.loads(body)
+        jobs = document["jobs"]
+        if document.get("protocol") != PROTOCOL:
+            raise Refused(409, _other_version(document.get("protocol"), here))
+        if len(jobs) > MOST_JOBS:
+            raise Refused(413, f"more than {MOST_JOBS} jobs at once: send fewer")
+        return [JobRequest.from_message(one) for one in jobs]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Refused(400, f"not a request of the jobserver: {error!r}") from None
+    except (UsageError, InvalidChecksum) as error:
+        raise Refused(400, str(error)) from None
+
+
+def _other_version(protocol: object, here: str) -> str:
+    number = protocol if isinstance(protocol, int) else 0
+    return (
+        f"the client speaks protocol {number} of the jobserver, {here} {PROTOCOL}:"
+        " install the same version of seamless-dask on both"
+    )
 
 
 def own_name() -> str:

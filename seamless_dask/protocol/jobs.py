@@ -22,6 +22,9 @@ MOST_JOBS = 10_000
 LONGEST_WAIT = 60.0
 """Seconds for which an answer may be waited for."""
 
+UNKNOWN = "nobody has asked"
+"""How the error for a job begins that there is none of."""
+
 
 class Refused(SeamlessError):
     """What a command asked for cannot be; as HTTP tells it."""
@@ -29,3 +32,8 @@ class Refused(SeamlessError):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
+
+
+def unknown(key: str) -> Refused:
+    """Return the error for a job that whoever asks about it has not asked for, or nobody."""
+    return Refused(404, f"{UNKNOWN} for {key} here")

@@ -14,10 +14,10 @@ from hashserver.checksum import hash_bytes
 from hashserver.errors import HashserverError
 from seamless_dask import connection
 from seamless_dask.errors import SeamlessError
+from seamless_dask.jobs.request import requests_in
 from seamless_dask.model import transformation, values
 from seamless_dask.model.options import Options
 from seamless_dask.protocol.jobs import PROTOCOL
-from seamless_dask.services.jobserver import requests
 
 SUM = str(hash_bytes(b"data"))
 CONNECTION = connection.ConnectionFile(
@@ -129,7 +129,7 @@ def test_any_options_are_understood_or_refused(data: bytes) -> None:
 @given(bodies | deep)
 def test_any_body_asks_for_jobs_or_is_refused(data: bytes) -> None:
     try:
-        found = requests._requests_in(data)
+        found = requests_in(data)
     except (SeamlessError, HashserverError) as error:
         line(error)
     else:
@@ -141,7 +141,7 @@ def test_what_the_others_are_made_from_is_right(valid: dict[str, Any]) -> None:
     data = compact(valid)
     readers = (
         partial(connection.parse, "x"),
-        requests._requests_in,
+        requests_in,
         transformation.parse,
         values.parse_results,
     )

@@ -7,20 +7,18 @@ and they are withdrawn as soon as its task leaves the worker, however that comes
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import Checksum
-from hashserver.errors import InvalidChecksum
 
-from ...errors import UsageError
 from ...graph.names import key_in
+from ...jobs.command_requests import answered, start_of, wait_of, withdrawn
 from ...jobs.confinement import ITSELF, confined
 from ...jobs.journal import NESTED
-from ...jobs.request import JobRequest
+from ...jobs.request import requests_in
 from ...model import requirements
 from ...model.options import Options
-from ...protocol.jobs import LONGEST_WAIT, MOST_JOBS, NESTED_OPERATION, PROTOCOL, Refused
+from ...protocol.jobs import NESTED_OPERATION, PROTOCOL, Refused, unknown
 from . import waits
 from .waits import refuse_closing
 
@@ -30,9 +28,9 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from ...jobs.registry import Job
+    from ...jobs.request import JobRequest
     from .jobserver import Jobserver
 
-_NO_REQUEST = (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError, InvalidChecksum)
 AGAIN = 3.0
 """Seconds after which it is looked again whether a job has come to wait for whoever asks for it."""
 
@@ -113,21 +111,18 @@ class Nested:
         dict
             ``status`` and ``body`` of the answer; ``waiting`` says whether a job is still waited for.
         """
-        answer: dict[str, Any]
-        try:
+
+        async def answer() -> dict[str, Any]:
             outer = self._outer(worker, task, checksum)
             if method == "POST":
                 bounds = Options.from_json(given) if sandboxed else None
-                answer = {"body": self._post(task, outer, run, facts["body"], bounds)}
-            else:
-                asker = f"{NESTED}{run}.{facts['asker']}"
-                answer = await self._about(outer, method, Checksum(key), asker, facts)
-        except Refused as error:
-            answer = {"status": error.status, "body": {"error": str(error)}}
-        except _NO_REQUEST as error:
-            answer = {"status": 400, "body": {"error": f"not a request of the jobserver: {error}"}}
+                return {"body": self._post(task, outer, run, facts["body"], bounds)}
+            asker = f"{NESTED}{run}.{facts['asker']}"
+            return await self._about(outer, method, Checksum(key), asker, facts)
+
+        told = await answered(answer())
         found = self._outers.get(task)
-        return {"status": 200, "waiting": bool(found and found.waiting())} | answer
+        return {**told, "waiting": bool(found and found.waiting())}
 
     def left(self, task: str) -> None:
         """Withdraw what the command of a task asked for, since it has ended or is nobody's any more."""
@@ -149,13 +144,8 @@ class Nested:
         return found._replace(own=found.own | {_name(task), checksum})
 
     def _post(self, task: str, outer: Outer, run: str, body: bytes, bounds: Options | None) -> dict[str, Any]:
-        document = json.loads(body)
-        if document.get("protocol") != PROTOCOL:
-            raise Refused(409, "the command has another version of seamless-dask than the daskserver")
-        if len(document["jobs"]) > MOST_JOBS:
-            raise Refused(413, f"more than {MOST_JOBS} jobs at once: send fewer")
         priority = self._priority(task)
-        requests = [_tamed(JobRequest.from_message(one), run, priority, bounds) for one in document["jobs"]]
+        requests = [_tamed(one, run, priority, bounds) for one in requests_in(body)]
         self._outers[task] = outer
         for one in requests:
             self._refuse_cycle(outer, one.key)
@@ -175,16 +165,15 @@ class Nested:
     ) -> dict[str, Any]:
         job = outer.jobs.get(asker)
         if job is None or job.key != key:
-            raise Refused(404, f"nobody has asked for {key} here")
-        wait = min(max(0.0, float(facts.get("wait", 0.0))), LONGEST_WAIT)  # NaN is 0, in this order
+            raise unknown(key)
         if method == "DELETE":
             self._leave(outer, asker)
-            return {"body": {"cancelled": job.outcome is not None, "askers": []}}
+            return withdrawn(job.outcome is not None)
         if method == "STDERR":
-            written = await waits.stderr(self._jobserver, job, max(int(facts.get("start", 0)), 0), wait)
+            written = await waits.stderr(self._jobserver, job, start_of(facts), wait_of(facts))
             return {"body": written, "over": waits.is_over(job)}
         found = await waits.changed_facts(
-            self._jobserver, job, asker, str(facts.get("after", "")), wait,
+            self._jobserver, job, asker, str(facts.get("after", "")), wait_of(facts),
             brief=True, check=lambda: self._refuse_endless(outer, job, asker), interval=AGAIN,
         )  # fmt: skip
         return {"body": found}

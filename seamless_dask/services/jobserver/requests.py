@@ -22,8 +22,8 @@ from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 
 from ...errors import UsageError
-from ...jobs.request import JobRequest
-from ...protocol.jobs import JSON_TYPE, LONGEST_WAIT, MOST_JOBS, NEXT, OVER, PROTOCOL, Refused
+from ...jobs.request import requests_in
+from ...protocol.jobs import JSON_TYPE, LONGEST_WAIT, NEXT, OVER, PROTOCOL, Refused, unknown
 from . import waits
 from .waits import refuse_closing
 
@@ -90,9 +90,7 @@ class _Request:
         """Take jobs on."""
         if len(body) > MOST_BYTES:
             raise Refused(413, f"more than {MOST_BYTES} bytes at once: send fewer jobs")
-        requests = _requests_in(body)
-        if len(requests) > MOST_JOBS:
-            raise Refused(413, f"more than {MOST_JOBS} jobs at once: send fewer")
+        requests = requests_in(body)
         try:
             placed = self._jobserver.post(requests)
         except UsageError as error:
@@ -138,32 +136,9 @@ class _Request:
             raise Refused(400, str(error)) from None
         job = self._jobserver.registry.find(key, self._asker)
         if job is None:
-            raise Refused(404, f"nobody has asked for {key} here")
+            raise unknown(key)
         return job
 
 
 def _json(document: Mapping[str, Any], status: int = 200) -> JobAnswer:
     return JobAnswer(status, json.dumps(document).encode())
-
-
-def _requests_in(body: bytes) -> list[JobRequest]:
-    """Read the body of a post."""
-    try:
-        document = json.loads(body)
-        jobs = document["jobs"]
-        _require_protocol(document.get("protocol"))
-        return [JobRequest.from_message(one) for one in jobs]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Refused(400, f"not a request of the jobserver: {error!r}") from None
-    except (UsageError, InvalidChecksum) as error:
-        raise Refused(400, str(error)) from None
-
-
-def _require_protocol(protocol: object) -> None:
-    if protocol != PROTOCOL:
-        number = protocol if isinstance(protocol, int) else 0
-        raise Refused(
-            409,
-            f"the client speaks protocol {number} of the jobserver, this daskserver {PROTOCOL}:"
-            " install the same version of seamless-dask on both",
-        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from contextlib import suppress
@@ -12,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 from hashserver.auth import WRITE, Token
 from hashserver.checksum import Checksum
 from hashserver.client.store import find_token
-from hashserver.errors import InvalidChecksum
 from hashserver.results.database import Database
 from hashserver.server.application import HashserverApplication
 from hashserver.server.service import Service
-from seamless_dask.errors import UsageError
+from seamless_dask.jobs.command_requests import answered, start_of, wait_of, withdrawn
 from seamless_dask.jobs.confinement import confined
 from seamless_dask.jobs.local import PATIENCE, LocalRequest
-from seamless_dask.jobs.request import JobRequest
+from seamless_dask.jobs.request import requests_in
 from seamless_dask.jobs.withdrawal import Withdrawal
 from seamless_dask.model import outcomes
 from seamless_dask.model.options import Options
-from seamless_dask.protocol.jobs import LONGEST_WAIT, MOST_JOBS, PROTOCOL, Refused
+from seamless_dask.protocol.jobs import PROTOCOL, unknown
 
 from .gateway import PAUSE, Gateway, bounds_of, serve
 from .http import CommandApplication, Hashserver
@@ -35,13 +33,13 @@ if TYPE_CHECKING:
 
     from hashserver.server.connection import Protocols
     from seamless_dask.context import Context
+    from seamless_dask.jobs.request import JobRequest
 
     from .command_socket import CommandSocket
     from .http import AnswersRequests, Ask
 
 MOST_STDERR = 16 << 20
 """Bytes of what a job writes that are kept for the command."""
-_NO_REQUEST = (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError, InvalidChecksum)
 
 
 class Serving:
@@ -147,18 +145,14 @@ class NestedJobs:
         **facts: Any,
     ) -> dict[str, Any]:
         """Answer a command; parameters and answer as of a scheduler's jobserver for commands."""
-        answer: dict[str, Any]
-        try:
+
+        async def answer() -> dict[str, Any]:
             if method == "POST":
-                answer = {"body": self._post(body, Options.from_json(given) if sandboxed else None)}
-            else:
-                answer = await self._about(method, Checksum(key), asker, facts)
-        except Refused as error:
-            answer = {"status": error.status, "body": {"error": str(error)}}
-        except _NO_REQUEST as error:
-            answer = {"status": 400, "body": {"error": f"not a request of the jobserver: {error}"}}
-        waiting = any(job.is_waited_for for job in self._asked.values())
-        return {"status": 200, "waiting": waiting} | answer
+                return {"body": self._post(body, Options.from_json(given) if sandboxed else None)}
+            return await self._about(method, Checksum(key), asker, facts)
+
+        told = await answered(answer())
+        return {**told, "waiting": any(job.is_waited_for for job in self._asked.values())}
 
     def withdraw(self) -> None:
         """Ask no more for what the command has waited for."""
@@ -170,12 +164,7 @@ class NestedJobs:
             job.withdrawal.over.wait(max(0.0, end - time.monotonic()))
 
     def _post(self, body: bytes, bounds: Options | None) -> dict[str, Any]:
-        document = json.loads(body)
-        if document.get("protocol") != PROTOCOL:
-            raise Refused(409, "the command has another version of seamless-dask than who runs it")
-        if len(document["jobs"]) > MOST_JOBS:
-            raise Refused(413, f"more than {MOST_JOBS} jobs at once: send fewer")
-        asked = [JobRequest.from_message(one) for one in document["jobs"]]
+        asked = requests_in(body, "who runs the command")
         if bounds is not None:
             asked = [one._replace(options=confined(one.options, bounds)) for one in asked]
         jobs = []
@@ -195,18 +184,17 @@ class NestedJobs:
     async def _about(self, method: str, key: Checksum, asker: str, facts: dict[str, Any]) -> dict[str, Any]:
         job = self._asked.get(asker)
         if job is None or job.key != key:
-            raise Refused(404, f"nobody has asked for {key} here")
-        wait = min(max(0.0, float(facts.get("wait", 0.0))), LONGEST_WAIT)  # NaN is 0, in this order
+            raise unknown(key)
         if method == "DELETE":
             del self._asked[asker]
             job.withdrawal.ask()
-            return {"body": {"cancelled": job.outcome is not None, "askers": []}}
+            return withdrawn(job.outcome is not None)
         if method == "STDERR":
-            start = max(int(facts.get("start", 0)), 0)
-            await job.changes(lambda: job.outcome is not None or len(job.stderr) > start, wait)
+            start = start_of(facts)
+            await job.changes(lambda: job.outcome is not None or len(job.stderr) > start, wait_of(facts))
             return {"body": bytes(job.stderr[start:]), "over": job.outcome is not None}
         after = str(facts.get("after", ""))
-        await job.changes(lambda: job.state != after, wait)
+        await job.changes(lambda: job.state != after, wait_of(facts))
         return {"body": job.facts()}
 
 
