@@ -125,8 +125,9 @@ def bash(
 def made(description: Description, options: Options, context: Context | None, parts: Parts) -> Transformation:
     """Return a transformation; what it is made of is stored together with that of others."""
     transformation = Transformation(description, options, context, parts)
+    place = parts.context or transformation.context
     with _lock:
-        _pending.setdefault(transformation.context, WeakSet()).add(transformation)
+        _pending.setdefault(place, WeakSet()).add(transformation)
     return transformation
 
 
@@ -390,6 +391,8 @@ class Transformation:
 
         Which of them are known is looked up when somebody reads the graph, and no later.
         """
+        if sys._getframe(1).f_code.co_name == "is_dask_collection":
+            return {}  # all that it asks is whether this is None, before and after the graph is asked for
         from dask.highlevelgraph import HighLevelGraph
 
         from .graph.interrupts import hear_of_interrupts
@@ -630,6 +633,8 @@ def flush(context: Context) -> None:
     """Store what the transformations need that have been built in a context: all of it in one go."""
     with _lock:
         built = list(_pending.pop(context, ()))
+    if not built:
+        return
     try:
         for step in built:
             step._parts.copy_stored(context)
@@ -681,6 +686,8 @@ def options_of(
     UsageError
         For an option that it has not, or a bad value.
     """
+    if not given:
+        return Options()
     offered = [name for name in Options._fields if name not in {*_INTERNAL, *refused}]
     if unknown := sorted(set(given) - set(offered)):
         known = ", ".join([*further, *offered])

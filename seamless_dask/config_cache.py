@@ -3,8 +3,8 @@
 A look-up takes some ten microseconds, and to read files and variables several times as long. What counts is
 compared at each call: the environment, Dask's configuration, the current directory, and the files that were
 read or looked for.
-What also depends on more than that (servers that run or not, a project's file that is trusted or not) is
-put together at every call.
+What also depends on more than that (a server that runs in the cache, whose file is among those looked for, a
+daskserver, a project's file that is trusted or not) is put together at every call.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def load_cached() -> Config:
 
 def _stands_alone(config: Config, settings: tuple[int, ...] | None) -> bool:
     """Say whether nothing else was read for a configuration, and nothing that has changed just now."""
-    if config.daskserver is not None or config.hashserver is not None or config.storage_options:
+    if config.daskserver is not None or config.storage_options:  # whose files are not compared
         return False
     return settings is None or max(settings[-2:]) < time.time_ns() - int(_TICK * 1e9)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from weakref import ref
 
 from hashserver.checksum import Checksum
@@ -389,25 +389,34 @@ def default_context() -> Context:
     """
     global _last
     config, last = load_cached(), _last
-    if last is not None and last[0] is config:
-        if "distributed" not in sys.modules:
-            return last[1]
+    if last is not None and last.config is config:
+        if last.is_placed or "distributed" not in sys.modules:
+            return last.context
         from ..protocol.discovery import client_of_process
 
         if client_of_process() is None:
-            return last[1]
+            return last.context
     from ..context import Context
-    from ..protocol.discovery import of_client, with_places
+    from ..protocol.discovery import is_placed, of_client, with_places
 
     whole = of_client(with_places(config))
     context = _defaults.get(whole)
     if context is None:
         context = _defaults[whole] = Context(whole)
-    _last = (config, context) if whole is config else None
+    _last = _Last(config, context, is_placed(config)) if whole is config else None
     return context
 
 
 _defaults: dict[Any, Context] = {}
 
-_last: tuple[Config, Context] | None = None
-"""The configuration that was asked for last, where it named the places itself."""
+
+class _Last(NamedTuple):
+    """The configuration that was asked for last, where no scheduler was asked for its places."""
+
+    config: Config
+    context: Context
+    is_placed: bool
+    """Whether it names them, so that none ever is."""
+
+
+_last: _Last | None = None

@@ -69,8 +69,10 @@ def _withdraw(waits: Collection[Withdrawal]) -> None:
 
 
 _interrupts = _Interrupts()
+_callbacks = _interrupts._callback
 
 
 def hear_of_interrupts() -> None:
     """Have Dask's local schedulers tell of them from now on."""
-    _interrupts.register()
+    if _callbacks not in Callback.active:  # asked with each graph
+        _interrupts.register()

@@ -23,7 +23,7 @@ from . import task
 from .collection import as_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from hashserver.checksum import Checksum
 
@@ -249,8 +249,23 @@ def _ask(context: Context, keys: list[Checksum]) -> dict[Checksum, Value]:
     return {}
 
 
-class LazyLayer(Layer):
-    """All of a `LazyGraph`, or one task of it, as a layer; what is pickled is one of Dask's.
+class _QuicklyCulled(Layer):
+    """Looks for its own tasks among those that are wanted.
+
+    Dask would look for all that are wanted in each layer: of thousands of collections each is one.
+    """
+
+    def cull(self, keys: set[Any], all_hlg_keys: Collection[Any]) -> tuple[Layer, Mapping[Any, set[Any]]]:
+        """Return what is needed of it, and what that needs."""
+        return super().cull({key for key in self if key in keys}, all_hlg_keys)
+
+
+class TaskLayer(_QuicklyCulled, MaterializedLayer):
+    """What a `LazyLayer` is pickled as."""
+
+
+class LazyLayer(_QuicklyCulled):
+    """All of a `LazyGraph`, or one task of it, as a layer; what is pickled is a `TaskLayer`.
 
     Parameters
     ----------
@@ -307,8 +322,8 @@ class LazyLayer(Layer):
         return {*self._graph.tasks, *self._graph._given} if self._name is None else {self._name}
 
 
-def _materialized(nodes: dict[str, Any], annotations: dict[str, Any] | None) -> MaterializedLayer:
-    layer = MaterializedLayer(nodes)
+def _materialized(nodes: dict[str, Any], annotations: dict[str, Any] | None) -> TaskLayer:
+    layer = TaskLayer(nodes)
     layer.annotations = annotations
     return layer
 

@@ -78,12 +78,16 @@ class Options(NamedTuple):
 
     def to_json(self) -> str:
         """Return the options as one line of JSON; what equals its default is left out."""
+        if self == _PLAIN:  # those of most, of whom there may be very many
+            return "{}"
         given = {name: value for name, value in self._asdict().items() if value != self._field_defaults[name]}
         return json.dumps(given, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Options:
         """Read what `to_json` wrote; raises `UsageError` for anything else."""
+        if text == "{}":
+            return _PLAIN
         try:
             given = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -115,6 +119,9 @@ class Options(NamedTuple):
         if key in self.upstream:
             return Options.from_json(self.upstream[key])._replace(run="process")
         return Options(isolation=self.isolation, retries=self.retries)
+
+
+_PLAIN = Options()
 
 
 def _is_count(value: Any) -> bool:

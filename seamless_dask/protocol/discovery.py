@@ -42,7 +42,7 @@ def with_places(config: Config) -> Config:
         When it cannot be reached.
     """
     server = config.daskserver
-    if server is None or not is_address(server) or not _is_unplaced(config):
+    if server is None or not is_address(server) or is_placed(config):
         return config
     path = _file(config, server)
     told = _remembered(path, server)
@@ -79,7 +79,7 @@ def of_client(config: Config) -> Config:
     UsageError
         When they cannot be reached from here.
     """
-    if "distributed" not in sys.modules or config.daskserver is not None or not _is_unplaced(config):
+    if "distributed" not in sys.modules or config.daskserver is not None or is_placed(config):
         return config
     client = client_of_process()
     if client is None:
@@ -175,9 +175,10 @@ def remember(config: Config, server: str, told: dict[str, Any]) -> None:
     write_atomic(path, json.dumps({"server": server, "told": told}).encode(), 0o600)
 
 
-def _is_unplaced(config: Config) -> bool:
+def is_placed(config: Config) -> bool:
+    """Say whether a configuration names a store or a database."""
     default = embedded(config)
-    return config.stores == default.stores and config.database == default.database
+    return config.stores != default.stores or config.database != default.database
 
 
 def _file(config: Config, server: str) -> str:

@@ -42,6 +42,15 @@ def test_nothing_is_read_while_nothing_has_changed(home: Path) -> None:
     assert load_cached() is load_cached()
 
 
+def test_a_hashserver_that_is_named_is_no_reason_to_read_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEAMLESS_HASHSERVER", "http://127.0.0.1:1")
+    assert load_cached() is load_cached()
+    monkeypatch.setenv("SEAMLESS_HASHSERVER", "http://127.0.0.1:2")
+    assert load_cached().hashserver == "http://127.0.0.1:2"
+
+
 def test_a_variable_that_is_set_or_gone_is_seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = load_cached()
     monkeypatch.setenv("SEAMLESS_CACHE", str(home / "other"))

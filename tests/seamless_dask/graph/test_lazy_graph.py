@@ -211,6 +211,36 @@ def test_a_graph_that_nobody_reads_is_not_looked_up(desk: Desk) -> None:
     assert desk.asked == []
 
 
+def test_the_graph_of_a_collection_is_made_once_in_a_call(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    layers_of = lazy_graph.layers_of
+
+    def counted(name: str, *arguments: Any) -> Any:
+        made.append(name)
+        return layers_of(name, *arguments)
+
+    monkeypatch.setattr(lazy_graph, "layers_of", counted)
+    steps = [desk.bash(f"echo {number}") for number in range(3)]
+    assert all(map(is_dask_collection, steps))
+    dask.compute(*steps, scheduler="synchronous")
+    assert made == [name_of(step) for step in steps]
+
+
+def test_a_layer_does_not_look_at_all_that_is_wanted_of_others(desk: Desk) -> None:
+    class Wanted(set[str]):
+        def __iter__(self) -> Any:
+            raise AssertionError("as often as there are layers this would take hours")
+
+    step = desk.bash("echo")
+    layer = step.__dask_graph__().layers[name_of(step)]
+    for one in (layer, pickle.loads(pickle.dumps(layer))):
+        culled, needs = one.cull(Wanted({name_of(step), "of another layer"}), set())
+        assert set(culled) == set(needs) == {name_of(step)}
+        assert not one.cull(Wanted({"of another layer"}), set())[1]
+
+
 def test_a_graph_says_the_same_whenever_it_is_read(desk: Desk) -> None:
     steps = desk.chain(2)
     graph = steps[-1].__dask_graph__()
