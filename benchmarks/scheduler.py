@@ -87,6 +87,10 @@ def noop() -> None:
     """Do nothing."""
 
 
+def nothing(argument: object) -> None:
+    """Do nothing with an argument."""
+
+
 def plain(number: int = TASKS) -> Graph:
     """No-ops that have nothing to do with each other."""
     from dask._task_spec import Task
