@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from hashserver.errors import HashserverError, InvalidChecksum
+from hashserver.regular_file import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +158,8 @@ def hash_file(path: str | os.PathLike[str]) -> tuple[Checksum, int]:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return hash_descriptor(fd, os.fstat(fd).st_size)
+        with named(path):
+            return hash_descriptor(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hashserver.checksum import Checksum, hash_descriptor
 from hashserver.errors import FileChanged, TreeError
 from hashserver.namedtuple import NamedTuple
-from hashserver.regular_file import open_regular
+from hashserver.regular_file import named, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +61,8 @@ def hash_stable(path: str | os.PathLike[str]) -> Hashed:
     began = time.time_ns()
     fd, before = open_regular(path)
     try:
-        checksum, size = hash_descriptor(fd, before.st_size)
+        with named(path):
+            checksum, size = hash_descriptor(fd, before.st_size)
         after = os.fstat(fd)
     finally:
         os.close(fd)

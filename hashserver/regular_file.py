@@ -5,6 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Without O_NONBLOCK a pipe that nobody writes to would be waited for without end; O_NOCTTY: a terminal
 # that is opened must not become ours.
@@ -41,6 +46,15 @@ def open_regular(path: str | os.PathLike[str], follow: bool = True) -> tuple[int
     return fd, state
 
 
+@contextmanager
+def named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Have what the system says about a descriptor name its file: reading one that is open does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
 def open_far(path: str, flags: int) -> int:
     """Open what may have a longer path than the system takes in one piece: a part after the other.
 
@@ -71,9 +85,10 @@ def read_regular(path: str | os.PathLike[str], limit: int | None = None, follow:
     with os.fdopen(fd, "rb", buffering=0) as file:
         left = state.st_size + 1 if limit is None else limit
         parts = []
-        while left > 0 and (part := file.read(left)):
-            parts.append(part)
-            left = left if limit is None else left - len(part)
+        with named(path):
+            while left > 0 and (part := file.read(left)):
+                parts.append(part)
+                left = left if limit is None else left - len(part)
     return b"".join(parts)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum
 from hashserver.errors import BufferMissing, InvalidChecksum
+from hashserver.regular_file import read_regular
 from hashserver.workspace.sidecar import CHECKSUM, read_checksum
 from seamless_dask.errors import ComputationFailed
 
@@ -95,8 +96,7 @@ def _from_file(context: Context, path: str) -> Checksum:
     from seamless_dask.model.transformation import parse
 
     try:
-        with open(path, "rb") as file:
-            document = file.read()
+        document = read_regular(path)
     except FileNotFoundError:
         raise CommandError(f"{path}: neither a checksum (64 lower-case hex digits) nor a file") from None
     key = parse(document).key

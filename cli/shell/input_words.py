@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from posixpath import basename, dirname, normpath, relpath
 from typing import TYPE_CHECKING
 
@@ -255,9 +256,19 @@ class Reader:
     def _may_be_missing(self, value: str, role: str) -> None:
         if self.options.guess or self.line.moves:
             return
-        tail = re.sub(r"[*?\[\]]", "_", value.rpartition("=")[2])
-        if role == READ or (_PATH_LIKE.fullmatch(tail) and not value.startswith("s/")):
-            self.hints.missing[value.rpartition("=")[2]] = None
+        named = value.rpartition("=")[2]
+        tail = re.sub(r"[*?\[\]]", "_", named)
+        if self._is_special(named):
+            self.hints.note(f"{named} is no input, but a pipe, socket or device (-g1 leaves this out)")
+        elif role == READ or (_PATH_LIKE.fullmatch(tail) and not value.startswith("s/")):
+            self.hints.missing[named] = None
+
+    def _is_special(self, value: str) -> bool:
+        try:
+            mode = os.stat(os.path.join(self.names.cwd, value)).st_mode
+        except (OSError, ValueError):
+            return False
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _names_sidecars(value: str) -> bool:

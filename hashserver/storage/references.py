@@ -17,7 +17,7 @@ from hashserver.checksum import hash_descriptor
 from hashserver.durability import sync_directories
 from hashserver.errors import InvalidRequest, LinkRefused, OriginalChanged
 from hashserver.namedtuple import NamedTuple
-from hashserver.regular_file import open_regular, read_regular
+from hashserver.regular_file import named, open_regular, read_regular
 from hashserver.storage.store import changed, file_changed
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def state_with(original: str, checksum: Checksum, state: os.stat_result | None) 
     if state is None:
         fd, state = open_regular(original)
         try:
-            found, _ = hash_descriptor(fd)
+            with named(original):
+                found, _ = hash_descriptor(fd)
         finally:
             os.close(fd)
         if found != checksum:

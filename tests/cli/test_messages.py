@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,11 +12,11 @@ import pytest
 from .conftest import contents
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .conftest import Cli
 
 HELLO = hashlib.sha256(b"hello\n").hexdigest()
+FAILING = Path("/sys/devices/virtual/net/lo/speed")
+"""A regular file that the system opens, but does not read."""
 
 
 @pytest.fixture
@@ -155,3 +157,25 @@ def test_a_transformation_by_the_sidecar_of_its_document(cli: Cli, work: Path) -
     (work / "job.CHECKSUM").write_text(job["key"] + "\n")
     cli("seamless-run", "echo hello")
     assert cli("seamless-run-transformation", "job.CHECKSUM").text.strip() == HELLO
+
+
+@pytest.mark.skipif(not FAILING.exists(), reason="no loopback device in /sys")
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("seamless-run", "cat sick.txt"),
+        ("seamless-run", "--stdin", "sick.txt", "cat"),
+        ("seamless-upload", "sick.txt"),
+        ("seamless-upload", "--in-place", "sick.txt"),
+        ("seamless-checksum", "sick.txt"),
+        ("seamless-run-transformation", "sick.txt"),
+    ],
+)
+def test_a_file_that_the_disk_does_not_give_is_named(cli: Cli, work: Path, line: tuple[str, ...]) -> None:
+    (work / "sick.txt").symlink_to(FAILING)
+    assert cli(*line, status=1).error == "sick.txt: Invalid argument"
+
+
+def test_a_document_is_not_waited_for(cli: Cli, work: Path) -> None:
+    os.mkfifo(work / "pipe")
+    assert cli("seamless-run-transformation", "pipe", status=1).error == "pipe: Not a regular file"

@@ -173,6 +173,8 @@ def test_a_link_that_leads_nowhere_is_an_error(tree: Path, make: str) -> None:
 def test_a_fifo_is_no_input(tree: Path) -> None:
     os.mkfifo("pipe.txt")
     assert names("cat", "pipe.txt") == []
+    (note,) = meant("cat", "pipe.txt").notes
+    assert note == "pipe.txt is no input, but a pipe, socket or device (-g1 leaves this out)"
 
 
 @pytest.mark.parametrize(
