@@ -34,42 +34,6 @@ def _write(text: str) -> None:
         sys.stderr.flush()
 
 
-class Progress:
-    """A line on the terminal that says how far something is; silent elsewhere.
-
-    Parameters
-    ----------
-    label : str
-        What is being done.
-    total : int
-        Bytes altogether.
-    shown : bool
-        Whether standard error is a terminal whose user wants to see it.
-    """
-
-    def __init__(self, label: str, total: int, shown: bool) -> None:
-        self._label, self._total, self._shown = label, total, shown
-        self._done, self._next, self._drawn = 0, time.monotonic() + 0.3, False
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._drawn:
-            erase()
-
-    def add(self, size: int) -> None:
-        """`size` more bytes are done."""
-        self._done += size
-        if self._shown and time.monotonic() >= self._next:
-            self._draw()
-
-    def _draw(self) -> None:
-        self._next, self._drawn = time.monotonic() + 0.1, True
-        share = 100 * self._done // max(self._total, 1)
-        draw(f"{self._label}: {size_text(self._done)} of {size_text(self._total)} ({share} %)")
-
-
 class ProgressLine:
     """A line on the terminal that is written over; silent elsewhere.
 
@@ -97,17 +61,45 @@ class ProgressLine:
             self._text = ""
 
 
+class Progress(ProgressLine):
+    """A line on the terminal that says how far something is.
+
+    Parameters
+    ----------
+    label, shown
+        As of `ProgressLine`.
+    total : int
+        Bytes altogether.
+    """
+
+    def __init__(self, label: str, total: int, shown: bool) -> None:
+        super().__init__(label, shown)
+        self._total, self._done, self._next = total, 0, time.monotonic() + 0.3
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def add(self, size: int) -> None:
+        """`size` more bytes are done."""
+        self._done += size
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + 0.1
+            share = 100 * self._done // max(self._total, 1)
+            self.show(f"{size_text(self._done)} of {size_text(self._total)} ({share} %)")
+
+
 class Spinner:
-    """A line on the terminal that says what becomes of something; silent elsewhere.
+    """A line on the terminal that says what becomes of something.
 
     It turns in a thread of its own, since whoever waits is waiting. Other lines go above it.
 
     Parameters
     ----------
-    label : str
-        What is waited for.
-    shown : bool
-        Whether standard error is a terminal whose user wants to see it.
+    label, shown
+        As of `ProgressLine`.
     """
 
     def __init__(self, label: str, shown: bool) -> None:
