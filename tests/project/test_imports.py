@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import re
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -109,6 +108,5 @@ def test_names_of_classes_are_unique() -> None:
 
 
 def test_all_packages_are_installed() -> None:
-    found = {name for name, path in MODULES.items() if path.name == "__init__.py"}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(found)
+    packages = {path.parent for path in MODULES.values() if path.name == "__init__.py"}
+    assert {path.parent for path in MODULES.values()} - packages == set()  # only these are found
