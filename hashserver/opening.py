@@ -90,7 +90,7 @@ def connect(
     """
     from hashserver.auth import WRITE, Token
     from hashserver.client.database import DatabaseClient
-    from hashserver.client.store import Client, find_token
+    from hashserver.client.store import StoreClient, find_token
 
-    client = Client(url, Token(WRITE, token) if token else find_token(token_file), ca_file)
+    client = StoreClient(url, Token(WRITE, token) if token else find_token(token_file), ca_file)
     return client, DatabaseClient(client.transport)

@@ -11,18 +11,20 @@ if TYPE_CHECKING:
 
     from . import errors
     from .api import Transformation, bash
+    from .client.client import Client
     from .decorators import delayed, direct
     from .functions import checksum_of, put
     from .graph.handles import Directory, File
     from .values.registry import register
 
 __all__ = [
-    "Checksum", "Directory", "File", "Transformation", "__version__", "bash", "checksum_of", "delayed",
-    "direct", "errors", "put", "register",
+    "Checksum", "Client", "Directory", "File", "Transformation", "__version__", "bash", "checksum_of",
+    "delayed", "direct", "errors", "put", "register",
 ]  # fmt: skip
 
 _MODULES = {
     ".api": ("Transformation", "bash"),
+    ".client.client": ("Client",),
     ".decorators": ("delayed", "direct"),
     ".functions": ("Checksum", "checksum_of", "put"),
     ".graph.handles": ("Directory", "File"),

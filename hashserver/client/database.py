@@ -41,7 +41,7 @@ class DatabaseClient:
     Parameters
     ----------
     transport
-        The way to the server; one of a `hashserver.client.store.Client` can be shared.
+        The way to the server; one of a `hashserver.client.store.StoreClient` can be shared.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ _ASKED_AT_ONCE = 20_000
 _JSON = {"Content-Type": protocol.JSON_TYPE}
 
 
-class Client(Store):
+class StoreClient(Store):
     """The store of a hashserver; may be used from many threads.
 
     Parameters
@@ -296,7 +296,7 @@ def connect(
     token_file: str | None = None,
     ca_file: str | None = None,
     patience: Patience | None = None,
-) -> Client:
+) -> StoreClient:
     """Return the store of the hashserver at `url`; nothing is asked of it yet.
 
     Parameters
@@ -315,7 +315,7 @@ def connect(
     AuthenticationFailed
         If the token file cannot be used.
     """
-    return Client(url, find_token(token_file), ca_file, patience)
+    return StoreClient(url, find_token(token_file), ca_file, patience)
 
 
 def find_token(token_file: str | None) -> Token | None:

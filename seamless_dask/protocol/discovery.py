@@ -93,6 +93,12 @@ def of_client(config: Config) -> Config:
     return config if told is None else placed(config, server, checked(told, server))
 
 
+async def ask_once(client: Any) -> None:
+    """Ask the scheduler of a client now, in the client's event loop; one that does not tell has nothing."""
+    with suppress(Exception):  # a plain scheduler of any version may say so in any way
+        _told[client] = time.monotonic(), await client.scheduler.seamless_places()
+
+
 def client_of_process() -> Any:
     """Return the client that Dask would take, if it can be asked from this thread."""
     distributed = sys.modules.get("distributed")
@@ -101,7 +107,7 @@ def client_of_process() -> Any:
     # another thread may be importing it at the moment: then there is no client either
     with suppress(ValueError, AttributeError):
         client = distributed.Client.current()
-        if client.status == "running" and not client.asynchronous:
+        if client.status == "running" and (not client.asynchronous or _told.get(client, (0, None))[1]):
             return client
     return None
 

@@ -13,7 +13,7 @@ import pytest
 
 from hashserver.auth import read_token_file
 from hashserver.checksum import hash_bytes
-from hashserver.client.store import Client, connect
+from hashserver.client.store import StoreClient, connect
 from hashserver.client.upload import Sending
 from hashserver.errors import AuthenticationFailed, BufferCorrupt, FileChanged, ReadOnly
 from hashserver.storage.directory import PREFIX_MARKER
@@ -37,7 +37,7 @@ def url(directory: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def client(url: str, directory: Path) -> Iterator[Client]:
+def client(url: str, directory: Path) -> Iterator[StoreClient]:
     with connect(url, str(directory / "tokens")) as found:
         yield found
 
@@ -48,7 +48,7 @@ def names(directory: Path) -> set[str]:
 
 
 def test_a_file_that_changes_on_its_way_is_not_kept(
-    client: Client, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: StoreClient, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "growing"
     path.write_bytes(os.urandom(3 << 20))
@@ -67,7 +67,7 @@ def test_a_file_that_changes_on_its_way_is_not_kept(
     assert names(directory) == before
 
 
-def test_a_client_that_is_killed_leaves_nothing(client: Client, url: str, directory: Path) -> None:
+def test_a_client_that_is_killed_leaves_nothing(client: StoreClient, url: str, directory: Path) -> None:
     code = f"""
 import sys
 from hashserver.client.store import connect
@@ -90,7 +90,7 @@ sys.stdin.read()
     assert names(directory) == before
 
 
-def test_a_wrong_and_a_missing_token_are_told_apart(client: Client, url: str, tmp_path: Path) -> None:
+def test_a_wrong_and_a_missing_token_are_told_apart(client: StoreClient, url: str, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("read " + "x" * 40)
     wrong.chmod(0o600)
@@ -106,13 +106,13 @@ def test_a_wrong_and_a_missing_token_are_told_apart(client: Client, url: str, tm
 
 def test_a_reading_token_does_not_write(url: str, directory: Path) -> None:
     token = read_token_file(str(directory / "tokens"))[1]
-    with Client(url, token) as reader:
+    with StoreClient(url, token) as reader:
         assert not reader.writable
         with pytest.raises(ReadOnly, match="only reads"):
             reader.put(b"x")
 
 
-def test_a_corrupt_buffer_is_reported_and_gone(client: Client, directory: Path, tmp_path: Path) -> None:
+def test_a_corrupt_buffer_is_reported_and_gone(client: StoreClient, directory: Path, tmp_path: Path) -> None:
     checksum = client.put(b"sound")
     path = directory / "store" / checksum[:2] / checksum
     path.chmod(0o644)
@@ -124,7 +124,7 @@ def test_a_corrupt_buffer_is_reported_and_gone(client: Client, directory: Path, 
     assert client.has([checksum]) == [-1]
 
 
-def test_thousands_of_small_files_travel_together(client: Client, tmp_path: Path) -> None:
+def test_thousands_of_small_files_travel_together(client: StoreClient, tmp_path: Path) -> None:
     paths = [tmp_path / str(number) for number in range(2500)]
     for path in paths:
         path.write_text(path.name)
@@ -133,7 +133,7 @@ def test_thousands_of_small_files_travel_together(client: Client, tmp_path: Path
     assert dict(client.get_many(checksums)) == {hash_bytes(p.read_bytes()): p.read_bytes() for p in paths}
 
 
-def test_a_fork_does_not_share_connections(client: Client) -> None:
+def test_a_fork_does_not_share_connections(client: StoreClient) -> None:
     checksum = client.put(b"shared")
     child = os.fork()
     if child == 0:

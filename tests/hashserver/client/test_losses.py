@@ -14,7 +14,7 @@ from hashserver.checksum import Checksum
 from hashserver.client import transport
 from hashserver.client.connection import Connection
 from hashserver.client.database import connect_database
-from hashserver.client.store import Client, connect
+from hashserver.client.store import StoreClient, connect
 from hashserver.client.transport import Patience
 from hashserver.errors import ServiceUnavailable
 from hashserver.results.database import Database
@@ -208,7 +208,7 @@ def test_who_is_patient_waits_for_a_server_that_comes_back(
         waits.set()
 
     found: list[object] = []
-    with Client(url, patience=Patience(60.0, tell)) as client:
+    with StoreClient(url, patience=Patience(60.0, tell)) as client:
         thread = threading.Thread(target=lambda: found.append(client.has(MANY[:1])))
         thread.start()
         assert waits.wait(60)
@@ -222,7 +222,10 @@ def test_who_is_patient_waits_for_a_server_that_comes_back(
 def test_who_is_patient_does_not_wait_for_what_will_not_change(tmp_path: Path, start: Start) -> None:
     url = start(certificate(tmp_path / "server.pem"))
     patience = Patience(1e9, pytest.fail)
-    with Client(url, patience=patience) as client, pytest.raises(ServiceUnavailable, match="not trusted"):
+    with (
+        StoreClient(url, patience=patience) as client,
+        pytest.raises(ServiceUnavailable, match="not trusted"),
+    ):
         client.has(MANY[:1])
 
 

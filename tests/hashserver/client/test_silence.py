@@ -12,7 +12,7 @@ import pytest
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.client import transport
 from hashserver.client.database import DatabaseClient, connect_database
-from hashserver.client.store import Client, connect
+from hashserver.client.store import StoreClient, connect
 from hashserver.errors import ServiceUnavailable
 
 from ..conftest import at_last
@@ -36,13 +36,13 @@ class Server(NamedTuple):
 class Far:
     """A server, by way of a network that may go silent; `near` is a client that is not on it, and patient."""
 
-    def __init__(self, server: Server, near: Client) -> None:
+    def __init__(self, server: Server, near: StoreClient) -> None:
         self.near, self.network = near, Stalling(int(server.url.rpartition(":")[2]))
         scheme = server.url.partition(":")[0]
         self._server = server._replace(url=f"{scheme}://127.0.0.1:{self.network.port}")
         self.url = self._server.url
 
-    def client(self) -> Client:
+    def client(self) -> StoreClient:
         return connect(*self._server)
 
     def database(self) -> DatabaseClient:
@@ -68,7 +68,7 @@ def far(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Far]:
         made.network.close()
 
 
-USES: dict[str, Callable[[Client, Checksum, Path], object]] = {
+USES: dict[str, Callable[[StoreClient, Checksum, Path], object]] = {
     "has": lambda client, checksum, _: client.has([checksum]),
     "get": lambda client, checksum, _: client.get(checksum),
     "get_many": lambda client, checksum, _: list(client.get_many([checksum])),
@@ -90,24 +90,24 @@ def test_a_request_on_a_connection_that_became_silent(far: Far, tmp_path: Path, 
             USES[use](client, checksum, tmp_path / "out")
 
 
-def write(client: Client, data: bytes, _: Path) -> None:
+def write(client: StoreClient, data: bytes, _: Path) -> None:
     with client.writer() as writer:
         for at in range(0, len(data), MIB):
             writer.write(data[at : at + MIB])
         writer.commit()
 
 
-def put_file(client: Client, data: bytes, directory: Path) -> None:
+def put_file(client: StoreClient, data: bytes, directory: Path) -> None:
     (directory / "in").write_bytes(data)
     client.put_file(directory / "in")
 
 
-UP: dict[str, Callable[[Client, bytes, Path], object]] = {
+UP: dict[str, Callable[[StoreClient, bytes, Path], object]] = {
     "put": lambda client, data, _: client.put(data),
     "put_file": put_file,
     "writer": write,
 }
-DOWN: dict[str, Callable[[Client, bytes, Path], object]] = {
+DOWN: dict[str, Callable[[StoreClient, bytes, Path], object]] = {
     "get": lambda client, data, _: client.get(hash_bytes(data)),
     "get_file": lambda client, data, directory: client.get_file(hash_bytes(data), directory / "out"),
     "read": lambda client, data, _: list(client.read(hash_bytes(data))),

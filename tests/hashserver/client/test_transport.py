@@ -15,7 +15,7 @@ import pytest
 from hashserver.auth import READ, Token, create_token_file
 from hashserver.checksum import hash_bytes
 from hashserver.client.database import connect_database
-from hashserver.client.store import Client, connect
+from hashserver.client.store import StoreClient, connect
 from hashserver.client.transport import Transport
 from hashserver.errors import AuthenticationFailed, InvalidRequest, ServiceUnavailable
 
@@ -113,7 +113,7 @@ def test_a_download_goes_on_where_the_connection_broke(tmp_path: Path) -> None:
         sock.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(data) - start))
         sock.sendall(data[start : start + (3 << 19)])
 
-    with serving(script) as url, Client(url) as client:
+    with serving(script) as url, StoreClient(url) as client:
         client.get_file(hash_bytes(data), tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == data
     assert len(heads) == 3
@@ -125,7 +125,7 @@ def test_a_token_goes_to_another_host_only_by_tls(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("hashserver.client.transport._is_loopback", lambda address: False)
     with serving(script) as url, pytest.raises(InvalidRequest, match="https"):
-        Client(url, Token(READ, "secret-secret-secret")).has([hash_bytes(b"")])
+        StoreClient(url, Token(READ, "secret-secret-secret")).has([hash_bytes(b"")])
 
 
 def test_a_token_goes_to_no_server_that_it_was_not_named_for(

@@ -18,7 +18,7 @@ import pytest
 from hashserver.auth import create_token_file, read_token_file
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.client.database import DatabaseClient, connect_database
-from hashserver.client.store import Client, connect
+from hashserver.client.store import StoreClient, connect
 from hashserver.storage.directory import PREFIX_MARKER
 
 UNKNOWN = hash_bytes(b"unknown")
@@ -118,7 +118,7 @@ class Running:
         assert self.ask("PUT", f"/{checksum}", data).status in (200, 201)
         return checksum
 
-    def client(self) -> Client:
+    def client(self) -> StoreClient:
         return self.clients.enter_context(connect(self.url, self.token_file))
 
     def database(self) -> DatabaseClient:

@@ -20,7 +20,7 @@ import fsspec
 import pytest
 
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.client.store import Client
+from hashserver.client.store import StoreClient
 from hashserver.errors import ServiceUnavailable
 from hashserver.storage.fsspec import FsspecStore
 from hashserver.storage.store import Store
@@ -332,7 +332,7 @@ def over(place: Place, tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-CLIENTS: dict[str, Callable[[Client, Checksum, Path], Any]] = {
+CLIENTS: dict[str, Callable[[StoreClient, Checksum, Path], Any]] = {
     "has": lambda client, checksum, _: client.has([checksum]),
     "get": lambda client, checksum, _: client.get(checksum),
     "get_file": lambda client, checksum, path: client.get_file(checksum, path),

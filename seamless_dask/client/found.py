@@ -1,0 +1,154 @@
+"""Futures of what a client has found: finished at once, and unknown to the scheduler until it needs them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hashserver.errors import BufferMissing
+
+from ..errors import UntrustedValue
+from ..graph import handles
+from ..graph.collection import known_task_of
+from ..graph.objects import loaded
+from ..values.loading import load
+from .dask import PlainState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from hashserver.checksum import Checksum
+
+    from ..context import Context
+    from ..model.options import Options
+    from ..model.transformation import Value
+
+SMALL = 1 << 16
+"""Bytes up to which buffers travel many in one answer."""
+AT_ONCE = 1000
+"""How many of these are in memory before they are objects."""
+
+
+class FoundCall(NamedTuple):
+    """What is known of a call."""
+
+    key: Checksum
+    options: Options
+    value: Value
+    context: Context
+
+    def task(self, name: str) -> Any:
+        """Return what stands for it in a graph."""
+        return known_task_of(self.key, self.options, self.value, name)
+
+
+class FoundState(PlainState):  # type: ignore[misc]
+    """The state of such a future; what others have done to it since counts more than what was found."""
+
+    __slots__ = ("_found", "_told")
+
+    def __init__(self, name: str, found: FoundCall) -> None:
+        super().__init__(name)
+        self._found, self._told = found, asyncio.Event()
+        super().finish()
+
+    @property
+    def found(self) -> FoundCall | None:
+        """What was found, as long as that is how it is."""
+        return self._found if self.status == "finished" else None
+
+    async def told(self) -> None:
+        """Wait until the scheduler has told of it, to which it was handed over."""
+        await self._told.wait()
+
+    def finish(self, type: Any = None) -> None:  # noqa: A002 - Dask's name
+        """Take note that the scheduler has it."""
+        super().finish(type)
+        self._told.set()
+
+    def cancel(self, reason: Any = None, msg: Any = None) -> None:
+        """Take note that it is withdrawn."""
+        super().cancel(reason, msg)
+        self._told.set()
+
+    def set_error(self, exception: Any, traceback: Any) -> None:
+        """Take note that it could not be had there."""
+        super().set_error(exception, traceback)
+        self._told.set()
+
+
+def found_in(state: Any) -> FoundCall | None:
+    """Return what a client has found for a future, by its state."""
+    return state.found if isinstance(state, FoundState) else None
+
+
+def load_all(wanted: Mapping[str, FoundCall]) -> dict[str, Any]:
+    """Return the objects of many futures by their names; an exception where there is none."""
+    places: dict[Context, dict[str, FoundCall]] = {}
+    for name, one in wanted.items():
+        places.setdefault(one.context, {})[name] = one
+    objects: dict[str, Any] = {}
+    for context, here in places.items():
+        objects |= _load_in(context, here)
+    return objects
+
+
+def _load_in(context: Context, wanted: Mapping[str, FoundCall]) -> dict[str, Any]:
+    objects: dict[str, Any] = {}
+    rest: dict[Checksum, list[str]] = {}
+    for name, one in wanted.items():
+        constant = handles.constants.get(one.value, handles.UNSEEN)
+        if constant is handles.UNSEEN:
+            rest.setdefault(one.value.checksum, []).append(name)
+        else:
+            objects[name] = constant
+    checksums = list(rest)
+    for start in range(0, len(checksums), AT_ONCE):
+        part = checksums[start : start + AT_ONCE]
+        there = _small(context, part) if len(part) > 1 else {}
+        for checksum in part:
+            for name in rest[checksum]:
+                objects[name] = _object(wanted[name], there.get(checksum))
+    return objects
+
+
+def _small(context: Context, checksums: list[Checksum]) -> dict[Checksum, bytes]:
+    """Return small buffers, those that there are, in two requests."""
+    there: dict[Checksum, bytes] = {}
+    sizes = zip(checksums, context.store.has(checksums), strict=True)
+    with suppress(BufferMissing):  # it is made again, if that is possible, when it is loaded alone
+        there.update(context.store.get_many([one for one, size in sizes if 0 <= size <= SMALL]))
+    return there
+
+
+def _object(found: FoundCall, data: bytes | None) -> Any:
+    handle = handles.of(*found.value)
+    handle._context = found.context
+    if not isinstance(handle, handles.Object):
+        return handle
+    try:
+        if data is not None:
+            try:
+                return load(handle.format, bytearray(data))
+            except UntrustedValue:
+                pass  # the database is asked whether it has named that itself
+        return loaded(handle, found.key, found.context)
+    except Exception as error:  # whatever it is, those who ask for this one are to see it
+        return _Failed(error)
+
+
+class _Failed(NamedTuple):
+    error: Exception
+
+
+def raise_first(objects: Iterable[Any]) -> None:
+    """Raise what could not be loaded."""
+    for one in objects:
+        if isinstance(one, _Failed):
+            raise one.error
+
+
+def is_failed(one: Any) -> bool:
+    """Whether this stands for what could not be loaded."""
+    return isinstance(one, _Failed)
