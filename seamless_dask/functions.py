@@ -366,11 +366,16 @@ class Function(Generic[P, T]):
         first = owner if isinstance(self._decorated, classmethod) else instance
         if first is None or isinstance(self._decorated, staticmethod):
             return self
-        method = object.__new__(type(self))
-        method.__dict__ |= self.__dict__
-        method._instance, method._origin = (first,), self._origin or self
-        method._submitted = None
+        method = self.same()
+        method._instance = (first,)
         return method
+
+    def same(self) -> Self:
+        """Return one of the same code, for whoever is to call it in another way."""
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__
+        other._origin, other._submitted = self._origin or self, None
+        return other
 
 
 class Direct(Function[P, T]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dask.highlevelgraph import HighLevelGraph
@@ -15,12 +14,12 @@ from hashserver.checksum import Hasher
 from .. import api
 from ..api import Output, Parts, Transformation
 from ..errors import UsageError
-from ..functions import LARGE
 from ..graph import handles
 from ..graph.arguments import stored
 from ..graph.handles import Handle
 from ..graph.names import dask_key, fresh_key, key_in, label_of
 from ..model.options import Options
+from ..submitted import LARGE
 from ..values.writing import encode
 from .found import found_in
 
@@ -83,8 +82,8 @@ class Calls(NamedTuple):
     @classmethod
     def of(cls, function: Function[..., Any], context: Context, label: str | None, *, fresh: bool) -> Calls:
         """Return a function as it is called in a context, by default under its own name."""
-        own = copy(function)
-        own._origin, own._context = function._origin or function, context
+        own = function.same()
+        own._context = context
         if fresh:
             own._options = own._options._replace(fresh=True)
         if label is None:

@@ -226,8 +226,7 @@ def test_keys_that_are_given(client: Client) -> None:
     assert [each.key for each in futures] == ["one", "two"]
     labelled = client.map(add, range(2), key="mine")
     assert [each.key.partition("-tf-")[0] for each in labelled] == ["mine", "mine"]
-    assert client.gather(labelled) == [1, 2]
-    wait(futures)
+    assert client.gather(labelled) == client.gather(futures) == [1, 2]
     del futures
     client.sync(_nothing)
     assert client.submit(add, 0, key="three").key == "three"
@@ -329,6 +328,13 @@ def test_arguments_that_are_transformations(client: Client) -> None:
     assert future.result(60) == 8
     assert client.submit(sum, [future, 1]).result(30) == 9
     assert client.gather(client.map(direct(counted), [[inner, future], {"x": (future,)}], [1, 2])) == [3, 3]
+
+
+def test_arguments_that_are_futures_of_anything(client: Client) -> None:
+    add = adder()
+    plain = client.submit(plus, 1)
+    assert client.submit(add, plain, y=[5][0]).result(60) == 7
+    assert client.gather(client.map(add, [plain, 1])) == [3, 2]
 
 
 def counted(items: Any, more: int) -> int:
