@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from .decorators import delayed, direct
     from .functions import checksum_of, put
     from .graph.handles import Directory, File
+    from .services.equip import equip
     from .values.registry import register
 
 __all__ = [
     "Checksum", "Client", "Directory", "File", "Transformation", "__version__", "bash", "checksum_of",
-    "delayed", "direct", "errors", "put", "register",
+    "delayed", "direct", "equip", "errors", "put", "register",
 ]  # fmt: skip
 
 _MODULES = {
@@ -28,6 +29,7 @@ _MODULES = {
     ".decorators": ("delayed", "direct"),
     ".functions": ("Checksum", "checksum_of", "put"),
     ".graph.handles": ("Directory", "File"),
+    ".services.equip": ("equip",),
     ".values.registry": ("register",),
 }
 

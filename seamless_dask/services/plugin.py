@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
+from ..carried import CREDENTIALS, CarriedCredentials
 from ..context import RESTART_SECONDS
 from ..scheduler.retries import is_ours
 
@@ -37,6 +38,8 @@ class SeamlessScheduler(SchedulerPlugin):
         What workers are told instead, where they reach things by other ways than the scheduler.
     timeout : float
         Seconds after which the database has not answered and nothing counts as known.
+    credentials : CarriedCredentials, optional
+        What opens these places; workers ask for it, so that it is in nothing that Dask keeps or shows.
 
     Attributes
     ----------
@@ -48,9 +51,14 @@ class SeamlessScheduler(SchedulerPlugin):
     idempotent = True
 
     def __init__(
-        self, config: Mapping[str, Any] | Config | None = None, places: Any = None, timeout: float = 10.0
+        self,
+        config: Mapping[str, Any] | Config | None = None,
+        places: Any = None,
+        timeout: float = 10.0,
+        credentials: CarriedCredentials | None = None,
     ) -> None:
         self._given, self._places, self._timeout = config, places, timeout
+        self._credentials = credentials
         self.stepped_aside: str | None = None
         self._in_use = False
 
@@ -86,6 +94,7 @@ class SeamlessScheduler(SchedulerPlugin):
         self._in_use = True
         scheduler.handlers["seamless_places"] = self._tell_places
         scheduler.handlers["seamless_printed"] = self._printed
+        scheduler.handlers[CREDENTIALS] = self._give_credentials
         opening.offer(scheduler, self)
         self._show()
         await scheduler.register_worker_plugin(None, dumps(self._equipment()), "seamless", idempotent=False)
@@ -122,7 +131,11 @@ class SeamlessScheduler(SchedulerPlugin):
         from ..context import Context
 
         given = self._given
-        return Context(given if isinstance(given, Config) else load(given), patience=RESTART_SECONDS)
+        if self._credentials is not None and not self.places.is_here:
+            config = self._credentials.applied(self.places.config())
+        else:
+            config = given if isinstance(given, Config) else load(given)
+        return Context(config, patience=RESTART_SECONDS)
 
     def _equipment(self) -> Any:
         from ..worker.plugin import Equipment
@@ -142,6 +155,10 @@ class SeamlessScheduler(SchedulerPlugin):
 
         found: dict[str, Any] = self.places.to_json()
         return found | {"stores": [without_secrets(place) for place in found["stores"]]}
+
+    async def _give_credentials(self) -> dict[str, Any]:
+        """Answer a worker, or a client: who may ask this could run code as the owner of all of it anyway."""
+        return (self._credentials or CarriedCredentials(())).to_message()
 
     def _printed(self, key: str, text: str) -> None:
         """Have what a task printed shown to those who wait for it; whoever asked the jobserver asks there."""
@@ -167,7 +184,7 @@ class SeamlessScheduler(SchedulerPlugin):
     def _leave(self) -> None:
         from ..scheduler.dask import transitions, workers
 
-        for name in ("seamless_places", "seamless_printed"):
+        for name in ("seamless_places", "seamless_printed", CREDENTIALS):
             self.scheduler.handlers.pop(name, None)
         if self.stepped_aside is not None:
             return

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("distributed.worker")
 
+_OF_OTHERS = ("databases", "hashserver", "token_file", "ca_file", "storage_options")
+"""What a worker's environment says of these was meant for another host."""
+
 
 class DataLocations(NamedTuple):
     """What a scheduler tells its workers.
@@ -45,12 +48,29 @@ class DataLocations(NamedTuple):
     node_cache_size: int = 20 << 30
     host: str | None = None
     beacon: str | None = None
+    server: str | None = None
+    """A hashserver by which other hosts reach what is a path on `host`."""
+    of_client: bool = False
+    """Whether a client has said so for a cluster of its own: it counts before what a worker's own host says
+    of places, of which batch systems pass on what was meant for the submitting host; and the scheduler has
+    the credentials."""
+    cache: str | None = None
+    """Cache directory on hosts other than `host`."""
+    node_cache: str | None = None
+    """Directory of the node cache, unless it is in the cache."""
 
     @classmethod
     def of(cls, config: Config) -> DataLocations:
         """Return the places of a configuration of this host."""
         host = os.uname().nodename
         return cls(config.stores, config.database, config.isolation, config.node_cache_size, host)
+
+    @classmethod
+    def of_submitter(cls, config: Config, server: str | None, cache: str | None) -> DataLocations:
+        """Return the places of a configuration of this host for a cluster that was started from here."""
+        node_cache = None if config.node_cache == os.path.join(config.cache, "node") else config.node_cache
+        places = cls.of(config)
+        return places._replace(server=server, of_client=True, cache=cache, node_cache=node_cache)
 
     def to_json(self) -> dict[str, Any]:
         """Return them as what JSON knows."""
@@ -69,21 +89,45 @@ class DataLocations(NamedTuple):
         UsageError
             When nothing of it can be reached from there.
         """
-        here = self.host in (None, os.uname().nodename)
-        stores = tuple(store for store in self.stores if here or "://" in store)
+        places = self.reached()
         defaults: dict[str, Any] = {"isolation": self.isolation, "node_cache_size": self.node_cache_size}
-        if stores:
-            defaults["store"] = stores
-        if here or "://" in self.database:
-            defaults["database"] = self.database
-        config = load(directory="/", environment=environment, defaults=defaults)
-        named = {"store", "database"} <= set(defaults) or config.hashserver or config.daskserver
-        if not named:
+        if self.of_client and len(places) == 2:
+            return self._config_of_client(
+                places, defaults, os.environ if environment is None else environment
+            )
+        config = load(directory="/", environment=environment, defaults=defaults | places)
+        if len(places) < 2 and not (config.hashserver or config.daskserver):
             raise UsageError(
                 f"{os.uname().nodename} cannot reach {self.database} on {self.host}: start a hashserver, and"
                 " name it where the scheduler is started"
             )
         return config
+
+    @property
+    def is_here(self) -> bool:
+        """Whether paths mean something on this host."""
+        return self.host in (None, os.uname().nodename)
+
+    def reached(self) -> dict[str, Any]:
+        """Return ``store`` and ``database`` as far as this host reaches them."""
+        stores = tuple(store for store in self.stores if self.is_here or "://" in store)
+        database: str | None = self.database if self.is_here or "://" in self.database else None
+        if self.server is not None and not self.is_here:
+            stores, database = (*stores, self.server), database or self.server
+        return ({"store": stores} if stores else {}) | ({"database": database} if database else {})
+
+    def _config_of_client(
+        self, places: dict[str, Any], defaults: dict[str, Any], environment: Mapping[str, str]
+    ) -> Config:
+        said = dict(places)
+        if not self.is_here:
+            environment = {name: text for name, text in environment.items() if name != "SEAMLESS_PROFILE"}
+            said["cache"] = self.cache or f"/tmp/seamless-{_user()}"  # noqa: S108 - made private, or refused
+        if self.node_cache is not None:
+            said["node_cache"] = self.node_cache
+        config = load(said, "/", environment, defaults, remote=False, ignore=_OF_OTHERS)
+        servers = (place for place in (config.database, *config.stores) if place.startswith("http"))
+        return config._replace(hashserver=next(servers, None))
 
     def visible(self, store: Store) -> Store:
         """Return those places of a store that this host really sees.
@@ -105,3 +149,11 @@ class DataLocations(NamedTuple):
                 return True
         logger.warning("%s is not the scheduler's store here (is it mounted?): it is not used", place.url)
         return False
+
+
+def _user() -> str:
+    import pwd
+
+    with suppress(KeyError):
+        return pwd.getpwuid(os.geteuid()).pw_name
+    return str(os.geteuid())

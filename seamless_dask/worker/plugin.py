@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin
 
 from hashserver.checksum import Checksum
+from hashserver.client.store import find_token
+from hashserver.client.transport import Transport
+from hashserver.errors import HashserverError
+from hashserver.retry import pauses
+from seamless_dask.carried import CREDENTIALS, CarriedCredentials
 from seamless_dask.context import Context
 from seamless_dask.execution import runners
 from seamless_dask.execution.workdir import dismiss_caretaker, employ_caretaker, sweep, temporary_directory
@@ -31,6 +38,9 @@ if TYPE_CHECKING:
 
     from distributed import Worker
 
+    from seamless_dask.config import Config
+    from seamless_dask.origins import Credential
+
     from .data_locations import DataLocations
 
 logger = logging.getLogger("distributed.worker")
@@ -40,6 +50,9 @@ PLENTY = 1e6
 
 PATIENCE = 20.0
 """Seconds for which each request waits for a hashserver that is being started again: work would be lost."""
+
+REACH_SECONDS = 3.0
+"""For how long a worker that has come tries to reach a hashserver until it says that it cannot."""
 
 _ARRIVE = "exec(source, globals()) or arrive(*arguments)"
 
@@ -57,8 +70,10 @@ class Equipment(WorkerPlugin):
 
     def __init__(self, places: DataLocations) -> None:
         self.places = places
+        self._carried: CarriedCredentials | None = None
         self._equipment: DaskWorker | None = None
         self._end: asyncio.Task[None] | None = None
+        self._arrival: asyncio.Task[None] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # by value: a worker without this package must be able to say so
@@ -69,10 +84,32 @@ class Equipment(WorkerPlugin):
     async def setup(self, worker: Worker) -> None:
         """Equip a worker, or say why that cannot be."""
         try:
-            equipment = self._equipment = await asyncio.to_thread(self._equipped, worker)
+            if self.places.of_client:
+                told = await internals.call_scheduler(worker, CREDENTIALS, {})
+                self._carried = CarriedCredentials.from_message(told)
+            config = await asyncio.to_thread(self._config)
+            why = await asyncio.to_thread(unreachable, config)
+            if why is not None:
+                self._refuse(worker, why)
+                self._arrival = asyncio.create_task(self._arrive_later(worker, config))
+                return
+            await self._arrive(worker, config)
         except Exception as error:  # whatever it is, tasks of others are none of our business
-            self._refuse(worker, error)
-            return
+            self._refuse(worker, str(error))
+
+    async def _arrive_later(self, worker: Worker, config: Config) -> None:
+        """Equip a worker once it reaches what it could not reach when it came."""
+        for pause in pauses(0.5, 10.0):
+            await asyncio.sleep(pause)
+            if await asyncio.to_thread(unreachable, config) is None:
+                break
+        try:
+            await self._arrive(worker, config)
+        except Exception as error:
+            self._refuse(worker, str(error))
+
+    async def _arrive(self, worker: Worker, config: Config) -> None:
+        equipment = self._equipment = await asyncio.to_thread(self._equipped, worker, config)
         employ_caretaker()
         runners.employ()
         self._end = asyncio.create_task(internals.let_go_at_exit(worker))
@@ -86,6 +123,8 @@ class Equipment(WorkerPlugin):
 
     async def teardown(self, worker: Worker) -> None:
         """Take everything back; what runs goes on to its end, unless the worker is closing."""
+        if self._arrival is not None:
+            self._arrival.cancel()
         equipment = worker.extensions.pop(EXTENSION, None)
         worker.metrics.pop(EXTENSION, None)
         if equipment is not None:
@@ -103,9 +142,13 @@ class Equipment(WorkerPlugin):
         elif finish in ("released", "forgotten", "memory", "error"):
             self._equipment.forget(key)
 
-    def _equipped(self, worker: Worker) -> DaskWorker:
+    def _config(self) -> Config:
+        config = self.places.config()
+        return config if self._carried is None else self._carried.applied(config)
+
+    def _equipped(self, worker: Worker, config: Config) -> DaskWorker:
         sweep(temporary_directory())  # what a killed worker has left running
-        context = Context(self.places.config(), patience=PATIENCE)
+        context = Context(config, patience=PATIENCE)
         store = MeteredStore(self.places.visible(context.store))
         context.__dict__["store"] = store
         # opened here, by one thread
@@ -113,10 +156,43 @@ class Equipment(WorkerPlugin):
         return DaskWorker(worker, context)
 
     @staticmethod
-    def _refuse(worker: Worker, error: Exception) -> None:
-        logger.error("this worker runs no transformations of seamless-dask: %s", error)
+    def _refuse(worker: Worker, why: str) -> None:
+        logger.error("this worker runs no transformations of seamless-dask: %s", why)
         event = {"action": "unequipped", "worker": worker.address, "version": __version__}
-        worker.log_event(TOPIC, event | {"message": str(error)})
+        worker.log_event(TOPIC, event | {"message": why})
+
+
+def unreachable(config: Config) -> str | None:
+    """Return why a hashserver that a worker needs is of no use to it; None: all can be used.
+
+    One attempt after the other for a moment, each of which ends soon: whoever waits wants to know.
+    """
+    why: str | None = None
+    for place in dict.fromkeys((config.database, *config.stores)):
+        if not place.startswith(("http://", "https://", "unix://")):
+            continue
+        found = config.credential(place)
+        for pause in pauses(0.1, 0.5, seconds=REACH_SECONDS):
+            why = _refused_by(place, found)
+            if why is None:
+                break
+            time.sleep(pause)
+        if why is not None:
+            return f"{os.uname().nodename} cannot use {place}: {why}"
+    return None
+
+
+def _refused_by(url: str, credential: Credential) -> str | None:
+    try:
+        token = find_token(credential.token_file)
+        transport = Transport(
+            url, token.secret if token else None, credential.ca_file, idle_seconds=REACH_SECONDS
+        )
+        with closing(transport), transport.request("GET", "/metrics", replay=False) as response:
+            response.read()
+            return "it does not take the token" if response.status in (401, 403) else None
+    except (HashserverError, OSError) as error:
+        return str(error)
 
 
 def resources(worker: Worker) -> dict[str, float]:

@@ -1,0 +1,186 @@
+"""``seamless_dask.equip(client)``: a cluster of the user's own finds what is known, and runs the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..carried import CarriedCredentials
+from ..config import is_address, load
+from ..errors import UsageError
+from ..version import __version__
+from ..worker.data_locations import DataLocations
+from .plugin import SeamlessScheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+
+    from distributed import Client, Scheduler
+
+    from ..config import Config
+
+ENCRYPTED = ("tls", "wss")
+LOCAL = ("inproc",)
+NEAR_SECONDS, FAR_SECONDS = 2.0, 60.0
+"""For how long a scheduler that has let go of us is waited for, on this host and on another one."""
+PAGE = "docs/own-cluster.md"
+
+
+class SchedulerFacts(NamedTuple):
+    """What a scheduler says when it is looked at."""
+
+    host: str
+    version: str
+    addresses: tuple[str, ...]
+    """Of itself and of its workers."""
+    equipped: bool
+
+
+def equip(client: Client, *, insecure: bool = False) -> Awaitable[None] | None:
+    """Have the cluster of a client run transformations and find what is known; done once, it is done.
+
+    The store and the database are those of this process's configuration. Where they are paths, and the
+    cluster has other hosts, a hashserver of its own serves them from here until the cluster ends.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of any cluster; with an asynchronous one this is awaited.
+    insecure : bool
+        Let credentials, and all data, go over connections that others may read.
+
+    Raises
+    ------
+    UsageError
+        Dask's connections leave the host and are not encrypted; or the scheduler lacks this package.
+    """
+    found: Awaitable[None] | None = client.sync(_equip, client, insecure)
+    return found
+
+
+async def _equip(client: Client, insecure: bool) -> None:
+    facts = await _look(client)
+    if facts.equipped:
+        return
+    exposed = [address for address in facts.addresses if _leaves_host(address)]
+    if not insecure:
+        _refuse_plain(exposed)
+    config = await asyncio.to_thread(_configuration)
+    if not exposed:
+        places = DataLocations.of_submitter(config, None, None)
+        carried = CarriedCredentials.of(config, _urls(config))
+        await _register(client, config, places, carried)
+        return
+    _refuse_unserved(config)
+    await _equip_hosts(client, facts, config, exposed[0])
+
+
+async def _equip_hosts(client: Client, facts: SchedulerFacts, config: Config, address: str) -> None:
+    """Equip a cluster of several hosts, with a hashserver if they reach the database by that only."""
+    import dask.config
+
+    carried = CarriedCredentials.of(config, _urls(config))
+    server, url = None, None
+    if "://" not in config.database:
+        from .cluster_hashserver import ClusterHashserver
+
+        server = ClusterHashserver(config, _own_address(address))
+        url, own = await asyncio.to_thread(server.start)
+        carried = carried.plus(own)
+    try:
+        cache = dask.config.get("seamless.worker-cache", None)
+        await _register(client, config, DataLocations.of_submitter(config, url, cache), carried)
+    except BaseException:
+        if server is not None:
+            await asyncio.to_thread(server.stop)
+        raise
+    if server is not None:
+        near = facts.host == os.uname().nodename
+        arguments = client.security.get_connection_args("client")
+        server.end_with(address, arguments, NEAR_SECONDS if near else FAR_SECONDS)
+
+
+async def _register(
+    client: Client, config: Config, places: DataLocations, carried: CarriedCredentials
+) -> None:
+    plugin = SeamlessScheduler(config, places, credentials=carried)
+    await client.register_plugin(plugin)
+
+
+def _configuration() -> Config:
+    """Return where this process has store and database; a daskserver that is named computes nothing here."""
+    from ..protocol.discovery import with_places
+
+    config = load()
+    if config.daskserver is not None and is_address(config.daskserver):
+        config = with_places(config)
+    return config._replace(daskserver=None)
+
+
+def _urls(config: Config) -> Iterable[str]:
+    return [place for place in (config.database, *config.stores) if "://" in place]
+
+
+def _refuse_plain(exposed: list[str]) -> None:
+    plain = [address for address in exposed if address.partition("://")[0] not in ENCRYPTED]
+    if plain:
+        raise UsageError(
+            f"Dask's connections are not encrypted, and {plain[0]} is on the network: give the cluster"
+            f" security=… (security=True where all nodes share a directory; {PAGE} shows certificates), or"
+            " write seamless_dask.equip(client, insecure=True)"
+        )
+
+
+def _refuse_unserved(config: Config) -> None:
+    """Refuse places that nobody could serve to other hosts."""
+    paths = [place for place in config.stores if "://" not in place]
+    if "://" in config.database and paths and len(paths) == len(config.stores):
+        raise UsageError(
+            f"the cluster's hosts cannot reach the store {paths[0]}: name the hashserver as a store, too"
+            f" (SEAMLESS_STORE='{paths[0]} {config.database}')"
+        )
+    if "://" not in config.database and set(paths) - {config.stores[0]}:
+        raise UsageError(
+            f"the cluster's hosts cannot reach {paths[-1]}: beside a database that is a file"
+            " only the first of several stores may be a directory"
+        )
+
+
+def _leaves_host(address: str) -> bool:
+    scheme, _, rest = address.partition("://")
+    host = rest.rpartition(":")[0].strip("[]")
+    return scheme not in LOCAL and not host.startswith("127.") and host not in ("::1", "localhost")
+
+
+def _own_address(address: str) -> str:
+    """Return the address of this host by which one with that address reaches it."""
+    from distributed.comm.addressing import get_address_host
+    from distributed.utils import get_ip
+
+    return str(get_ip(get_address_host(address).strip("[]")))
+
+
+async def _look(client: Client) -> SchedulerFacts:
+    try:
+        found: SchedulerFacts = SchedulerFacts(*await client.run_on_scheduler(look))
+    except (ImportError, AttributeError) as error:
+        assert client.scheduler is not None
+        raise UsageError(
+            f"the scheduler at {client.scheduler.address} has no usable seamless-dask ({error}):"
+            f" install seamless-dask {__version__} there"
+        ) from None
+    if found.version != __version__:
+        raise UsageError(
+            f"the scheduler on {found.host} has seamless-dask {found.version}, this process {__version__}:"
+            " install the same version on both"
+        )
+    return found
+
+
+def look(dask_scheduler: Scheduler) -> tuple[Any, ...]:
+    """Return `SchedulerFacts`, as what any version can unpickle."""
+    addresses = [listener.contact_address for listener in dask_scheduler.listeners]
+    addresses += list(dask_scheduler.workers)
+    equipped = SeamlessScheduler.name in dask_scheduler.plugins
+    return os.uname().nodename, __version__, tuple(addresses), equipped

@@ -1,0 +1,285 @@
+"""A cluster of the user's own: equipped, it finds what is known, runs the rest, and keeps its secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from distributed import Client, LocalCluster, Security
+from distributed.utils import get_ip
+
+import seamless_dask
+from hashserver.auth import create_token_file
+from seamless_dask.carried import CREDENTIALS, CarriedCredentials
+from seamless_dask.config import load
+from seamless_dask.context import Context
+from seamless_dask.errors import UsageError
+from seamless_dask.services import equip as module
+from seamless_dask.services.cluster_hashserver import new_directory
+from seamless_dask.services.plugin import SeamlessScheduler
+from seamless_dask.worker.data_locations import DataLocations
+
+from .conftest import eventually, lives
+
+ADDRESS = get_ip()
+ELSEWHERE = "elsewhere"
+OFF_LOOPBACK = pytest.mark.skipif(ADDRESS.startswith("127."), reason="this host has no address but loopback")
+OTHER_HOST = pytest.mark.skipif(os.geteuid() != 0, reason="another host's name takes root")
+
+
+def local(**options: Any) -> LocalCluster:
+    defaults = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0", "protocol": "tls"}
+    return LocalCluster(**defaults | options)
+
+
+def run(client: Client, code: str) -> str:
+    found: seamless_dask.File = client.compute(seamless_dask.bash(code)).result(60)
+    return found.read_text()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "cache"
+    monkeypatch.setenv("SEAMLESS_CACHE", str(path))
+    monkeypatch.setenv("SEAMLESS_ISOLATION", "none")
+    return path
+
+
+def test_what_one_local_cluster_has_computed_is_known_to_the_next(cache: Path) -> None:
+    ran = cache.parent / "ran"
+    code = f"echo ran >> {ran}; echo out"
+    with local(security=Security.temporary()) as cluster, Client(cluster) as client:
+        assert seamless_dask.equip(client) is None
+        seamless_dask.equip(client)
+        assert run(client, code) == "out\n"
+    with local(processes=False, n_workers=0, protocol="inproc") as cluster, Client(cluster) as client:
+        seamless_dask.equip(client)
+        assert run(client, code) == "out\n"  # by the scheduler: there is no worker
+        cluster.scale(1)
+        assert run(client, f"{code}put") == "output\n"
+    assert ran.read_text() == "ran\nran\n"
+    assert not (cache / "clusters").exists()  # on loopback nobody needs a server
+
+
+def test_with_an_asynchronous_client_it_is_awaited(cache: Path) -> None:
+    async def go() -> None:
+        options: Any = {"processes": False, "protocol": "inproc", "asynchronous": True}
+        async with local(**options) as cluster, Client(cluster, asynchronous=True) as client:
+            waiting = seamless_dask.equip(client)
+            assert waiting is not None
+            await waiting
+            found = await client.compute(seamless_dask.bash("echo out"))
+            assert found.format == "file"
+
+    asyncio.run(go())
+
+
+@OFF_LOOPBACK
+def test_without_tls_off_loopback_it_refuses_and_says_what_to_write(cache: Path) -> None:
+    with local(host=ADDRESS, n_workers=0, protocol="tcp") as cluster, Client(cluster) as client:
+        with pytest.raises(UsageError) as caught:
+            seamless_dask.equip(client)
+        text = str(caught.value)
+        assert cluster.scheduler_address in text
+        assert "security=" in text
+        assert "insecure=True" in text
+        assert "\n" not in text
+        assert not (cache / "clusters").exists()
+        seamless_dask.equip(client, insecure=True)
+        assert len(list((cache / "clusters").iterdir())) == 1
+    eventually(lambda: not list((cache / "clusters").iterdir()))
+
+
+# ------------------------------------------------------------------------ with a worker on another host
+
+
+class Elsewhere:
+    """A cluster on the network, with one worker that takes itself for another host's."""
+
+    def __init__(self, directory: Path, client: Client, security: Security) -> None:
+        self.client = client
+        words = ["unshare", "--uts", "sh", "-c", f'hostname {ELSEWHERE} && exec "$@"', "sh", sys.executable]
+        words += ["-m", "dask", "worker", client.scheduler.address, "--no-dashboard", "--nthreads", "1"]
+        names = {"ca-file": "tls_ca_file", "cert": "tls_worker_cert", "key": "tls_worker_key"}
+        for option, name in names.items():
+            path = directory / name
+            path.write_text(getattr(security, name))
+            words += [f"--tls-{option}", str(path)]
+        # as a batch system does, which passes on what the submitter's host has
+        strange = {"SEAMLESS_CACHE": str(directory / "submitters"), "SEAMLESS_PROFILE": "submitters"}
+        environment = os.environ | strange | {"TMPDIR": str(directory)}
+        with (directory / "worker.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*words, "--local-directory", str(directory)], env=environment, stdout=log, stderr=log
+            )
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
+    directory = tmp_path_factory.mktemp("elsewhere")
+    security = Security.temporary()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEAMLESS_CACHE", str(directory / "cache"))
+        patch.setenv("SEAMLESS_ISOLATION", "none")
+        with (
+            local(host=ADDRESS, n_workers=0, security=security) as cluster,
+            Client(cluster) as client,
+        ):
+            import dask
+
+            with dask.config.set({"seamless.worker-cache": str(directory / "node")}):
+                seamless_dask.equip(client)
+            made = Elsewhere(directory, client, security)
+            yield made
+            made.close()
+
+
+@OFF_LOOPBACK
+@OTHER_HOST
+def test_a_host_that_shares_nothing_reaches_store_and_database(elsewhere: Elsewhere) -> None:
+    assert run(elsewhere.client, "hostname") == f"{ELSEWHERE}\n"
+    found = elsewhere.client.run(lambda dask_worker: dask_worker.extensions["seamless"].context.config)
+    [config] = found.values()
+    assert [place.partition("://")[0] for place in (config.database, *config.stores)] == ["https", "https"]
+
+
+@OFF_LOOPBACK
+@OTHER_HOST
+def test_its_token_is_nowhere_that_others_look(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    client = elsewhere.client
+    run(client, "echo secrets")
+    [(_, token, _)] = client.sync(getattr(client.scheduler, CREDENTIALS))["servers"]
+    secret = token.split()[1]
+    client.dump_cluster_state(str(tmp_path / "dump"), format="yaml")
+    texts = [path.read_text() for path in tmp_path.iterdir()]
+    texts += [repr(client.get_events()), repr(client.get_scheduler_logs()), repr(client.get_worker_logs())]
+    texts.append(client.run_on_scheduler(plugin_state))
+    [worker] = client.run(os.getpid).values()
+    [hashserver] = children("hashserver_process")
+    for pid in (worker, hashserver):
+        texts += [Path(f"/proc/{pid}/{name}").read_text() for name in ("environ", "cmdline")]
+    assert [text for text in texts if secret in text] == []
+    assert all(len(text) > 1 for text in texts)
+
+
+def plugin_state(dask_scheduler: Any) -> str:
+    plugin = dask_scheduler.plugins["seamless"]
+    return repr((vars(plugin), vars(plugin.context), dask_scheduler.worker_plugins))
+
+
+def children(pattern: str) -> list[int]:
+    """Processes of this one's own whose command line has the pattern."""
+    return [child.pid for child in psutil.Process().children() if pattern in " ".join(child.cmdline())]
+
+
+# ------------------------------------------------------------------------ its end
+
+DIES = """
+import os, sys
+import seamless_dask
+from distributed import Client, LocalCluster, Security
+if __name__ == "__main__":
+    options = {"n_workers": 0, "dashboard_address": ":0", "processes": False, "host": sys.argv[1]}
+    cluster = LocalCluster(**options, protocol="tls", security=Security.temporary())
+    seamless_dask.equip(Client(cluster))
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@OFF_LOOPBACK
+def test_killing_the_client_ends_hashserver_and_token(cache: Path, tmp_path: Path) -> None:
+    script = tmp_path / "dies.py"
+    script.write_text(DIES)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, script, ADDRESS], stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        [directory] = (cache / "clusters").iterdir()
+        server = psutil.Process(json.loads((directory / "hashserver.json").read_text())["pid"])
+        process.send_signal(signal.SIGKILL)
+    eventually(lambda: not lives(server))
+    left = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    assert left <= {"lock", "logs/hashserver.log", "hashserver.json"}
+    new, lock = new_directory(str(cache))
+    os.close(lock)
+    assert list((cache / "clusters").iterdir()) == [Path(new)]  # that is gone, too
+
+
+# ------------------------------------------------------------------------ workers that are of no use
+
+
+def test_who_waits_is_told_why_no_worker_can_run_it(cache: Path) -> None:
+    """And once one can, it does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    token_file, context = cache.parent / "token", Context(load())
+    create_token_file(str(token_file))
+    there = load({"hashserver": f"http://127.0.0.1:{port}", "token_file": str(token_file)})
+    places = DataLocations.of_submitter(there, None, None)
+    credentials = CarriedCredentials.of(there, [there.database])
+    with local(processes=False, protocol="inproc") as cluster, Client(cluster) as client:
+        client.register_plugin(SeamlessScheduler(context.config, places, credentials=credentials))
+        future = client.compute(seamless_dask.bash("echo out", context=context))
+        [(_, event), *_] = eventually(lambda: client.get_events("warn"))
+        [worker] = cluster.workers.values()
+        text = str(event["message"])
+        assert f"{worker.address}: {os.uname().nodename} cannot use http://127.0.0.1:{port}" in text
+        words = [sys.executable, "-m", "hashserver", "--port", str(port), "--token-file", str(token_file)]
+        words += ["--store", context.config.stores[0], "--database", context.config.database]
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+            try:
+                assert future.result(60).format == "file"
+            finally:
+                server.terminate()
+
+
+# ------------------------------------------------------------------------ parts
+
+
+def test_carried_credentials_are_files_without_a_name(tmp_path: Path) -> None:
+    create_token_file(str(tmp_path / "token"))
+    given = {"hashserver": "https://server:1", "token_file": str(tmp_path / "token")}
+    config = load(given, "/", {"HOME": str(tmp_path)})
+    carried = CarriedCredentials.of(config, [config.database, "https://other:1"])
+    arrived = CarriedCredentials.from_message(json.loads(json.dumps(carried.to_message())))
+    applied = arrived.applied(load(given | {"token_file": "/of/another/host"}, "/", {"HOME": str(tmp_path)}))
+    path = Path(applied.credential("https://server:1").token_file or "")
+    assert path.read_text() == (tmp_path / "token").read_text().splitlines(keepends=True)[0]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert applied.token_file == str(path)
+    assert path.read_text().split()[1] not in repr(arrived)
+    del arrived
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("stores", "database", "named"),
+    [
+        (["/first", "https://server:1"], "/seamless.db", None),
+        (["/first", "/second"], "/seamless.db", "/second"),
+        (["/first"], "https://server:1", "/first"),
+        (["/first", "https://server:1"], "https://server:1", None),
+    ],
+)
+def test_places_that_nobody_could_serve_are_refused(stores: Any, database: str, named: str | None) -> None:
+    config = load({"store": stores, "database": database}, "/", {})
+    if named is None:
+        module._refuse_unserved(config)
+    else:
+        with pytest.raises(UsageError, match=f"cannot reach .*{named}"):
+            module._refuse_unserved(config)
