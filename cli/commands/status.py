@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import HashserverError
 from hashserver.printable import one_line
+from hashserver.regular_file import read_regular
 from seamless_dask.errors import SeamlessError
 
-from ..console import ERROR, OK, Console, error_text
+from ..console import ERROR, OK, CommandError, Console, error_text
 from ..opening import open_context, open_executor
 from ..start import entry_point
 from ..table import USUAL, CommandTable, group, value
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..table import ParsedArguments
 
 Facts = dict[str, Any]
+_DATABASE = b"SQLite format 3\0"
 
 
 TABLE = CommandTable(
@@ -39,10 +41,18 @@ TABLE = CommandTable(
 )
 
 
+def _spare(path: str) -> None:
+    """Refuse to put a copy in the place of anything but an earlier one."""
+    with suppress(FileNotFoundError):
+        if read_regular(path, len(_DATABASE)) not in (b"", _DATABASE):
+            raise CommandError(f"{path} is there already, and is no result database: name another file")
+
+
 def execute(arguments: ParsedArguments, console: Console) -> int:
     """Show the status; 1 when something is wrong."""
     with closing(open_context(arguments, console.note)) as context:
         if arguments.export_db:
+            _spare(arguments.export_db)
             context.database.export(os.path.abspath(arguments.export_db))
             console.note(f"{arguments.export_db}: the result database, as it is now")
             return OK

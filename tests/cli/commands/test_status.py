@@ -59,6 +59,20 @@ def test_export_makes_a_database_that_works_elsewhere(cli: Cli, work: Path, tmp_
     assert (work / "out.CHECKSUM").read_text() == checksum
 
 
+def test_an_export_replaces_earlier_ones_and_nothing_else(cli: Cli, work: Path) -> None:
+    cli("seamless-run", "echo known")
+    cli("seamless-status", "--export-db", "copy.db")
+    cli("seamless-status", "--export-db", "copy.db")
+    (work / "thesis.txt").write_text("mine")
+    (work / "link.txt").symlink_to("thesis.txt")
+    os.mkfifo(work / "pipe")
+    for name in ("thesis.txt", "link.txt"):
+        told = cli("seamless-status", "--export-db", name, status=1).error
+        assert told == f"{name} is there already, and is no result database: name another file"
+    assert cli("seamless-status", "--export-db", "pipe", status=1).error == "pipe: Not a regular file"
+    assert (work / "thesis.txt").read_text() == "mine"
+
+
 def test_an_export_that_cannot_be_written(cli: Cli) -> None:
     assert "nowhere" in cli("seamless-status", "--export-db", "nowhere/copy.db", status=1).error
 
