@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from hashserver.atomic import write_atomic
 from hashserver.errors import HashserverError, InvalidRequest
 from hashserver.printable import tell
+from hashserver.ready_file import ReadyFile, read_ready, write_ready
 from hashserver.system_text import ensure_utf8
 
 if TYPE_CHECKING:
@@ -275,12 +275,14 @@ async def _serve(
     protocols = HashserverApplication(service).protocol_factory()
     accepting = loop.create_task(Acceptor(listener, protocols, tls, raise_limit()).run())
     url = _url(options.host, listener, tls is not None)
-    ready = _ReadyFile(options.ready_file, url, token_file, getattr(service.store, "root", None))
+    if options.ready_file is not None:
+        _tell_ready(options.ready_file, url, token_file, getattr(service.store, "root", None))
     tell(f"hashserver: listening on {url}")
     try:
         await stop.wait()
     finally:
-        ready.remove()
+        if options.ready_file is not None:
+            _remove_ready(options.ready_file)
         accepting.cancel()
         await protocols.shutdown(SHUTDOWN_SECONDS)
     return 0
@@ -294,39 +296,20 @@ def _url(host: str, listener: socket.socket, tls: bool) -> str:
     return f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
 
 
-class _ReadyFile:
-    """The file that tells others where the server is, while it is there.
+def _tell_ready(path: str, url: str, token_file: str, store: str | None) -> None:
+    ready = ReadyFile(url, os.getpid(), os.uname().nodename, os.path.abspath(token_file), store)
+    try:
+        write_ready(path, ready)
+    except OSError as error:
+        raise InvalidRequest(f"cannot write the ready file {path}: {error.strerror}") from None
 
-    Processes of the same host may go to the directory of a local store by themselves.
-    """
 
-    def __init__(self, path: str | None, url: str, token_file: str, directory: str | None) -> None:
-        self._path = path
-        if path is None:
-            return
-        document = {
-            "url": url,
-            "pid": os.getpid(),
-            "host": os.uname().nodename,
-            "token_file": os.path.abspath(token_file),
-            "store": directory,
-        }
-        try:
-            write_atomic(path, json.dumps(document).encode(), 0o600)
-        except OSError as error:
-            raise InvalidRequest(f"cannot write the ready file {path}: {error.strerror}") from None
-
-    def remove(self) -> None:
-        """Remove the file, unless another server has replaced it."""
-        if self._path is None:
-            return
-        try:
-            with open(self._path) as file:
-                if json.load(file)["pid"] != os.getpid():
-                    return
-            os.unlink(self._path)
-        except (OSError, ValueError, KeyError):
-            pass  # somebody else was faster
+def _remove_ready(path: str) -> None:
+    """Remove the ready file, unless another server has replaced it."""
+    found = read_ready(path)
+    if found is not None and found.pid == os.getpid():
+        with suppress(OSError):  # somebody else was faster
+            os.unlink(path)
 
 
 if __name__ == "__main__":

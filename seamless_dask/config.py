@@ -38,6 +38,7 @@ from .settings import parse_size as parse_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from hashserver.ready_file import ReadyFile
     from hashserver.storage.options import StorageOptions
 
     from .connection import ConnectionFile
@@ -248,12 +249,12 @@ class _Assembly:
         found = self._merged(self._layers)
         self._bind()
         cache = found.get("cache") or self._own_cache
-        ready: dict[str, Any] = {}
+        ready: ReadyFile | None = None
         if not {"store", "database"} & set(found) and not is_address(found.get("daskserver") or ""):
             ready = self._running_server(cache)
-            found |= {"hashserver": ready["url"]} if ready else {}
+            found |= {"hashserver": ready.url} if ready else {}
         server = found.get("hashserver")
-        directory = ready.get("store") if ready.get("host") == os.uname().nodename else None
+        directory = ready.store if ready and ready.host == os.uname().nodename else None
         found |= {
             "store": found.get("store") or _default_stores(cache, server, directory),
             "database": found.get("database") or server or _default_database(cache),
@@ -366,16 +367,16 @@ class _Assembly:
         else:
             self._unbound = self._unbound[0] or token_file, self._unbound[1] or ca_file
 
-    def _running_server(self, cache: str) -> dict[str, Any]:
+    def _running_server(self, cache: str) -> ReadyFile | None:
         """Return what the server of the cache says of itself, once its token is bound to it."""
         ready = _running_server(cache)
-        origin = [origins.origin(ready["url"])] if ready else []
-        token_file, ca_file = ready.get("token_file"), ready.get("ca_file")
+        origin = [origins.origin(ready.url)] if ready else []
+        token_file = ready.token_file if ready else None
         if cache == self._own_cache:
             self._bindings.bind(origin, *self._unbound)
         elif token_file and not origins.lies_in(token_file, cache):
             token_file = None  # a project has named the cache, which names a file of anybody's
-        self._bindings.bind(origin, token_file, ca_file)
+        self._bindings.bind(origin, token_file, None)
         return ready
 
 
@@ -390,7 +391,7 @@ def _default_database(cache: str) -> str:
     return os.path.join(cache, "seamless.db")
 
 
-def _running_server(cache: str) -> dict[str, Any]:
+def _running_server(cache: str) -> ReadyFile | None:
     """Return what the server of this cache says of itself, unless it died without a word.
 
     Raises
@@ -403,20 +404,18 @@ def _running_server(cache: str) -> dict[str, Any]:
         fd, state = open_regular(path)
         with os.fdopen(fd, "rb") as file:
             data = file.read()
-        import json
+    except OSError:
+        return None
+    from hashserver.ready_file import parse_ready
 
-        ready = json.loads(data)
-        if ready.get("host", "") in ("", os.uname().nodename) and not is_hashserver(int(ready["pid"])):
-            return {}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        return {}
-    if not isinstance(ready.get("url"), str):
-        return {}
+    ready = parse_ready(data)
+    if ready is None or (ready.is_here and not is_hashserver(ready.pid)):
+        return None
     if state.st_mode & 0o077:  # ours has mode 0600
         raise UsageError(
             f"others may read {path}: none of your servers wrote it; delete it, unless it came from you"
         )
-    return dict(ready)
+    return ready
 
 
 def is_hashserver(pid: int) -> bool:

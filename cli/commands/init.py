@@ -7,8 +7,9 @@ imported here; a lock keeps two of these commands from starting two servers.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from hashserver.ready_file import read_ready
 from seamless_dask import daemon
 from seamless_dask.config import READY_FILE as READY
 from seamless_dask.config import is_hashserver
@@ -19,6 +20,7 @@ from ..start import entry_point
 from ..table import USUAL, CommandTable, flag, group, value
 
 if TYPE_CHECKING:
+    from hashserver.ready_file import ReadyFile
     from hashserver.storage.options import StorageOptions
     from seamless_dask.config import Config
 
@@ -28,15 +30,6 @@ LOG, LOCK, TOKEN = "hashserver.log", "hashserver.lock", "token"
 OPTIONS = "hashserver.storage-options.json"
 START_LIMIT, STOP_LIMIT = 30.0, 20.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-class StartedServer(NamedTuple):
-    """What the ready file says of a server."""
-
-    url: str
-    pid: int
-    host: str
-    token_file: str
 
 
 class InitSettings(NamedTuple):
@@ -142,19 +135,7 @@ def _more(arguments: ParsedArguments) -> tuple[str, ...]:
     return tuple(words)
 
 
-def read_ready(cache: str) -> StartedServer | None:
-    """Return what the ready file in `cache` says, None when there is none that makes sense."""
-    import json
-
-    try:
-        with open(os.path.join(cache, READY), encoding="utf-8") as file:
-            said: dict[str, Any] = json.load(file)
-        return StartedServer(str(said["url"]), int(said["pid"]), str(said["host"]), str(said["token_file"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def running_server(cache: str) -> StartedServer | None:
+def running_server(cache: str) -> ReadyFile | None:
     """Return the server of `cache` if it lives; the ready file of a dead one is removed.
 
     Raises
@@ -162,10 +143,10 @@ def running_server(cache: str) -> StartedServer | None:
     CommandError
         It was started on another host, where this one cannot see it.
     """
-    server = read_ready(cache)
+    server = read_ready(os.path.join(cache, READY))
     if server is None:
         return None
-    if server.host != os.uname().nodename:
+    if not server.is_here:
         raise CommandError(
             f"a hashserver for {cache} was started on {server.host}: stop it there (seamless-init --stop),"
             f" or remove {os.path.join(cache, READY)} if that host is gone"
@@ -176,7 +157,7 @@ def running_server(cache: str) -> StartedServer | None:
     return None
 
 
-def _start(settings: InitSettings) -> StartedServer:
+def _start(settings: InitSettings) -> ReadyFile:
     from hashserver.storage.options import write
 
     _make_token(settings.token_file)
@@ -189,8 +170,8 @@ def _start(settings: InitSettings) -> StartedServer:
         *(("--storage-options", options) if options else ()),
     )
 
-    def serves(pid: int) -> StartedServer | None:
-        server = read_ready(settings.cache)
+    def serves(pid: int) -> ReadyFile | None:
+        server = read_ready(settings.file(READY))
         return server if server is not None and server.pid == pid else None
 
     return daemon.start("the hashserver", words, settings.file(LOG), serves, START_LIMIT)
@@ -203,7 +184,7 @@ def _make_token(path: str) -> None:
         create_token_file(path)
 
 
-def _stop(server: StartedServer | None, settings: InitSettings, console: Console) -> int:
+def _stop(server: ReadyFile | None, settings: InitSettings, console: Console) -> int:
     import select
     import signal
 
@@ -227,7 +208,7 @@ def _stop(server: StartedServer | None, settings: InitSettings, console: Console
     return OK
 
 
-def _report(server: StartedServer, settings: InitSettings, fresh: bool, console: Console) -> None:
+def _report(server: ReadyFile, settings: InitSettings, fresh: bool, console: Console) -> None:
     state = "started" if fresh else "is running already"
     console.note(f"the hashserver {state}; commands of this account on this host use it")
     lines = [

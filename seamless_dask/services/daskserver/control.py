@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
+
+from hashserver.ready_file import read_ready
 
 from ... import connection
 from ...connection import LOCK, STARTING, ConnectionFile
@@ -194,17 +195,15 @@ def _wait_for_hashserver(ready: str) -> None:
     """Wait for the end of a hashserver whose daskserver is gone: the system has told it."""
     from ...config import is_hashserver
 
-    try:
-        with open(ready, "rb") as file:
-            found = json.load(file)
-        if found.get("host", os.uname().nodename) != os.uname().nodename:
-            return
-        pid = int(found["pid"])
-        fd = os.pidfd_open(pid)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    found = read_ready(ready)
+    if found is None or not found.is_here:
         return
     try:
-        if is_hashserver(pid) and not select.select([fd], [], [], process.KILL_LIMIT)[0]:
+        fd = os.pidfd_open(found.pid)
+    except OSError:
+        return
+    try:
+        if is_hashserver(found.pid) and not select.select([fd], [], [], process.KILL_LIMIT)[0]:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
     finally:
         os.close(fd)

@@ -7,16 +7,16 @@ As a program (``python -m seamless_dask.services.daskserver.hashserver_process``
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hashserver.errors import HashserverError
+from hashserver.ready_file import read_ready
 from hashserver.retry import pauses
 from hashserver.system_text import interpreter
 
@@ -183,7 +183,7 @@ class HashserverChild:
             daemon.wait,
             "the hashserver",
             log,
-            lambda: _read_ready(ready, process.pid),
+            lambda: _url_of(process.pid, ready),
             lambda: process.returncode is not None,
             START_LIMIT,
         )
@@ -205,13 +205,10 @@ class HashserverChild:
             os.unlink(self._settings.file(READY))  # of one that had to be killed
 
 
-def _read_ready(path: str, pid: int) -> str | None:
-    try:
-        with open(path, "rb") as file:
-            said: dict[str, Any] = json.load(file)
-        return str(said["url"]) if said["pid"] == pid else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _url_of(pid: int, path: str) -> str | None:
+    """Return where a hashserver listens, once it does."""
+    found = read_ready(path)
+    return found.url if found is not None and found.pid == pid else None
 
 
 def _die_with(parent: int) -> None:
