@@ -217,6 +217,11 @@ class Transformation:
         return self._key
 
     @property
+    def name(self) -> str:
+        """The name of its task in Dask."""
+        return self._name
+
+    @property
     def checksum(self) -> Checksum | None:
         """The transformation's checksum; None while a result that it needs is not known."""
         if not self.description.deferred:
@@ -485,6 +490,17 @@ class Transformation:
 
         is_object = self.description.result.value
         return GraphTask(context, key, upstream, made_with, known_as, self._annotations(), is_object)
+
+    def tasks(self) -> dict[str, tuple[Any, dict[str, Any]]]:
+        """Return the task of each step and what Dask is told about it, by name; without looking anything up.
+
+        None at all where it has been persisted: then it is for whoever has the client to say what it is.
+        """
+        steps = self._steps()
+        if any(step._graph is not None for step in steps.values()):
+            return {}
+        made = {name: step._task(step.context) for name, step in steps.items()}
+        return {name: (one.made_with(one.upstream), one.annotations) for name, one in made.items()}
 
     def _annotations(self) -> dict[str, Any]:
         """Return what Dask is told about its own task: options come before what was annotated."""

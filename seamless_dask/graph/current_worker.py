@@ -94,6 +94,12 @@ EXTENSION = "seamless"
 """Name of the `Worker` among the extensions of a Dask worker."""
 
 
+def current_task() -> str | None:
+    """Return the name of the task that a Dask worker runs in this thread; None: there is none."""
+    worker = dask_worker()
+    return None if worker is None else str(worker.get_current_task())
+
+
 _task = threading.local()
 
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import SeamlessError
+from ..errors import SeamlessError, UsageError
 from ..graph import handles
 from .dask import clients, graphs
 from .message_queue import Message, MessageQueue
@@ -92,7 +92,7 @@ class Gate:
         try:
             # One after the other, as they came: what one names may be an argument in the next.
             async with self._arriving:
-                adopted = await self.submissions.adopted(await graphs.materialize(expr_ser))
+                adopted = await self._adopted(client, expr_ser)
             graph = adopted.found.graph
             if not any(map(is_ours, graph)) and not any(map(is_ours, keys)):
                 return None
@@ -105,6 +105,35 @@ class Gate:
         except Exception:
             log.debug("a graph of client %s goes on unseen", client, exc_info=True)
             return None
+
+    async def _adopted(self, client: str, expr_ser: Any) -> Adopted:
+        """Return a graph with tasks of ours in the place of calls of functions.
+
+        Raises
+        ------
+        SeamlessError
+            A call is not what its name says, or an argument is nothing that a scheduler can read.
+        """
+        has_calls = "compression" not in expr_ser.header and graphs.mentions(expr_ser, (MARK,))
+        try:
+            found = await graphs.materialize(expr_ser)
+        except SeamlessError:
+            raise
+        except Exception as error:
+            if not has_calls:
+                raise  # Dask tells of it
+            raise UsageError(
+                f"the scheduler cannot read an argument ({type(error).__name__}: {error}): pass put(value) in"
+                " its place, which travels by name"
+            ) from None
+        if has_calls and (size := graphs.size(expr_ser)) > graphs.most_bytes():
+            clients.warn(
+                self._plugin.scheduler,
+                client,
+                f"arguments of {size / 1e6:.0f} MB go through the scheduler with each call: put(value) of"
+                " seamless_dask stores them once, and what it returns is passed in their place",
+            )
+        return await self.submissions.adopted(found)
 
     async def _planned(self, adopted: Adopted, keys: Collection[Any]) -> GraphPlan:
         plan = GraphPlan(adopted, *await self._known(adopted.found.graph, keys))

@@ -7,15 +7,14 @@ collections are. Any other is identified by the worker, from the objects.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dask._task_spec import Alias, DataNode, GraphNode, List, Task, TaskRef, Tuple
+from dask._task_spec import Alias, DataNode, GraphNode, List, Set, Task, TaskRef, Tuple, parse_input
 from distributed.utils import offload
 
 from hashserver.errors import HashserverError
 
-from ..api import Parts
+from ..api import Parts, Transformation
 from ..errors import SeamlessError
 from ..graph import task
 from ..graph.collection import annotations_of
@@ -23,27 +22,26 @@ from ..graph.handles import Handle
 from ..graph.local_inputs import keep_all
 from ..graph.names import key_in
 from ..model.transformation import Deferred
-from ..submitted import SubmittedFunction, check_name, run_call
+from ..submitted import SubmittedFunction, check_name, run_call, says_fresh
+from .dask import graphs
 from .retries import adopt, can_be_known, checksum_of, disown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from hashserver.checksum import Checksum
 
     from ..context import Context
     from ..model.options import Options
     from ..model.transformation import Value
-    from .dask import graphs
 
 MARK = b"seamless_dask.submitted"
 """What is in the pickle of a `SubmittedFunction`."""
 MOST = 10_000
 """Parts of an argument that are looked at here."""
 
+_NODES = (List, Tuple, Set)
 _ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
-_FRESH = re.compile(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-\d+)?\Z")
-"""How `submit` and `map` end the names of tasks that are not pure."""
 
 
 class SubmittedCall(NamedTuple):
@@ -153,11 +151,11 @@ class Submissions:
         UsageError
             A call has the name of another one.
         """
-        mine = [key for key, node in found.graph.items() if isinstance(key, str) and is_call(node)]
-        if not mine:
+        nodes = found.graph.values()
+        if not any(is_call(node) or (isinstance(node, Task) and _takes_collection(node)) for node in nodes):
             return Adopted(found, {}, {}, {})
         # arguments may be many and long, and the loop has other clients
-        adopted = await offload(self._adopted, found, mine)
+        adopted = await offload(self._adopted, found)
         self.note(adopted)
         return adopted
 
@@ -182,13 +180,18 @@ class Submissions:
 
     # -------------------------------------------------- how
 
-    def _adopted(self, found: graphs.MaterializedGraph, mine: Iterable[str]) -> Adopted:
+    def _adopted(self, found: graphs.MaterializedGraph) -> Adopted:
+        found = _with_tasks_of_collections(found)
         graph, options = dict(found.graph), {}
+        # `map` names what is large and common to all calls by the word, and `submit` leaves it where it is
+        data = {name: node.value for name, node in graph.items() if isinstance(node, DataNode)}
         calls: dict[str, SubmittedCall] = {}
         names: dict[str, Checksum | None] = {}
-        for name in mine:
+        for name in [name for name, node in graph.items() if isinstance(name, str) and is_call(node)]:
             node, named = graph[name], key_in(name)
-            fresh = found.of_calls and _FRESH.search(name) is not None
+            if not data.keys().isdisjoint(node.dependencies):
+                node = graphs.substituted(node, data)
+            fresh = found.of_calls and says_fresh(name)
             try:
                 call = self._identified(node, fresh, names)
             except (CannotTell, TypeError, HashserverError, SeamlessError):
@@ -257,6 +260,57 @@ class Submissions:
 def is_call(node: Any) -> bool:
     """Whether a task of a graph calls a function of ours."""
     return isinstance(getattr(node, "func", None), SubmittedFunction)
+
+
+def _takes_collection(node: Task) -> bool:
+    return any(_collections_in([*node.args, *node.kwargs.values()]))
+
+
+def _collections_in(items: Iterable[Any]) -> Iterator[Transformation]:
+    """Yield calls of functions among arguments, and in lists and mappings, as Dask looks for futures."""
+    for item in items:
+        if isinstance(item, Transformation):
+            if item.description.result.value:
+                yield item
+        elif type(item) in (list, tuple, set):
+            yield from _collections_in(item)
+        elif type(item) in _NODES:  # with futures beside them
+            yield from _collections_in(item.args)
+        elif type(item) is dict:
+            yield from _collections_in(item.values())
+
+
+def _with_tasks_of_collections(found: graphs.MaterializedGraph) -> graphs.MaterializedGraph:
+    """Return a graph in which calls that are arguments are tasks: whoever takes one reads its object."""
+    graph, annotations = dict(found.graph), {kind: dict(told) for kind, told in found.annotations.items()}
+    for name, node in found.graph.items():
+        if not isinstance(node, Task) or not _takes_collection(node):
+            continue
+        names: set[str] = set()
+        for one in _collections_in([*node.args, *node.kwargs.values()]):
+            tasks = one.tasks()
+            names |= {one.name} if tasks else set()
+            for step, (task_node, told) in tasks.items():
+                graph.setdefault(step, task_node)
+                for kind, value in told.items():
+                    annotations.setdefault(kind, {})[step] = value
+        args = [parse_input(_referring(item, names)) for item in node.args]
+        kwargs: dict[str, Any] = {
+            word: parse_input(_referring(item, names)) for word, item in node.kwargs.items()
+        }
+        graph[name] = Task(name, node.func, *args, **kwargs)
+    return found._replace(graph=graph, annotations=annotations)
+
+
+def _referring(item: Any, names: Collection[str]) -> Any:
+    """Return an argument with references in the place of collections whose tasks have some names."""
+    if isinstance(item, Transformation):
+        return Alias(item.name) if item.name in names else item
+    if type(item) in (list, tuple, set):
+        return type(item)([_referring(each, names) for each in item])
+    if type(item) in _NODES:
+        return type(item)(*[parse_input(_referring(each, names)) for each in item.args])
+    return {key: _referring(each, names) for key, each in item.items()} if type(item) is dict else item
 
 
 def _check(item: Any) -> None:

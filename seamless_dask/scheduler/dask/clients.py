@@ -130,6 +130,13 @@ def _waiting_for(scheduler: Scheduler, key: Any) -> set[str]:
     return found
 
 
+def warn(scheduler: Scheduler, client: str, text: str) -> None:
+    """Have one client show a warning."""
+    comm = scheduler.client_comms.get(client)
+    if comm is not None:
+        comm.send({"op": "event", "topic": "warn", "event": (time(), {"message": dumps(text)})})
+
+
 def warn_clients(scheduler: Scheduler, text: str) -> None:
     """Have all clients show a warning, of which they unpickle the text, as `distributed.worker.warn` does."""
     scheduler.log_event("warn", {"message": dumps(text)})

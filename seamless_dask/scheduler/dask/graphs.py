@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import dask
 from dask._task_spec import Alias, DataNode, Task, TaskRef
+from dask.utils import parse_bytes
 from distributed.protocol.serialize import (
     Serialized,
     deserialize,
     register_serialization_family,
 )
-from distributed.utils import offload
+from distributed.utils import nbytes, offload
 
 from ...graph import task
 from ...graph.handles import Handle
@@ -70,6 +72,17 @@ def mentions(expression: Serialized, marks: Iterable[bytes]) -> bool:
     if "compression" in expression.header:
         return True
     return any(mark in frame for frame in map(bytes, expression.frames) for mark in marks)
+
+
+def size(expression: Serialized) -> int:
+    """Return how many bytes a client has sent; arrays are views of another length."""
+    return sum(map(nbytes, expression.frames))
+
+
+def most_bytes() -> int:
+    """Return the size of a graph above which Dask warns of it."""
+    size: int = parse_bytes(dask.config.get("distributed.admin.large-graph-warning-threshold"))
+    return size
 
 
 def alone(node: Any, value: Any) -> Any:
