@@ -152,22 +152,22 @@ class NewFile:
         os.link(f"/proc/self/fd/{self.fd}", target, src_dir_fd=self.fd, follow_symlinks=True)
 
     def _replace(self, target: str) -> None:
-        # Every writer of this path uses this name: one that died between the two calls is mended by
-        # the next. Rivals may rename each other's file, which is complete whoever wrote it.
-        for _ in range(100):
-            try:
-                self._link(self._temporary)
-                os.rename(self._temporary, target)
-            except FileExistsError:
-                _remove(self._temporary)
-            except FileNotFoundError:
-                continue
-            except OSError:  # a directory in its place
-                _remove(self._temporary)
-                raise
-            else:
-                return
-        raise OSError(errno.EBUSY, "many writers at once", target)
+        # Every writer of this path tries this name first: what one left that died between the two calls goes
+        # with the next. A live one's stays: a file that has lost its only name cannot get another.
+        name = self._temporary
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            self._link(name)
+        except FileExistsError:
+            _remove_dead(name)
+            name = temporary_path(target)
+            self._link(name)
+        try:
+            os.rename(name, target)
+        except OSError:  # a directory in its place
+            _remove(name)
+            raise
 
     def close(self) -> None:
         """Close it; without a name by now it is gone."""
@@ -228,3 +228,15 @@ def _umask() -> int:
 def _remove(path: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def _remove_dead(path: str) -> None:
+    """Remove a file that nobody has locked: whoever named it is gone, and who else removes it locks it."""
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), os.lstat(path)):
+                os.unlink(path)
+        finally:
+            os.close(fd)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hashserver import atomic
-from hashserver.atomic import write_atomic
+from hashserver.atomic import NewFile, write_atomic
 
 
 @pytest.fixture(params=["unnamed", "named"])
@@ -85,6 +85,39 @@ class TestWriting:
             assert path.read_bytes() in contents
         for thread in threads:
             thread.join()
+        assert os.listdir(tmp_path) == ["file"]
+
+
+class TestRivals:
+    """Two who write one path: downloads of one file, records of one original."""
+
+    def test_both_succeed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The second begins and ends between the two calls of the first."""
+        (tmp_path / "file").write_bytes(b"old")
+        target, shared = str(tmp_path / "file"), str(tmp_path / "shared")
+        with NewFile(str(tmp_path), shared) as first, NewFile(str(tmp_path), shared) as second:
+            real, waiting = os.rename, [second]
+
+            def rename(source: str, name: str) -> None:
+                if waiting:
+                    waiting.pop().publish(target)
+                    assert (tmp_path / "file").read_bytes() == b"second"
+                real(source, name)
+
+            monkeypatch.setattr(atomic.os, "rename", rename)
+            atomic.write_all(first.fd, b"first")
+            atomic.write_all(second.fd, b"second")
+            assert first.publish(target)
+        assert (tmp_path / "file").read_bytes() == b"first"
+        assert os.listdir(tmp_path) == ["file"]
+
+    def test_what_one_left_that_died_between_goes_with_the_next(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"old")
+        (tmp_path / "shared").write_bytes(b"of a dead one")
+        with NewFile(str(tmp_path), str(tmp_path / "shared")) as new:
+            atomic.write_all(new.fd, b"new")
+            assert new.publish(str(tmp_path / "file"))
+        assert (tmp_path / "file").read_bytes() == b"new"
         assert os.listdir(tmp_path) == ["file"]
 
 
