@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import errors
     from .api import Transformation, bash
     from .client.client import Client
+    from .client.connecting import connect
     from .decorators import delayed, direct
     from .functions import checksum_of, put
     from .graph.handles import Directory, File
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checksum", "Client", "Directory", "File", "Transformation", "__version__", "bash", "checksum_of",
-    "delayed", "direct", "equip", "errors", "put", "register",
+    "connect", "delayed", "direct", "equip", "errors", "put", "register",
 ]  # fmt: skip
 
 _MODULES = {
     ".api": ("Transformation", "bash"),
     ".client.client": ("Client",),
+    ".client.connecting": ("connect",),
     ".decorators": ("delayed", "direct"),
     ".functions": ("Checksum", "checksum_of", "put"),
     ".graph.handles": ("Directory", "File"),

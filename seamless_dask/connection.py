@@ -126,12 +126,18 @@ def is_held(path: str) -> bool:
 
 
 def write(path: str, connection: ConnectionFile) -> None:
-    """Write a connection file, for nobody else to read."""
+    """Write a connection file, for nobody else to read.
+
+    Under ``address``, which ``distributed.Client(scheduler_file=…)`` reads, stands the way to the scheduler;
+    where that takes certificates, by way of this file (`seamless_dask.client.backend`).
+    """
     import json
 
     from hashserver.atomic import write_atomic
 
-    document = {"version": VERSION} | connection._asdict()
+    place = connection.scheduler.partition("://")[2]
+    address = connection.scheduler if connection.insecure else f"seamless://{place}{os.path.abspath(path)}"
+    document = {"version": VERSION, "address": address} | connection._asdict()
     write_atomic(path, json.dumps(document, indent=2).encode() + b"\n", 0o600)
 
 

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from ..context import Context
     from .calls import Arguments
 
+NO_SECURITY = (
+    "a tls:// address takes certificates: security=Security(tls_ca_file=…, tls_client_cert=…,"
+    " tls_client_key=…), or seamless_dask.connect() with the name or the connection file of the daskserver"
+)
 PATIENCE = 5.0
 """Seconds for which a question to the scheduler waits for what it is about."""
 
@@ -52,21 +56,38 @@ class Client(PlainClient):  # type: ignore[misc]
     ----------
     places : Context, optional
         Store and database; by default those of the configuration, or of the scheduler.
+
+    Attributes
+    ----------
+    dashboard : str or None
+        Where the dashboard is, if the scheduler cannot tell.
     """
 
     def __init__(self, *args: Any, places: Context | None = None, **kwargs: Any) -> None:
         self._only_here: set[Any] = set()
         self._noted = threading.local()
-        self._places = places
+        self.places = places
+        self.dashboard: str | None = None
         if places is not None:
             handles.use(places)
         hand_over_objects()
         hear_of_uses()
         super().__init__(*args, **kwargs)
 
+    @property
+    def dashboard_link(self) -> Any:
+        """Where the scheduler's dashboard is."""
+        return self.dashboard or super().dashboard_link
+
     async def _start(self, *args: Any, **kwargs: Any) -> Any:
-        found = await super()._start(*args, **kwargs)
-        if self._places is None and self._asynchronous:  # no thread may wait for its answer later
+        try:
+            found = await super()._start(*args, **kwargs)
+        except TypeError as error:
+            if "ssl_context" not in str(error):
+                raise
+            await self._close()
+            raise UsageError(NO_SECURITY) from None
+        if self.places is None and self._asynchronous:  # no thread may wait for its answer later
             await discovery.ask_once(self)
         return found
 
@@ -145,8 +166,8 @@ class Client(PlainClient):  # type: ignore[misc]
         if function is not None and function._context is not None:
             handles.use(function._context)
             return function._context
-        if self._places is not None:
-            return self._places
+        if self.places is not None:
+            return self.places
         with self.as_current():
             return handles.default_context()
 

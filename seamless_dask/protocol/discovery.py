@@ -84,6 +84,9 @@ def of_client(config: Config) -> Config:
     client = client_of_process()
     if client is None:
         return config
+    if (places := getattr(client, "places", None)) is not None:
+        found: Config = places.config
+        return found
     asked, told = _told.get(client, (0.0, None))
     if told is None and time.monotonic() - asked > AGAIN_SECONDS:
         with suppress(OSError):  # it has no connection at the moment

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from hashserver.auth import read_token_file
+from seamless_dask.client.security import security_of
 from seamless_dask.services.daskserver import credentials
 
 from .conftest import AS_NOBODY, BIN, NOBODY, Done, Mounts, World, wait_until
@@ -175,7 +176,7 @@ class Site(World):
 
         names = ("token_file", "ca_file", "cert_file", "key_file")
         made = credentials.Credentials(*(self.facts[name] for name in names))
-        return Client(self.facts["scheduler"], security=credentials.security(made))
+        return Client(self.facts["scheduler"], security=security_of(made))
 
     def leftovers(self) -> list[str]:
         """Return what is left, without the directory that Dask makes for itself."""

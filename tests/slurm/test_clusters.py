@@ -16,6 +16,7 @@ DRIVER = """
 import asyncio, json, os, socket, subprocess, sys, time
 import dask
 from distributed import Client, Scheduler
+from seamless_dask.client.security import security_of
 from seamless_dask.services.daskserver import credentials
 from seamless_dask.services.cluster.opening import Workers, open_cluster
 from seamless_dask.services.cluster.jobscript import Files
@@ -38,7 +39,7 @@ async def main():
     os.makedirs("/root/server", 0o700, exist_ok=True)
     made = credentials.make("/root/server", ["10.78.0.1"])
     files = Files(made.token_file, made.ca_file, made.ca_file, made.cert_file, made.key_file)
-    security = credentials.security(made)
+    security = security_of(made)
     options = {"host": "10.78.0.1", "port": 0, "protocol": "tls", "dashboard": False}
     scheduler = await Scheduler(**options, dashboard_address="127.0.0.1:0", security=security)
     async with open_cluster(scheduler, Workers(kind="slurm", **WORKERS), files, "/root/server") as autoscaler:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from distributed import Security
 
 TOKEN, TLS = "token", "tls"
 AUTHORITY_DAYS, CERTIFICATE_DAYS, RENEWAL_DAYS = 3650, 730, 90
@@ -64,20 +63,6 @@ def make(directory: str, hosts: Iterable[str], insecure: bool = False) -> Creden
     names = sorted({*own_names(), *hosts})
     _make_certificates(folder, names)
     return Credentials(token, *(os.path.join(folder, name) for name in ("ca.pem", "cert.pem", "key.pem")))
-
-
-def security(credentials: Credentials) -> Security | None:
-    """Return what Dask calls the same: TLS on all its connections, with a certificate on both sides."""
-    if credentials.ca_file is None:
-        return None
-    from distributed import Security
-
-    names = {
-        f"tls_{role}_{part}": getattr(credentials, f"{part}_file")
-        for role in ("client", "scheduler", "worker")
-        for part in ("cert", "key")
-    }
-    return Security(require_encryption=True, tls_ca_file=credentials.ca_file, **names)
 
 
 def end_of(credentials: Credentials) -> float | None:

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ... import connection
+from ...client.security import security_of
 from ...config import load
 from ...context import Context
 from ...errors import UsageError
@@ -146,7 +147,7 @@ class Daskserver:
             host=self._host,
             port=ports.scheduler,
             protocol="tcp" if self.settings.insecure else "tls",
-            security=credentials.security(self.credentials),
+            security=security_of(self.credentials),
             dashboard=True,
             # as a string it may have but one colon
             dashboard_address=[(self.address, ports.jobserver)],  # type: ignore[arg-type]

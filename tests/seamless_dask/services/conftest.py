@@ -23,6 +23,7 @@ import pytest
 from hashserver.auth import read_token_file
 from hashserver.client.transport import Transport
 from seamless_dask import connection
+from seamless_dask.client.security import security_of
 from seamless_dask.connection import ConnectionFile
 from seamless_dask.errors import UsageError
 from seamless_dask.services.daskserver import control, credentials
@@ -124,7 +125,7 @@ class Daskserver:
 
         facts = self.connection
         files = (facts.token_file, facts.ca_file, facts.cert_file, facts.key_file)
-        security = credentials.security(credentials.Credentials(*files))
+        security = security_of(credentials.Credentials(*files))
         return Client(facts.scheduler, security=security, **options)
 
 

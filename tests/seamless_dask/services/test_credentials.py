@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hashserver.auth import read_token_file
+from seamless_dask.client.security import security_of
 from seamless_dask.services.daskserver import credentials
 
 
@@ -85,7 +86,7 @@ def test_a_damaged_file_is_made_again(folder: Path, tmp_path: Path, name: str, d
 def test_without_tls_there_is_only_a_token(folder: Path) -> None:
     made = credentials.make(str(folder), [], insecure=True)
     assert made == credentials.Credentials(str(folder / "token"))
-    assert credentials.security(made) is None
+    assert security_of(made) is None
 
 
 def talk(server: credentials.Credentials, client: credentials.Credentials, name: str = "localhost") -> str:
@@ -130,7 +131,7 @@ def test_the_certificate_of_another_daskserver_opens_nothing(folder: Path, tmp_p
 def test_dask_asks_both_sides_for_a_certificate(folder: Path) -> None:
     """A stranger on loopback, with TLS but without a certificate of ours, gets nowhere."""
     made = credentials.make(str(folder), [])
-    security = credentials.security(made)
+    security = security_of(made)
     assert security is not None
 
     async def check() -> None:
