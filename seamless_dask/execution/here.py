@@ -1,4 +1,4 @@
-"""Calling a function in the process and thread that ask for it."""
+"""Calling a function in the process and thread that ask for it, or that Dask has given its task to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def check(transformation: Description, options: Options) -> None:
     asked = [name for name in _IMPOSSIBLE if getattr(options, name)]
     asked += ["variables"] if transformation.variables else []
     if asked:
-        raise UsageError(f'run="here" runs in the process that asks, for which {asked[0]} cannot be set')
+        raise UsageError(
+            f'run="here" runs in a process that is there already, for which {asked[0]} cannot be set'
+        )
 
 
 def call_here(

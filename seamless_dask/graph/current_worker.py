@@ -29,8 +29,8 @@ class Worker(Protocol):
     asked : Checksum or None
         The one key that its askers have named: a failure of another one is told with the name of the step.
     runs_here : bool
-        It is the process that asks, and what it wants to run here runs in it. Whoever runs what others ask
-        for would run it without the sandbox.
+        It is the process that asks, or one that a client of Dask has sent a task to, and what is to run here
+        runs in it. Whoever runs what others ask for would run it without the sandbox.
     """
 
     context: Context

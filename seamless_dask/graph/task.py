@@ -36,7 +36,6 @@ _NO_WAY = (
     "keep_inputs=False hands arguments over to this host or, by a client of Dask, to a worker: with"
     " SEAMLESS_DASKSERVER alone there is no way; use Client(…), or keep them"
 )
-_NOT_HERE = 'a function with run="here" runs in the process that asks: call .compute() of it, not the client'
 
 
 def run(
@@ -76,8 +75,6 @@ def run(
     worker, name, wishes = equipped(), Checksum(key), Options.from_json(options)
     if worker is None:
         return _as_seen(elsewhere(name, wishes, handed), name, asked)
-    if wishes.run == "here":
-        raise UsageError(_NOT_HERE)
     pairs = zip(upstream, handles, strict=True)
     known = {Checksum(of): handle.value for of, handle in pairs if isinstance(handle, Handle)}
     place = nullcontext() if handed is None else handed.placed(worker.context)
@@ -165,8 +162,6 @@ def elsewhere(key: Checksum, options: Options, handed: HandedArguments | None = 
 
 def _asked_for(context: Context, key: Checksum, options: Options, *, from_worker: bool) -> Value:
     if options.run == "here":
-        if from_worker:
-            raise UsageError(_NOT_HERE)
         from .here import compute_here
 
         return compute_here(context, key, options)

@@ -80,7 +80,8 @@ class JobRequest(NamedTuple):
         if not isinstance(message["asker"], str) or not _ASKER.fullmatch(message["asker"]):
             raise TypeError("a name of an asker has up to 200 letters, digits and .:+-_")
         options = Options.from_json(json.dumps(message.get("options", {})))
-        options = options._replace(fresh=fresh)
+        # whoever sends one is another process: what is to run there does, and asks nobody
+        options = options._replace(fresh=fresh, run="process")
         return cls(Checksum(message["key"]), options, need_bytes, detached, message["asker"])
 
     def to_file(self) -> bytes:

@@ -21,6 +21,7 @@ from seamless_dask.model.options import Options
 
 from . import internals
 from .claim import Claim
+from .here import ThreadSupervisor
 from .metered_store import MeteredStore
 from .nested.sockets import Gateways
 from .prefetch import Prefetch, Small
@@ -74,7 +75,7 @@ class DaskWorker:
         Store, database and node cache, opened.
     """
 
-    runs_here = False
+    runs_here = True
 
     def __init__(self, worker: Worker, context: Context) -> None:
         self.context = context
@@ -212,7 +213,12 @@ class DaskWorker:
         """Run a command under a watch; `options` are those of who asked, None on the way to something."""
         with self._watched(name, checksum, options) as watch:
             try:
-                return action(watch)
+                if options is None or options.run != "here":
+                    return action(watch)
+                with ThreadSupervisor(watch) as supervisor:
+                    value = action(supervisor)
+                supervisor.judge()
+                return value
             except ComputationFailed as error:
                 if options is not None:
                     self._failed(name, error)

@@ -90,11 +90,18 @@ class TaskSupervisor:
         else:
             slot.come_back()
         stop, over = over_limits(self._askers(), usage)
+        self._fail(over)
+        return stop
+
+    def fail_all(self, reason: str) -> None:
+        """Have none of those who ask wait any longer for what cannot be ended."""
+        self._fail(dict.fromkeys(self._askers(), reason))
+
+    def _fail(self, over: Mapping[str, str]) -> None:
         for name in over.keys() - self._failed:
             self._failed.add(name)
             event = {"action": "asker-failed", "key": self.key, "asker": name, "message": over[name]}
             self._worker.log_event(TOPIC, event)
-        return stop
 
     def abandoned(self) -> Stop | None:
         """Say whether nobody can be given the result any more."""

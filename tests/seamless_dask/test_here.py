@@ -225,9 +225,3 @@ def test_whoever_runs_what_others_ask_for_runs_it_in_a_process(lab: Any, worker:
     found = handles.of(*perform.compute(worker, made.key, made.options))
     assert isinstance(found, handles.Object)
     assert found.load()[0] != os.getpid()
-
-
-def test_a_worker_refuses_what_is_to_run_where_it_was_asked_for(lab: Any, worker: Any) -> None:
-    made = lab.delayed(run="here")(whereabouts)(3)
-    with pytest.raises(UsageError, match="process that asks"):
-        dask.compute(made, scheduler="synchronous")
