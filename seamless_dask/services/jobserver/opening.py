@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from typing import TYPE_CHECKING, Any
 
 from ...jobs.journal import FILE, Journal
@@ -14,9 +13,6 @@ from .watch import JobserverPlugin
 
 if TYPE_CHECKING:
     from distributed import Scheduler
-
-CONNECTIONS = 1 << 16
-"""How many files and connections a daskserver may have open, if the system lets it."""
 
 
 async def install(scheduler: Scheduler, plugin: Any, directory: str | None) -> Jobserver:
@@ -35,14 +31,6 @@ async def install(scheduler: Scheduler, plugin: Any, directory: str | None) -> J
     routes.offer_http(scheduler, jobserver)
     jobserver.resume()
     return jobserver
-
-
-def _allow_connections() -> None:
-    """Let this process have as many connections as it may: each who waits has one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, CONNECTIONS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def offer(scheduler: Scheduler, plugin: Any) -> None:
