@@ -15,15 +15,34 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-LONGEST_FIRST = ("slurm", "interop", "soak", "workflow", "project", "reports", "hazards", "seamless_dask")
+LONGEST_FIRST = (
+    "interop",
+    "slurm",
+    "project",
+    "workflow",
+    "soak",
+    "hashserver/storage/test_silence.py",
+    "seamless_dask/scheduler/test_unfit_workers.py",
+    "seamless_dask/worker/test_deaths.py",
+    "seamless_dask/test_function_extremes.py",
+    "reports",
+    "hazards",
+    "seamless_dask/code/test_mutation.py",
+    "hashserver/client/test_silence.py",
+    "hashserver/storage",
+    "cli/commands/test_daskserver.py",
+    "seamless_dask",
+)
+"""Files and directories: one that takes minutes and is begun last has the other processors wait."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that nobody waits for the last of them."""
 
     def turn(item: pytest.Item) -> int:
-        room = item.path.relative_to(TESTS).parts[0]
-        return LONGEST_FIRST.index(room) if room in LONGEST_FIRST else len(LONGEST_FIRST)
+        path = item.path.relative_to(TESTS)
+        listed = [str(each) for each in (path, *path.parents) if str(each) in LONGEST_FIRST]
+        return LONGEST_FIRST.index(listed[0]) if listed else len(LONGEST_FIRST)
 
     items.sort(key=turn)
 
