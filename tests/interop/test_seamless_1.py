@@ -44,6 +44,12 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "bin"
 
 
+@pytest.fixture(autouse=True)
+def bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is imported of theirs is compiled once, not by every command."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+
+
 @pytest.fixture
 def ours() -> Path:
     """The commands of this project."""
