@@ -240,16 +240,16 @@ def test_in_somebody_elses_python(
 ) -> None:
     (shell.directory / "program.py").write_text(LIBRARY)
 
-    def told(locale: str, **environment: str) -> Any:
+    def told(locale: str, where: str, **environment: str) -> Any:
         words = ("python", "program.py", folder.name, where, isolation)
         return json.loads(shell(locale, *words, **environment)[0])
 
-    here = told(locale)
+    here = told(locale, where)
     assert here.pop("encoding") == {"en_US.ISO-8859-1": "iso8859-1"}.get(locale, "iso8859-15")
     assert here["names"] == [[f"sub {SAID}/{NAME}", NAME], [SAID], [f"part{SAID}"]]
     assert here["text"] == f"{SAID} {SAID}\n"
     assert shell.names("saved") == {SAID}
-    elsewhere = told(UTF8, SEAMLESS_CACHE=str(shell.directory / "cache"))
+    elsewhere = told(UTF8, "process", SEAMLESS_CACHE=str(shell.directory / "cache"))
     assert elsewhere.pop("encoding") == "utf-8"
     assert here == elsewhere
 

@@ -16,9 +16,9 @@ from .conftest import daskserver
 
 BIN = Path(sys.executable).parent
 SHELLS = 8
-RUNS = int(os.environ.get("SEAMLESS_TEST_RUNS", "96"))
+RUNS = int(os.environ.get("SEAMLESS_TEST_RUNS", "64"))
 """Of `seamless-run` in all shells together; an experiment wants more of them than the test suite."""
-MANY = 200
+MANY = 100
 
 ASKING = """
 import json, os, sys
