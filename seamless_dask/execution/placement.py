@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .layout import Layout
 
 LARGE = 4 << 20
+MAX_LATE = 64 << 20
+"""Bytes that are copied to where no more can be mounted: for more another sandbox takes less time."""
 MAX_MOUNTS = 64
 WORTH_CACHING = 64 << 10
 
@@ -85,7 +87,7 @@ class Placement:
     copies : bool
         Copy everything: the command has modified an input before.
     late : bool, optional
-        The sandbox is there already: `TooLate` is raised instead of a mount.
+        The sandbox is there already: instead of mounts there are copies, and `TooLate` above `MAX_LATE`.
 
     Attributes
     ----------
@@ -99,7 +101,7 @@ class Placement:
         self, context: Context, layout: Layout, mounts: bool, copies: bool, *, late: bool = False
     ) -> None:
         self._context, self._layout, self._mounts, self._copies = context, layout, mounts, copies
-        self._late = late
+        self._late, self._late_bytes = late, 0
         self._shared: list[Shared] = []
         self._folders: set[str] = set()
         self._no_reflink: set[tuple[int, int]] = set()
@@ -218,7 +220,10 @@ class Placement:
         elif member.copy:
             self._copy(member.checksum, member.target)
         elif self._late and self._mounts:
-            raise TooLate
+            self._late_bytes += os.path.getsize(path)
+            if self._late_bytes > MAX_LATE:
+                raise TooLate
+            self._copy(member.checksum, member.target)
         elif self._mounts and len(self.mounted) < MAX_MOUNTS:
             if not cached and not _has_right_mode(path):
                 path, cached = self._pinned(member.checksum), True

@@ -99,7 +99,8 @@ def lent(
     runner = None
     if _employers and not options.image:  # descriptors do not get into a container
         with suppress(isolation.Unavailable, SeamlessError, HashserverError, OSError):
-            runner = _taken(_key(command, context, options), command, context, options, supervisor, start)
+            wanted = _Wanted(command, context, options, supervisor, start)
+            runner = _taken(_key(command, context, options), wanted)
     try:
         yield runner
     finally:
@@ -145,17 +146,20 @@ def _key(command: Description, context: Context, options: Options) -> _Key:
     )  # fmt: skip
 
 
-def _taken(
-    key: _Key,
-    command: Description,
-    context: Context,
-    options: Options,
-    supervisor: Supervisor,
-    start: Start,
-) -> Runner | None:
+class _Wanted(NamedTuple):
+    """What a call asks of a runner, or what one is started for; as of `lent`."""
+
+    command: Description
+    context: Context
+    options: Options
+    supervisor: Supervisor
+    start: Start
+
+
+def _taken(key: _Key, wanted: _Wanted) -> Runner | None:
     runners = _own()
     runner = runners.pop(key, None)
-    if runner is not None and not runner.take(supervisor):
+    if runner is not None and not runner.take(wanted.supervisor):
         runner.close()
         runner = None
     if runner is None:
@@ -164,13 +168,21 @@ def _taken(
         while len(runners) >= MOST:
             runners.pop(next(iter(runners))).close()
         description = Description(
-            language="bash", code=command.code, result=ResultSpec(paths=()), inputs={},
-            variables=command.variables,
+            language="bash", code=wanted.command.code, result=ResultSpec(paths=()), inputs={},
+            variables=wanted.command.variables,
         )  # fmt: skip
         _end_those_of_dead_threads()
-        runner = Runner(key, description, context, options, supervisor, start)
+        runner = Runner(key, wanted._replace(command=description))
     runners[key] = runner  # the last one is that which was used last
     return runner
+
+
+def _do_without(key: _Key) -> None:
+    now = time.monotonic()
+    for each, until in list(_without.items()):
+        if until <= now:
+            _without.pop(each, None)
+    _without[key] = now + _WITHOUT_SECONDS
 
 
 class Runner:
@@ -180,23 +192,11 @@ class Runner:
     ----------
     key
         What it can be used for.
-    command : Description
-        What the interpreter is started as; it has no inputs.
-    context, options, supervisor
-        As `run_program` is given them.
-    start
-        Returns what starts an interpreter that is told something.
+    wanted
+        What its interpreter is started as: a command without inputs.
     """
 
-    def __init__(
-        self,
-        key: _Key,
-        command: Description,
-        context: Context,
-        options: Options,
-        supervisor: Supervisor,
-        start: Start,
-    ) -> None:
+    def __init__(self, key: _Key, wanted: _Wanted) -> None:
         self.key = key
         self._busy, self._spent = threading.Lock(), False
         self._busy.acquire()
@@ -206,17 +206,15 @@ class Runner:
         try:
             self.directory = self._ends.enter_context(RunDirectory())
             os.mkdir(self.directory.layout.control)
-            self._control = self._started(command, context, options, start)
-            self._await_ready(supervisor)
+            self._control = self._started(wanted)
+            self._await_ready(wanted.supervisor)
             self._fresh = Freshness.of(self.directory.path)
             self._meter = Meter(self._process.pid)
         except BaseException:
             self.close()
             raise
 
-    def _started(
-        self, command: Description, context: Context, options: Options, start: Start
-    ) -> socket.socket:
+    def _started(self, wanted: _Wanted) -> socket.socket:
         ours, theirs = socket.socketpair()
         self._ends.enter_context(ours)
         with theirs:
@@ -226,8 +224,8 @@ class Runner:
             told = {
                 "serve": passed, "unfit": sorted(_unfit) if self.key.ready else None, "sandboxed": sandboxed,
             }  # fmt: skip
-            program = start(told)._replace(description=command)
-            attempt = Attempt(program, context, options, self.directory)
+            program = wanted.start(told)._replace(description=wanted.command)
+            attempt = Attempt(program, wanted.context, wanted.options, self.directory)
             self._ends.callback(attempt.close)
             attempt.prepare(False, ())
             with attempt.command({}) as words:
@@ -253,7 +251,7 @@ class Runner:
         ready = "ready" in (self._hear(_START_SECONDS, supervisor, self._process.stderr) or {})
         if not ready or any(map(os.listdir, (place.root, place.home, place.tmp))):
             if not self._unwanted:
-                _without[self.key] = time.monotonic() + _WITHOUT_SECONDS
+                _do_without(self.key)
             raise SeamlessError("no runner has started")
         for name in os.listdir(place.control):  # what its shell has read
             os.unlink(f"{place.control}/{name}")

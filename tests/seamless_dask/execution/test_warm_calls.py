@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from seamless_dask.errors import LimitExceeded
-from seamless_dask.execution import python, runners
+from seamless_dask.execution import placement, python, runners
 from seamless_dask.execution.python import run_python
 from seamless_dask.execution.supervisor import NoSupervisor, Stop, Usage
 from seamless_dask.model.options import Options
@@ -110,6 +110,20 @@ def test_a_call_for_which_there_is_no_fork_has_an_interpreter_of_its_own(calls: 
     body = f"import refusing\n{SERVER}"
     assert calls(body) != os.getpid()
     assert calls(body) == os.getpid()
+
+
+@needs_kept_sandbox
+def test_large_inputs_are_copied_into_a_sandbox_that_is_there_unless_they_are_too_large(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "LARGE", 1 << 10)
+    monkeypatch.setattr(placement, "MAX_LATE", 1 << 12)
+    monkeypatch.setattr(placement.Placement, "_reflink", lambda *_: False)
+    body = "import os\nreturn os.readlink('/proc/self/ns/mnt')  # "
+    kept, large, too_large, again = (
+        calls(body + "x" * size, isolation="bubblewrap") for size in (0, 1 << 11, 1 << 12, 0)
+    )
+    assert kept == large == again != too_large
 
 
 def test_what_a_prologue_leaves_is_there_for_each_call(calls: Calls, isolation: str) -> None:
