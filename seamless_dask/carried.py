@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CREDENTIALS = "seamless_credentials"
 """Request by which workers and clients of a scheduler are given what it has."""
 
+RENEWAL = "seamless_renewal"
+"""Request by which a client has a scheduler use other places."""
+
 
 class MemoryFile:
     """A file that its owner opens by its path, for as long as this object and its process live.
@@ -109,13 +112,10 @@ class CarriedCredentials:
             for origin, files in self._files.items()
         }
         others = tuple(one for one in config.credentials if one.origin not in mine)
-        first = mine.get(origins.origin(config.hashserver or "") or "", Credential(None))
-        return config._replace(
-            credentials=(*others, *mine.values()),
-            storage_options=(*self._options, *config.storage_options),
-            token_file=first.token_file,
-            ca_file=first.ca_file,
-        )
+        own = dict.fromkeys((*self._options, *config.storage_options))
+        config = config._replace(credentials=(*others, *mine.values()), storage_options=tuple(own))
+        named = mine.get(origins.origin(config.hashserver or "") or "")
+        return config if named is None else config._replace(token_file=named[1], ca_file=named[2])
 
     def __bool__(self) -> bool:
         return bool(self._servers or self._options)

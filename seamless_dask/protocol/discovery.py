@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from hashserver.errors import ServiceUnavailable
 
+from ..carried import CREDENTIALS, CarriedCredentials
 from ..config import embedded, is_address
 from ..errors import UsageError
 from ..origins import Credential
@@ -29,6 +30,11 @@ AGAIN_SECONDS = 5.0
 """After how long a scheduler that has none may have got some."""
 
 _told: WeakKeyDictionary[Any, tuple[float, dict[str, Any] | None]] = WeakKeyDictionary()
+_whole: WeakKeyDictionary[Any, tuple[Config, Config]] = WeakKeyDictionary()
+"""The configuration that was asked for last, and what it is with a client's scheduler."""
+
+_carried: WeakKeyDictionary[Any, CarriedCredentials] = WeakKeyDictionary()
+"""What a client's scheduler has given it for places of another client's."""
 
 
 def with_places(config: Config) -> Config:
@@ -92,8 +98,31 @@ def of_client(config: Config) -> Config:
         with suppress(OSError):  # it has no connection at the moment
             told = client.sync(client.scheduler.seamless_places)
         _told[client] = time.monotonic(), told
+    if told is None:
+        return config
+    before, whole = _whole.get(client, (None, config))
+    if before is not config:
+        whole = _of_told(config, client, told)
+        _whole[client] = config, whole
+    return whole
+
+
+def _of_told(config: Config, client: Any, told: dict[str, Any]) -> Config:
     server = client.scheduler.address
-    return config if told is None else placed(config, server, checked(told, server))
+    whole = placed(config, server, checked(told, server))
+    if told.get("of_client") is not True:
+        return whole
+    if client not in _carried:
+        message = client.sync(getattr(client.scheduler, CREDENTIALS))
+        _carried[client] = CarriedCredentials.from_message(message)
+    return _carried[client].applied(whole)
+
+
+def forget(client: Any) -> None:
+    """Ask a client's scheduler anew: its places are about to be others."""
+    _told.pop(client, None)
+    _whole.pop(client, None)
+    _carried.pop(client, None)
 
 
 async def ask_once(client: Any) -> None:
@@ -119,7 +148,9 @@ def placed(config: Config, server: str, told: dict[str, Any]) -> Config:
     """Return `config` with the places that a scheduler has told of."""
     here = told.get("host") in (None, os.uname().nodename)
     stores = tuple(store for store in told["stores"] if here or "://" in store)
-    database = told["database"]
+    database, served = told["database"], told.get("server")
+    if served is not None and not here:
+        stores, database = (*stores, served), database if "://" in database else served
     if not stores or not (here or "://" in database):
         raise UsageError(
             f"the store of {server} cannot be reached from here: name a hashserver, or store and database"
@@ -156,8 +187,10 @@ def checked(told: object, server: str) -> dict[str, Any]:
     if isinstance(told, dict):
         stores, database, host = told.get("stores"), told.get("database"), told.get("host")
         listed = stores if isinstance(stores, (list, tuple)) else [None]
-        if all(map(_is_place, (*listed, database))) and isinstance(host, str | None):
-            return {"stores": list(listed), "database": database, "host": host}
+        served = told.get("server")
+        places = (*listed, database, *([] if served is None else [served]))
+        if all(map(_is_place, places)) and isinstance(host, str | None):
+            return {"stores": list(listed), "database": database, "host": host, "server": served}
     raise ServiceUnavailable(f"the scheduler at {server} does not tell where its buffers and results are")
 
 

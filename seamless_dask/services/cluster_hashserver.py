@@ -52,6 +52,7 @@ class ClusterHashserver:
         self._thread = threading.Thread(target=self._run, name="seamless-hashserver", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = asyncio.Event()
+        self._is_let_go = False
 
     def start(self) -> tuple[str, CarriedCredentials]:
         """Start it; return its address and what opens it.
@@ -63,7 +64,7 @@ class ClusterHashserver:
         """
         self._thread.start()
         found = self._started.result()
-        atexit.register(self.stop)
+        atexit.register(self._leave)
         return found
 
     def end_with(self, scheduler: str, arguments: dict[str, Any], patience: float) -> None:
@@ -83,12 +84,17 @@ class ClusterHashserver:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def stop(self) -> None:
-        """End it, and remove its token."""
-        atexit.unregister(self.stop)
+        """End it, and with it its token."""
+        atexit.unregister(self._leave)
         if self._loop is not None:
             with suppress(RuntimeError):  # its loop has ended
                 self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(END_SECONDS)
+
+    def _leave(self) -> None:
+        """Tidy up at the end of this process; a cluster that is closed later still needs the server."""
+        if self._is_let_go:
+            self.stop()
 
     def _run(self) -> None:
         asyncio.run(self._serve())
@@ -140,8 +146,10 @@ class ClusterHashserver:
         try:
             while True:
                 comm = await connect(scheduler, timeout=patience, **arguments)
+                self._is_let_go = False
                 with suppress(CommClosedError):
                     await comm.read()  # the scheduler says nothing by itself
+                self._is_let_go = True
                 comm.abort()
         except OSError:
             self._over.set()

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..carried import CarriedCredentials
+from ..carried import RENEWAL, CarriedCredentials
 from ..config import is_address, load
 from ..errors import UsageError
 from ..version import __version__
@@ -24,6 +24,7 @@ ENCRYPTED = ("tls", "wss")
 LOCAL = ("inproc",)
 NEAR_SECONDS, FAR_SECONDS = 2.0, 60.0
 """For how long a scheduler that has let go of us is waited for, on this host and on another one."""
+SERVED_SECONDS = 5.0
 PAGE = "docs/own-cluster.md"
 
 
@@ -35,10 +36,14 @@ class SchedulerFacts(NamedTuple):
     addresses: tuple[str, ...]
     """Of itself and of its workers."""
     equipped: bool
+    served: bool
+    """Whether somebody answers where its workers are sent for what is a file on some host."""
 
 
 def equip(client: Client, *, insecure: bool = False) -> Awaitable[None] | None:
-    """Have the cluster of a client run transformations and find what is known; done once, it is done.
+    """Have the cluster of a client run transformations and find what is known.
+
+    Done once, it is done, until the process that did it ends before the cluster: then another may.
 
     The store and the database are those of this process's configuration. Where they are paths, and the
     cluster has other hosts, a hashserver of its own serves them from here until the cluster ends.
@@ -61,7 +66,7 @@ def equip(client: Client, *, insecure: bool = False) -> Awaitable[None] | None:
 
 async def _equip(client: Client, insecure: bool) -> None:
     facts = await _look(client)
-    if facts.equipped:
+    if facts.equipped and facts.served:
         return
     exposed = [address for address in facts.addresses if _leaves_host(address)]
     if not insecure:
@@ -70,7 +75,7 @@ async def _equip(client: Client, insecure: bool) -> None:
     if not exposed:
         places = DataLocations.of_submitter(config, None, None)
         carried = CarriedCredentials.of(config, _urls(config))
-        await _register(client, config, places, carried)
+        await _register(client, facts, config, places, carried)
         return
     _refuse_unserved(config)
     await _equip_hosts(client, facts, config, exposed[0])
@@ -90,7 +95,7 @@ async def _equip_hosts(client: Client, facts: SchedulerFacts, config: Config, ad
         carried = carried.plus(own)
     try:
         cache = dask.config.get("seamless.worker-cache", None)
-        await _register(client, config, DataLocations.of_submitter(config, url, cache), carried)
+        await _register(client, facts, config, DataLocations.of_submitter(config, url, cache), carried)
     except BaseException:
         if server is not None:
             await asyncio.to_thread(server.stop)
@@ -102,10 +107,16 @@ async def _equip_hosts(client: Client, facts: SchedulerFacts, config: Config, ad
 
 
 async def _register(
-    client: Client, config: Config, places: DataLocations, carried: CarriedCredentials
+    client: Client, facts: SchedulerFacts, config: Config, places: DataLocations, carried: CarriedCredentials
 ) -> None:
-    plugin = SeamlessScheduler(config, places, credentials=carried)
-    await client.register_plugin(plugin)
+    from ..protocol import discovery
+
+    discovery.forget(client)
+    if facts.equipped:
+        renew = getattr(client.scheduler, RENEWAL)
+        await renew(places=places.to_json(), credentials=carried.to_message())
+        return
+    await client.register_plugin(SeamlessScheduler(config, places, credentials=carried))
 
 
 def _configuration() -> Config:
@@ -178,9 +189,24 @@ async def _look(client: Client) -> SchedulerFacts:
     return found
 
 
-def look(dask_scheduler: Scheduler) -> tuple[Any, ...]:
+async def look(dask_scheduler: Scheduler) -> tuple[Any, ...]:
     """Return `SchedulerFacts`, as what any version can unpickle."""
     addresses = [listener.contact_address for listener in dask_scheduler.listeners]
     addresses += list(dask_scheduler.workers)
-    equipped = SeamlessScheduler.name in dask_scheduler.plugins
-    return os.uname().nodename, __version__, tuple(addresses), equipped
+    plugin: Any = dask_scheduler.plugins.get(SeamlessScheduler.name)
+    served = plugin is not None and await _is_served(plugin.places.server)
+    return os.uname().nodename, __version__, tuple(addresses), plugin is not None, served
+
+
+async def _is_served(url: str | None) -> bool:
+    """Whether somebody listens at the address of a hashserver of a client's; True where there is none."""
+    if url is None:
+        return True
+    host, _, port = url.partition("://")[2].rpartition(":")
+    try:
+        opening = asyncio.open_connection(host.strip("[]"), int(port))
+        _, writer = await asyncio.wait_for(opening, SERVED_SECONDS)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

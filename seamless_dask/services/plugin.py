@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
-from ..carried import CREDENTIALS, CarriedCredentials
+from ..carried import CREDENTIALS, RENEWAL, CarriedCredentials
 from ..context import RESTART_SECONDS
 from ..scheduler.retries import is_ours
 
@@ -77,7 +77,7 @@ class SeamlessScheduler(SchedulerPlugin):
 
         self.scheduler = scheduler
         self.context = self._open()
-        self.lookups = Lookups(self.context.database.lookup_many, self._timeout)
+        self.lookups = Lookups(lambda keys: self.context.database.lookup_many(keys), self._timeout)
         self.holder = HitStore(scheduler)
         self.recovery = Retries(scheduler)
         self.cutoff = Cutoff(
@@ -95,9 +95,10 @@ class SeamlessScheduler(SchedulerPlugin):
         scheduler.handlers["seamless_places"] = self._tell_places
         scheduler.handlers["seamless_printed"] = self._printed
         scheduler.handlers[CREDENTIALS] = self._give_credentials
+        scheduler.handlers[RENEWAL] = self._renew
         opening.offer(scheduler, self)
         self._show()
-        await scheduler.register_worker_plugin(None, dumps(self._equipment()), "seamless", idempotent=False)
+        await self._equip_workers()
         # workers may have answered already, and nobody hears before this has returned
         asyncio.get_running_loop().call_soon(self.recovery.catch_up)
 
@@ -125,6 +126,21 @@ class SeamlessScheduler(SchedulerPlugin):
         from .jobserver import opening
 
         await opening.remove(self.scheduler)
+
+    async def _renew(self, places: dict[str, Any], credentials: dict[str, Any]) -> None:
+        """Use other places, for a client that has found nobody to serve those that there were."""
+        from ..worker.data_locations import DataLocations
+
+        self._places = DataLocations.from_json(places)
+        self._credentials = carried = CarriedCredentials.from_message(credentials)
+        config = carried.applied(await asyncio.to_thread(self._places.config))
+        self.context.close()
+        self.context.config = config
+        await self._equip_workers()
+
+    async def _equip_workers(self) -> None:
+        plugin = dumps(self._equipment())
+        await self.scheduler.register_worker_plugin(None, plugin, "seamless", idempotent=False)
 
     def _open(self) -> Any:
         from ..config import Config, load
@@ -184,7 +200,7 @@ class SeamlessScheduler(SchedulerPlugin):
     def _leave(self) -> None:
         from ..scheduler.dask import transitions, workers
 
-        for name in ("seamless_places", "seamless_printed", CREDENTIALS):
+        for name in ("seamless_places", "seamless_printed", CREDENTIALS, RENEWAL):
             self.scheduler.handlers.pop(name, None)
         if self.stepped_aside is not None:
             return

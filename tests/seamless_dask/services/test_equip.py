@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
 import pytest
 from distributed import Client, LocalCluster, Security
@@ -103,29 +104,67 @@ def test_without_tls_off_loopback_it_refuses_and_says_what_to_write(cache: Path)
 # ------------------------------------------------------------------------ with a worker on another host
 
 
+CLIENT = """
+import sys
+import seamless_dask
+from distributed import Client, Security
+address, action, ca_file, cert, key = sys.argv[1:]
+security = Security(tls_ca_file=ca_file, tls_client_cert=cert, tls_client_key=key)
+with Client(address, security=security) as client:
+    if action == "equip":
+        seamless_dask.equip(client)
+        print(client.sync(client.scheduler.seamless_places)["server"])
+    else:
+        print(client.compute(seamless_dask.bash("hostname")).result().read_text(), end="")
+"""
+
+
 class Elsewhere:
-    """A cluster on the network, with one worker that takes itself for another host's."""
+    """A cluster on the network, with one worker that takes itself for another host's.
+
+    Attributes
+    ----------
+    first : str
+        The hashserver of a client that had equipped it, and has ended.
+    """
+
+    first: str
 
     def __init__(self, directory: Path, client: Client, security: Security) -> None:
-        self.client = client
-        words = ["unshare", "--uts", "sh", "-c", f'hostname {ELSEWHERE} && exec "$@"', "sh", sys.executable]
-        words += ["-m", "dask", "worker", client.scheduler.address, "--no-dashboard", "--nthreads", "1"]
+        self.client, self._directory = client, directory
         names = {"ca-file": "tls_ca_file", "cert": "tls_worker_cert", "key": "tls_worker_key"}
+        words = ["-m", "dask", "worker", client.scheduler.address, "--no-dashboard", "--nthreads", "1"]
+        self._files = []
         for option, name in names.items():
             path = directory / name
             path.write_text(getattr(security, name))
+            self._files.append(str(path))
             words += [f"--tls-{option}", str(path)]
         # as a batch system does, which passes on what the submitter's host has
         strange = {"SEAMLESS_CACHE": str(directory / "submitters"), "SEAMLESS_PROFILE": "submitters"}
         environment = os.environ | strange | {"TMPDIR": str(directory)}
         with (directory / "worker.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [*words, "--local-directory", str(directory)], env=environment, stdout=log, stderr=log
-            )
+            words = as_host(ELSEWHERE, *words, "--local-directory", str(directory))
+            self.process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+
+    def as_client(self, action: str) -> str:
+        """Do something in a client's process on a third host, which ends then."""
+        words = ["-c", CLIENT, self.client.scheduler.address, action, *self._files]
+        environment = os.environ | {"SEAMLESS_CACHE": str(self._directory / action)}
+        done = subprocess.run(
+            as_host("third", *words), env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def close(self) -> None:
         self.process.terminate()
         self.process.wait()
+
+
+def as_host(name: str, *words: str) -> list[str]:
+    """The command that runs Python where the host has another name."""
+    return ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh", sys.executable, *words]
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +178,10 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
             local(host=ADDRESS, n_workers=0, security=security) as cluster,
             Client(cluster) as client,
         ):
-            import dask
-
+            made = Elsewhere(directory, client, security)
+            made.first = made.as_client("equip").strip()
             with dask.config.set({"seamless.worker-cache": str(directory / "node")}):
                 seamless_dask.equip(client)
-            made = Elsewhere(directory, client, security)
             yield made
             made.close()
 
@@ -154,7 +192,15 @@ def test_a_host_that_shares_nothing_reaches_store_and_database(elsewhere: Elsewh
     assert run(elsewhere.client, "hostname") == f"{ELSEWHERE}\n"
     found = elsewhere.client.run(lambda dask_worker: dask_worker.extensions["seamless"].context.config)
     [config] = found.values()
-    assert [place.partition("://")[0] for place in (config.database, *config.stores)] == ["https", "https"]
+    assert config.database == config.stores[0] != elsewhere.first  # not that of a client that has ended
+    assert config.database.startswith("https://")
+
+
+@OFF_LOOPBACK
+@OTHER_HOST
+def test_so_does_a_client_on_another_host(elsewhere: Elsewhere) -> None:
+    known = run(elsewhere.client, "hostname")
+    assert elsewhere.as_client("ask") == known
 
 
 @OFF_LOOPBACK
