@@ -203,7 +203,7 @@ def identify_member(context: Context, path: str, *, elsewhere: bool = False) -> 
     CommandError
         What is written to `path` would lie elsewhere: a link is on the way.
     """
-    from hashserver.workspace.tree import index_bytes
+    from hashserver.workspace.index import index_bytes, members_below
 
     full = os.path.abspath(path)
     folder, _, name = full.rpartition("/")
@@ -211,9 +211,7 @@ def identify_member(context: Context, path: str, *, elsewhere: bool = False) -> 
         above = identify_sidecar(folder)
         if above is not None and above.kind == "directory":
             _, index = load_index(context.store, above.checksum, folder)
-            inner = {
-                key[len(name) + 1 :]: value for key, value in index.items() if key.startswith(name + "/")
-            }
+            inner = members_below(index, name)
             if not elsewhere and (name in index or inner):
                 refuse_ways_out(folder, name, index)
             if name in index:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hashserver.namedtuple import NamedTuple
 from hashserver.regular_file import PATH_MAX, open_far
-from hashserver.workspace.index import parse_index
+from hashserver.workspace.index import members_below, parse_index
 from hashserver.workspace.sidecar import (
     CHECKSUM,
     FUTURE,
@@ -119,10 +119,7 @@ class Lookup:
                 sidecar, index = known
                 if name in index:
                     return PathLookup("file", False, Sidecar("file", index[name], sidecar.path), None, folder)
-                below = {
-                    path[len(name) + 1 :]: says for path, says in index.items() if path.startswith(name + "/")
-                }
-                if below:
+                if below := members_below(index, name):
                     return PathLookup("directory", False, None, None, folder, below)
             folder, _, parent = folder.rpartition("/")
             name = f"{parent}/{name}"

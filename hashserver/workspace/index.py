@@ -40,6 +40,12 @@ def index_bytes(index: Mapping[str, str]) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
+def members_below(index: Index, folder: str) -> Index:
+    """Return the index of a folder in a directory; empty where it has no such folder."""
+    prefix = f"{folder}/"
+    return {path[len(prefix) :]: checksum for path, checksum in index.items() if path.startswith(prefix)}
+
+
 def parse_index(data: bytes) -> Index:
     """Read an index, from a stranger perhaps.
 

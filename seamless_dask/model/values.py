@@ -122,16 +122,13 @@ def _declared(spec: ResultSpec, path: str) -> str:
 
 def _below(value: Value, rest: str, path: str, fetch: Fetch, keep: Keep) -> Value:
     """Return a file, or a directory, that lies in a directory."""
-    from hashserver.workspace.index import index_bytes, parse_index
+    from hashserver.workspace.index import index_bytes, members_below, parse_index
 
     if value.format == "directory":
         index = parse_index(fetch(value.checksum))
         if rest in index:
             return Value("file", index[rest])
-        inner = {
-            name[len(rest) + 1 :]: member for name, member in index.items() if name.startswith(rest + "/")
-        }
-        if inner:
+        if inner := members_below(index, rest):
             return Value("directory", keep(index_bytes(inner)))
     raise UsageError(f"there is no {path!r} in the result")
 
