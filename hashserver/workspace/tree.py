@@ -137,14 +137,7 @@ def _finish(
     hash_many: HashMany = hash_files,
     remember: bool = True,
 ) -> Tree:
-    known, unknown = look_up(root, found.scan.files, cache)
-    if unknown:
-        paths = [os.path.join(root, to_system(relative)) for relative, _ in unknown]
-        hashed = hash_many(paths, [status.st_size for _, status in unknown])
-        fresh = [(relative, one) for (relative, _), one in zip(unknown, hashed, strict=True)]
-        known.update((relative, one.checksum) for relative, one in fresh)
-        if remember:
-            cache.put_many(root, fresh)
+    known = _checksums(root, found.scan.files, cache, hash_many, remember)
     tree = assemble(root, found.scan, known, found.judge)._replace(left_out=found.left_out)
     check_settled(root, found, tree.index, look)
     return tree
@@ -494,13 +487,22 @@ def _is_blocked(relative: str, there: _Listing) -> bool:
     return any(folder in there.files for folder in parent_folders([relative]))
 
 
-def _checksums(root: str, files: list[Member], cache: NullStatCache) -> dict[str, Checksum]:
+def _checksums(
+    root: str,
+    files: list[Member],
+    cache: NullStatCache,
+    hash_many: HashMany = hash_files,
+    remember: bool = True,
+) -> dict[str, Checksum]:
+    """Return the checksums of files, hashing those that the stat cache does not know."""
     known, unknown = look_up(root, files, cache)
-    paths = [os.path.join(root, to_system(relative)) for relative, _ in unknown]
-    hashed = hash_files(paths, [status.st_size for _, status in unknown])
-    fresh = [(relative, one) for (relative, _), one in zip(unknown, hashed, strict=True)]
-    cache.put_many(root, fresh)
-    known.update((relative, one.checksum) for relative, one in fresh)
+    if unknown:
+        paths = [os.path.join(root, to_system(relative)) for relative, _ in unknown]
+        hashed = hash_many(paths, [status.st_size for _, status in unknown])
+        fresh = [(relative, one) for (relative, _), one in zip(unknown, hashed, strict=True)]
+        known.update((relative, one.checksum) for relative, one in fresh)
+        if remember:
+            cache.put_many(root, fresh)
     return known
 
 
