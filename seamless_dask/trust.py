@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = "trust"
 _STRICTNESS = ("none", "auto", "bubblewrap")
+_BOUNDS = {"node_cache_size": NODE_CACHE_SIZE, "store_timeout": STORE_SECONDS}
 _FILES = ("ca_file", "daskserver")
 """Keys that name local files whose content counts: certificates, and connection files of others."""
 _FREE_OPTIONS = {"anon": (True,), "requester_pays": (True, False)}
@@ -127,12 +128,8 @@ def _is_harmless(key: str, value: Any, below: Sequence[Mapping[str, Any]]) -> bo
     if key == "isolation":
         without = next((layer[key] for layer in below if key in layer), "auto")
         return _STRICTNESS.index(value) >= _STRICTNESS.index(without)
-    if key == "node_cache_size":
-        limit: int = next((layer[key] for layer in below if key in layer), NODE_CACHE_SIZE)
-        return bool(value <= limit)
-    if key == "store_timeout":
-        longest: float = next((layer[key] for layer in below if key in layer), STORE_SECONDS)
-        return bool(value <= longest)
+    if key in _BOUNDS:
+        return bool(value <= next((layer[key] for layer in below if key in layer), _BOUNDS[key]))
     return False
 
 
