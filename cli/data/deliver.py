@@ -163,9 +163,9 @@ def load_index(store: Store, checksum: Checksum, path: str) -> tuple[bytes, Inde
         except OSError:
             continue
         if hash_bytes(data) == checksum:
-            return data, parse_index(data)
+            return data, parse_index(data, path)
     data = store.get(checksum)
-    return data, parse_index(data)
+    return data, parse_index(data, path)
 
 
 def previous_index(path: str) -> Index:

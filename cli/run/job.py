@@ -135,7 +135,7 @@ def _holds(folder: Input, found: _Identified, item: Input) -> bool:
     relative = item.name[len(folder.name) + 1 :]
     if found.index_data is None:
         return True  # it is not here, and nothing was left out of it
-    index = parse_index(found.index_data)
+    index = parse_index(found.index_data, folder.name)
     return relative in index or any(path.startswith(relative + "/") for path in index)
 
 

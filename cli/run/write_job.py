@@ -87,7 +87,7 @@ def _place(context: Context, root: str, name: str, value: Value | Deferred, cons
     if value.format == "directory":
         from hashserver.workspace.tree import parse_index
 
-        fetch(context.store, path, parse_index(context.store.get(value.checksum)), console)
+        fetch(context.store, path, parse_index(context.store.get(value.checksum), path), console)
     else:
         context.store.get_file(value.checksum, path)
 

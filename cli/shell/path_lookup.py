@@ -132,7 +132,7 @@ class Lookup:
                 sidecar = find_sidecar(folder)
                 data = None if sidecar is None or sidecar.kind != "directory" else read_index(sidecar)
                 if sidecar is not None and data is not None:
-                    self._indices[folder] = sidecar, parse_index(data)
+                    self._indices[folder] = sidecar, parse_index(data, folder)
         return self._indices[folder]
 
     def names(self, directory: str) -> list[str]:

@@ -46,13 +46,15 @@ def members_below(index: Index, folder: str) -> Index:
     return {path[len(prefix) :]: checksum for path, checksum in index.items() if path.startswith(prefix)}
 
 
-def parse_index(data: bytes) -> Index:
+def parse_index(data: bytes, path: str = "") -> Index:
     """Read an index, from a stranger perhaps.
 
     Parameters
     ----------
     data
         JSON; its layout does not matter.
+    path
+        The directory that it is said to be of, for messages.
 
     Raises
     ------
@@ -60,6 +62,13 @@ def parse_index(data: bytes) -> Index:
         If it is not an object from safe relative paths to checksums: one that leaves the directory, that is
         both a file and a directory, or that cannot be a file name.
     """
+    try:
+        return _parse(data)
+    except InvalidIndex as error:
+        raise (InvalidIndex(f"{path}: {error}") if path else error) from None
+
+
+def _parse(data: bytes) -> Index:
     try:
         pairs = json.loads(data.decode(), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:

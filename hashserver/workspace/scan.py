@@ -229,7 +229,7 @@ class _Walk:
         data = None if sidecar is None else read_index(sidecar)
         if data is None:
             raise TreeError(f"{self.path(folder)} is not there, nor is its index: seamless-download it first")
-        for relative, checksum in parse_index(data).items():
+        for relative, checksum in parse_index(data, self.path(folder)).items():
             self.result.stand_ins[f"{folder}/{relative}"] = checksum
 
     def _judge_empty_folders(self) -> None:

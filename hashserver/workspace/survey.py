@@ -193,7 +193,7 @@ def slim_index(
     """
     if apart is None and not may_concern(data, by_products):
         return Slim(data, checksum, 0)
-    index = parse_index(data)
+    index = parse_index(data, path)
     judge = judge_of(path, index, fetch, by_products, apart)
     out = judge.of(index)
     if not out:

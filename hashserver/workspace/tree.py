@@ -199,7 +199,7 @@ def _says(path: str, prefix: str, judge: LeaveOut | None) -> Index | None:
     data = None if sidecar is None or judge is None else read_index(sidecar)
     if data is None or judge is None:
         return None
-    index = parse_index(data)
+    index = parse_index(data, path)
     out = judge.of([prefix + relative for relative in index])
     return {relative: checksum for relative, checksum in index.items() if prefix + relative not in out}
 

@@ -192,7 +192,7 @@ class Placement:
                 found[target] = PlacedFile(target, value.checksum, copied)
                 continue
             self._make_folder(target)
-            for inner, checksum in parse_index(self._context.store.get(value.checksum)).items():
+            for inner, checksum in parse_index(self._context.store.get(value.checksum), name).items():
                 path = f"{target}/{to_system(inner)}"
                 copied = self._copies or any(_related(f"{name}/{inner}", other) for other in writable)
                 found[path] = PlacedFile(path, checksum, copied)

@@ -37,7 +37,7 @@ def test_an_index_whose_paths_leave_the_directory(world: World, name: str) -> No
     world.write("set/.CHECKSUM", index + "\n")
     for command in (("seamless-download", "set"), ("seamless-run", "ls set/")):
         done = world(*command, status=1)
-        assert "index" in done.error
+        assert "set: directory index" in done.error
         assert done.stdout == b""
     assert os.listdir(world.work) == ["set"]
     assert os.listdir(world.work / "set") == [".CHECKSUM"]
