@@ -105,6 +105,14 @@ class Store(ABC):
         self._check(checksum, hash_bytes(data))
         return data
 
+    def at_hand(self, checksum: Checksum) -> int:
+        """Return the length of a buffer that is in this process's memory, -1 where it is not.
+
+        That is no word on what the store has.
+        """
+        del checksum
+        return -1
+
     def get_many(self, checksums: Iterable[Checksum]) -> Iterator[tuple[Checksum, bytes]]:
         """Yield buffers, verified, in any order.
 

@@ -134,7 +134,7 @@ class Placement:
         # a mount would show the mode of the stored file
         members = self._members(transformation, (*writable, *executables))
         unique = list(dict.fromkeys(member.checksum for member in members))
-        lengths = dict(zip(unique, self._context.store.has(unique) if unique else (), strict=True))
+        lengths = self._lengths(unique)
         missing = [checksum for checksum in unique if lengths[checksum] < 0]
         if missing:
             self._context.store.local_path(missing[0])  # may know better: an original that has changed
@@ -155,6 +155,13 @@ class Placement:
         for target in placed.intersection(map(self._layout.path, executables)):
             mode = os.stat(target).st_mode
             os.chmod(target, mode | (mode & 0o444) >> 2)  # for those who may read it
+
+    def _lengths(self, checksums: Sequence[Checksum]) -> dict[Checksum, int]:
+        """Return the lengths of buffers, -1 for those that are missing; few are asked for."""
+        store = self._context.store
+        lengths = {checksum: store.at_hand(checksum) for checksum in checksums}
+        rest = [checksum for checksum, length in lengths.items() if length < 0]
+        return lengths | dict(zip(rest, store.has(rest) if rest else (), strict=True))
 
     def make_parents(self, names: Iterable[str]) -> None:
         """Make the directories that results are to be written to."""

@@ -84,7 +84,7 @@ def as_command(
         path = f"inputs/{number}"
         arguments[name] = value.format, path
         files[path] = value if value.format == "directory" else Value("file", value.checksum)
-    if options.lines and context.store.has([Checksum(options.lines)])[0] >= 0:
+    if options.lines and _is_there(context, Checksum(options.lines)):
         files["lines"] = Value("file", Checksum(options.lines))
     command = Description(
         language="bash",
@@ -94,6 +94,10 @@ def as_command(
         variables=transformation.variables,
     )
     return command, arguments
+
+
+def _is_there(context: Context, checksum: Checksum) -> bool:
+    return context.store.at_hand(checksum) >= 0 or context.store.has([checksum])[0] >= 0
 
 
 def _python(options: Options) -> str:

@@ -59,10 +59,22 @@ class MeteredStore(Store):
         return data
 
     def get_many(self, checksums: Iterable[Checksum]) -> Iterator[tuple[Checksum, bytes]]:
-        """Yield buffers."""
-        for checksum, data in self._store.get_many(checksums):
+        """Yield buffers; small ones from memory, if they were fetched before."""
+        rest = []
+        for checksum in checksums:
+            if (kept := self.small.get(checksum)) is None:
+                rest.append(checksum)
+            else:
+                yield checksum, kept
+        for checksum, data in self._store.get_many(rest) if rest else ():
             self.fetched += len(data)
+            self.small.put(checksum, data)
             yield checksum, data
+
+    def at_hand(self, checksum: Checksum) -> int:
+        """Return the length of a small buffer that was fetched before, -1 for others."""
+        data = self.small.get(checksum)
+        return -1 if data is None else len(data)
 
     def get_file(self, checksum: Checksum, path: Path, executable: bool | None = None) -> None:
         """Write a buffer to a file."""

@@ -1,4 +1,4 @@
-"""What tasks that wait in a worker need is fetched while others run there: documents, code, look-ups."""
+"""What tasks that wait in a worker need is fetched meanwhile: documents, code, small inputs, look-ups."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from seamless_dask.context import Context
 
 LARGEST = 64 << 10
+INPUT, INPUTS = 4 << 10, 4 << 20
+"""Bytes of an input that is fetched before its task runs, at most, and of all that are at once."""
 ROOM = 16 << 20
 """Bytes of small buffers that are kept."""
 MOMENT = 1.0
@@ -97,6 +99,7 @@ class Prefetch:
                     self._fetch([document.code for document in documents])
                     asked = time.monotonic()
                     self._remember(keys, set(self._context.database.lookup_many(keys)), asked)
+                self._fetch_inputs(keys)
 
     def _in_one_request(self, keys: Sequence[Checksum]) -> bool:
         """Ask for everything at once, if one server has it all."""
@@ -109,6 +112,16 @@ class Prefetch:
             self._small.put(checksum, data)
         self._remember(keys, known, asked)
         return True
+
+    def _fetch_inputs(self, keys: Sequence[Checksum]) -> None:
+        """Fetch what is small of what those need that are not known."""
+        found = [self._small.get(key) for key in keys if key in self._misses]
+        documents = [parse(data) for data in found if data is not None]
+        inputs = dict.fromkeys(value.checksum for document in documents for value in document.values)
+        lacking = self._small.lacking(inputs)
+        sizes = self._context.store.has(lacking) if lacking else []
+        small = [checksum for checksum, size in zip(lacking, sizes, strict=True) if 0 <= size <= INPUT]
+        self._fetch(small[: INPUTS // INPUT])
 
     def _next(self) -> list[tuple[str, Checksum]]:
         """Wait for tasks, and return all that are there; none when it is over."""

@@ -6,11 +6,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.client.database import DatabaseClient
 from seamless_dask.config import load
 from seamless_dask.context import Context
-from seamless_dask.model.transformation import Description, ResultSpec
+from seamless_dask.execution.placement import Placement
+from seamless_dask.execution.workdir import RunDirectory
+from seamless_dask.model.transformation import Description, ResultSpec, Value
 from seamless_dask.worker import prefetch
 from seamless_dask.worker.metered_store import MeteredStore
 from seamless_dask.worker.prefetch import Prefetch, Small
@@ -53,6 +57,30 @@ def test_one_request_does_where_one_server_has_it_all(hashserver: dict[str, obje
         text = context.database._transport.request("GET", "/metrics").read().decode()
         assert 'route="buffer",' not in text.replace('route="buffer",status="201"', "")
         assert 'route="pack"' not in text
+
+
+def test_small_inputs_are_at_hand_and_the_store_is_not_asked_for_them(
+    hashserver: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Context(load(hashserver, str(tmp_path))) as context:
+        store = context.__dict__["store"] = MeteredStore(context.store)
+        data = {"small": b"s" * prefetch.INPUT, "large": b"l" * (prefetch.INPUT + 1)}
+        inputs = {name: Value("file", store.put(part)) for name, part in data.items()}
+        task = Description("bash", store.put(b"cat small large"), ResultSpec(stdout=True), dict(inputs))
+        fetching = Prefetch(context, store.small, lambda task: True)
+        fetching.add("waits", store.put(task.canonical()))
+        wait_until(lambda: store.at_hand(inputs["small"].checksum) >= 0)
+        fetching.close()
+        asked: list[Checksum] = []
+        has = store._store.has
+        monkeypatch.setattr(store._store, "has", lambda checksums: asked.extend(checksums) or has(checksums))
+        for expected in ([inputs["large"].checksum], []):  # of a second run that needs it, too
+            asked.clear()
+            with RunDirectory() as directory:
+                Placement(context, directory.layout, False, False).place(task, ())
+                for name, part in data.items():
+                    assert Path(directory.layout.path(name)).read_bytes() == part
+            assert asked == expected
 
 
 def test_what_cannot_be_fetched_is_left_to_the_task(lab: Any) -> None:
