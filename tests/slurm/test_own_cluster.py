@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from .lab.host import Host
 from .lab.laboratory import Lab
-from .page import OWN_CLUSTER, block, script
+from .page import OWN_CLUSTER, PAGE, block, script
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 ELSEWHERE = """
 import json, sys
@@ -60,6 +64,36 @@ def test_nodes_that_share_nothing_run_it_and_the_second_time_nothing_runs(typed:
     assert first[0] == second[0] == "[0, 3, 6, 9]\n"
     assert len(re.findall(r"^on n[123]$", first[1], re.MULTILINE)) == 4
     assert "\non " not in f"\n{second[1]}"
+
+
+def test_hosts_reached_by_ssh(typed: Typed) -> None:
+    pytest.importorskip("asyncssh")
+    login = typed.lab.login
+    login.file("/root/own_ssh.py").write_text(script("own_ssh.py", OWN_CLUSTER))
+    assert login.sh("python own_ssh.py") in ("n1\n", "n2\n")
+
+
+def test_the_example_submits_no_job_for_what_is_known(typed: Typed) -> None:
+    login = typed.lab.login
+    for name in ("colony.py", "colonies_on_slurm.py"):
+        login.file(f"/root/{name}").write_text((EXAMPLES / name).read_text())
+    configuration = login.file("/root/.config/dask/jobqueue.yaml")
+    configuration.parent.mkdir(parents=True, exist_ok=True)
+    configuration.write_text(re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0])
+    before = numbers(login)
+    shown = login.sh("python colonies_on_slurm.py 3", timeout=120)
+    assert re.match(r"scenario .*\n(?:(?:steady|restless|warming) .*\n){3}$", shown)
+    first = numbers(login)
+    assert first > before
+    again = login.sh("python colonies_on_slurm.py 3")
+    assert sorted(again.splitlines()) == sorted(shown.splitlines())
+    assert numbers(login) == first
+
+
+def numbers(login: Host) -> int:
+    """The number of the next job."""
+    shown = login.sh("scontrol show config")
+    return int(re.findall(r"^NEXT_JOB_ID\s*=\s*(\d+)", shown, re.MULTILINE)[0])
 
 
 def test_nothing_of_it_is_left(typed: Typed) -> None:
