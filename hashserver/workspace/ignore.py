@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 IGNORE_FILE = ".seamlessignore"
 BY_PRODUCTS = ("__pycache__/", "*.pyc", ".git/", ".ipynb_checkpoints/", ".DS_Store")
 
-_FOLDERS = frozenset(("__pycache__", ".git", ".ipynb_checkpoints"))
-_SIGNS = ("__pycache__/", ".pyc", ".git/", ".ipynb_checkpoints/", ".DS_Store")
+_FOLDERS = frozenset(pattern[:-1] for pattern in BY_PRODUCTS if pattern.endswith("/"))
+_SIGNS = tuple(pattern.lstrip("*") for pattern in BY_PRODUCTS)
 _by_product = re.compile(
     r"(?:^|/)(?:__pycache__|\.git|\.ipynb_checkpoints)/|(?:^|/)\.DS_Store(?:/|\Z)|\.pyc(?:/|\Z)"
 ).search
