@@ -15,9 +15,6 @@ from .literals import Unprintable
 from .markers import FUNCTION, INPUT
 from .reach import Findings, Reach
 
-FORM = 1
-"""The version of the frozen form: of the printer, and of what counts."""
-
 
 class CodeWarning(UserWarning):
     """Something in a function that its identity does not see."""
