@@ -144,13 +144,20 @@ class Function(Generic[P, T]):
     def asked(self) -> dict[str, Any] | None:
         """How a function that runs asks for calls of this one; None: it calls the plain one.
 
-        What says what counts is no part of its text, and nothing else tells it there.
+        ``counts`` is part of its text: what a call gives depends on that.
         """
         is_delayed = isinstance(self, Delayed)
-        beside = ("ignore", "version", "run", *(("variables",) if is_delayed else ()))
-        if self._instance or not self._keeps_inputs or any(self._given.get(name) for name in beside):
+        counts: dict[str, Any] = (
+            {"variables": dict(sorted(self._variables.items()))} if self._variables else {}
+        )
+        if is_delayed and self._ignored:
+            counts["ignore"] = tuple(sorted(self._ignored))
+        beside = ("ignore", "version", "run")
+        is_plain = not self._keeps_inputs or any(self._given.get(name) for name in beside)
+        if self._instance or (is_plain and not is_delayed and not counts):
             return None
-        return {"delayed": is_delayed, "options": dict(self._given)}
+        options = {name: value for name, value in self._given.items() if name not in ("variables", *beside)}
+        return {"delayed": is_delayed, "options": options, "counts": counts}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} {getattr(self.function, '__qualname__', self.function)!s}>"
@@ -175,7 +182,7 @@ class Function(Generic[P, T]):
                 by_code.use(border)
                 code = self._found_code(border)
                 by_code.remember(each.value for each in code.reached if each.kind == "class")
-                lines = json.dumps(code.lines, separators=(",", ":")).encode()
+                lines = json.dumps(code.lines, separators=(",", ":"), default=str).encode()
                 inputs = {
                     f"@{name}": Value(each.format, hash_bytes(each.data))
                     for name, each in code.inputs.items()

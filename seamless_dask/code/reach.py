@@ -198,26 +198,32 @@ class Reach:
         """Return the item of what a decorator of ours made.
 
         A call of it returns what the function returns, or else (`delayed`) something that the code goes on
-        with: then the decorator is code. In a run both are asked for, but for what a function calls itself.
+        with: then the decorator is code, as it is where its variables decide what is returned. In a run calls
+        of both are asked for, but for what a function calls itself.
         """
         asked = attribute(value, "asked")
         if asked is None or not asked["delayed"]:
             target = self.bind(value.__wrapped__, hint, namespace)
-            if asked is not None and not target.path and target.item is not self._main:
-                target.item.asked = target.item.asked or asked
-            return target
+            is_asked = asked is not None and not target.path and target.item is not self._main
+            if not is_asked or not asked["counts"]:
+                target.item.asked = target.item.asked or (asked if is_asked else None)
+                return target
         item, new = self._item("value", hint, value, "object", id(value))
         if new:
             item.asked = asked
-            self._waiting.append(lambda: self._delay(item, value, namespace))
+            self._waiting.append(lambda: self._decorate(item, value, namespace))
         return Target(item)
 
-    def _delay(self, item: Item, value: Any, namespace: dict[str, Any]) -> None:
-        places = [
+    def _decorate(self, item: Item, value: Any, namespace: dict[str, Any]) -> None:
+        decorators = import_module(DECORATORS)
+        maker = decorators.delayed if item.asked and item.asked["delayed"] else decorators.direct
+        made, function = (
             item.named(self.bind(each, name_of(each, item.name), namespace))
-            for each in (import_module(DECORATORS).delayed, value.__wrapped__)
-        ]
-        item.body = [ast.Assign([item.own_name()], ast.Call(places[0], places[1:], []))]
+            for each in (maker, value.__wrapped__)
+        )
+        if item.asked and (counts := item.asked["counts"]):
+            made = ast.Call(made, [], [ast.keyword(name, literal(each)) for name, each in counts.items()])
+        item.body = [ast.Assign([item.own_name()], ast.Call(made, [function], []))]
 
     def _of_type(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target | None:
         """Return the item of a method that C code has: `str.upper`, `dict.fromkeys`, `", ".join`."""

@@ -159,7 +159,8 @@ def _ask(namespace: dict[str, Any], asked: Mapping[str, Any], *, delayed_only: b
     for name, how in asked.items():
         function = namespace.get(name)
         is_delayed = how["delayed"]
-        if function is None or _is_decorated(function) != is_delayed or (delayed_only and not is_delayed):
+        is_code = is_delayed or bool(how.get("counts"))
+        if function is None or _is_decorated(function) != is_code or (delayed_only and not is_code):
             continue
         decorators = import_module(DECORATORS)
         options = {key: value for key, value in how["options"].items() if key not in _NOT_BESIDE}

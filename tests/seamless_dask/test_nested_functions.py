@@ -129,6 +129,34 @@ def factorial(n: int) -> int:
     return 1 if n < 2 else n * factorial(n - 1)
 
 
+@direct(variables={"MODE": "first"})
+def mode() -> str | None:
+    return os.environ.get("MODE")
+
+
+def moded() -> str | None:
+    return mode()
+
+
+@delayed(version="2")
+def versioned(x: int) -> int:
+    return x + 1
+
+
+@delayed(ignore=("jobs",), keep_inputs=False)
+def ignoring(x: int, jobs: int) -> int:
+    return x + 2
+
+
+@delayed(run="here")
+def here(x: int) -> int:
+    return x + 3
+
+
+def of_all_options(x: int) -> Any:
+    return [made.compute() for made in (versioned(x), ignoring(x, jobs=2), here(x))]
+
+
 @direct(metavars={"KIND": "told"})
 def kind() -> str | None:
     return os.environ.get("KIND")
@@ -264,6 +292,20 @@ def test_what_nobody_can_be_told_of_is_called_plainly(place: Place) -> None:
 @pytest.mark.filterwarnings("ignore:it reads the environment")
 def test_options_hold_for_what_is_asked_for(lab: Any) -> None:
     assert embedded(lab, "none").call(kinds) == (None, "told")
+
+
+@pytest.mark.filterwarnings("ignore:it reads the environment")
+def test_variables_of_what_is_asked_for_count(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = embedded(lab, "none")
+    assert place.call(moded) == "first"
+    assert place.known(mode)
+    monkeypatch.setitem(globals(), "mode", direct(variables={"MODE": Path("second")})(mode.function))
+    assert place.call(moded) == "second"
+    assert place.known(mode)
+
+
+def test_delayed_gives_transformations_inside_whatever_its_options_are(lab: Any) -> None:
+    assert embedded(lab, "none").call(of_all_options, 1) == [2, 3, 4]
 
 
 def test_seamless_run_asks_the_same_server(place: Place) -> None:
