@@ -193,6 +193,7 @@ class World:
             _, said = self.server.communicate()
             self.server = None
             assert "Traceback" not in said, said
+            assert "[Errno" not in said, said
 
     def start_again(self) -> None:
         """Restart what tidies up when it starts: the server, or a run."""

@@ -157,6 +157,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.rest
+    assert "[Errno" not in running.rest, "the system has refused something, and nobody had foreseen that"
 
 
 @pytest.fixture

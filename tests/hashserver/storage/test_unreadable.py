@@ -66,3 +66,7 @@ def test_a_server_says_so_in_one_line(tmp_path: Path) -> None:
     assert [reply.status for reply in (whole, pack, verified)] == [503, 503, 503]
     assert all("Invalid argument" in reply.error for reply in (whole, pack, verified))
     assert "Traceback" not in running.rest
+    assert [line.split(": [")[0] for line in running.rest.splitlines() if "[Errno" in line] == [
+        "hashserver: GET buffer",
+        "hashserver: POST pack",
+    ]
