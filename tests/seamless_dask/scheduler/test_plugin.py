@@ -152,9 +152,8 @@ def test_a_database_that_cannot_be_had_means_misses(
 ) -> None:
     with Client(cluster) as client:
         # nothing listens on port 1
-        client.register_plugin(
-            SeamlessScheduler({"database": "http://127.0.0.1:1"}, DataLocations.of(lab.context.config))
-        )
+        places = DataLocations.of(lab.context.config)
+        client.register_plugin(SeamlessScheduler({"database": "http://127.0.0.1:1"}, places, timeout=1.0))
         cluster.scale(1)
         steps = [bash(f"echo {number}", context=lab.context, isolation="none") for number in range(3)]
         found = client.gather(client.compute([known, *steps]))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -92,8 +93,13 @@ class Cluster:
                 "dashboard_address": None,
                 "scheduler_kwargs": {"dashboard_address": ":0"},  # its pages need a port all the same
                 "local_directory": str(directory),
-                "env": environment,  # those that a nanny starts later have it too
+                # those that a nanny starts later have it too
+                "env": {**os.environ, **environment},
             }
+            # they are copies of a process that has imported Dask already, and not of this test's environment
+            self.stack.enter_context(
+                dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+            )
             self.local = self.stack.enter_context(LocalCluster(**defaults | kept | options))
         self.client = self.stack.enter_context(Client(self.local))
         if plugin:

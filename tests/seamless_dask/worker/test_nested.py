@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import json
 import os
@@ -65,9 +66,9 @@ class Site:
     def _install(self, prefix: Path) -> None:
         """Put the packages where a sandbox shows them: a development install lies elsewhere."""
         for package in (hashserver, seamless_cli, seamless_dask):
-            ignored = shutil.ignore_patterns("__pycache__")
             [source] = package.__path__
-            shutil.copytree(source, prefix / "lib" / package.__name__, ignore=ignored)
+            shutil.copytree(source, prefix / "lib" / package.__name__)
+        compileall.compile_dir(prefix / "lib", quiet=2)  # no command in a sandbox can
         (prefix / "bin").mkdir()
         program = prefix / "bin" / "seamless-run"
         program.write_text(PROGRAM.format(python=sys.executable, lib=str(prefix / "lib")))
