@@ -7,6 +7,7 @@ from collections.abc import Callable
 from . import (
     bash_tasks,
     cached_run,
+    client_hits,
     direct_calls,
     edited_step,
     function_misses,
@@ -46,6 +47,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
     "edited-step": edited_step.main,
     "bash-tasks": bash_tasks.main,
     "known-tasks": known_tasks.main,
+    "client-hits": client_hits.main,
     "shared-input": shared_input.main,
     "identity": identity.main,
     "functions": functions.main,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from ..graph.collection import annotations_of
 from ..graph.dask_client import hand_over_objects
 from ..protocol import discovery
 from .calls import AT_ONCE, Calls, ForeignFuture, graph_of, resolved
-from .dask import PlainClient, Procedures, get_annotations, hear_of_uses, names_in, referred_to
+from .dask import PlainClient, Procedures, get_annotations, hear_of_uses, is_as_assumed, names_in, referred_to
 from .found import FoundCall, FoundState, found_in, is_failed, load_all, raise_first
 
 if TYPE_CHECKING:
@@ -67,9 +68,11 @@ class Client(PlainClient):  # type: ignore[misc]
         self._only_here: set[Any] = set()
         self._noted = threading.local()
         self.places = places
+        self._looks_up = is_as_assumed()
         self.dashboard: str | None = None
         if places is not None:
             handles.use(places)
+            weakref.finalize(self, places.close)
         hand_over_objects()
         hear_of_uses()
         super().__init__(*args, **kwargs)
@@ -95,7 +98,7 @@ class Client(PlainClient):  # type: ignore[misc]
 
     def submit(self, func: Any, *args: Any, **kwargs: Any) -> Any:
         """Have a function called; as of Dask, and what is known is found."""
-        if not isinstance(func, Function):
+        if not (isinstance(func, Function) and self._looks_up):
             self._tell_of((args, kwargs))
             return super().submit(func, *args, **kwargs)
         asked = {name: kwargs.pop(name) for name in _ASKED & kwargs.keys()}
@@ -108,7 +111,7 @@ class Client(PlainClient):  # type: ignore[misc]
 
     def map(self, func: Any, *iterables: Any, **kwargs: Any) -> Any:
         """Have a function called with the members of collections; as of Dask, and what is known is found."""
-        is_ours = isinstance(func, Function) and iterables
+        is_ours = isinstance(func, Function) and self._looks_up and iterables
         if not is_ours or not all(hasattr(each, "__len__") for each in iterables):
             self._tell_of((iterables, kwargs))
             return super().map(func, *iterables, **kwargs)

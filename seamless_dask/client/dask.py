@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,33 @@ from distributed.diagnostics import progressbar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+log = logging.getLogger("distributed.client.seamless")
+
+_ASSUMED = {
+    "_gather": ("self", "futures", "errors", "direct", "local_worker"),
+    "_graph_to_futures": ("self", "expr", "keys"),
+    "_handle_restart": ("self",),
+    "_inc_ref": ("self", "key"),
+    "_release_key": ("self", "key"),
+    "_send_to_scheduler": ("self", "msg"),
+    "_start": ("self", "timeout"),
+}
+"""Methods of Dask's client that ours extends or relies on, and how their parameters begin."""
+
 PlainClient: Any = distributed.Client
 PlainState: Any = FutureState
 get_annotations: Any = dask.get_annotations  # type: ignore[attr-defined]
 _is_heard = False
+
+
+def is_as_assumed() -> bool:
+    """Whether Dask's client is one that ours can look up results for; where it is not, a warning says so."""
+    for name, parameters in _ASSUMED.items():
+        method = getattr(distributed.Client, name, None)
+        if method is None or tuple(inspect.signature(method).parameters)[: len(parameters)] != parameters:
+            log.warning("results are looked up by the scheduler only: Dask's Client.%s is another", name)
+            return False
+    return True
 
 
 def hear_of_uses() -> None:

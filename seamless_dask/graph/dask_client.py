@@ -60,6 +60,19 @@ def hand_over_objects() -> None:
                 )
                 return
         _wrap(distributed.Client, distributed.Future)
+        _leave_out_own_frames()
+
+
+def _leave_out_own_frames() -> None:
+    """Have Dask leave out our frames where it leaves out its own: in tracebacks, and in what asked."""
+    import dask
+
+    for name, own in (
+        ("admin.traceback.shorten", r"seamless_dask[\\\/](client|graph)[\\\/]"),
+        ("distributed.diagnostics.computations.ignore-modules", "seamless_dask"),
+    ):
+        if isinstance(known := dask.config.get(name, None), list):
+            dask.config.set({name: [*known, own]})
 
 
 def keep_handles(client: Client) -> None:
