@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ..context import Context
     from ..functions import Function
+    from ..model.call_form import CallForm
     from ..values.writing import Encoded
 
     Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -70,6 +71,8 @@ class Calls(NamedTuple):
         Where results are looked for.
     label
         What stands before ``-tf-`` in names of tasks.
+    form
+        Of the code, which is looked at once for all calls.
     large
         Arguments that all calls have, of which only the names have been passed on.
     """
@@ -77,6 +80,7 @@ class Calls(NamedTuple):
     function: Function[..., Any]
     context: Context
     label: str
+    form: CallForm | None
     large: list[Encoded]
 
     @classmethod
@@ -86,10 +90,11 @@ class Calls(NamedTuple):
         own._context = context
         if fresh:
             own._options = own._options._replace(fresh=True)
+        identified = own._identified()
         if label is None:
-            text = own._identity or own._identified().text
+            text = own._identity or identified.text
             label = label_of(text.decode("utf-8", "replace"))
-        return cls(own, context, label, [])
+        return cls(own, context, label, identified.form, [])
 
     @property
     def fresh(self) -> bool:
@@ -98,8 +103,7 @@ class Calls(NamedTuple):
 
     def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Checksum:
         """Return the key of a call."""
-        form = self.function._identified().form
-        key = None if form is None else form.plain_key((*self.function._instance, *args), kwargs)
+        key = None if self.form is None else self.form.plain_key((*self.function._instance, *args), kwargs)
         if key is None:
             _warn_of_large([*args, *kwargs.values()])
             key = self.function._described(self.context, args, kwargs).key

@@ -302,17 +302,20 @@ class Client(PlainClient):  # type: ignore[misc]
         if not self._only_here or not (names := set(names_in(asked)) & self._only_here):
             return
         states = [state for name in names if isinstance(state := self.futures.get(name), FoundState)]
+        told = [state.being_told() for state in states]
         self._hand_over(names)
         # without our plugin it takes a worker, which there may not be: then that is what is to be seen
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await asyncio.gather(*(state.told() for state in states))
+                await asyncio.gather(*(event.wait() for event in told))
 
     # ------------------------------------------------------------------ gathering
 
     async def _gather(
         self, futures: Any, errors: str = "raise", direct: Any = None, local_worker: Any = None
     ) -> Any:
+        if not self.futures:
+            return await super()._gather(futures, errors, direct, local_worker)
         unpacked, wanted = unpack_remotedata(futures, byte_keys=True)
         found = {
             one.key: known

@@ -44,38 +44,61 @@ class FoundCall(NamedTuple):
 
 
 class FoundState(PlainState):  # type: ignore[misc]
-    """The state of such a future; what others have done to it since counts more than what was found."""
+    """The state of such a future; what others have done to it since counts more than what was found.
+
+    There are thousands: an event is made when somebody waits for one.
+    """
 
     __slots__ = ("_found", "_told")
 
     def __init__(self, name: str, found: FoundCall) -> None:
         super().__init__(name)
-        self._found, self._told = found, asyncio.Event()
-        super().finish()
+        of_dask: Any = self
+        self._found, of_dask.status = found, "finished"
+        self._told: asyncio.Event | None = None
 
     @property
     def found(self) -> FoundCall | None:
         """What was found, as long as that is how it is."""
         return self._found if self.status == "finished" else None
 
-    async def told(self) -> None:
-        """Wait until the scheduler has told of it, to which it was handed over."""
-        await self._told.wait()
+    def _get_event(self) -> asyncio.Event:
+        of_dask: Any = self
+        event: asyncio.Event | None = of_dask._event
+        if event is None:
+            event = of_dask._event = asyncio.Event()
+            if self.status == "finished":
+                event.set()
+        return event
+
+    def done(self) -> bool:
+        """Whether nothing more is waited for."""
+        return self._get_event().is_set()
+
+    def being_told(self) -> asyncio.Event:
+        """Return what is set when the scheduler tells of it, to which it is about to be handed over."""
+        if self._told is None:
+            self._told = asyncio.Event()
+        return self._told
 
     def finish(self, type: Any = None) -> None:  # noqa: A002 - Dask's name
         """Take note that the scheduler has it."""
         super().finish(type)
-        self._told.set()
+        self._has_told()
 
     def cancel(self, reason: Any = None, msg: Any = None) -> None:
         """Take note that it is withdrawn."""
         super().cancel(reason, msg)
-        self._told.set()
+        self._has_told()
 
     def set_error(self, exception: Any, traceback: Any) -> None:
         """Take note that it could not be had there."""
         super().set_error(exception, traceback)
-        self._told.set()
+        self._has_told()
+
+    def _has_told(self) -> None:
+        if self._told is not None:
+            self._told.set()
 
 
 def found_in(state: Any) -> FoundCall | None:
