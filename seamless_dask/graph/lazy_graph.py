@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LONGEST = 3.0
 """Seconds that a look-up may take: who only draws a graph does not wait for a server that is gone."""
 FOR_EACH = 0.0005
-"""Seconds that it may take beyond that for each key: a busy server answers 100,000 in half a minute."""
+"""Seconds that it may take for each key, if that is longer: a busy server answers 100,000 in half a minute."""
 PAUSE = 30.0
 """Seconds for which a database that did not answer is not asked again."""
 RECENT = 10.0
@@ -235,11 +235,11 @@ def _ask(context: Context, keys: list[Checksum]) -> dict[Checksum, Value]:
 
     # a thread, since a server may be waited for longer than that; nobody waits for it when Python ends
     threading.Thread(target=ask, name="seamless-graph-lookup", daemon=True).start()
-    longest = LONGEST + FOR_EACH * len(keys)
+    longest = max(LONGEST, FOR_EACH * len(keys))
     try:
         found = answer.get(timeout=longest)
     except queue.Empty:
-        found = f"no answer within {longest:.0f} s"
+        found = f"no answer within {longest:g} s"
     if not isinstance(found, str):
         _silent_until.pop(context, None)
         return found
