@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LONGEST = 3.0
 """Seconds that a look-up may take: who only draws a graph does not wait for a server that is gone."""
 FOR_EACH = 0.0005
-"""Seconds that it may take for each key, if that is longer: a busy server answers 100,000 in half a minute."""
+"""Seconds that it may take for each key, where that is longer: a busy server takes its time for 100,000."""
 PAUSE = 30.0
 """Seconds for which a database that did not answer is not asked again."""
 RECENT = 10.0
