@@ -407,6 +407,12 @@ def default_context() -> Context:
     return context
 
 
+def forget_default() -> None:
+    """Have `default_context` ask again: a client's scheduler counts from now on."""
+    global _last
+    _last = None
+
+
 _defaults: dict[Any, Context] = {}
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from hashserver.errors import ServiceUnavailable
 
@@ -32,6 +32,9 @@ AGAIN_SECONDS = 5.0
 _told: WeakKeyDictionary[Any, tuple[float, dict[str, Any] | None]] = WeakKeyDictionary()
 _whole: WeakKeyDictionary[Any, tuple[Config, Config]] = WeakKeyDictionary()
 """The configuration that was asked for last, and what it is with a client's scheduler."""
+
+_adopted: WeakSet[Any] = WeakSet()
+"""Clients whose scheduler's host has what this process's configuration names."""
 
 _carried: WeakKeyDictionary[Any, CarriedCredentials] = WeakKeyDictionary()
 """What a client's scheduler has given it for places of another client's."""
@@ -85,10 +88,12 @@ def of_client(config: Config) -> Config:
     UsageError
         When they cannot be reached from here.
     """
-    if "distributed" not in sys.modules or config.daskserver is not None or is_placed(config):
+    if "distributed" not in sys.modules or config.daskserver is not None:
+        return config
+    if is_placed(config) and not _adopted:
         return config
     client = client_of_process()
-    if client is None:
+    if client is None or (is_placed(config) and client not in _adopted):
         return config
     if (places := getattr(client, "places", None)) is not None:
         found: Config = places.config
@@ -116,6 +121,11 @@ def _of_told(config: Config, client: Any, told: dict[str, Any]) -> Config:
         message = client.sync(getattr(client.scheduler, CREDENTIALS))
         _carried[client] = CarriedCredentials.from_message(message)
     return _carried[client].applied(whole)
+
+
+def adopt(client: Any) -> None:
+    """Take the places of a client's scheduler for those that this process names: it has sent it there."""
+    _adopted.add(client)
 
 
 def forget(client: Any) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..carried import RENEWAL, CarriedCredentials
 from ..config import is_address, load
 from ..errors import UsageError
+from ..graph.handles import forget_default
+from ..protocol import discovery
 from ..version import __version__
 from ..worker.data_locations import DataLocations
 from .plugin import SeamlessScheduler
@@ -46,7 +48,8 @@ def equip(client: Client, *, insecure: bool = False) -> Awaitable[None] | None:
     Done once, it is done, until the process that did it ends before the cluster: then another may.
 
     The store and the database are those of this process's configuration. Where they are paths, and the
-    cluster has other hosts, a hashserver of its own serves them from here until the cluster ends.
+    cluster has other hosts, a hashserver of its own serves them from here until the cluster ends; from the
+    scheduler's host, where only that has them.
 
     Parameters
     ----------
@@ -86,8 +89,11 @@ async def _equip_hosts(client: Client, facts: SchedulerFacts, config: Config, ad
     import dask.config
 
     carried = CarriedCredentials.of(config, _urls(config))
-    server, url = None, None
-    if "://" not in config.database:
+    server, url, host = None, None, os.uname().nodename
+    if "://" not in config.database and not _opens(config):
+        url, message = await client.run_on_scheduler(serve, config.stores[0], config.database)
+        carried, host = carried.plus(CarriedCredentials.from_message(message)), facts.host
+    elif "://" not in config.database:
         from .cluster_hashserver import ClusterHashserver
 
         server = ClusterHashserver(config, _own_address(address))
@@ -95,7 +101,8 @@ async def _equip_hosts(client: Client, facts: SchedulerFacts, config: Config, ad
         carried = carried.plus(own)
     try:
         cache = dask.config.get("seamless.worker-cache", None)
-        await _register(client, facts, config, DataLocations.of_submitter(config, url, cache), carried)
+        places = DataLocations.of_submitter(config, url, cache)._replace(host=host)
+        await _register(client, facts, config, places, carried)
     except BaseException:
         if server is not None:
             await asyncio.to_thread(server.stop)
@@ -109,9 +116,10 @@ async def _equip_hosts(client: Client, facts: SchedulerFacts, config: Config, ad
 async def _register(
     client: Client, facts: SchedulerFacts, config: Config, places: DataLocations, carried: CarriedCredentials
 ) -> None:
-    from ..protocol import discovery
-
     discovery.forget(client)
+    if not places.is_here:
+        discovery.adopt(client)
+        forget_default()
     if facts.equipped:
         renew = getattr(client.scheduler, RENEWAL)
         await renew(places=places.to_json(), credentials=carried.to_message())
@@ -121,12 +129,16 @@ async def _register(
 
 def _configuration() -> Config:
     """Return where this process has store and database; a daskserver that is named computes nothing here."""
-    from ..protocol.discovery import with_places
-
     config = load()
     if config.daskserver is not None and is_address(config.daskserver):
-        config = with_places(config)
+        config = discovery.with_places(config)
     return config._replace(daskserver=None)
+
+
+def _opens(config: Config) -> bool:
+    """Whether a store and a database that are files can be opened here; else they may be the scheduler's."""
+    paths = [place for place in (config.stores[0], config.database) if "://" not in place]
+    return not discovery.is_placed(config) or all(os.path.isdir(os.path.dirname(path)) for path in paths)
 
 
 def _urls(config: Config) -> Iterable[str]:
@@ -196,6 +208,18 @@ async def look(dask_scheduler: Scheduler) -> tuple[Any, ...]:
     plugin: Any = dask_scheduler.plugins.get(SeamlessScheduler.name)
     served = plugin is not None and await _is_served(plugin.places.server)
     return os.uname().nodename, __version__, tuple(addresses), plugin is not None, served
+
+
+async def serve(store: str, database: str, dask_scheduler: Scheduler) -> tuple[str, dict[str, Any]]:
+    """Start a hashserver beside a scheduler, with what is there; return its address and what opens it."""
+    from .cluster_hashserver import ClusterHashserver
+
+    config = load({"store": store, "database": database}, "/", remote=False)
+    address = dask_scheduler.listeners[0].contact_address
+    server = ClusterHashserver(config, _own_address(address))
+    url, own = await asyncio.to_thread(server.start)
+    server.end_with(address, dask_scheduler.security.get_connection_args("client"), NEAR_SECONDS)
+    return url, own.to_message()
 
 
 async def _is_served(url: str | None) -> bool:

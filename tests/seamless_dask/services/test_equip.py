@@ -134,17 +134,17 @@ class Elsewhere:
         self.client, self._directory = client, directory
         names = {"ca-file": "tls_ca_file", "cert": "tls_worker_cert", "key": "tls_worker_key"}
         words = ["-m", "dask", "worker", client.scheduler.address, "--no-dashboard", "--nthreads", "1"]
-        self._files = []
+        self._files, self.tls = list[str](), list[str]()
         for option, name in names.items():
             path = directory / name
             path.write_text(getattr(security, name))
             self._files.append(str(path))
-            words += [f"--tls-{option}", str(path)]
+            self.tls += [f"--tls-{option}", str(path)]
         # as a batch system does, which passes on what the submitter's host has
         strange = {"SEAMLESS_CACHE": str(directory / "submitters"), "SEAMLESS_PROFILE": "submitters"}
         environment = os.environ | strange | {"TMPDIR": str(directory)}
         with (directory / "worker.log").open("wb") as log:
-            words = as_host(ELSEWHERE, *words, "--local-directory", str(directory))
+            words = as_host(ELSEWHERE, *words, *self.tls, "--local-directory", str(directory))
             self.process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
 
     def as_client(self, action: str) -> str:
@@ -225,6 +225,40 @@ def test_its_token_is_nowhere_that_others_look(elsewhere: Elsewhere, tmp_path: P
 def plugin_state(dask_scheduler: Any) -> str:
     plugin = dask_scheduler.plugins["seamless"]
     return repr((vars(plugin), vars(plugin.context), dask_scheduler.worker_plugins))
+
+
+@OFF_LOOPBACK
+@OTHER_HOST
+def test_what_only_the_schedulers_host_has_is_served_from_there(
+    elsewhere: Elsewhere, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, facts = cache.parent / "there", cache.parent / "scheduler.json"
+    there.mkdir()
+    monkeypatch.setenv("TMPDIR", str(cache.parent))
+    mount = f'mount -t tmpfs none {there} && mkdir {there}/data && exec "$@"'
+    words = ["-m", "dask", "scheduler", "--host", ADDRESS, "--port", "0", "--scheduler-file", str(facts)]
+    words += ["--protocol", "tls", "--dashboard-address", ":0", *elsewhere.tls]
+    words = ["unshare", "--mount", "sh", "-c", mount, "sh", *as_host("third", *words)]
+    with (
+        (cache.parent / "log").open("wb") as log,
+        subprocess.Popen(words, stdout=log, stderr=log) as scheduler,
+    ):
+        address = eventually(lambda: facts.exists() and json.loads(facts.read_text())["address"])
+        options = ["--no-dashboard", "--nthreads", "1", "--local-directory", str(cache.parent)]
+        words = as_host(ELSEWHERE, "-m", "dask", "worker", address, *options, *elsewhere.tls)
+        with (
+            subprocess.Popen(words, stdout=log, stderr=log) as worker,
+            Client(address, security=elsewhere.client.security) as client,
+        ):
+            monkeypatch.setenv("SEAMLESS_STORE", f"{there}/data/buffers")
+            monkeypatch.setenv("SEAMLESS_DATABASE", f"{there}/data/seamless.db")
+            with dask.config.set({"seamless.worker-cache": str(cache.parent / "node")}):
+                seamless_dask.equip(client)
+            assert run(client, "hostname") == f"{ELSEWHERE}\n"
+            assert not list(there.iterdir())
+            worker.terminate()
+            worker.wait()
+        scheduler.terminate()
 
 
 def children(pattern: str) -> list[int]:
