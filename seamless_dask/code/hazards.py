@@ -107,6 +107,8 @@ def hazard(dotted: str, node: ast.expr, parents: dict[int, ast.AST], local: set[
         return _CLOCK
     if dotted in _GENERATORS and not call.args and not call.keywords:
         return _RANDOM
+    if module.startswith("seamless_dask") and name in ("File", "Directory"):
+        return _reading(call, local) if _is_elsewhere(call) else ""  # what a run has written is its own
     if dotted in ("open", "io.open", "builtins.open", "os.open") or (module and name.startswith(_READERS)):
         return _reading(call, local)
     return ""
@@ -125,6 +127,11 @@ def method_hazards(tree: ast.AST, local: set[str]) -> Iterator[tuple[ast.AST, st
                     yield node, message
             case ast.Attribute(attr="__subclasses__"):
                 yield node, _SUBCLASSES
+
+
+def _is_elsewhere(call: ast.Call) -> bool:
+    path = call.args[0] if call.args else None
+    return isinstance(path, ast.Constant) and str(path.value).startswith(("/", "~"))
 
 
 def _reading(call: ast.Call, local: set[str]) -> str:

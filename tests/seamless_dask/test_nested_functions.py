@@ -253,6 +253,7 @@ def one_processor() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_processor")
 def test_one_thread_or_processor_is_enough_for_any_depth(place: Place) -> None:
+    """distributed#2022: a task that asked for another one on its own worker waited for ever."""
     assert place.call(outermost, 1) == 11102
     assert place.known(deep, 1)
     assert place.known(third, 1)

@@ -39,6 +39,8 @@ TOLD = [
         "random numbers",
         3,
     ),
+    ("from seamless_dask import File\ndef f():\n    return File('/data.csv')", "File('/data.csv')", 3),
+    ("def f():\n    import seamless_dask as s\n    return s.Directory('/data')", "reads a file", 3),
     ("def f():\n    import time\n    return time.time()", "clock", 3),
     ("def f():\n    from datetime import datetime as now\n    return now.now()", "clock", 3),
     ("def f():\n    import numpy.random as r\n    return r.rand()", "random numbers", 3),
@@ -56,6 +58,7 @@ QUIET = [
     "import time\ndef f(x):\n    return time.strftime('%Y', x)",
     "def f(x):\n    return vars(x)",
     "from sklearn.utils import shuffle\ndef f(x): return shuffle(x, random_state=1)",
+    "from seamless_dask import File\ndef f(): return File('out.csv')",
     "def f(time):\n    return time.time()",
 ]
 
