@@ -55,41 +55,61 @@ class Place(NamedTuple):
             return store.put(data)
 
 
-@pytest.fixture(params=["s3", "sftp", "webdav"])
-def place(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
-) -> Iterator[Place]:
-    if request.param == "s3":
-        endpoint: str = request.getfixturevalue("s3_endpoint")
-        network = Stalling(int(endpoint.rpartition(":")[2]))
-        use_s3(monkeypatch, f"http://127.0.0.1:{network.port}")
-        bucket = f"bucket-{uuid.uuid4().hex}"
-        fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True).mkdir(bucket)
-        url = f"s3://{bucket}/x"
-        yield Place("s3", url, network, url, {"skip_instance_cache": True})
-    elif request.param == "webdav":
-        server: WebdavServer = request.getfixturevalue("webdav")
-        network = Stalling(int(server.url.rpartition(":")[2]))
-        near = server._replace(url=f"http://127.0.0.1:{network.port}")
-        url = f"webdav://{uuid.uuid4().hex}/x"
-        yield Place("webdav", url, network, url, near.options, server.options)
-    else:
+LetIn = Callable[[str, Stalling], None]
+
+
+@pytest.fixture
+def let_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, home: Path) -> LetIn:
+    """Have the test's surroundings be such that a store of a kind can be reached through a network."""
+
+    def let_in(kind: str, network: Stalling) -> None:
+        if kind == "s3":
+            use_s3(monkeypatch, f"http://127.0.0.1:{network.port}")
+        elif kind == "sftp":
+            sshd: SshServer = request.getfixturevalue("sshd")
+            sshd.accept(home)
+            sshd._replace(port=network.port).accept(home, key=False)
+            known = home / ".ssh" / "known_hosts"
+            line = known.read_text()
+            known.write_text(line + line.replace(str(network.port), str(sshd.port)))
+
+    return let_in
+
+
+@pytest.fixture
+def make_place(request: pytest.FixtureRequest, tmp_path: Path, let_in: LetIn) -> Callable[[str], Place]:
+    """Make an empty store of a kind, behind a network of its own."""
+
+    def make_place(kind: str) -> Place:
+        if kind == "s3":
+            endpoint: str = request.getfixturevalue("s3_endpoint")
+            network = Stalling(int(endpoint.rpartition(":")[2]))
+            let_in(kind, network)
+            bucket = f"bucket-{uuid.uuid4().hex}"
+            fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True).mkdir(bucket)
+            url = f"s3://{bucket}/x"
+            return Place(kind, url, network, url, {"skip_instance_cache": True})
+        if kind == "webdav":
+            server: WebdavServer = request.getfixturevalue("webdav")
+            network = Stalling(int(server.url.rpartition(":")[2]))
+            near = server._replace(url=f"http://127.0.0.1:{network.port}")
+            url = f"webdav://{uuid.uuid4().hex}/x"
+            return Place(kind, url, network, url, near.options, server.options)
         sshd: SshServer = request.getfixturevalue("sshd")
         network = Stalling(sshd.port)
-        sshd.accept(home)
-        sshd._replace(port=network.port).accept(home, key=False)
-        known = home / ".ssh" / "known_hosts"
-        line = known.read_text()
-        known.write_text(line + line.replace(str(network.port), str(sshd.port)))
-        (tmp_path / "there").mkdir()
-        yield Place(
-            "sftp",
-            sshd._replace(port=network.port).url(tmp_path / "there"),
-            network,
-            sshd.url(tmp_path / "there"),
-            {},
-        )
-    network.close()
+        let_in(kind, network)
+        there = tmp_path / "there"
+        there.mkdir()
+        return Place(kind, sshd._replace(port=network.port).url(there), network, sshd.url(there), {})
+
+    return make_place
+
+
+@pytest.fixture(params=["s3", "sftp", "webdav"])
+def place(request: pytest.FixtureRequest, make_place: Callable[[str], Place]) -> Iterator[Place]:
+    made = make_place(request.param)
+    yield made
+    made.network.close()
 
 
 def read_all(store: Store, checksum: Checksum, path: Path) -> None:
@@ -325,11 +345,38 @@ def hashserver(place: Place, directory: Path, seconds: float) -> Iterator[Runnin
     assert "Traceback" not in running.rest
 
 
-@pytest.fixture
-def over(place: Place, tmp_path: Path) -> Iterator[Running]:
-    """A hashserver over the place."""
-    with hashserver(place, tmp_path / "server", 1.0) as running:
-        yield running
+class Served(NamedTuple):
+    """A place, and a hashserver over it."""
+
+    place: Place
+    server: Running
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[dict[str, Served], ExitStack]]:
+    """Those of this file that are open, one of each kind; where they are closed."""
+    with ExitStack() as stack:
+        yield {}, stack
+
+
+@pytest.fixture(params=["s3", "sftp", "webdav"])
+def over(
+    request: pytest.FixtureRequest,
+    served: tuple[dict[str, Served], ExitStack],
+    make_place: Callable[[str], Place],
+    let_in: LetIn,
+    tmp_path: Path,
+) -> Iterator[Served]:
+    """Such a place, which goes on speaking; others have used it."""
+    (known, stack), kind = served, request.param
+    if kind in known:
+        let_in(kind, known[kind].place.network)
+    else:
+        place = make_place(kind)
+        stack.callback(place.network.close)
+        known[kind] = Served(place, stack.enter_context(hashserver(place, tmp_path / "server", 1.0)))
+    yield known[kind]
+    known[kind].place.network.speak()
 
 
 CLIENTS: dict[str, Callable[[StoreClient, Checksum, Path], Any]] = {
@@ -346,23 +393,24 @@ CLIENTS: dict[str, Callable[[StoreClient, Checksum, Path], Any]] = {
 
 
 @pytest.mark.parametrize("use", CLIENTS)
-def test_a_client_hears_which_store_is_silent(place: Place, over: Running, tmp_path: Path, use: str) -> None:
+def test_a_client_hears_which_store_is_silent(over: Served, tmp_path: Path, use: str) -> None:
+    place, server = over
     checksum = place.fill(b"text")
-    client = over.client()
+    client = server.client()
     assert at_last(lambda: client.has([checksum])) == [4]
     place.network.hush()
     with pytest.raises(ServiceUnavailable, match=f"{place.kind}://"):
         CLIENTS[use](client, checksum, tmp_path / "out")
-    assert over.ask("GET", "/healthcheck").status == 200
+    assert server.ask("GET", "/healthcheck").status == 200
     place.network.speak()
     assert at_last(lambda: client.get(checksum)) == b"text"
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_a_transfer_through_a_hashserver_that_stops_in_the_middle(
-    place: Place, over: Running, tmp_path: Path, way: str
+    over: Served, tmp_path: Path, way: str
 ) -> None:
-    data, client = os.urandom(SIZE), over.client()
+    place, data, client = over.place, os.urandom(SIZE), over.server.client()
     if way == "up":
         place.network.up = MIDDLE
         with pytest.raises(ServiceUnavailable, match=f"{place.kind}://"):
