@@ -17,6 +17,7 @@ from hashserver.checksum import Checksum
 from ..config_cache import load_cached
 from ..errors import SeamlessError, UsageError
 from ..model.transformation import Value
+from .current_worker import equipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -368,8 +369,6 @@ def use(context: Context) -> None:
 
 def contexts_of_process() -> list[Context]:
     """Return where the bytes of handles are looked for: at least one place."""
-    from .current_worker import equipped
-
     worker = equipped()
     if worker is not None:
         return [worker.context]
@@ -386,8 +385,11 @@ def default_context() -> Context:
     """Return the context of this process's configuration, opened once for each that there has been.
 
     Where that names neither store nor database the scheduler is asked which this process has a client of.
+    In a task of a Dask worker it is the worker's, which alone may have what opens them.
     """
     global _last
+    if (worker := equipped()) is not None:
+        return worker.context
     config, last = load_cached(), _last
     if last is not None and last.config is config:
         if last.is_placed or "distributed" not in sys.modules:

@@ -375,6 +375,7 @@ def test_the_failure_of_a_step_names_it(lab: Any) -> None:
     assert "failing (" in caught.value.__notes__[-1]
 
 
+@pytest.mark.filterwarnings("ignore:it looks names up by text")
 def test_where_a_function_runs_little_else_is_imported(lab: Any) -> None:
     @lab.direct
     def imported() -> list[str]:

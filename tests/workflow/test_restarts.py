@@ -154,13 +154,7 @@ def test_the_page_is_told_and_counts_what_command_lines_found_by_themselves(plac
 def test_a_link_to_the_dashboard_opens_though_the_client_does_not_know_of_tls(place: Place) -> None:
     assert place.start().returncode == 0
     facts = json.loads((place.daskserver / "connection.json").read_text())
-    security = Security(
-        require_encryption=True,
-        tls_ca_file=facts["ca_file"],
-        tls_client_cert=facts["cert_file"],
-        tls_client_key=facts["key_file"],
-    )
-    with Client(facts["scheduler"], security=security) as client:
+    with Client(facts["scheduler"], security=_security(facts)) as client:
         link = client.dashboard_link
     assert link.startswith("http://")
     host, path = link.removeprefix("http://").split("/", 1)
@@ -176,6 +170,38 @@ def test_a_link_to_the_dashboard_opens_though_the_client_does_not_know_of_tls(pl
         with socket.create_connection(tuple(host.split(":")), timeout=60) as plain:
             plain.sendall(wrong)
             assert plain.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_plain_function_that_has_a_transformation_made_leaves_no_directory(place: Place) -> None:
+    temporary = place.work.parent / "temporary"
+    temporary.mkdir()
+    place.environment["TMPDIR"] = str(temporary)
+    assert place.start().returncode == 0
+    facts = json.loads((place.daskserver / "connection.json").read_text())
+
+    def plain() -> str:
+        from seamless_dask import Directory, bash, direct
+
+        found = bash("cat one/a.txt; cp one/a.txt two", inputs={"one": Directory(folder)}, results=["two"])
+        text: str = found.compute().read_text() + direct(str.upper)("called")
+        return text
+
+    folder = place.work / "one"
+    folder.mkdir()
+    (folder / "a.txt").write_text("inside\n")
+    with Client(facts["scheduler"], security=_security(facts)) as client:
+        assert client.submit(plain).result() == "inside\nCALLED"
+    place.stop()
+    assert list(temporary.rglob("*seamless*")) == []
+
+
+def _security(facts: dict[str, Any]) -> Security:
+    return Security(
+        require_encryption=True,
+        tls_ca_file=facts["ca_file"],
+        tls_client_cert=facts["cert_file"],
+        tls_client_key=facts["key_file"],
+    )
 
 
 def test_without_a_daskserver_nobody_waits(place: Place) -> None:
