@@ -196,13 +196,16 @@ class Thread:
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            function, future = call
-            if future.cancelled():  # whoever asked has lost patience
-                continue
-            try:
-                self._tell(future, future.set_result, function())
-            except Exception as error:
-                self._tell(future, future.set_exception, error)
+            self._make(*call)
+            del call  # else the answer would stay until the next one comes
+
+    def _make(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        if future.cancelled():  # whoever asked has lost patience
+            return
+        try:
+            self._tell(future, future.set_result, function())
+        except Exception as error:
+            self._tell(future, future.set_exception, error)
 
     def _tell(self, future: asyncio.Future[Any], tell: Callable[..., None], what: object) -> None:
         def told() -> None:

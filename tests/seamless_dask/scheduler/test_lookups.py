@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -94,6 +96,21 @@ def test_those_that_come_during_a_request_share_the_next_one() -> None:
         assert [set(found) for found in await asyncio.gather(*others)] == [{key, KEYS[0]} for key in KEYS[1:]]
         assert [len(request) for request in database.requests] == [1, 200]
         assert (lookups.requests, lookups.keys) == (2, 201)
+
+    run(case)
+
+
+def test_an_answer_that_was_taken_is_kept_by_nobody() -> None:
+    class Known(Checksum):
+        """One that can be referred to weakly."""
+
+    async def case(database: Database, make: Callable[..., Lookups]) -> None:
+        known = Known("5" * 64)
+        seen = weakref.ref(known)
+        await make().find([known])
+        database.requests.clear()
+        del known
+        await until(lambda: gc.collect() is not None and seen() is None)
 
     run(case)
 
