@@ -33,11 +33,13 @@ Graph = dict[str, Any]
 
 
 @contextmanager
-def cluster(bench: Bench, env: dict[str, str], preload: bool, workers: int = 2) -> Iterator[Any]:
+def cluster(
+    bench: Bench, env: dict[str, str], preload: bool, workers: int = 2, name: str = "cluster"
+) -> Iterator[Any]:
     """A scheduler and workers as processes of their own, and a stock client."""
     from distributed import Client
 
-    directory = bench.fresh("cluster")
+    directory = bench.fresh(name)
     address = directory / "scheduler.json"
     dask = [
         sys.executable,
