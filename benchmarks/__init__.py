@@ -26,6 +26,7 @@ from . import (
     scheduler,
     shared_input,
     small_files,
+    submitted,
     uncached_run,
 )
 from .measure import Bench
@@ -44,6 +45,8 @@ EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
     "qsubmit": qsubmit.main,
     "hits": scheduler.hits,
     "gate": scheduler.gate,
+    "map-hits": submitted.hits,
+    "ordinary-map": submitted.ordinary,
     "sinks": scheduler.sinks,
     "edited-step": edited_step.main,
     "bash-tasks": bash_tasks.main,

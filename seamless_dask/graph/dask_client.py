@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from hashserver.checksum import Checksum
+from hashserver.errors import HashserverError
 
-from ..errors import ComputationFailed
-from .handles import Object
+from ..errors import ComputationFailed, SeamlessError, UsageError
+from .handles import Handle, Object, deliver_by
 from .names import key_in
-from .objects import loaded, raised
+from .objects import FailedLoad, loaded, loaded_many, raised
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -44,7 +45,7 @@ _failed: WeakKeyDictionary[Client, dict[str, Exception]] = WeakKeyDictionary()
 
 
 def hand_over_objects() -> None:
-    """Have all clients of this process hand over objects; where Dask is not as assumed they keep handles."""
+    """Have all clients of this process hand over objects, outside their event loop if Dask is as assumed."""
     global _is_installed
     with _installing:
         if _is_installed:
@@ -56,8 +57,11 @@ def hand_over_objects() -> None:
         for (owner, name), parameters in _ASSUMED.items():
             if not _is_as_assumed(getattr(classes[owner], name, None), parameters):
                 log.warning(
-                    "results stay handles, to be read by load(): Dask's %s.%s is another", owner, name
+                    "results are loaded in the event loop that receives them: Dask's %s.%s is another",
+                    owner,
+                    name,
                 )
+                deliver_by(_delivered)
                 return
         _wrap(distributed.Client, distributed.Future)
         _leave_out_own_frames()
@@ -126,6 +130,45 @@ def _wrap(client_class: Any, future_class: Any) -> None:
 
     client_class._gather, client_class._gather_remote = _gather, _gather_remote
     future_class._result = _result
+    if not hasattr(future_class, "checksum"):
+        future_class.checksum = property(_checksum)
+
+
+def _checksum(future: Any) -> Any:
+    """Return the checksum of a result, which is not fetched; an asynchronous client's is to be awaited."""
+    return future.client.sync(_checksum_of, future)
+
+
+async def _checksum_of(future: Any) -> Checksum:
+    """Return the same: what the scheduler has is a handle, unless the task is none of ours.
+
+    `Client.scheduler` is what asks the scheduler; it answers ``gather`` as `_gather_remote` says.
+    """
+    await future._state.wait()
+    if future.status == "finished" and (future.type is None or _is_handle(future.type)):
+        response = await future.client.scheduler.gather(keys=[future.key])
+        found = response["data"].get(future.key) if response["status"] == "OK" else None
+        if isinstance(found, Handle):
+            return found.checksum
+    elif future.status != "finished":
+        await future._result()  # which raises what it has come to
+    raise UsageError(f"{future.key} is no result of a transformation, and has no checksum")
+
+
+def _is_handle(kind: Any) -> bool:
+    """Say whether a future's type, or the name of it, is one of ours: no value of others is gathered.
+
+    What no worker has computed or holds has none.
+    """
+    name = str(getattr(kind, "__name__", kind))  # with the module's, or without
+    return name.rpartition(".")[2] in ("Object", "File", "Directory", "Results")
+
+
+def _delivered(found: Object) -> Any:
+    try:
+        return loaded(found, Checksum(str(found.key)))
+    except (HashserverError, SeamlessError, RuntimeError):  # it says so again where it is read
+        return found
 
 
 async def _exception(client: Client, failure: ComputationFailed) -> Exception:
@@ -146,12 +189,13 @@ async def _load(client: Client, data: dict[Any, Any]) -> None:
     failed = _failed.setdefault(client, {})
 
     def load(part: list[tuple[Any, Object, Checksum]]) -> None:
-        for key, handle, name in part:
-            failed.pop(key, None)
-            try:
-                data[key] = loaded(handle, name)
-            except Exception as error:  # whatever it is, those who ask for this one are to see it
-                failed[key] = error
+        found = loaded_many([(handle, name) for _, handle, name in part])
+        for (key, *_), value in zip(part, found, strict=True):
+            if isinstance(value, FailedLoad):  # those who ask for this one are to see it
+                failed[key] = value.error
+            else:
+                failed.pop(key, None)
+                data[key] = value
 
     parts = [found[start::THREADS] for start in range(min(THREADS, len(found)))]
     await asyncio.gather(*(asyncio.to_thread(load, part) for part in parts))

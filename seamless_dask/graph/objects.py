@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hashserver.errors import BufferMissing, HashserverError
+from hashserver.namedtuple import NamedTuple
 
 from ..errors import ComputationFailed, SeamlessError, UntrustedValue
 from . import handles
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from hashserver.checksum import Checksum
     from hashserver.results.result import Result
 
     from ..context import Context
     from .handles import Object
+
+
+SMALL = 64 << 10
+"""Bytes of an object up to which it comes together with others."""
 
 
 def loaded(found: Object, key: Checksum, context: Context | None = None, known: Result | None = None) -> Any:
@@ -42,6 +50,58 @@ def loaded(found: Object, key: Checksum, context: Context | None = None, known: 
     except BufferMissing:
         _restore(contexts[0], found)
         return loaded_if_there(found, key, contexts, known)
+
+
+def small_buffers(context: Context, checksums: Iterable[Checksum]) -> dict[Checksum, bytes]:
+    """Return those of some buffers that are small and there, in two requests."""
+    wanted = list(dict.fromkeys(checksums))
+    found: dict[Checksum, bytes] = {}
+    sizes = zip(wanted, context.store.has(wanted), strict=True)
+    with suppress(BufferMissing):  # whoever loads it alone has it made again, or is told why not
+        found.update(context.store.get_many([one for one, size in sizes if 0 <= size <= SMALL]))
+    return found
+
+
+def loaded_many(found: Sequence[tuple[Object, Checksum]]) -> Iterator[Any]:
+    """Yield the objects that transformations have given, or what loading one has raised.
+
+    Parameters
+    ----------
+    found
+        Handles, and the keys of the transformations.
+    """
+    contexts = handles.contexts_of_process()
+    unseen = [one.checksum for one, _ in found if tuple(one.value) not in handles.constants]
+    buffers: dict[Checksum, bytes] = {}
+    if len(unseen) > 1:
+        with suppress(HashserverError):  # told to whoever needs it
+            buffers = small_buffers(contexts[0], unseen)
+    for one, key in found:
+        constant = handles.constants.get((one.format, one.checksum), handles.UNSEEN)
+        try:
+            if constant is not handles.UNSEEN:
+                yield constant
+            elif (data := buffers.get(one.checksum)) is not None:
+                yield one.load(data=data)
+            else:
+                yield loaded(one, key)
+        except UntrustedValue:
+            yield _tried(one, key)
+        except Exception as error:  # whatever it is, others are to be loaded
+            yield FailedLoad(error)
+
+
+class FailedLoad(NamedTuple):
+    """What is in the place of an object that could not be loaded."""
+
+    error: Exception
+
+
+def _tried(found: Object, key: Checksum) -> Any:
+    try:
+        return loaded(found, key)
+    except Exception as error:  # as above
+        return FailedLoad(error)
 
 
 def loaded_if_there(found: Object, key: Checksum, contexts: list[Context], known: Result | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import pickle
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -337,9 +338,15 @@ def test_what_cannot_be_loaded_fails_for_those_only_who_asked_for_it(
     assert futures[1].result(60) == [0, 1]
 
 
-def test_a_client_that_is_not_as_assumed_keeps_handles(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_results_for_a_client_that_is_not_as_assumed_are_loaded_where_they_are_unpickled(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(handles, "_delivers", None)
+    made = lab.delayed(numbers)(3)
+    made.compute()
+    found = pickle.dumps(handles.of("json/1", made.result_checksum, made.key))
+    assert isinstance(pickle.loads(found), handles.Object)
+
     def other(self: Any) -> None: ...
 
     for name in ("_gather_remote", "_gather"):
@@ -347,4 +354,5 @@ def test_a_client_that_is_not_as_assumed_keeps_handles(
         monkeypatch.setattr(dask_client, "_is_installed", False)
         dask_client.hand_over_objects()
         assert getattr(Client, name) is other
-        assert "results stay handles" in caplog.text
+        assert "results are loaded in the event loop" in caplog.text
+    assert pickle.loads(found) == [0, 1, 2]

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster, as_completed
 
-from seamless_dask import File, put
+from seamless_dask import File, checksum_of, put
 from seamless_dask.context import Context
 from seamless_dask.decorators import delayed, direct
 from seamless_dask.errors import SeamlessError, UsageError
+from seamless_dask.graph.handles import Object
 from seamless_dask.graph.task import PROTOCOL
 from seamless_dask.model.requirements import MEMORY
 from seamless_dask.scheduler import SeamlessScheduler
@@ -77,6 +78,10 @@ def told(value: Any) -> tuple[str, float]:
 
 def many(first: Any, *more: Any, by: list[int] = [1, 2], **named: Any) -> Any:  # noqa: B006 - is a default, too
     return [first, more, by, named]
+
+
+def failing(x: int) -> None:
+    raise LookupError(f"no {x}")
 
 
 class Line:
@@ -343,6 +348,25 @@ def test_a_method_and_files_are_arguments(desk: Desk, tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------ what does not fit
+
+
+def test_the_checksum_of_a_future_is_told_without_its_bytes(
+    desk: Desk, quiet: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = desk.function(ones)
+    expected = checksum_of(np.ones(2))
+
+    def load(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError("loaded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Object, "load", load)
+        assert desk.client.submit(function, 2).checksum == expected
+        assert quiet.client.submit(function, 2).checksum == expected
+        with pytest.raises(UsageError, match="no result of a transformation"):
+            _ = desk.client.submit(abs, -next(_numbers)).checksum
+    with pytest.raises(LookupError):
+        _ = desk.client.submit(desk.function(failing), 1).checksum
 
 
 def test_a_scheduler_without_the_plugin_leaves_all_to_the_workers(cluster: Any, tmp_path: Path) -> None:

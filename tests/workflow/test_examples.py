@@ -12,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from distributed import Client, LocalCluster
+
+from seamless_dask.scheduler import SeamlessScheduler
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BIN = Path(sys.executable).parent
@@ -68,6 +71,15 @@ def test_a_script_prints_the_same_again_and_runs_nothing(
     assert re.fullmatch(shown, printed)
     assert run("python", script) == printed
     assert _ran(home) == ran
+
+
+def test_submitted_calls_print_the_same_on_a_scheduler_without_workers(run: Callable[..., str]) -> None:
+    printed = run("python", "sweep.py")
+    assert re.fullmatch(r"  0\.0 2\.0000\n  1\.0 .*\n 10\.0 .*\n100\.0 .*\n", printed)
+    with LocalCluster(n_workers=0, processes=False, protocol="tcp://", dashboard_address=":0") as cluster:
+        with Client(cluster, set_as_default=False) as client:
+            client.register_plugin(SeamlessScheduler())
+        assert run("python", "sweep.py", cluster.scheduler_address) == printed
 
 
 def test_a_notebook_is_found_again_by_another_kernel(run: Callable[..., str], here: Path, home: Path) -> None:
