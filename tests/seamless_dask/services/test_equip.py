@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import dask
 import psutil
@@ -239,26 +240,38 @@ def test_what_only_the_schedulers_host_has_is_served_from_there(
     words = ["-m", "dask", "scheduler", "--host", ADDRESS, "--port", "0", "--scheduler-file", str(facts)]
     words += ["--protocol", "tls", "--dashboard-address", ":0", *elsewhere.tls]
     words = ["unshare", "--mount", "sh", "-c", mount, "sh", *as_host("third", *words)]
-    with (
-        (cache.parent / "log").open("wb") as log,
-        subprocess.Popen(words, stdout=log, stderr=log) as scheduler,
-    ):
-        address = eventually(lambda: facts.exists() and json.loads(facts.read_text())["address"])
+    with ExitStack() as stack:
+        log = stack.enter_context((cache.parent / "log").open("wb"))
+        stack.enter_context(running(words, log))
+        address = eventually(lambda: read_address(facts))
         options = ["--no-dashboard", "--nthreads", "1", "--local-directory", str(cache.parent)]
         words = as_host(ELSEWHERE, "-m", "dask", "worker", address, *options, *elsewhere.tls)
-        with (
-            subprocess.Popen(words, stdout=log, stderr=log) as worker,
-            Client(address, security=elsewhere.client.security) as client,
-        ):
-            monkeypatch.setenv("SEAMLESS_STORE", f"{there}/data/buffers")
-            monkeypatch.setenv("SEAMLESS_DATABASE", f"{there}/data/seamless.db")
-            with dask.config.set({"seamless.worker-cache": str(cache.parent / "node")}):
-                seamless_dask.equip(client)
-            assert run(client, "hostname") == f"{ELSEWHERE}\n"
-            assert not list(there.iterdir())
-            worker.terminate()
-            worker.wait()
-        scheduler.terminate()
+        stack.enter_context(running(words, log))
+        client = stack.enter_context(Client(address, security=elsewhere.client.security))
+        monkeypatch.setenv("SEAMLESS_STORE", f"{there}/data/buffers")
+        monkeypatch.setenv("SEAMLESS_DATABASE", f"{there}/data/seamless.db")
+        with dask.config.set({"seamless.worker-cache": str(cache.parent / "node")}):
+            seamless_dask.equip(client)
+        assert run(client, "hostname") == f"{ELSEWHERE}\n"
+        assert not list(there.iterdir())
+
+
+@contextmanager
+def running(words: list[str], log: BinaryIO) -> Iterator[None]:
+    """Have a process run, and end it whatever happens."""
+    with subprocess.Popen(words, stdout=log, stderr=log) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def read_address(path: Path) -> str | None:
+    """The address in a scheduler's file; None while it is being written."""
+    try:
+        return str(json.loads(path.read_text())["address"])
+    except (OSError, ValueError):
+        return None
 
 
 def children(pattern: str) -> list[int]:
@@ -326,6 +339,39 @@ def test_who_waits_is_told_why_no_worker_can_run_it(cache: Path) -> None:
                 assert future.result(60).format == "file"
             finally:
                 server.terminate()
+
+
+LACKS = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Lacks(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "seamless_dask":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Lacks())
+from distributed.cli.dask_worker import main
+main()
+"""
+
+
+def test_who_waits_is_told_that_the_only_worker_lacks_the_package(cache: Path) -> None:
+    words = ["--no-dashboard", "--no-nanny", "--local-directory", str(cache.parent)]
+    with (
+        local(n_workers=0, protocol="tcp") as cluster,
+        Client(cluster) as client,
+        (cache.parent / "log").open("wb") as log,
+        running([sys.executable, "-c", LACKS, cluster.scheduler_address, *words], log),
+    ):
+        client.wait_for_workers(1, timeout=60)
+        seamless_dask.equip(client)
+        future = client.compute(seamless_dask.bash("echo out"))
+        [(_, event), *_] = eventually(lambda: client.get_events("warn"))
+        [address] = client.scheduler_info()["workers"]
+        assert f"{address}: it has no usable seamless-dask" in str(event["message"])
+        cluster.scale(1)
+        assert future.result(60).read_text() == "out\n"
 
 
 # ------------------------------------------------------------------------ parts
