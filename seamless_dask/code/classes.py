@@ -66,7 +66,7 @@ class ClassReader:
         self._statement = ClassStatement(owner, found, decorators, definer.border)
         self._fields = _fields(owner)
         self._is_enumeration = isinstance(owner, enum.EnumMeta)
-        self._by_value: list[tuple[ast.Assign | ast.AnnAssign, ast.expr]] = []
+        self._by_value: list[tuple[str, ast.Assign | ast.AnnAssign, ast.expr]] = []
         self._defaults: list[tuple[ast.arguments, Defaults]] = []
         self._taken: set[str] = set()
         """Names whose statements have been looked at."""
@@ -82,7 +82,14 @@ class ClassReader:
         NoValue
             It reaches what is no value.
         """
-        node, item = self._found.node, self._item
+        node, item, present = self._found.node, self._item, self._namespace.get(self._owner.__name__)
+        if (
+            node.decorator_list
+            and isinstance(present, type)
+            and self._owner in present.__mro__[1:]
+            and present.__qualname__ != self._owner.__qualname__
+        ):
+            raise SourceMissing("a decorator has made another class of it")
         tree = stripped(self._definer, item, self._found, node.decorator_list, self._environment)
         item.body = [tree]
         checked(item.body)
@@ -119,7 +126,10 @@ class ClassReader:
     def _give(self) -> Iterator[type]:
         """Put the values of the moment in their places, and add what was put there later."""
         yield self._owner
-        for statement, value in self._by_value:
+        for name, statement, value in self._by_value:
+            if self._needs_itself(value):
+                reason = "it has an object of this class, or of one in it: make it inside the function"
+                raise NoValue(f"{self._owner.__qualname__}.{name}", vars(self._owner).get(name), reason)
             statement.value = value
         for given, found in self._defaults:
             given.defaults, given.kw_defaults = found
@@ -157,7 +167,7 @@ class ClassReader:
         except NoValue:
             return
         statement.value = ast.copy_location(ast.Constant(None), statement)  # its names are not looked at
-        self._by_value.append((statement, place))
+        self._by_value.append((own, statement, place))
 
     def _take_defaults(self, statement: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         """Use the defaults that a method has at the moment; its class.s own as they stand there."""
@@ -257,6 +267,11 @@ class ClassReader:
         for each in self._path:
             owner = ast.Attribute(owner, each, ast.Load())
         self._item.body.append(ast.Assign([ast.Attribute(owner, name, ast.Store())], place))
+
+    def _needs_itself(self, place: ast.expr) -> bool:
+        """Tell whether a value has an object of the very class, or of one in it."""
+        used = [use.item for use in self._item.uses if use.node is place]
+        return any(use.item is self._item for item in used for use in item.uses)
 
     def _is_later_data(self, name: str, value: Any) -> bool:
         """Tell whether data was put there later, or in a part of the statement that is not by value."""

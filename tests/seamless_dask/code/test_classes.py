@@ -10,6 +10,7 @@ import pytest
 from seamless_dask.code.identity import CodeWarning, identify
 
 from .conftest import Make, again, text_of
+from .test_sources import unpickled
 
 START = """
 import enum, functools
@@ -237,6 +238,19 @@ def test_what_a_field_of_a_dataclass_says_besides_its_default(make: Make) -> Non
 def test_a_method_of_the_class_that_is_another_one_by_now(make: Make) -> None:
     module = make(START + METHODS + "kept = A.c\ndef f(): return kept()")
     check(module, "A.c = classmethod(three)\ndef f(): return kept(), A.c()", 0, (0, 3))
+
+
+def test_a_class_of_which_a_decorator_has_made_another(make: Make) -> None:
+    module = make(
+        "def deco(kind):\n    class Made(kind):\n        def go(self): return 1 + super().go()\n"
+        "    return Made\n"
+        "@deco\nclass A:\n    def go(self): return 1\ndef f(): return A().go()"
+    )
+    with pytest.warns(
+        CodeWarning, match="A counts by its pickle, because a decorator has made another class"
+    ):
+        code = identify(module.f)
+    assert unpickled(code)() == module.f() == 2
 
 
 NESTED = """

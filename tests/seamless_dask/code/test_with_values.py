@@ -144,3 +144,15 @@ def test_an_object_that_its_own_class_has_is_named(make: Make) -> None:
     module = make(POINT + "Point.ORIGIN = Point(0)\ndef f(): return Point.ORIGIN.far()")
     with pytest.raises(NoIdentity, match=r"Point_ORIGIN .* Point has an object of its own as a value"):
         identify(module.f, describe=definitions.describe)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "class A:\n    all = {}\n    def __init__(self): self.all[1] = self\nA()\ndef f(): return A.all",
+        "class A:\n    class B: pass\n    one = B()\ndef f(): return A.one",
+    ],
+)
+def test_and_one_in_a_table_or_of_a_class_in_it(make: Make, made: str) -> None:
+    with pytest.raises(NoIdentity, match=r"A\.\w+ .* has an object of this class, or of one in it"):
+        identify(make(made).f, describe=definitions.describe)
