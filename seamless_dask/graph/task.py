@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
+from hashserver.errors import ServiceUnavailable
 
 from ..errors import ComputationFailed, SeamlessError, UsageError
 from ..model.options import Options
@@ -143,9 +144,7 @@ def elsewhere(key: Checksum, options: Options, handed: HandedArguments | None = 
         from distributed import Reschedule
 
         raise Reschedule  # what is started now would outlive whoever may stop it
-    contexts = contexts_of_process()
-    holders = (context for context in contexts[:-1] if context.store.has([key])[0] >= 0)
-    context = next(holders, contexts[-1])
+    context = _holder(contexts_of_process(), key)
     known = None if options.fresh else context.database.lookup(key)
     if known is not None:
         return handle_of(known[1].format, known[1].checksum, key)
@@ -158,6 +157,20 @@ def elsewhere(key: Checksum, options: Options, handed: HandedArguments | None = 
             error = in_step(context, key, load(context, key), options.label, error)
         # a distributed client has the exception itself made of it, where there is one
         raise (raised(error) if asking is None else error) from None
+
+
+def _holder(contexts: list[Context], key: Checksum) -> Context:
+    """Return the place that has a transformation's document; one that does not answer is not in the way."""
+    unavailable: ServiceUnavailable | None = None
+    for context in contexts[:-1]:
+        try:
+            if context.store.has([key])[0] >= 0:
+                return context
+        except ServiceUnavailable as error:
+            unavailable = unavailable or error
+    if unavailable is not None and contexts[-1].store.has([key])[0] < 0:
+        raise unavailable
+    return contexts[-1]
 
 
 def _asked_for(context: Context, key: Checksum, options: Options, *, from_worker: bool) -> Value:

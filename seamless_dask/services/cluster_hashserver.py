@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 FOLDER, LOCK = "clusters", "lock"
 """Directory in the cache with one for each cluster; the lock is held by the process that it belongs to."""
 END_SECONDS = 15.0
+BUSY_SECONDS = 60.0
+"""For how long a scheduler may be silent at whose address somebody listens."""
 
 
 class ClusterHashserver:
@@ -143,16 +146,28 @@ class ClusterHashserver:
         """Hold a connection to a scheduler; when it cannot be had any more, the cluster is over."""
         from distributed.comm.core import CommClosedError, connect
 
-        try:
-            while True:
+        lost = time.monotonic()
+        while True:
+            try:
                 comm = await connect(scheduler, timeout=patience, **arguments)
-                self._is_let_go = False
-                with suppress(CommClosedError):
-                    await comm.read()  # the scheduler says nothing by itself
-                self._is_let_go = True
-                comm.abort()
-        except OSError:
-            self._over.set()
+            except OSError as error:
+                if _is_refused(error) or time.monotonic() - lost > BUSY_SECONDS:
+                    break
+                continue  # somebody listens there, who has no time to answer
+            self._is_let_go = False
+            with suppress(CommClosedError):
+                await comm.read()  # the scheduler says nothing by itself
+            self._is_let_go = True
+            comm.abort()
+            lost = time.monotonic()
+        self._over.set()
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Say whether nobody listened, by what an error came from."""
+    while error is not None and not isinstance(error, ConnectionRefusedError):
+        error = error.__cause__
+    return error is not None
 
 
 def _in_memory(made: credentials.Credentials) -> list[MemoryFile]:

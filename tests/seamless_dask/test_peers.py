@@ -102,11 +102,11 @@ def test_an_argument_that_cannot_be_hashed_is_an_error_and_not_a_call_that_is_ne
 
 def test_a_large_argument_that_was_put_is_not_hashed_again(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """joblib#822, #831, #1370: to hash and to keep a large argument took longer than the call."""
-    from seamless_dask import functions
+    from seamless_dask import submitted
 
     kept = put(np.zeros(1 << 20), context=lab.context)
-    monkeypatch.setattr(functions, "Hasher", None)
-    monkeypatch.setattr(functions, "encode", lambda value, *_: pytest.fail(f"hashed: {value!r:.20}"))
+    monkeypatch.setattr(submitted, "Hasher", None)
+    monkeypatch.setattr(submitted, "encode", lambda value, *_: pytest.fail(f"hashed: {value!r:.20}"))
     assert lab.delayed(add_one)(kept).description.inputs["x"] == kept.value
 
 

@@ -24,6 +24,9 @@ from seamless_dask.errors import ComputationFailed, LimitExceeded
 from ..conftest import is_alive, wait_until
 from .conftest import Lab, needs_bubblewrap, needs_kept_sandbox
 
+# functions of these tests look at what surrounds them, that is what they are for
+pytestmark = pytest.mark.filterwarnings("ignore::seamless_dask.code.identity.CodeWarning")
+
 SCRIPT = """
 import os, sys
 from seamless_dask import direct

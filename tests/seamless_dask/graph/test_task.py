@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from hashserver.checksum import Checksum
+from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import AuthenticationFailed, BufferMissing, Irreproducible, ServiceUnavailable
-from seamless_dask import execution
+from seamless_dask import bash, execution
+from seamless_dask.config import load
+from seamless_dask.context import Context
 from seamless_dask.errors import ComputationFailed, SeamlessError, UsageError, WorkerLost
+from seamless_dask.graph import handles, task
 from seamless_dask.graph import perform as performing
-from seamless_dask.graph import task
 from seamless_dask.graph.handles import of
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Deferred, ResultSpec, Value
@@ -175,3 +177,11 @@ def test_a_wrong_token_is_not_tried_again(lab: Any, worker: Any, unreliable: lis
     unreliable += [AuthenticationFailed("wrong token")]
     with pytest.raises(AuthenticationFailed):
         run(lab.store("echo 1"), OPTIONS)
+
+
+def test_a_server_that_is_gone_is_in_the_way_of_nobody_who_uses_another_place() -> None:
+    with Context(load({"hashserver": "http://localhost:1"}, "/")) as gone:
+        handles.use(gone)
+        assert bash("echo here", isolation="none").compute().read_text() == "here\n"
+        with pytest.raises(ServiceUnavailable):  # it may have what nobody else has
+            task.run(task.PROTOCOL, hash_bytes(b"document"))

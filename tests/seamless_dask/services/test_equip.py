@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import dask
 import psutil
@@ -163,6 +164,15 @@ class Elsewhere:
         self.process.wait()
 
 
+def is_served(url: str) -> bool:
+    """Say whether somebody listens at the address of a server."""
+    try:
+        socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), 5).close()
+    except OSError:
+        return False
+    return True
+
+
 def as_host(name: str, *words: str) -> list[str]:
     """The command that runs Python where the host has another name."""
     return ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh", sys.executable, *words]
@@ -181,6 +191,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
         ):
             made = Elsewhere(directory, client, security)
             made.first = made.as_client("equip").strip()
+            eventually(lambda: not is_served(made.first))
             with dask.config.set({"seamless.worker-cache": str(directory / "node")}):
                 seamless_dask.equip(client)
             yield made

@@ -12,7 +12,7 @@ from distributed import Client, LocalCluster
 from seamless_dask import delayed
 from seamless_dask.errors import LimitExceeded, UsageError
 
-from .conftest import Cluster, mixed_in, wait_until
+from .conftest import Cluster, wait_until
 
 
 def whereabouts(number: int) -> list[Any]:
@@ -98,8 +98,8 @@ def test_who_cancels_waits_no_longer_and_it_goes_on(cluster: Cluster, tmp_path: 
 
 def test_on_a_worker_without_the_plugin_too(cluster: Cluster, tmp_path: Path) -> None:
     with (
-        mixed_in({**cluster.environment, "SEAMLESS_HASHSERVER": cluster.hashserver.url}),
         LocalCluster(
+            env={**cluster.environment, "SEAMLESS_HASHSERVER": cluster.hashserver.url},
             n_workers=1,
             threads_per_worker=1,
             dashboard_address=None,
