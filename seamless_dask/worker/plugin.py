@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed import WorkerPlugin
+from distributed import Status, WorkerPlugin
 
 from hashserver.checksum import Checksum
 from hashserver.client.store import find_token
@@ -109,7 +109,11 @@ class Equipment(WorkerPlugin):
             self._refuse(worker, str(error))
 
     async def _arrive(self, worker: Worker, config: Config) -> None:
-        equipment = self._equipment = await asyncio.to_thread(self._equipped, worker, config)
+        equipment = await asyncio.to_thread(self._equipped, worker, config)
+        if worker.status in (Status.closing, Status.closed, Status.failed):
+            await asyncio.to_thread(equipment.close)  # nobody takes it back: that has been done meanwhile
+            return
+        self._equipment = equipment
         employ_caretaker()
         runners.employ()
         self._end = asyncio.create_task(internals.let_go_at_exit(worker))

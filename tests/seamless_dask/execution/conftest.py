@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from seamless_dask.context import Context
+from seamless_dask.execution import workdir
 from seamless_dask.execution.bash import run_bash
 from seamless_dask.execution.supervisor import Supervisor
 from seamless_dask.jobs import processes
@@ -99,6 +100,8 @@ class Lab:
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     found = Lab(tmp_path)
     monkeypatch.setenv("TMPDIR", str(found.temporary))
+    # a worker in this process has directories made ahead
+    monkeypatch.setattr(workdir, "_caretaker", None)
     yield found
     processes.dismiss(60)
     assert os.listdir(found.temporary) == [], "a run has left something behind"

@@ -287,7 +287,8 @@ def read_address(path: Path) -> str | None:
 
 def children(pattern: str) -> list[int]:
     """Processes of this one's own whose command line has the pattern."""
-    return [child.pid for child in psutil.Process().children() if pattern in " ".join(child.cmdline())]
+    living = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child.pid for child in living if pattern in " ".join(child.cmdline())]
 
 
 # ------------------------------------------------------------------------ its end
