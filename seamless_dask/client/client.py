@@ -23,10 +23,11 @@ from ..functions import Function, put
 from ..graph import handles, lazy_graph
 from ..graph.collection import annotations_of
 from ..graph.dask_client import hand_over_objects
+from ..graph.objects import FailedLoad
 from ..protocol import discovery
 from .calls import AT_ONCE, Calls, ForeignFuture, graph_of, resolved
 from .dask import PlainClient, Procedures, get_annotations, hear_of_uses, is_as_assumed, names_in, referred_to
-from .found import FoundCall, FoundState, found_in, is_failed, load_all, raise_first
+from .found import FoundCall, FoundState, found_in, load_all, raise_first
 
 if TYPE_CHECKING:
     from hashserver.checksum import Checksum
@@ -332,7 +333,7 @@ class Client(PlainClient):  # type: ignore[misc]
         if errors == "raise":
             raise_first(objects.values())
         elif isinstance(unpacked, list):
-            bad = {name for name, one in objects.items() if is_failed(one)}
+            bad = {name for name, one in objects.items() if isinstance(one, FailedLoad)}
             unpacked = [one for one in unpacked if one not in bad]
         if rest:
             others = await super()._gather(rest, errors, direct, local_worker)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from hashserver.errors import BufferMissing
 
 from ..errors import UntrustedValue
 from ..graph import handles
 from ..graph.collection import known_task_of
-from ..graph.objects import loaded
+from ..graph.objects import FailedLoad, loaded, small_buffers
 from ..values.loading import load
 from .dask import PlainState
 
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
     from ..model.options import Options
     from ..model.transformation import Value
 
-SMALL = 1 << 16
-"""Bytes up to which buffers travel many in one answer."""
 AT_ONCE = 1000
 """How many of these are in memory before they are objects."""
 
@@ -129,20 +124,11 @@ def _load_in(context: Context, wanted: Mapping[str, FoundCall]) -> dict[str, Any
     checksums = list(rest)
     for start in range(0, len(checksums), AT_ONCE):
         part = checksums[start : start + AT_ONCE]
-        there = _small(context, part) if len(part) > 1 else {}
+        there = small_buffers(context, part) if len(part) > 1 else {}
         for checksum in part:
             for name in rest[checksum]:
                 objects[name] = _object(wanted[name], there.get(checksum))
     return objects
-
-
-def _small(context: Context, checksums: list[Checksum]) -> dict[Checksum, bytes]:
-    """Return small buffers, those that there are, in two requests."""
-    there: dict[Checksum, bytes] = {}
-    sizes = zip(checksums, context.store.has(checksums), strict=True)
-    with suppress(BufferMissing):  # it is made again, if that is possible, when it is loaded alone
-        there.update(context.store.get_many([one for one, size in sizes if 0 <= size <= SMALL]))
-    return there
 
 
 def _object(found: FoundCall, data: bytes | None) -> Any:
@@ -158,20 +144,11 @@ def _object(found: FoundCall, data: bytes | None) -> Any:
                 pass  # the database is asked whether it has named that itself
         return loaded(handle, found.key, found.context)
     except Exception as error:  # whatever it is, those who ask for this one are to see it
-        return _Failed(error)
-
-
-class _Failed(NamedTuple):
-    error: Exception
+        return FailedLoad(error)
 
 
 def raise_first(objects: Iterable[Any]) -> None:
     """Raise what could not be loaded."""
     for one in objects:
-        if isinstance(one, _Failed):
+        if isinstance(one, FailedLoad):
             raise one.error
-
-
-def is_failed(one: Any) -> bool:
-    """Whether this stands for what could not be loaded."""
-    return isinstance(one, _Failed)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from seamless_dask.errors import LimitExceeded
-from seamless_dask.execution.supervisor import Usage
+from seamless_dask.execution.supervisor import NoSupervisor, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 _LOOK = 0.1  # seconds between two looks at those who wait
 
 
-class ThreadSupervisor:
-    """The `seamless_dask.execution.supervisor.Supervisor` of a function that runs in the thread of its task.
+class ThreadSupervisor(NoSupervisor):
+    """Lets a function run to its end in the thread of its task, and ends the waiting for it.
 
     Parameters
     ----------
     watch : TaskSupervisor
         Of the task: asked from a thread of its own, since the task's is taken.
     """
-
-    stderr: str | None = None
 
     def __init__(self, watch: TaskSupervisor) -> None:
         self._watch = watch
@@ -49,16 +47,6 @@ class ThreadSupervisor:
         """Raise what whoever waits for the task is to be told, after its result was recorded."""
         if self._stop is not None and self._stop.limit:
             raise LimitExceeded(f"{self._stop}; it went on to its end, and its result is recorded", 1)
-
-    def poll(self, usage: Usage) -> Stop | None:
-        """Let it go on."""
-        del usage
-        return None
-
-    def gateway(self, control: str, inner: str) -> dict[str, str]:
-        """Offer nothing: what a function asks for is found by the environment, which is the worker's."""
-        del control, inner
-        return {}
 
     def begin(self) -> None:
         """Return when the scheduler knows that it begins."""
