@@ -64,6 +64,16 @@ def no_process_is_kept() -> Iterator[None]:
         processes.dismiss(60)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def places_are_forgotten() -> Iterator[None]:
+    """Forget where handles were looked for: the servers of one file's tests are gone in the next."""
+    yield
+    if (handles := sys.modules.get("seamless_dask.graph.handles")) is not None:
+        handles._contexts.clear()
+        handles._defaults.clear()
+        handles.forget_default()
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home directory; nothing of the real one is seen."""

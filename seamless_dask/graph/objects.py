@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from hashserver.errors import BufferMissing, HashserverError
+from hashserver.errors import BufferMissing, HashserverError, ServiceUnavailable
 from hashserver.namedtuple import NamedTuple
 
 from ..errors import ComputationFailed, SeamlessError, UntrustedValue
@@ -108,8 +108,8 @@ def loaded_if_there(found: Object, key: Checksum, contexts: list[Context], known
     """Return the same, unless its bytes are gone: then raises `BufferMissing`."""
     try:
         return found.load()
-    except UntrustedValue:
-        told = [known] if known is not None else (_known(context, key) for context in contexts)
+    except UntrustedValue as error:
+        told = [known] if known is not None else _told(contexts, key, error)
         if not any(one and one.source is None and one.checksum == found.checksum for one in told):
             raise
         return found.load(trusted=True)
@@ -128,9 +128,15 @@ def _restore(context: Context, found: Object) -> None:
         ensure(worker, [found.value])
 
 
-def _known(context: Context, key: Checksum) -> Result | None:
-    found = context.database.lookup(key)
-    return None if found is None else found[1]
+def _told(contexts: list[Context], key: Checksum, error: UntrustedValue) -> Iterator[Result | None]:
+    """Yield what each place says of a transformation; one that does not answer is noted on the error."""
+    for context in contexts:
+        try:
+            found = context.database.lookup(key)
+        except ServiceUnavailable as silent:
+            error.add_note(f"could not be asked whether it named this: {silent}")
+        else:
+            yield None if found is None else found[1]
 
 
 def raised(failure: ComputationFailed) -> Exception:

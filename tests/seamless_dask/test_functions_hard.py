@@ -19,6 +19,7 @@ from seamless_dask.decorators import delayed, direct
 from seamless_dask.definitions import DefinitionsByCode
 from seamless_dask.errors import NotAValue, UntrustedValue, UsageError
 from seamless_dask.functions import Direct
+from seamless_dask.graph import handles
 
 Decorate = Callable[..., Any]
 
@@ -315,11 +316,12 @@ def applied(function: Any) -> Any:
 
 
 @pytest.fixture
-def colleague(lab: Any, tmp_path: Path) -> Iterator[Context]:
+def colleague(lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
     """A context that finds what a colleague has computed in a further database."""
     theirs = {"database": str(tmp_path / "theirs.db"), "isolation": "none"}
     with Context(load(theirs, str(tmp_path))) as context:
         delayed(context=context)(joined)().compute()
+    monkeypatch.setattr(handles, "_contexts", [])  # it was another process
     ours = {"database": str(tmp_path / "ours.db"), "databases": ["theirs.db"], "isolation": "none"}
     with Context(load(ours, str(tmp_path))) as context:
         yield context
@@ -339,6 +341,16 @@ def test_what_a_further_database_names_is_not_run_in_a_function_either(colleague
 def test_what_we_have_computed_ourselves_is(colleague: Context) -> None:
     found = delayed(context=colleague, fresh=True)(joined)()
     assert delayed(context=colleague)(applied)(found).compute() == "a/b"
+
+
+def test_a_place_that_does_not_answer_has_nobody_trusted(colleague: Context) -> None:
+    with Context(load({"hashserver": "http://localhost:1"}, "/")) as gone:
+        handles.use(gone)
+        with pytest.raises(UntrustedValue) as caught:
+            delayed(context=colleague)(joined)().compute()
+        assert "could not be asked" in "".join(caught.value.__notes__)
+        trusted = delayed(context=colleague, fresh=True)(joined)()
+        assert delayed(context=colleague)(applied)(trusted).compute() == "a/b"
 
 
 class Changed:
