@@ -29,9 +29,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from .printable import one_line
+
 
 class HashserverError(Exception):
-    """Root of all errors of this package; ``str(error)`` is one line that says what to do."""
+    """Root of all errors of this package; ``str(error)`` is one line that says what to do.
+
+    Nothing that others named or wrote moves a cursor in it: Python shows what nobody catches as it is.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class InvalidRequest(HashserverError):

@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 from hashserver.checksum import hash_bytes
 from hashserver.errors import BufferMissing
+from hashserver.printable import one_line, visible
 
 from .config import parse_size
 from .errors import ComputationFailed, UsageError
@@ -237,7 +238,7 @@ class Transformation:
         raise TypeError("a transformation has no members before it is computed; name the one you mean")
 
     def __repr__(self) -> str:
-        label = f"{self.options.label}: " if self.options.label else ""
+        label = f"{one_line(self.options.label)}: " if self.options.label else ""
         return f"Transformation({label}{self._name[: self._name.index('-tf-') + 12]}…)"
 
     def __hash__(self) -> int:
@@ -256,10 +257,10 @@ class Transformation:
         if self.description.stdin is not None:
             given.append(("stdin", self._shown(self.description.stdin, texts)))
         given += (self.description.variables or {}).items()
-        rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in given)
+        rows = "".join(f"<tr><td>{_html(name)}</td><td>{_html(text)}</td></tr>" for name, text in given)
         table = f"<table>{rows}</table>" if rows else ""
         state = state_of(self.context, self._key)
-        return f"<p>{escape(repr(self))}: {escape(state)}</p>{table}<pre>{escape(shown)}</pre>"
+        return f"<p>{_html(repr(self))}: {_html(state)}</p>{table}<pre>{_html(shown)}</pre>"
 
     def _shown(self, value: Value | Deferred, texts: Mapping[Checksum, bytes]) -> str:
         """Return an input as a notebook shows it: a small value by its text."""
@@ -587,6 +588,11 @@ class Parts:
         else:
             self.handed += of_source(name, item.source, self.context)
         return Value(item.format, item.source.identify(self.context))
+
+
+def _html(text: str) -> str:
+    """Return text as a notebook shows it as it is, what would reorder it included."""
+    return escape(visible(text))
 
 
 def _each(parts: Iterable[bytes], sink: Callable[[bytes], None]) -> None:

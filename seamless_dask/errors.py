@@ -28,10 +28,17 @@ from __future__ import annotations
 from typing import Any
 
 from hashserver.errors import BufferMissing
+from hashserver.printable import one_line
 
 
 class SeamlessError(Exception):
-    """Root of all errors of this package; ``str(error)`` is one line that says what to do."""
+    """Root of all errors of this package; ``str(error)`` is one line that says what to do.
+
+    Nothing that others named or wrote moves a cursor in it: Python shows what nobody catches as it is.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UsageError(SeamlessError):
@@ -103,10 +110,10 @@ class ComputationFailed(SeamlessError):
         self.record: dict[str, Any] = {}
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return one_line(str(self.args[0]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.exit_status, self.stderr, self.exception)
+        return type(self), (self.args[0], self.exit_status, self.stderr, self.exception)
 
 
 class ResultMissing(ComputationFailed):

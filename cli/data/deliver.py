@@ -230,26 +230,23 @@ def _refuse_elsewhere(path: str, others: Sequence[str]) -> None:
 
 def _refuse_repository(path: str, changes: Changes) -> None:
     """Raise `CommandError` when files would get into a git repository that is there: git runs some."""
+    from hashserver.workspace.repository import repository_of
+
     root = os.path.realpath(path)
-    there = {_repository(f"{root}/{name}") for name in changes.extra}
+    there = {repository_of(f"{root}/{name}") for name in changes.extra}
     for name in changes.fetch:
-        found = _repository(f"{root}/{name}")
+        found = repository_of(f"{root}/{name}")
         if found and (found in there or (root + "/").startswith(found + "/")):
             raise _in_repository(os.path.join(path, name))
 
 
 def _refuse_file_in_repository(path: str) -> None:
     """Raise `CommandError` when a file would get into a git repository."""
+    from hashserver.workspace.repository import repository_of
+
     folder = os.path.realpath(os.path.dirname(path) or ".")
-    if _repository(folder + "/"):
+    if repository_of(folder + "/"):
         raise _in_repository(path)
-
-
-def _repository(path: str) -> str | None:
-    """Return the ``.git`` directory that an absolute path leads into, if it does and git would take it."""
-    above, found, _ = path.partition("/.git/")
-    repository = above + "/.git"
-    return repository if found and os.path.lexists(repository + "/HEAD") else None
 
 
 def _in_repository(path: str) -> CommandError:

@@ -61,13 +61,14 @@ def _place(daskserver: str | os.PathLike[str] | None) -> str:
             )
         return configured
     text = os.fspath(daskserver)
-    if is_address(text) or os.sep in text or text.endswith(".json") or os.path.exists(text):
+    # a file that lies here by chance, or came with an archive, is not what a name means
+    if is_address(text) or os.sep in text or text.endswith(".json"):
         return text
     file = os.path.join(connection.directory_of(load(remote=False).cache, text), connection.FILE)
     if not os.path.exists(file) and not connection.is_held(file):
         raise UsageError(
             f"no daskserver called {text!r} runs here: seamless-daskserver start --name {text}, or pass its"
-            " connection file or address"
+            f" connection file (./{text} if that is one) or address"
         )
     return file
 

@@ -240,13 +240,37 @@ class Directory(Located):
         return len(self.index())
 
     def save(self, path: Path) -> None:
-        """Write all files below a directory; what else is there stays."""
-        from hashserver.workspace.index import safe_join
+        """Write all files below a directory; what else is there stays.
 
-        root = os.fspath(path)
-        os.makedirs(root, exist_ok=True)
-        for name, file in self.index().items():
+        Raises
+        ------
+        UsageError
+            A file would get into a git repository that is there: git runs some.
+        TreeError
+            A link or a file is where a folder is needed.
+        """
+        from hashserver.workspace.index import safe_join
+        from hashserver.workspace.tree import make_folders
+
+        root, files = os.fspath(path), self.index()
+        _refuse_repository(root, files)
+        make_folders(root, list(files))
+        for name, file in files.items():
             file.save(safe_join(root, name))
+
+
+def _refuse_repository(root: str, files: Mapping[str, File]) -> None:
+    """Raise `UsageError` when a file that is not there already would get into a git repository."""
+    from hashserver.checksum import hash_file
+    from hashserver.workspace.repository import repository_of
+
+    for name, file in files.items():
+        if repository_of(f"{os.path.realpath(root)}/{name}"):
+            there = os.path.join(root, name)
+            if not (os.path.isfile(there) and hash_file(there)[0] == file.checksum):
+                raise UsageError(
+                    f"{there} would get into the git repository that is there: save the directory elsewhere"
+                )
 
 
 class Object(Handle):

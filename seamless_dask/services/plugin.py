@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.pickle import dumps
 
+from hashserver.printable import visible
+
 from ..carried import CREDENTIALS, RENEWAL, CarriedCredentials
 from ..context import RESTART_SECONDS
 from ..scheduler.retries import is_ours
@@ -181,7 +183,9 @@ class SeamlessScheduler(SchedulerPlugin):
         from ..scheduler.dask import clients
         from .jobserver import ownclient
 
-        clients.show(self.scheduler, key, text, lambda name: not name.startswith(ownclient.PREFIX))
+        # Dask's client prints it as it is, perhaps on a terminal
+        shown = visible(text, "\n\t\r")
+        clients.show(self.scheduler, key, shown, lambda name: not name.startswith(ownclient.PREFIX))
 
     def _step_aside(self, why: str) -> None:
         self.stepped_aside = why

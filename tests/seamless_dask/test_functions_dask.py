@@ -39,7 +39,7 @@ def framed(count: int) -> Any:
 
 
 def printing(count: int) -> list[int]:
-    print("printed é")
+    print("printed é\x1b[2J")
     return list(range(count))
 
 
@@ -247,7 +247,7 @@ def test_what_a_step_prints_is_told_to_clients_that_wait_for_what_needs_it_and_t
         assert client.compute(last).result(60) == 3
         assert other.submit(int, 5).result(60) == 5  # what was sent to it before has arrived
         client.sync(asyncio.sleep, 0)
-    assert [message["args"] for _, message in shown] == [("printed é\n",)]
+    assert [message["args"] for _, message in shown] == [("printed é\\x1b[2J\n",)]
     assert elsewhere == []
 
 

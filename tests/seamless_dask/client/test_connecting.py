@@ -117,6 +117,17 @@ def test_security_that_is_given_is_used(started: ConnectionFile) -> None:
         assert client.submit(sum, [1, 2]).result(60) == 3
 
 
+def test_a_name_is_no_file_that_happens_to_lie_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive that was unpacked here may hold one with that name, mode 0600 and all."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").write_text("{}")
+    (tmp_path / "default").chmod(0o600)
+    with pytest.raises(UsageError, match=r"^no daskserver called 'default' runs here: .* \(\./default"):
+        seamless_dask.connect("default")
+    with pytest.raises(UsageError, match="is not a connection file"):
+        seamless_dask.connect("./default")
+
+
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the configuration names no daskserver"):
         seamless_dask.connect()

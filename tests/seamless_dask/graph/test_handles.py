@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from hashserver.checksum import hash_bytes
-from hashserver.errors import BufferMissing, SidecarError
+from hashserver.errors import BufferMissing, SidecarError, TreeError
+from hashserver.workspace.index import index_bytes
 from hashserver.workspace.sidecar import write_file_sidecar
 from seamless_dask import Directory, File
 from seamless_dask.errors import UsageError
@@ -42,6 +44,31 @@ def test_a_directory_is_listed_and_saved(lab: Any, tmp_path: Path) -> None:
     assert directory["sub/b"].read_text() == "2"
     directory.save(tmp_path / "copy")
     assert (tmp_path / "copy" / "sub" / "b").read_text() == "2"
+
+
+def test_a_member_gets_into_no_git_repository_that_is_there(lab: Any, tmp_path: Path) -> None:
+    hook = lab.context.store.put(b"#!/bin/sh\n")
+    index = {".git/HEAD": hook, ".git/hooks/post-checkout": hook, "a": hook}
+    directory = Directory(checksum=lab.context.store.put(index_bytes(index)))
+    directory.save(tmp_path / "new")
+    directory.save(tmp_path / "new")  # what is there already is no harm
+    (tmp_path / "own" / ".git").mkdir(parents=True)
+    (tmp_path / "own" / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    with pytest.raises(UsageError, match="would get into the git repository that is there"):
+        directory.save(tmp_path / "own")
+    assert os.listdir(tmp_path / "own") == [".git"]
+    assert os.listdir(tmp_path / "own" / ".git") == ["HEAD"]
+
+
+def test_nothing_is_saved_through_a_link(lab: Any, tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "sub").symlink_to(tmp_path / "victim")
+    index = {"a": lab.context.store.put(b"a"), "sub/keys": lab.context.store.put(b"theirs")}
+    with pytest.raises(TreeError, match="sub is in the way"):
+        Directory(checksum=lab.context.store.put(index_bytes(index))).save(tmp_path / "d")
+    assert os.listdir(tmp_path / "victim") == []
+    assert os.listdir(tmp_path / "d") == ["sub"]
 
 
 def test_results_are_found_by_name(lab: Any) -> None:
