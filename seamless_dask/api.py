@@ -223,6 +223,11 @@ class Transformation:
         return self._name
 
     @property
+    def is_looked_up(self) -> bool:
+        """Whether a result on record is enough, and Dask has not been given it already (``persist``)."""
+        return not self.options.fresh and self._graph is None
+
+    @property
     def checksum(self) -> Checksum | None:
         """The transformation's checksum; None while a result that it needs is not known."""
         if not self.description.deferred:
@@ -622,18 +627,26 @@ def _keep(steps: Iterable[Transformation]) -> dict[str, Context]:
     dict
         That place of each, by the names of their tasks.
     """
-    contexts: dict[str, Context] = {}
-    unnamed: dict[bool, Context] = {}  # to find these takes longer than all else
+    steps = list(steps)
+    contexts = contexts_of(steps)
     for step in steps:
-        context = step._context or unnamed.get(step._arrived)
-        if context is None:
-            context = unnamed[step._arrived] = step.context
-        contexts[step._name] = context
-        if context not in step._kept:
+        if (context := contexts[step._name]) not in step._kept:
             with _lock:
                 _pending.setdefault(context, WeakSet()).add(step)
     for context in dict.fromkeys(contexts.values()):
         flush(context)
+    return contexts
+
+
+def contexts_of(transformations: Iterable[Transformation]) -> dict[str, Context]:
+    """Return the store and the database of each by its name in Dask."""
+    contexts: dict[str, Context] = {}
+    unnamed: dict[bool, Context] = {}  # to find these takes longer than all else
+    for one in transformations:
+        context = one._context or unnamed.get(one._arrived)
+        if context is None:
+            context = unnamed[one._arrived] = one.context
+        contexts[one._name] = context
     return contexts
 
 

@@ -109,6 +109,13 @@ class Calls(NamedTuple):
             key = self.function._described(self.context, args, kwargs).key
         return key
 
+    def keys(self, calls: list[Arguments]) -> list[Checksum]:
+        """Return the keys of calls that have their keywords in common."""
+        if self.form is None or self.function._instance:
+            return [self.key(args, kwargs) for args, kwargs in calls]
+        found = self.form.plain_keys([args for args, _ in calls], calls[0][1])
+        return [key or self.key(*call) for key, call in zip(found, calls, strict=True)]
+
     def shared(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return keywords that all calls have, with handles for what takes long to identify."""
         if not self.function._keeps_inputs:

@@ -15,9 +15,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import distributed
+from dask.utils import disable_gc
 from distributed import Future
 from distributed.utils_comm import pack_data, unpack_remotedata
 
+from ..api import Transformation, contexts_of
 from ..errors import UsageError
 from ..functions import Function, put
 from ..graph import handles, lazy_graph
@@ -33,12 +35,16 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from ..context import Context
+    from ..model.options import Options
+    from ..model.transformation import Value
     from .calls import Arguments
 
 NO_SECURITY = (
     "a tls:// address takes certificates: security=Security(tls_ca_file=…, tls_client_cert=…,"
     " tls_client_key=…), or seamless_dask.connect() with the name or the connection file of the daskserver"
 )
+LOOKED_UP_AT_ONCE = 2500
+"""How many keys are in a request: meanwhile the names of as many others are found out."""
 PATIENCE = 5.0
 """Seconds for which a question to the scheduler waits for what it is about."""
 
@@ -126,6 +132,21 @@ class Client(PlainClient):  # type: ignore[misc]
             self._tell_of((iterables, kwargs))
             return super().map(func, *iterables, key=key, **asked, **kwargs)
 
+    def compute(self, collections: Any, sync: bool = False, *args: Any, **kwargs: Any) -> Any:
+        """Compute collections; as of Dask, and transformations that are known are found."""
+        is_one = not isinstance(collections, list | tuple | set | frozenset)
+        wanted = [collections] if is_one else list(collections)
+        ours = [one for one in wanted if isinstance(one, Transformation)] if self._looks_up else []
+        futures = self._computed(ours) if ours else {}
+        if not futures:
+            return super().compute(collections, sync, *args, **kwargs)
+        places = [futures.get(one.name) if isinstance(one, Transformation) else None for one in wanted]
+        rest = [one for one, future in zip(wanted, places, strict=True) if future is None]
+        others = iter(super().compute(rest, False, *args, **kwargs) if rest else ())
+        found: Any = [next(others) if future is None else future for future in places]
+        found = self.gather(found) if sync else found
+        return found[0] if is_one else found
+
     def put(self, value: Any) -> handles.Handle:
         """Store a value once, and return a handle that functions take in its place."""
         return put(value, context=self._place(None))
@@ -155,9 +176,7 @@ class Client(PlainClient):  # type: ignore[misc]
         calls = [(tuple([resolved(each, self, context) for each in args]), given) for args, _ in calls]
         futures: dict[Any, Future[Any]] = {}
         if not ours.fresh:
-            keys = [ours.key(args, kwargs) for args, kwargs in calls]
-            names = [ours.name(key) if name is None else name for name, key in zip(names, keys, strict=True)]
-            futures = self._held_or_found(ours, dict(zip(names, keys, strict=True)))
+            names, futures = self._held_or_found(ours, calls, names)
         missing: dict[Any, tuple[Any, Arguments]] = {}
         for number, (name, call) in enumerate(zip(names, calls, strict=True)):
             if name is None or name not in futures:
@@ -178,26 +197,79 @@ class Client(PlainClient):  # type: ignore[misc]
     def _resolved_all(self, given: dict[str, Any], context: Context) -> dict[str, Any]:
         return {name: resolved(each, self, context) for name, each in given.items()}
 
-    def _held_or_found(self, ours: Calls, wanted: Mapping[Any, Checksum]) -> dict[Any, Future[Any]]:
-        """Return futures of what this client holds, and of what is known: one request looks up all."""
+    def _held_or_found(
+        self, ours: Calls, calls: list[Arguments], names: list[Any]
+    ) -> tuple[list[Any], dict[Any, Future[Any]]]:
+        """Return the names of calls, and futures of those that this client holds or that are known.
+
+        A request looks up thousands, while the names of the next ones are found out.
+        """
         futures: dict[Any, Future[Any]] = {}
+        parts: list[dict[Any, Checksum]] = []
+        options = ours.function._options
+        # nothing of all that is garbage, and to look for some takes as long as all else
+        with disable_gc(), lazy_graph.LookUps(ours.context) as lookups:
+            for start in range(0, len(calls), LOOKED_UP_AT_ONCE):
+                stop = start + LOOKED_UP_AT_ONCE
+                keys = ours.keys(calls[start:stop])
+                pairs = zip(names[start:stop], keys, strict=True)
+                names[start:stop] = [ours.name(key) if name is None else name for name, key in pairs]
+                parts.append(dict(zip(names[start:stop], keys, strict=True)))
+                held = self._held(parts[-1])
+                futures |= held
+                lookups.ask(list(dict.fromkeys(key for name, key in parts[-1].items() if name not in held)))
+            for part in parts:
+                wanted = ((name, key, options) for name, key in part.items())
+                futures |= self._found(wanted, lookups.answer(), ours.context)
+        return names, futures
+
+    def _held(self, names: Iterable[Any]) -> dict[Any, Future[Any]]:
+        held: dict[Any, Future[Any]] = {}
         with self._refcount_lock:
-            for name in wanted:
+            for name in names:
                 state = self.futures.get(name)
                 if state is not None and state.status in ("pending", "finished"):
-                    futures[name] = Future(name, self)
-        unknown = list(dict.fromkeys(key for name, key in wanted.items() if name not in futures))
-        known = lazy_graph._ask(ours.context, unknown) if unknown else {}
-        options = ours.function._options
+                    held[name] = Future(name, self)
+        return held
+
+    def _found(
+        self,
+        wanted: Iterable[tuple[Any, Checksum, Options]],
+        known: Mapping[Checksum, Value],
+        context: Context,
+    ) -> dict[Any, Future[Any]]:
+        """Return futures of what is known, by their names."""
+        futures: dict[Any, Future[Any]] = {}
         with self._refcount_lock:
-            for name, key in wanted.items():
-                if name not in futures and (value := known.get(key)) is not None:
-                    if name not in self.futures:
-                        self.futures[name] = FoundState(name, FoundCall(key, options, value, ours.context))
-                        self._only_here.add(name)
-                    elif self.futures[name].status not in ("pending", "finished"):
-                        continue  # it has failed, and is asked for anew
-                    futures[name] = Future(name, self)
+            for name, key, options in wanted:
+                if (value := known.get(key)) is None:
+                    continue
+                if (state := self.futures.get(name)) is None:
+                    self.futures[name] = FoundState(name, FoundCall(key, options, value, context))
+                    self._only_here.add(name)
+                elif state.status not in ("pending", "finished"):
+                    continue  # it has failed, and is asked for anew
+                futures[name] = Future(name, self)
+        return futures
+
+    def _computed(self, transformations: list[Transformation]) -> dict[Any, Future[Any]]:
+        """Return futures of those transformations that this client holds or that are known."""
+        asked = {one.name: one for one in transformations if one.is_looked_up}
+        futures = self._held(asked)
+        with self.as_current():
+            contexts = contexts_of(asked.values())
+        places: dict[Context, list[Transformation]] = {}
+        for name, one in asked.items():
+            if name not in futures:
+                places.setdefault(contexts[name], []).append(one)
+        for context, wanted in places.items():
+            with disable_gc(), lazy_graph.LookUps(context) as lookups:
+                parts = [wanted[n : n + LOOKED_UP_AT_ONCE] for n in range(0, len(wanted), LOOKED_UP_AT_ONCE)]
+                for part in parts:
+                    lookups.ask([one.key for one in part])
+                for part in parts:
+                    named = ((one.name, one.key, one.options) for one in part)
+                    futures |= self._found(named, lookups.answer(), context)
         return futures
 
     def _missed(
@@ -317,7 +389,7 @@ class Client(PlainClient):  # type: ignore[misc]
     ) -> Any:
         if not self.futures:
             return await super()._gather(futures, errors, direct, local_worker)
-        unpacked, wanted = unpack_remotedata(futures, byte_keys=True)
+        unpacked, wanted = _unpacked(futures)
         found = {
             one.key: known
             for one in wanted
@@ -339,6 +411,14 @@ class Client(PlainClient):  # type: ignore[misc]
             others = await super()._gather(rest, errors, direct, local_worker)
             objects |= {one.key: value for one, value in zip(rest, others, strict=True)}
         return pack_data(unpacked, objects)
+
+
+def _unpacked(futures: Any) -> tuple[Any, Iterable[Any]]:
+    """Return names in the places of futures, and these; as Dask does, which walks through what is inside."""
+    if type(futures) is list and all(type(one) is Future for one in futures):
+        return [one.key for one in futures], futures
+    found: tuple[Any, Iterable[Any]] = unpack_remotedata(futures, byte_keys=True)
+    return found
 
 
 def _with_options(ours: Calls, asked: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 import warnings
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -222,34 +223,73 @@ def state_of(context: Context, key: Checksum) -> str:
 
 def _ask(context: Context, keys: list[Checksum]) -> dict[Checksum, Value]:
     """Return what a database knows; that it does not answer is told once."""
-    if time.monotonic() < _silent_until.get(context, 0.0):
-        return {}
-    answer: queue.SimpleQueue[dict[Checksum, Value] | str] = queue.SimpleQueue()
+    with LookUps(context) as lookups:
+        lookups.ask(keys)
+        return lookups.answer()
 
-    def ask() -> None:
+
+class LookUps:
+    """Look-ups in a database, one after the other, while whoever asks goes on.
+
+    That the database does not answer is told once; from then on nothing counts as known.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._questions: queue.SimpleQueue[list[Checksum] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[dict[Checksum, Value] | str] = queue.SimpleQueue()
+        self._asked: deque[int] = deque()
+        self._is_silent = time.monotonic() < _silent_until.get(context, 0.0)
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> LookUps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._questions.put(None)
+
+    def ask(self, keys: list[Checksum]) -> None:
+        """Have some keys looked up."""
+        self._asked.append(len(keys))
+        if not keys or self._is_silent:
+            return
+        if self._thread is None:
+            # since a server may be waited for longer; nobody waits for it when Python ends
+            self._thread = threading.Thread(target=self._work, name="seamless-graph-lookup", daemon=True)
+            self._thread.start()
+        self._questions.put(keys)
+
+    def answer(self) -> dict[Checksum, Value]:
+        """Return what is known of the keys that were asked for first, of those not answered yet."""
+        number = self._asked.popleft()
+        if not number or self._is_silent:
+            return {}
+        longest = max(LONGEST, FOR_EACH * number)
         try:
-            found = context.database.lookup_many(keys)
-            answer.put({key: Value(known.format, known.checksum) for key, (_, known) in found.items()})
-        except Exception as error:  # whatever it is, the graph can go out as it is
-            answer.put(str(error) or repr(error))
+            found = self._answers.get(timeout=longest)
+        except queue.Empty:
+            found = f"no answer within {longest:g} s"
+        if not isinstance(found, str):
+            _silent_until.pop(self._context, None)
+            return found
+        if self._context not in _silent_until:
+            warnings.warn(
+                f"results are not looked up before tasks are submitted, but by whoever runs them: {found}",
+                stacklevel=3,
+            )
+        _silent_until[self._context] = time.monotonic() + PAUSE
+        self._is_silent = True
+        return {}
 
-    # a thread, since a server may be waited for longer than that; nobody waits for it when Python ends
-    threading.Thread(target=ask, name="seamless-graph-lookup", daemon=True).start()
-    longest = max(LONGEST, FOR_EACH * len(keys))
-    try:
-        found = answer.get(timeout=longest)
-    except queue.Empty:
-        found = f"no answer within {longest:g} s"
-    if not isinstance(found, str):
-        _silent_until.pop(context, None)
-        return found
-    if context not in _silent_until:
-        warnings.warn(
-            f"results are not looked up before tasks are submitted, but by whoever runs them: {found}",
-            stacklevel=2,
-        )
-    _silent_until[context] = time.monotonic() + PAUSE
-    return {}
+    def _work(self) -> None:
+        while (keys := self._questions.get()) is not None:
+            try:
+                found = self._context.database.lookup_many(keys)
+                self._answers.put(
+                    {key: Value(each.format, each.checksum) for key, (_, each) in found.items()}
+                )
+            except Exception as error:  # whatever it is, the graph can go out as it is
+                self._answers.put(str(error) or repr(error))
 
 
 class _QuicklyCulled(Layer):

@@ -11,7 +11,7 @@ from .transformation import Value
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hashserver.checksum import Checksum
 
@@ -78,6 +78,26 @@ class CallForm:
                 return None
             texts[name] = text
         return self._filled(texts) if len(texts) == self._number else None
+
+    def plain_keys(
+        self, calls: Sequence[tuple[Any, ...]], kwargs: Mapping[str, Any]
+    ) -> list[Checksum | None]:
+        """Return the same of calls that have keywords in common, and equally many positional arguments."""
+        given = self._given(calls[0], kwargs) if calls else None
+        texts = self._texts | {name: _named(item) for name, item in kwargs.items()}
+        names = self._positional[: len(calls[0])] if calls else []
+        if given is None or None in texts.values() or len(texts | given) != self._number:
+            return [None] * len(calls)
+        if not names or not set(self._counting).issuperset(names):
+            return [self.plain_key(args, kwargs) for args in calls]
+        common = ["%s" if name in names else texts[name] for name in self._counting]
+        form = self._form.replace("%%", "%%%%") % tuple(common)
+        columns = [[_named(item) for item in column] for column in zip(*calls, strict=True)]
+        places = [names.index(name) for name in self._counting if name in names]
+        return [
+            None if None in row else hash_bytes((form % row).encode())
+            for row in zip(*[columns[place] for place in places], strict=True)
+        ]
 
     def key(self, inputs: Mapping[str, Input]) -> Checksum | None:
         """Return the key of a call with these inputs, those included that all calls have."""

@@ -50,13 +50,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     from seamless_dask.graph import lazy_graph
 
     numbers: list[int] = []
-    ask = lazy_graph._ask
+    ask = lazy_graph.LookUps.ask
 
-    def counted(context: Any, keys: list[Any]) -> Any:
-        numbers.append(len(keys))
-        return ask(context, keys)
+    def counted(self: lazy_graph.LookUps, keys: list[Any]) -> None:
+        numbers.extend([len(keys)] if keys else [])
+        ask(self, keys)
 
-    monkeypatch.setattr(lazy_graph, "_ask", counted)
+    monkeypatch.setattr(lazy_graph.LookUps, "ask", counted)
     return numbers
 
 

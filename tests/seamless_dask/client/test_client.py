@@ -13,7 +13,7 @@ from dask import annotate, delayed
 from distributed import Future, LocalCluster, Variable, as_completed, fire_and_forget, wait
 from distributed.diagnostics.progressbar import TextProgressBar
 
-from seamless_dask import Client, direct
+from seamless_dask import Client, bash, direct
 from seamless_dask.errors import NotAValue, UsageError
 from seamless_dask.graph.names import key_in
 from seamless_dask.scheduler import SeamlessScheduler
@@ -54,6 +54,40 @@ def test_what_is_known_is_found_by_one_request_and_nothing_is_sent(
         assert client.gather(futures) == [1, 2, 3, 4, 5]
     assert asked == [5]
     assert sent == []
+
+
+def test_transformations_that_are_known_are_found_by_compute(
+    client: Client, asked: list[int], sent: list[Any]
+) -> None:
+    known = [bash(f"echo {number} {next(_salt)} $((1+1))") for number in range(3)]
+    handles = client.gather(client.compute(known))
+    client.sync(_nothing)  # what was asked for is released
+    asked.clear()
+    sent.clear()
+    futures = client.compute(tuple(known))
+    assert [each.status for each in futures] == ["finished"] * 3
+    assert [each.key for each in futures] == [each.name for each in known]
+    assert client.gather(futures) == handles
+    assert client.compute(known[0]).result(30).read_text() == handles[0].read_text()
+    assert client.compute(known, sync=True) == handles
+    assert (asked, sent) == ([3], [])
+
+
+def test_compute_keeps_the_order_of_what_is_known_and_what_is_not(client: Client) -> None:
+    add = adder().delayed
+    client.gather(client.compute([add(number) for number in (2, 4)]))
+    client.sync(_nothing)
+    mixed = [add(1), add(2), delayed(plus)(2), 7, add(4), add(2)]
+    assert client.gather(client.compute(mixed)) == [2, 3, 3, 7, 5, 3]
+
+
+def test_compute_runs_what_is_asked_for_anew(client: Client, sent: list[Any]) -> None:
+    code = f"echo fresh {next(_salt)}; date +%s%N >&2"
+    client.compute(bash(code)).result(30)
+    client.sync(_nothing)
+    sent.clear()
+    assert client.compute(bash(code, fresh=True)).result(30).read_text().startswith("fresh")
+    assert sent.count("update-graph") == 1
 
 
 def test_tasks_are_named_by_what_they_compute(client: Client, other: Client) -> None:
