@@ -24,6 +24,9 @@ DEFERRED = "/deferred/"
 FAILURE = "/failure/"
 PRODUCERS = "/producers/"
 IRREPRODUCIBLE = "/irreproducible/"
+RUNS = "/runs"
+USES = "/uses/"
+SIMILAR = "/similar"
 COUNTS = "/counts"
 EXPORT = "/export"
 HEALTHCHECK = "/healthcheck"
@@ -40,6 +43,9 @@ MAX_MEMBER = 16 << 20
 
 MOST_ASKED = 50_000
 """The longest list of checksums in one request: more would keep others waiting."""
+
+MOST_RUNS = 10_000
+"""The most runs in one answer."""
 
 MAX_INLINE = 1 << 20
 """The most bytes that the answer to a look-up carries."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
     from hashserver.client.database import DatabaseClient
     from hashserver.client.transport import Patience
-    from hashserver.results.database import Database
+    from hashserver.results.database import Database, Origin
     from hashserver.statcache import NullStatCache
     from hashserver.storage.cache import NodeCache
     from hashserver.storage.store import Store
@@ -142,6 +142,7 @@ class Context:
         record: Record,
         members: Sequence[Checksum] = (),
         buffers: Sequence[bytes] = (),
+        origin: Origin | None = None,
     ) -> None:
         """Record a result whose small buffers are not stored yet; in one request where one server keeps both.
 
@@ -151,6 +152,8 @@ class Context:
             The transformation.
         value, record, members, buffers
             As in `seamless_dask.model.records.Outcome`.
+        origin
+            What it was made from.
 
         Raises
         ------
@@ -158,11 +161,11 @@ class Context:
             Another result is known. The buffers are stored all the same.
         """
         if (server := self.server) is not None:
-            server.put(tf, *value, record, members, buffers)
+            server.put(tf, *value, record, members, buffers, origin)
             return
         if buffers:
             self.store.put_many(buffers)
-        self.database.put(tf, *value, record, members)
+        self.database.put(tf, *value, record, members, origin=origin)
 
     @property
     def server(self) -> DatabaseClient | None:

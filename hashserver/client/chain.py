@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hashserver.checksum import Checksum
-    from hashserver.results.database import Result
+    from hashserver.results.database import Result, Run
 
 
 class DatabaseChain(DatabaseClient):
@@ -77,6 +77,29 @@ class DatabaseChain(DatabaseClient):
             found += file.producers(checksum)
         return list(dict.fromkeys(found))
 
+    def runs(self, tfs: Iterable[Checksum]) -> dict[Checksum, Run]:
+        """Return what is known of the runs of some transformations."""
+        asked = list(tfs)
+        found = super().runs(asked)
+        for file in self._files:
+            theirs = file.runs([tf for tf in asked if tf not in found])
+            found |= {tf: _from(run, str(file.path)) for tf, run in theirs.items()}
+        return found
+
+    def uses(self, checksum: Checksum, limit: int) -> list[Checksum]:
+        """Return transformations that were given a buffer."""
+        found = super().uses(checksum, limit)
+        for file in self._files:
+            found += file.uses(checksum, limit)
+        return list(dict.fromkeys(found))
+
+    def similar(self, code: Checksum, names: Sequence[str], limit: int) -> list[Checksum]:
+        """Return transformations of the same code, and those that share a name."""
+        found = super().similar(code, names, limit)
+        for file in self._files:
+            found += file.similar(code, names, limit)
+        return list(dict.fromkeys(found))
+
     def _elsewhere(self, key: Checksum) -> tuple[Checksum, Result] | None:
         for file in self._files:
             pair = file.lookup(key)
@@ -84,3 +107,7 @@ class DatabaseChain(DatabaseClient):
                 tf, result = pair
                 return tf, result._replace(source=str(file.path))
         return None
+
+
+def _from(run: Run, path: str) -> Run:
+    return run._replace(result=run.result and run.result._replace(source=path))

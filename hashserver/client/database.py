@@ -13,14 +13,14 @@ from hashserver.client.store import find_token
 from hashserver.client.transport import Transport
 from hashserver.errors import BufferCorrupt, InvalidRequest, Irreproducible
 from hashserver.namedtuple import NamedTuple
-from hashserver.results.database import Result
+from hashserver.results.database import Result, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any, Self
 
     from hashserver.client.transport import Patience
-    from hashserver.results.database import Record
+    from hashserver.results.database import Origin, Record
 
 _ASKED_AT_ONCE = protocol.MOST_ASKED
 _JSON = {"Content-Type": protocol.JSON_TYPE}
@@ -54,6 +54,7 @@ class DatabaseClient:
         self.url = self.path = transport.url
         self.warnings: list[str] = []
         self.stored = 0
+        self._has_caught_up = True
 
     def __repr__(self) -> str:
         return f"DatabaseClient({self.url!r})"
@@ -159,6 +160,37 @@ class DatabaseClient:
         """Return the transformations that gave a buffer, or a whole that it is a member of."""
         return [Checksum(tf) for tf in self._ask("GET", protocol.PRODUCERS + checksum)]
 
+    def runs(self, tfs: Iterable[Checksum]) -> dict[Checksum, Run]:
+        """Return what is known of the runs of those transformations that have a current result."""
+        order = list(tfs)
+        found: dict[Checksum, Run] = {}
+        for start in range(0, len(order), protocol.MOST_RUNS):
+            answers = self._ask("POST", protocol.RUNS, order[start : start + protocol.MOST_RUNS])
+            found |= {run.tf: run for run in map(_run, answers)}
+        return found
+
+    def recent(self, limit: int) -> list[Run]:
+        """Return the last runs that were recorded, newest first, failed ones too."""
+        return [_run(document) for document in self._ask("GET", f"{protocol.RUNS}?limit={limit}")]
+
+    def uses(self, checksum: Checksum, limit: int) -> list[Checksum]:
+        """Return transformations that were given a buffer or a result that it lies in, newest first."""
+        return self._transformations("GET", f"{protocol.USES}{checksum}?limit={limit}")
+
+    def similar(self, code: Checksum, names: Sequence[str], limit: int) -> list[Checksum]:
+        """Return transformations of the same code, then those that share a name; up to `limit` of each."""
+        body = {"code": code, "names": list(names)}
+        return self._transformations("POST", f"{protocol.SIMILAR}?limit={limit}", body)
+
+    def catch_up(self, store: object, seconds: float) -> bool:
+        """Say whether the server had entered all that it has when it was asked last; it does so itself."""
+        return self._has_caught_up
+
+    def _transformations(self, method: str, path: str, body: object = None) -> list[Checksum]:
+        answer = self._ask(method, path, body)
+        self._has_caught_up = bool(answer["complete"])
+        return [Checksum(tf) for tf in answer["transformations"]]
+
     def counts(self) -> dict[str, int]:
         """Return how many results, irreproducible results, deferred keys and failures there are."""
         return dict(self._ask("GET", protocol.COUNTS))
@@ -185,12 +217,13 @@ class DatabaseClient:
         record: Record | None = None,
         members: Sequence[Checksum] = (),
         buffers: Sequence[bytes] = (),
+        origin: Origin | None = None,
     ) -> None:
         """Record a result.
 
         Parameters
         ----------
-        tf, format, checksum, record, members
+        tf, format, checksum, record, members, origin
             As of `hashserver.results.database.Database.put`.
         buffers
             Small buffers that the server stores first: a result and its bytes travel together.
@@ -202,6 +235,8 @@ class DatabaseClient:
         """
         body: dict[str, object] = {"format": format, "checksum": checksum, "record": record}
         body["members"] = list(members)
+        if origin is not None:
+            body["origin"] = origin._asdict()
         if buffers:
             from binascii import b2a_base64
 
@@ -264,3 +299,13 @@ def connect_database(
 def _result(document: dict[str, Any]) -> Result:
     checksum = Checksum(document["checksum"])
     return Result(document["format"], checksum, document.get("record"), document.get("source"))
+
+
+def _run(document: dict[str, Any]) -> Run:
+    result = document["result"]
+    return Run(
+        Checksum(document["tf"]),
+        None if result is None else _result(result),
+        document["record"],
+        document["time"],
+    )

@@ -28,7 +28,7 @@ from hashserver.errors import DatabaseError, HashserverError, ReadOnly
 from hashserver.results import queries
 from hashserver.results import result as results
 from hashserver.results.files import WritableDatabase
-from hashserver.results.result import Put, Record, Result
+from hashserver.results.result import Origin, Put, Record, Result, Run
 from hashserver.results.sources import ReadOnlyDatabase
 
 if TYPE_CHECKING:
@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 
     from hashserver.errors import Irreproducible
     from hashserver.results.deferred import Row, Value
+    from hashserver.storage.store import Store
 
 T = TypeVar("T")
 
-__all__ = ["Database", "Put", "Record", "Result"]
+__all__ = ["Database", "Origin", "Put", "Record", "Result", "Run"]
 
 
 class Database:
@@ -182,6 +183,35 @@ class Database:
             found += self._ask(source, partial(foreign.producers, checksum=digest, path=source.path)) or []
         return [Checksum.from_digest(tf) for tf in dict.fromkeys(found)]
 
+    def runs(self, tfs: Iterable[Checksum]) -> dict[Checksum, Run]:
+        """Return what is known of the runs of those transformations that have a current result."""
+        from hashserver.results import known_runs
+
+        asked = {tf.digest: tf for tf in tfs}
+        found = self._own.read(lambda c: known_runs.runs_of(c, list(asked), None))
+        for source in self._others:
+            rest = [tf for tf in asked if tf not in found]
+            found |= self._ask(source, partial(known_runs.runs_of, tfs=rest, path=source.path)) or {}
+        return {asked[digest]: run for digest, run in found.items()}
+
+    def recent(self, limit: int) -> list[Run]:
+        """Return the last runs that were recorded in the own file, newest first, failed ones too."""
+        from hashserver.results import known_runs
+
+        return self._own.read(lambda c: known_runs.recent(c, limit))
+
+    def uses(self, checksum: Checksum, limit: int) -> list[Checksum]:
+        """Return transformations that were given a buffer or a result that it lies in, newest first."""
+        from hashserver.results import known_runs
+
+        return self._from_all(partial(known_runs.uses, checksum=checksum.digest, limit=limit))
+
+    def similar(self, code: Checksum, names: Sequence[str], limit: int) -> list[Checksum]:
+        """Return transformations of the same code, then those that share a name; up to `limit` of each."""
+        from hashserver.results import known_runs
+
+        return self._from_all(partial(known_runs.similar, code=code.digest, names=names, limit=limit))
+
     def counts(self) -> dict[str, int]:
         """Return how many results, irreproducible results, deferred keys and failures the own file holds."""
         return self._own.read(queries.counts)
@@ -195,6 +225,7 @@ class Database:
         checksum: Checksum,
         record: Record | None = None,
         members: Sequence[Checksum] = (),
+        origin: Origin | None = None,
     ) -> None:
         """Record a result.
 
@@ -202,23 +233,28 @@ class Database:
         ----------
         members
             Checksums within the result (files of a directory, several results) by which `producers` finds it.
+        origin
+            What it was made from, by which `uses` and `similar` find it; without it, `catch_up` reads that.
 
         Raises
         ------
         Irreproducible
             Another result is current; this one is kept beside it.
         """
-        for error in self.put_many([Put(tf, format, checksum, record, members)]):
+        for error in self.put_many([Put(tf, format, checksum, record, members, origin)]):
             raise error
 
     def put_many(self, puts: Iterable[Put]) -> list[Irreproducible]:
         """Record many results in one transaction; return an error for each that differs from a known one."""
-        from hashserver.results import writes
+        from hashserver.results import runs, writes
 
-        entries = [results.entry(put) for put in puts]
+        listed = list(puts)
+        entries = [results.entry(put) for put in listed]
         elsewhere, _ = self._from_others([entry[0] for entry in entries])
 
         def operation(connection: sqlite3.Connection) -> list[Irreproducible]:
+            for put in listed:
+                runs.enter(connection, put.tf.digest, put.origin)
             known = [(entry, writes.put(connection, *entry, elsewhere)) for entry in entries]
             return [
                 results.irreproducible(entry[0], value, entry[1])
@@ -252,6 +288,25 @@ class Database:
 
         text = results.dumps(record)
         self._write(lambda c: writes.put_failure(c, tf.digest, text))
+
+    def catch_up(self, store: Store, seconds: float) -> bool:
+        """Enter in the index of runs what was recorded without it, from the documents in a store.
+
+        Parameters
+        ----------
+        seconds
+            Nothing more is begun after that; each step is a short transaction of its own.
+
+        Returns
+        -------
+        bool
+            Whether that was all.
+        """
+        from hashserver.results import catching_up
+
+        if not isinstance(self._own, WritableDatabase):
+            return True
+        return catching_up.catch_up(self._own, store, seconds)
 
     def contest(self, tf: Checksum, undo: bool = False) -> Result | None:
         """Contest the current result, or take the last contest back.
@@ -303,6 +358,13 @@ class Database:
             return []
         contested = self._own.read(lambda connection: queries.contested(connection, [tf]))
         return [] if contested else self._others
+
+    def _from_all(self, operation: Callable[..., list[bytes]]) -> list[Checksum]:
+        """Return the transformations that the own database and the further ones name, each once."""
+        found = self._own.read(lambda connection: operation(connection, path=self.path))
+        for source in self._others:
+            found += self._ask(source, partial(operation, path=source.path)) or []
+        return [Checksum.from_digest(tf) for tf in dict.fromkeys(found)]
 
     def _results(self, tfs: Sequence[bytes]) -> tuple[dict[bytes, Value], dict[bytes, str]]:
         """Return current results, and where those come from that the own database does not know."""

@@ -203,6 +203,7 @@ class WritableDatabase:
         connection = self._connect()
         try:
             self._prepare(connection)
+            schema.extend(connection)
             if not self._remote and not _in_wal_mode(
                 connection
             ):  # exported, or once on a network file system

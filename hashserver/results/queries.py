@@ -90,6 +90,11 @@ def producers(connection: sqlite3.Connection, checksum: bytes) -> list[bytes]:
     return list(dict.fromkeys(tf for tf, _ in found))
 
 
+def records(connection: sqlite3.Connection, tfs: Sequence[bytes]) -> dict[bytes, str]:
+    """Return the records of the current results of some transformations."""
+    return dict(among(connection, "SELECT tf, record FROM records WHERE tf IN ({})", tfs))
+
+
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Return the number of rows by table."""
     tables = ("results", "irreproducible", "deferred", "failures")

@@ -30,6 +30,48 @@ class Result(NamedTuple):
     source: str | None = None
 
 
+class Origin(NamedTuple):
+    """What a result was made from, by which its run is found.
+
+    Attributes
+    ----------
+    code : Checksum
+        The code.
+    inputs : sequence of Checksum
+        Inputs that are what they are.
+    wholes : sequence of Checksum
+        Inputs that name others which belong to them, such as directories.
+    names : sequence of str
+        What people call the run: its label, the paths of its results.
+    """
+
+    code: Checksum
+    inputs: Sequence[Checksum] = ()
+    wholes: Sequence[Checksum] = ()
+    names: Sequence[str] = ()
+
+
+class Run(NamedTuple):
+    """What a database knows of one run.
+
+    Attributes
+    ----------
+    tf : Checksum
+        The transformation.
+    result : Result or None
+        What it gave, without the record; None: it failed, or the result is not current any more.
+    record : dict or None
+        How, without standard error.
+    time : int or None
+        When that was recorded, in seconds since 1970.
+    """
+
+    tf: Checksum
+    result: Result | None
+    record: Record | None
+    time: int | None = None
+
+
 class Put(NamedTuple):
     """One result to be recorded by `Database.put_many`."""
 
@@ -38,6 +80,7 @@ class Put(NamedTuple):
     checksum: Checksum
     record: Record | None = None
     members: Sequence[Checksum] = ()
+    origin: Origin | None = None
 
 
 def dumps(record: Record) -> str:

@@ -32,6 +32,7 @@ from hashserver.printable import tell, visible
 from hashserver.server import buffer_routes as buffers
 from hashserver.server import pack_routes as packs
 from hashserver.server import result_routes as results
+from hashserver.server import run_routes as runs
 from hashserver.server.answers import Answer, content_type, error_answer, json_answer
 from hashserver.server.connection import IS_KNOWN, Protocols, protocols
 
@@ -88,6 +89,9 @@ _ROUTES: dict[str, dict[str, Route]] = {
     },
     "producers/*": {"GET": Route(READ, results.get_producers, "producers")},
     "irreproducible/*": {"GET": Route(READ, results.get_irreproducible, "irreproducible")},
+    "runs": {"GET": Route(READ, runs.get_runs, "runs"), "POST": Route(READ, runs.post_runs, "runs")},
+    "uses/*": {"GET": Route(READ, runs.get_uses, "uses")},
+    "similar": {"POST": Route(READ, runs.post_similar, "similar")},
     "counts": {"GET": Route(READ, results.get_counts, "counts")},
     "export": {"GET": Route(READ, results.get_export, "export")},
     "healthcheck": {"GET": Route(NOTHING, _healthcheck, "healthcheck")},

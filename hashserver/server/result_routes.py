@@ -21,7 +21,7 @@ from hashserver.errors import (
     TooLarge,
 )
 from hashserver.protocol import BYTES_TYPE, MAX_INLINE
-from hashserver.results.result import Put
+from hashserver.results.result import Origin, Put
 from hashserver.server.answers import Answer, FileAnswer, content_type, error_answer, json_answer
 from hashserver.server.pack_routes import off_loop, parse_json, read_list
 from hashserver.server.presence import present
@@ -42,7 +42,7 @@ _LONGEST_RECORD = 16 << 20
 
 async def get_result(service: Service, request: web.BaseRequest, key: Checksum) -> Answer:
     """Answer with a result, and with its bytes if they are few and asked for."""
-    limit = min(_number(request, "inline"), MAX_INLINE)
+    limit = min(read_number(request, "inline"), MAX_INLINE)
     document = await _look_up(service, key, limit)
     if document is None:
         service.metrics.misses += 1
@@ -76,7 +76,7 @@ def _described(service: Service, found: tuple[Checksum, Result] | None, limit: i
 async def post_results(service: Service, request: web.BaseRequest) -> Answer:
     """Answer with the results of many keys; on request also with what it takes to run those without one."""
     keys = await read_list(service, request)
-    limit = min(_number(request, "documents"), MAX_INLINE)
+    limit = min(read_number(request, "documents"), MAX_INLINE)
     found = await service.recall(service.database.lookup_many, keys)
     body = await service.run(_described_many, service, keys, found, limit)
     service.metrics.hits += len(found)
@@ -122,15 +122,15 @@ def _documents(store: Store, keys: Iterable[Checksum], limit: int) -> dict[str, 
 async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
     """Record a result; small buffers may come with it, and are stored before."""
     service.demand_writable()
-    document = await _document(service, request)
-    value = (_text(document, "format"), Checksum(_text(document, "checksum")))
+    document = await read_document(service, request)
+    value = (read_text(document, "format"), Checksum(read_text(document, "checksum")))
     members = document.get("members") or []
     if not isinstance(members, list):
         raise InvalidRequest("members must be a list of checksums")
     record = document.get("record")
     if record is not None and not isinstance(record, dict):
         raise InvalidRequest("a record must be a JSON object")
-    put = Put(tf, *value, record, [Checksum(m) for m in members])
+    put = Put(tf, *value, record, [Checksum(m) for m in members], _origin(document.get("origin")))
     buffers = _buffers(service, document)
     if buffers:
         await service.run(service.store.put_many, buffers)
@@ -141,6 +141,20 @@ async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -
         known = {"error": str(error), "known": error.known, "found": error.found}
         return json_answer(request, known, 409)
     return json_answer(request, {"transformation": tf})
+
+
+def _origin(document: object) -> Origin | None:
+    """Return what a result was made from, which older clients do not say."""
+    if document is None:
+        return None
+    try:
+        code, names = Checksum(document["code"]), document["names"]  # type: ignore[index]
+        inputs, wholes = ([Checksum(one) for one in document[name]] for name in ("inputs", "wholes"))  # type: ignore[index]
+        if all(isinstance(name, str) for name in names):
+            return Origin(code, inputs, wholes, names)
+    except (KeyError, TypeError):
+        pass
+    raise InvalidRequest("origin must have a checksum under 'code', and lists: 'inputs', 'wholes', 'names'")
 
 
 def _buffers(service: Service, document: dict[str, Any]) -> list[bytes]:
@@ -161,7 +175,7 @@ def _buffers(service: Service, document: dict[str, Any]) -> list[bytes]:
 async def contest(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
     """Move a result to the irreproducible ones, or back."""
     service.demand_writable()
-    moved = await service.recall(service.database.contest, tf, bool(_number(request, "undo")))
+    moved = await service.recall(service.database.contest, tf, bool(read_number(request, "undo")))
     if moved is None:
         return error_answer(request, 404, f"no result of {tf} is known")
     return json_answer(request, moved._asdict())
@@ -170,8 +184,8 @@ async def contest(service: Service, request: web.BaseRequest, tf: Checksum) -> A
 async def put_deferred(service: Service, request: web.BaseRequest, key: Checksum) -> Answer:
     """Record what a structural key resolved to."""
     service.demand_writable()
-    document = await _document(service, request)
-    tf = Checksum(_text(document, "transformation"))
+    document = await read_document(service, request)
+    tf = Checksum(read_text(document, "transformation"))
     try:
         pairs = [(Checksum(up), str(kind), Checksum(found)) for up, kind, found in document["upstream"]]
     except (KeyError, TypeError, ValueError):
@@ -183,7 +197,7 @@ async def put_deferred(service: Service, request: web.BaseRequest, key: Checksum
 async def put_failure(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:
     """Record a failed run."""
     service.demand_writable()
-    await service.recall(service.database.put_failure, tf, await _document(service, request))
+    await service.recall(service.database.put_failure, tf, await read_document(service, request))
     return json_answer(request, {"transformation": tf})
 
 
@@ -224,7 +238,8 @@ def _export(service: Service) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-async def _document(service: Service, request: web.BaseRequest) -> dict[str, Any]:
+async def read_document(service: Service, request: web.BaseRequest) -> dict[str, Any]:
+    """Return the JSON object that a request has brought."""
     return await off_loop(service, _parse_document, await read_body(request, _LONGEST_RECORD))
 
 
@@ -240,14 +255,16 @@ def _parse_document(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _text(document: dict[str, Any], name: str) -> str:
+def read_text(document: dict[str, Any], name: str) -> str:
+    """Return a text that an object must have."""
     text = document.get(name)
     if not isinstance(text, str):
         raise InvalidRequest(f"the body must have a text under {name!r}")
     return text
 
 
-def _number(request: web.BaseRequest, name: str) -> int:
+def read_number(request: web.BaseRequest, name: str) -> int:
+    """Return a number in the query of an address; without it 0."""
     _, _, query = request.raw_path.partition("?")
     for pair in query.split("&"):
         key, _, value = pair.partition("=")

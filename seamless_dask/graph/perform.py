@@ -27,6 +27,7 @@ from hashserver.errors import (
     ReadOnly,
     ServiceUnavailable,
 )
+from hashserver.results.runs import origin_of
 from hashserver.retry import pauses
 
 from ..errors import ArgumentNotKept, ComputationFailed, NoRoomThere, WorkerLost
@@ -228,10 +229,11 @@ def execute(
             patiently(checksum, options.retries, lambda: context.database.put_failure(checksum, failure))
         raise
     record, value = records.complete(outcome.record, options), outcome.value
+    origin = origin_of(transformation.canonical(), options.label)
     patiently(
         checksum,
         max(options.retries, RECORDING),
-        lambda: context.record(checksum, value, record, outcome.members, outcome.buffers),
+        lambda: context.record(checksum, value, record, outcome.members, outcome.buffers, origin),
     )
     return value
 

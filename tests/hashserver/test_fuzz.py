@@ -220,7 +220,8 @@ def test_any_stream_is_a_pack_or_is_refused(data: bytes, places: list[int]) -> N
 
 KEY = hash_bytes(b"transformation")
 RESULT = {
-    "format": "text", "checksum": SUM, "record": {"a": 1}, "members": [OTHER], "buffers": {SUM: "ZGF0YQ=="}
+    "format": "text", "checksum": SUM, "record": {"a": 1}, "members": [OTHER], "buffers": {SUM: "ZGF0YQ=="},
+    "origin": {"code": SUM, "inputs": [OTHER], "wholes": [], "names": ["sort"]},
 }  # fmt: skip
 DEFERRED = {"transformation": KEY, "upstream": [[KEY, "text", SUM]]}
 ROUTES: list[tuple[str, str, Any]] = [
@@ -240,6 +241,10 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("POST", f"/verify/{SUM}", {}),
     ("GET", f"/producers/{SUM}", {}),
     ("GET", f"/irreproducible/{KEY}", {}),
+    ("GET", "/runs?limit=10", {}),
+    ("POST", "/runs", [KEY]),
+    ("GET", f"/uses/{SUM}?limit=10", {}),
+    ("POST", "/similar?limit=10", {"code": SUM, "names": ["sort"]}),
     ("GET", f"/failure/{KEY}", {}),
 ]
 

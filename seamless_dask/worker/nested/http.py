@@ -46,6 +46,9 @@ _OPEN = {
     f"{protocol.FAILURE}{_HEX}": ("GET",),
     f"{protocol.PRODUCERS}{_HEX}": ("GET",),
     f"{protocol.IRREPRODUCIBLE}{_HEX}": ("GET",),
+    protocol.RUNS: ("GET", "POST"),
+    f"{protocol.USES}{_HEX}": ("GET",),
+    protocol.SIMILAR: ("POST",),
     protocol.COUNTS: ("GET",),
     protocol.HEALTHCHECK: ("GET",),
 }

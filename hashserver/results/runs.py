@@ -1,0 +1,183 @@
+"""The index of runs: what was made from what, when, and what people call it; over a plain connection.
+
+Each result is entered when it is recorded, in the same transaction. Results of earlier versions of this
+program are entered in steps (`unread`, `enter_read`), by whoever has their documents.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from hashserver.checksum import Checksum
+from hashserver.errors import InvalidChecksum
+from hashserver.results.queries import among
+from hashserver.results.result import Origin
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+MOST_NAMES = 50
+"""Names by which a run is found: a glob of results may have thousands of paths."""
+_LONGEST_NAME = 200
+_WHOLES = ("directory", "results")
+
+
+def origin_of(document: bytes, label: str | None) -> Origin | None:
+    """Return what a transformation's document names; None if it is no such document.
+
+    Parameters
+    ----------
+    document
+        JSON with the members ``code``, ``inputs``, ``stdin`` and ``result`` of a canonical form.
+    label
+        What people call it.
+    """
+    try:
+        found = json.loads(document)
+        values = [*found.get("inputs", {}).values(), *([found["stdin"]] if "stdin" in found else [])]
+        values = [value for value in values if isinstance(value, list)]
+        result = found["result"]
+        names = [*([label] if label else []), *result.get("paths", ()), *result.get("globs", ())]
+        return Origin(
+            Checksum(found["code"]),
+            [Checksum(checksum) for kind, checksum in values if kind not in _WHOLES],
+            [Checksum(checksum) for kind, checksum in values if kind in _WHOLES],
+            [str(name)[:_LONGEST_NAME] for name in names[:MOST_NAMES]],
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidChecksum):
+        return None
+
+
+def enter(connection: sqlite3.Connection, tf: bytes, origin: Origin | None) -> None:
+    """Enter a run that is recorded now; without its origin, the document will be read when there is time."""
+    ((run, code),) = connection.execute(
+        "INSERT INTO runs (tf, time) VALUES (?, ?)"
+        " ON CONFLICT (tf) DO UPDATE SET time = excluded.time RETURNING id, code",
+        (tf, int(time.time())),
+    ).fetchall()
+    if origin is not None and not code:
+        _enter_origin(connection, run, origin)
+
+
+def _enter_origin(connection: sqlite3.Connection, run: int, origin: Origin) -> None:
+    connection.execute("UPDATE runs SET code = ? WHERE id = ?", (origin.code.digest, run))
+    whole = dict.fromkeys(origin.inputs, 0) | dict.fromkeys(origin.wholes, 1)
+    connection.executemany(
+        "INSERT OR IGNORE INTO inputs VALUES (?, ?, ?)",
+        [(run, checksum.digest, flag) for checksum, flag in sorted(whole.items())],
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO names VALUES (?, ?)", [(name, run) for name in sorted(set(origin.names))]
+    )
+
+
+def unread(connection: sqlite3.Connection, most: int) -> list[tuple[bytes, str | None]]:
+    """Return up to `most` runs whose documents are still to be read, each with its label.
+
+    Where there are fewer, as many results of an earlier version are entered first.
+    """
+    statement = "SELECT tf FROM runs WHERE code IS NULL LIMIT ?"
+    found = connection.execute(statement, (most,)).fetchall()
+    if not found:
+        _take_from_backlog(connection, most)
+        found = connection.execute(statement, (most,)).fetchall()
+    records = dict(_records(connection, [tf for (tf,) in found]))
+    return [(tf, _text(records.get(tf, {}), "label")) for (tf,) in found]
+
+
+def _take_from_backlog(connection: sqlite3.Connection, most: int) -> None:
+    row = connection.execute("SELECT after FROM backlog").fetchone()
+    if row is None:
+        return
+    statement = "SELECT tf FROM results WHERE tf > ? ORDER BY tf LIMIT ?"
+    tfs = [tf for (tf,) in connection.execute(statement, (row[0], most))]
+    times = {tf: _ended(record) for tf, record in _records(connection, tfs)}
+    connection.executemany(
+        "INSERT OR IGNORE INTO runs (tf, time) VALUES (?, ?)", [(tf, times.get(tf)) for tf in tfs]
+    )
+    if len(tfs) < most:
+        connection.execute("DELETE FROM backlog")
+    else:
+        connection.execute("UPDATE backlog SET after = ?", (tfs[-1],))
+
+
+def enter_read(connection: sqlite3.Connection, origins: Iterable[tuple[bytes, Origin | None]]) -> None:
+    """Enter what has been read; None stands for a document that is nowhere."""
+    for tf, origin in origins:
+        found = connection.execute("SELECT id FROM runs WHERE tf = ? AND code IS NULL", (tf,)).fetchone()
+        if found is None:
+            continue  # recorded again in the meantime
+        if origin is None:
+            connection.execute("UPDATE runs SET code = x'' WHERE id = ?", found)
+        else:
+            _enter_origin(connection, found[0], origin)
+
+
+def times(connection: sqlite3.Connection, tfs: Sequence[bytes]) -> dict[bytes, int]:
+    """Return when runs were recorded."""
+    return dict(among(connection, "SELECT tf, time FROM runs WHERE tf IN ({})", tfs))
+
+
+def recent(connection: sqlite3.Connection, limit: int) -> list[bytes]:
+    """Return the runs with a result that were recorded last, newest first."""
+    statement = "SELECT tf FROM runs ORDER BY time DESC, id DESC LIMIT ?"
+    return [tf for (tf,) in connection.execute(statement, (limit,))]
+
+
+def recent_failures(connection: sqlite3.Connection, limit: int) -> list[tuple[bytes, str]]:
+    """Return transformation and record of the runs that failed last, newest first."""
+    statement = "SELECT tf, record FROM failures ORDER BY id DESC LIMIT ?"
+    return connection.execute(statement, (limit,)).fetchall()
+
+
+def uses(connection: sqlite3.Connection, checksum: bytes, limit: int) -> list[bytes]:
+    """Return the runs that were given a buffer, or a whole that it is a member of, or have it as code."""
+    found = connection.execute(
+        "WITH RECURSIVE wholes(w) AS (SELECT ? UNION SELECT whole FROM members JOIN wholes ON member = w)"
+        " SELECT tf FROM (SELECT run FROM inputs JOIN wholes ON checksum = w"
+        " UNION SELECT id FROM runs JOIN wholes ON code = w) JOIN runs ON id = run"
+        " ORDER BY time DESC, id DESC LIMIT ?",
+        (checksum, limit),
+    )
+    return [tf for (tf,) in found]
+
+
+def similar(connection: sqlite3.Connection, code: bytes, names: Sequence[str], limit: int) -> list[bytes]:
+    """Return runs of the same code, then those that share a name, up to `limit` of each, newest first."""
+    statement = "SELECT tf FROM runs WHERE code = ? ORDER BY time DESC LIMIT ?"
+    found = [tf for (tf,) in connection.execute(statement, (code, limit))]
+    statement = "SELECT tf FROM names JOIN runs ON id = run WHERE name = ? ORDER BY run DESC LIMIT ?"
+    for name in names:
+        found += [tf for (tf,) in connection.execute(statement, (name[:_LONGEST_NAME], limit))]
+    return list(dict.fromkeys(found))
+
+
+def without_stderr(record: str | None) -> dict[str, Any] | None:
+    """Return a record as it is told where there are many."""
+    found = None if record is None else json.loads(record)
+    return {name: value for name, value in found.items() if name != "stderr"} if found else found
+
+
+def _records(connection: sqlite3.Connection, tfs: Sequence[bytes]) -> Iterable[tuple[bytes, dict[str, Any]]]:
+    for tf, record in among(connection, "SELECT tf, record FROM records WHERE tf IN ({})", tfs):
+        yield tf, json.loads(record)
+
+
+def _text(record: dict[str, Any], name: str) -> str | None:
+    found = record.get(name)
+    return found if isinstance(found, str) else None
+
+
+def _ended(record: dict[str, Any]) -> int | None:
+    """Return when a run has ended, as far as its record says."""
+    from calendar import timegm  # and what parses moments: imported for old files only
+
+    wall = record.get("wall")
+    try:
+        started = timegm(time.strptime(_text(record, "started") or "", "%Y-%m-%dT%H:%M:%SZ"))
+        return started + int(wall if isinstance(wall, (int, float)) else 0)
+    except (ValueError, OverflowError):
+        return None
