@@ -218,6 +218,8 @@ COMMANDS = {
         "commands.run_transformation", "run a transformation by its checksum or document"
     ),
     "cancel": Command("commands.cancel", "cancel computations that wait or run"),
+    "log": Command("commands.log", "say what made a file, from what, when and where; or list the last runs"),
+    "why": Command("commands.why", "say whether a line is known, or what sets it apart from the nearest run"),
     "checksum": Command("commands.checksum", "print checksums of files and directories"),
     "checksum-index": Command("commands.checksum_index", "write the index and checksum of a directory"),
     "queue": Command("queue.start", "run what seamless-run --qsubmit submits"),

@@ -15,10 +15,10 @@ from seamless_dask.model.variables import put_in_force
 from ..console import Console, error_text
 from ..data.pending import stored_transformation, withdraw
 from ..opening import SETTINGS, open_context, open_executor
-from ..run.command import Known, deliver
+from ..run.command import deliver
 from ..run.compute import stderr_shower
 from ..run.job import CommandJob
-from ..run.results import DeliveryOptions, OutputTarget
+from ..run.results import DeliveryOptions, Known, OutputTarget
 from ..table import ParsedArguments
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from seamless_dask.errors import UsageError
 
 from ..by_click import HELP_NAMES, TableCommand, is_dashed
 from ..shell.word import is_plain
-from .options import TAIL, finished, notes_on
+from .options import TAIL, finished, is_no_command, notes_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 class RunCommand(TableCommand):
     """The command, whose line holds another command."""
+
+    needs_command = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read our words, and set the command's apart."""
@@ -39,7 +41,7 @@ class RunCommand(TableCommand):
                     f"-c takes the whole command; {words[0]!r} is a word too many: quote the command"
                 )
             words = [line]
-        if not words or (len(words) == 1 and not words[0].strip()):
+        if is_no_command(words, self.needs_command):
             raise UsageError(f"no command: {ctx.command_path} {self.table.usage}")
         ctx.meta[__name__] = words, notes
         return rest
@@ -92,6 +94,12 @@ class RunCommand(TableCommand):
             gives_line |= option is not None and option.dest == "line"
             position += 1 + takes_next
         return min(position, len(args)), gives_line
+
+
+class WhyCommand(RunCommand):
+    """The same, whose line may do without."""
+
+    needs_command = False
 
 
 def _utf8(word: str) -> str:

@@ -7,11 +7,9 @@ computation needs is imported when there is one (`seamless_cli.run.compute`).
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hashserver.checksum import Checksum
 from hashserver.errors import BufferCorrupt, BufferMissing
-from hashserver.namedtuple import NamedTuple
 from hashserver.workspace.pending import remove_future
 
 from ..console import OK, CommandError, Console
@@ -21,7 +19,15 @@ from ..start import start
 from .job import CommandJob, build, names_environment, options_of
 from .option_table import TABLE
 from .options import read_plain
-from .results import DeliveryOptions, deliver_results, needs_bytes, refuse_printing, result_values
+from .results import (
+    DeliveryOptions,
+    Known,
+    deliver_results,
+    look_up,
+    needs_bytes,
+    refuse_printing,
+    result_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,30 +36,6 @@ if TYPE_CHECKING:
     from seamless_dask.model.transformation import Value
 
     from ..table import ParsedArguments
-
-INLINE = 1 << 16
-"""A result of up to this many bytes comes with the answer of the look-up."""
-
-
-class Known(NamedTuple):
-    """A result on record.
-
-    Attributes
-    ----------
-    transformation : Checksum
-        What was computed.
-    value : Value
-        What it gave.
-    record : dict or None
-        How.
-    data : bytes or None
-        The bytes, if they are few.
-    """
-
-    transformation: Checksum
-    value: Value
-    record: dict[str, Any] | None
-    data: bytes | None = None
 
 
 def execute(arguments: ParsedArguments, console: Console) -> int:
@@ -66,7 +48,7 @@ def execute(arguments: ParsedArguments, console: Console) -> int:
             console.note(note)
         for warning in meant.warnings:
             console.warn(warning)
-        job = build(context, meant, arguments, console)
+        job = build(context, meant, arguments, console, waits=not arguments.explain)
         return _settle(context, job, arguments, console)
 
 
@@ -77,6 +59,10 @@ def _settle(context: Context, job: CommandJob, arguments: ParsedArguments, conso
         from .write_job import write_job
 
         return write_job(context, job, arguments, console)
+    if arguments.explain:
+        from .explain import explain
+
+        return explain(context, job, look_up(context, job.key), arguments, console)
     manner = DeliveryOptions(not arguments.no_download, arguments.scratch, arguments.overwrite)
     if arguments.qsubmit:
         refuse_printing(job.wanted, manner)
@@ -102,24 +88,6 @@ def _settle(context: Context, job: CommandJob, arguments: ParsedArguments, conso
     if value is None:
         return _detached(job, console)
     return deliver(context, job, Known(job.key, value, None), manner, console, cached=False)
-
-
-def look_up(context: Context, key: Checksum) -> Known | None:
-    """Ask the database once; a small result comes with the answer."""
-    from seamless_dask.model.transformation import Value
-
-    database = context.database
-    if context.embedded:
-        pair = database.lookup(key)
-        if pair is None:
-            return None
-        transformation, result = pair
-        return Known(transformation, Value(result.format, result.checksum), result.record)
-    found = database.get_inline(key, INLINE)  # type: ignore[union-attr]
-    if found is None:
-        return None
-    value = Value(found.result.format, found.result.checksum)
-    return Known(found.transformation, value, found.result.record, found.data)
 
 
 def _serves(

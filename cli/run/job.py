@@ -12,6 +12,7 @@ from hashserver.statcache import checksum_of
 from seamless_dask.errors import UsageError
 from seamless_dask.model.transformation import Deferred, Description, Value
 
+from ..console import CommandError
 from ..data.identify import LocalFile
 from ..text import count_text
 from .results import OutputTarget
@@ -77,8 +78,15 @@ class _Identified(NamedTuple):
     upstream: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
-def build(context: Context, meant: Inputs, arguments: ParsedArguments, console: Console) -> CommandJob:
+def build(
+    context: Context, meant: Inputs, arguments: ParsedArguments, console: Console, *, waits: bool = True
+) -> CommandJob:
     """Identify all inputs and put the transformation together.
+
+    Parameters
+    ----------
+    waits
+        Jobs that make inputs are waited for, and run where nobody does, if it takes that.
 
     Raises
     ------
@@ -91,7 +99,7 @@ def build(context: Context, meant: Inputs, arguments: ParsedArguments, console: 
     unnamed: list[LocalFile] = []
     indices: list[bytes] = []
     upstream: dict[str, str] = {}
-    identified = [(item, identify_input(context, item, console)) for item in meant.all]
+    identified = [(item, identify_input(context, item, console, waits=waits)) for item in meant.all]
     for item, found in _needed(identified):
         if item is meant.stdin:
             stdin = found.value
@@ -146,10 +154,10 @@ def wanted(meant: Inputs) -> tuple[OutputTarget, ...]:
     return tuple(OutputTarget(capture.path or None, capture.local) for capture in meant.captures)
 
 
-def identify_input(context: Context, item: Input, console: Console) -> _Identified:
+def identify_input(context: Context, item: Input, console: Console, *, waits: bool = True) -> _Identified:
     """Find out what an input is: a job's result, what its sidecar says, or its bytes."""
     if item.future is not None and not item.literal:
-        return _identify_pending(context, item, item.future, console)
+        return _identify_pending(context, item, item.future, console, waits)
     if item.members is not None:
         from hashserver.workspace.tree import identify_index
 
@@ -164,7 +172,7 @@ def identify_input(context: Context, item: Input, console: Console) -> _Identifi
         told = identify_sidecar(item.path, item.sidecar, context.store.get, item.apart)
         return _told(item, told, console)
     if item.kind == "directory":
-        return _identify_directory(context, item, console)
+        return _identify_directory(context, item, console, waits)
     checksum, status = checksum_of(item.shown, context.stat_cache)
     if item.sidecar is not None and not item.literal and item.sidecar.checksum != checksum:
         raise SidecarError(
@@ -173,7 +181,7 @@ def identify_input(context: Context, item: Input, console: Console) -> _Identifi
     return _Identified(Value("file", checksum), (LocalFile(item.path, checksum, status),))
 
 
-def _identify_directory(context: Context, item: Input, console: Console) -> _Identified:
+def _identify_directory(context: Context, item: Input, console: Console, waits: bool) -> _Identified:
     from hashserver.errors import MemberPending
     from hashserver.workspace.tree import identify
 
@@ -181,6 +189,10 @@ def _identify_directory(context: Context, item: Input, console: Console) -> _Ide
     try:
         found = identify(item.shown, context.stat_cache, fetch, item.apart)
     except MemberPending as error:
+        if not waits:
+            raise CommandError(
+                f"{error.paths[0]} is still to be made by a job: ask when it is there"
+            ) from None
         # A directory has a checksum only when all that lies in it has one.
         from ..data.pending import settle_future
 
@@ -211,7 +223,9 @@ def _told(item: Input, found: Identity, console: Console) -> _Identified:
     return _Identified(value, tuple(files), found.data)
 
 
-def _identify_pending(context: Context, item: Input, future: Future, console: Console) -> _Identified:
+def _identify_pending(
+    context: Context, item: Input, future: Future, console: Console, waits: bool
+) -> _Identified:
     """Return the result of the job that makes an input, or a reference to it while it runs."""
     from seamless_dask.jobs import request_log
 
@@ -220,6 +234,8 @@ def _identify_pending(context: Context, item: Input, future: Future, console: Co
     found = known_result(context, future)
     if found is not None:
         return _Identified(found)
+    if not waits:
+        return _Identified(Deferred(future.key, future.result))
     request = request_log.find(context.config.cache, future.key)
     if not is_elsewhere(context, future.key, request):
         require_asker(context, future, request)

@@ -96,6 +96,7 @@ _DELIVERY = (
     flag("--fingertip", help="recompute results whose bytes are gone"),
     flag("--undo", help="contest the known result: the next run computes it again"),
     flag("--dry-run", help="show what would be run, and run nothing"),
+    flag("--explain", help="say whether it is known, or what sets it apart from what is; run nothing"),
     value("--write-job", metavar="DIR", help="write the job to a new directory DIR instead of running it"),
     flag("--local", help="use the store and database of this account on this host"),
     flag("--same-environment", help="a result from another environment is no hit"),

@@ -39,8 +39,9 @@ _NAMING = {
 }  # fmt: skip
 _SERVICES = ("hashserver", "store", "database", "daskserver")
 _EXCLUSIVE = (
-    ("undo", "dry_run", "write_job"),
-    *((name, "qsubmit") for name in ("undo", "write_job", "detach")),
+    ("undo", "dry_run", "write_job", "explain"),
+    *((name, "qsubmit") for name in ("undo", "write_job", "detach", "explain")),
+    ("explain", "detach"),
     ("conda", "image"),  # an environment of this host is not in the image
     ("module", "image"),
     *(("local", name) for name in _SERVICES),
@@ -76,14 +77,23 @@ def parse(argv: Sequence[str], prog: str = "seamless-run") -> ParsedArguments:
 
 def read_plain(table: CommandTable, argv: Sequence[str]) -> ParsedArguments | None:
     """Read a plain line; None when it is left to click."""
+    return _read(table, argv, needs_command=True)
+
+
+def read_optional(table: CommandTable, argv: Sequence[str]) -> ParsedArguments | None:
+    """Read a plain line that may do without a command; ``text`` is empty then."""
+    return _read(table, argv, needs_command=False)
+
+
+def _read(table: CommandTable, argv: Sequence[str], needs_command: bool) -> ParsedArguments | None:
     try:
         "".join(argv).encode()
-        return _read_plain(table, argv)
+        return _read_plain(table, argv, needs_command)
     except (NotPlain, UnicodeEncodeError):
         return None
 
 
-def _read_plain(table: CommandTable, argv: Sequence[str]) -> ParsedArguments:
+def _read_plain(table: CommandTable, argv: Sequence[str], needs_command: bool) -> ParsedArguments:
     options, given = table.by_name(), dict[str, Any]()
     words = list(argv[take_options(options, argv, given) :])
     notes: list[str] = []
@@ -102,10 +112,15 @@ def _read_plain(table: CommandTable, argv: Sequence[str]) -> ParsedArguments:
         take_options(options, words[start:], given)
         notes = notes_on(words[:start], words[start:])
         del words[start:]
-    if not words or (len(words) == 1 and not words[0].strip()):
+    if is_no_command(words, needs_command):
         raise NotPlain
     refuse_exclusive(table, given)
     return finished(ParsedArguments(**(table.defaults() | given), command=None), words, notes)
+
+
+def is_no_command(words: Sequence[str], needed: bool) -> bool:
+    """Say whether a command is missing, or has no text."""
+    return needed if not words else len(words) == 1 and not words[0].strip()
 
 
 def _tail_start(words: Sequence[str]) -> int:
@@ -159,7 +174,7 @@ def _is_no_program(word: str) -> bool:
 
 def finished(result: ParsedArguments, words: list[str], notes: list[str]) -> ParsedArguments:
     """Turn texts into what they mean, and check what no parser does."""
-    result.words, result.text = (words, join(words)) if len(words) > 1 else (None, words[0])
+    result.words, result.text = (words, join(words)) if len(words) > 1 else (None, "".join(words))
     result.notes = notes
     result.workdir = "/" if result.root else result.workdir
     result.mapping = "strip" if result.strip else "extension" if result.by_extension else None

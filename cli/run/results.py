@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hashserver.namedtuple import NamedTuple
 from seamless_dask.errors import UsageError
@@ -16,8 +16,13 @@ from ..data.pending import alone, write_sidecar_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hashserver.checksum import Checksum
     from seamless_dask.context import Context
     from seamless_dask.model.transformation import ResultSpec, Value
+
+
+INLINE = 1 << 16
+"""A result of up to this many bytes comes with the answer of the look-up."""
 
 
 class OutputTarget(NamedTuple):
@@ -36,6 +41,45 @@ class DeliveryOptions(NamedTuple):
     download: bool = True
     scratch: bool = False
     overwrite: bool = False
+
+
+class Known(NamedTuple):
+    """A result on record.
+
+    Attributes
+    ----------
+    transformation : Checksum
+        What was computed.
+    value : Value
+        What it gave.
+    record : dict or None
+        How.
+    data : bytes or None
+        The bytes, if they are few.
+    """
+
+    transformation: Checksum
+    value: Value
+    record: dict[str, Any] | None
+    data: bytes | None = None
+
+
+def look_up(context: Context, key: Checksum) -> Known | None:
+    """Ask the database once; a small result comes with the answer."""
+    from seamless_dask.model.transformation import Value
+
+    database = context.database
+    if context.embedded:
+        pair = database.lookup(key)
+        if pair is None:
+            return None
+        transformation, result = pair
+        return Known(transformation, Value(result.format, result.checksum), result.record)
+    found = database.get_inline(key, INLINE)  # type: ignore[union-attr]
+    if found is None:
+        return None
+    value = Value(found.result.format, found.result.checksum)
+    return Known(found.transformation, value, found.result.record, found.data)
 
 
 def result_values(

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seamless_cli import by_click, fast_reader
-from seamless_cli.run.options import read_plain
+from seamless_cli.run.options import read_optional, read_plain
 from seamless_cli.table import COMMANDS, ParsedArguments, load
 from seamless_dask.errors import UsageError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .conftest import Cli
 
+READERS = {"run": read_plain, "why": read_optional}
 TABLES = {name: load(name).TABLE for name in COMMANDS}
 VALUES = [
     "a", "1", "4G", "2h", "0:3", "x=1", "a=b=c", "cat a | sort", "é", "\udcff", "", "a b", "-", "--", "-3",
@@ -56,7 +57,7 @@ def lines(draw: st.DrawFn, table: CommandTable) -> list[str]:
 
 def by_fast_reader(name: str, words: Sequence[str]) -> object:
     try:
-        return (read_plain if name == "run" else fast_reader.read)(TABLES[name], words)
+        return READERS.get(name, fast_reader.read)(TABLES[name], words)
     except UsageError as error:
         return str(error)
 

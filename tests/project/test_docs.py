@@ -94,7 +94,10 @@ def _options() -> Iterator[tuple[str, tuple[str, ...]]]:
 OPTIONS = sorted(set(_options()))
 COMMON = {names for command, names in OPTIONS if command == "checksum-index"}
 """What every command has."""
-OWN_PAGES = {"run": ["seamless-run"], "daskserver": ["daskserver", "clusters"], "queue": ["queue"]}
+OWN_PAGES = {
+    "run": ["seamless-run"], "daskserver": ["daskserver", "clusters"], "queue": ["queue"],
+    "log": ["provenance"], "why": ["provenance", "seamless-run"],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("command", sorted({command for command, _ in OPTIONS}))

@@ -1,0 +1,136 @@
+"""``--explain``, and ``seamless-why``: whether a line is known, and what sets it apart from what is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hashserver.errors import ReadOnly
+from hashserver.printable import one_line
+from seamless_dask.model.values import missing
+
+from ..console import OK
+from ..provenance import told
+from ..provenance.documents import Document
+from ..provenance.nearest import nearest
+from .job import label_of, names_environment, options_of
+
+if TYPE_CHECKING:
+    from hashserver.results.result import Record
+    from seamless_dask.context import Context
+
+    from ..console import Console
+    from ..provenance.nearest import NearestRun
+    from ..table import ParsedArguments
+    from .job import CommandJob
+    from .results import Known
+
+Facts = dict[str, Any]
+CATCHING_UP_SECONDS = 1.0
+"""For which results that were recorded by an earlier version are looked into."""
+
+
+def explain(
+    context: Context, job: CommandJob, known: Known | None, arguments: ParsedArguments, console: Console
+) -> int:
+    """Say whether a line is known, or in what it differs from a run that is; nothing is run or recorded."""
+    facts: Facts = {"key": job.key, "known": None, "nearest": None}
+    if known is not None:
+        facts["known"] = _known_facts(context, known, job, arguments)
+        console.facts(facts, _known_lines(facts["known"]))
+        return OK
+    database = context.database
+    facts["contested"] = [result.record for result in database.irreproducible(job.key)]
+    facts["failures"] = database.failures(job.key)
+    complete = catch_up(context)
+    document = Document(job.transformation, job.text)
+    names = [label_of(job.text), *job.transformation.result.paths, *job.transformation.result.globs]
+    near = nearest(context, job.key, document, names, job.indices)
+    facts["nearest"] = nearest_facts(near)
+    console.facts(facts, _unknown_lines(facts))
+    if not complete:
+        console.note("not all results of an earlier version have been looked into: once more goes on with it")
+    return OK
+
+
+def catch_up(context: Context) -> bool:
+    """See to it that older results are found, for a moment; say whether all are."""
+    try:
+        return context.database.catch_up(context.store, CATCHING_UP_SECONDS)
+    except ReadOnly:
+        return True
+
+
+def _known_facts(context: Context, known: Known, job: CommandJob, arguments: ParsedArguments) -> Facts:
+    from seamless_dask.model.records import environment_mismatch
+
+    result = context.database.get(known.transformation)
+    mismatch = None
+    if names_environment(arguments):
+        mismatch = environment_mismatch(known.record, options_of(arguments, job, context.config.isolation))
+    return {
+        "transformation": known.transformation,
+        "result": list(known.value),
+        "present": known.data is not None or not missing(context.store, [known.value]),
+        "record": known.record,
+        "source": None if result is None else result.source,
+        "environment": mismatch,
+        "runs_again": mismatch is not None and arguments.same_environment,
+    }
+
+
+def _known_lines(known: Facts) -> list[str]:
+    record: Record = known["record"] or {}
+    took = told.seconds(record.get("wall"))
+    where = f" on {record['host']}" if record.get("host") else ""
+    text = f"known since {told.when(record)}: ran {took}{where}" if took else "known"
+    text += f", says {known['source']}" if known["source"] else ""
+    lines = [f"{text} ({known['transformation']})"]
+    if not known["present"]:
+        lines.append("but its bytes are in no store: who needs them has it run again")
+    if known["runs_again"]:
+        lines.append(f"but it would run, with --same-environment: {known['environment']}")
+    elif known["environment"]:
+        lines.append(known["environment"])
+    return list(map(one_line, lines))
+
+
+def nearest_facts(near: NearestRun | None) -> Facts | None:
+    """Return what there is to say of the nearest run, for a program."""
+    if near is None:
+        return None
+    run, found = near
+    return {
+        "transformation": run.tf,
+        "record": run.record,
+        "source": run.result and run.result.source,
+        "differences": None if found is None else [one._asdict() for one in found],
+    }
+
+
+def _unknown_lines(facts: Facts) -> list[str]:
+    lines = []
+    if facts["contested"]:
+        when = told.when(facts["contested"][-1])
+        lines.append(f"not known: its result of {when} was withdrawn (--undo) or did not come back the same")
+    if facts["failures"]:
+        last = facts["failures"][-1]
+        message = (last.get("error") or {}).get("message", "")
+        lines.append(f"not known: it failed when it ran, {told.when(last)}: {message}")
+    if facts["nearest"] is None:
+        return list(map(one_line, lines or ["not known, and nothing on record is like it: it would run"]))
+    return list(map(one_line, lines)) + nearest_lines(facts["nearest"])
+
+
+def nearest_lines(near: Facts) -> list[str]:
+    """Return the same for a person."""
+    when = told.when(near["record"])
+    run = f"as the run of {when}" + (f" in {near['source']}" if near["source"] else "")
+    found = near["differences"]
+    if found is None:
+        return [one_line(f"{run}, whose document is in no store: what differs cannot be said")]
+    texts = [one["text"] for one in found]
+    if len(texts) == 1:
+        return [one_line(f"{run}, but {texts[0]}")]
+    if not texts:
+        return [one_line(f"{run}")]
+    return [one_line(f"{run}, but:"), *(f"  {one_line(text)}" for text in texts)]
