@@ -19,8 +19,10 @@ import socket
 import stat
 import sys
 import time
+from array import array
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from seamless_dask.execution.calling import call
 from seamless_dask.execution.layout import remove
@@ -34,6 +36,7 @@ IDLE = 300.0
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 _FORKS = "pyarrow"
 """A library whose threads may be there: a fork begins its own anew (ARROW-2963, ARROW-17975)."""
+_WORD = (1 << 64) - 1
 _LONGEST = 1 << 20  # of what is told of the modules that a call has imported
 
 
@@ -92,7 +95,7 @@ class _Server:
         self._directories = (
             os.getcwd(), self._home, "/tmp" if sandboxed else os.path.abspath("../tmp")  # noqa: S108 - its own
         )  # fmt: skip
-        self._files: dict[str, _FileVersion] = {}
+        self._modules: list[_FileVersions] = []
         self._seen = 0
         self._asked = b""
         self._told: list[tuple[str, str]] = []
@@ -129,7 +132,7 @@ class _Server:
     def _run(self, asked: Mapping[str, Any], stderr: int) -> dict[str, Any]:
         os.set_inheritable(stderr, False)
         told = os.memfd_create("modules", os.MFD_CLOEXEC)
-        before = frozenset(sys.modules)
+        known = len(sys.modules)
         try:
             process = os.fork()
         except OSError as error:
@@ -138,7 +141,7 @@ class _Server:
             return {"refused": str(error)}
         if process == 0:
             try:
-                self._call(asked, stderr, told, before)
+                self._call(asked, stderr, told, known)
             finally:  # whatever happens, a fork must not go on as a server
                 os._exit(1)
         os.close(stderr)
@@ -148,7 +151,7 @@ class _Server:
         self._told = list(zip(words[::2], words[1::2], strict=False))
         return done
 
-    def _call(self, asked: Mapping[str, Any], stderr: int, told: int, before: frozenset[str]) -> None:
+    def _call(self, asked: Mapping[str, Any], stderr: int, told: int, known: int) -> None:
         os.setsid()
         _prctl(_PR_SET_DUMPABLE, 1)
         self._control.close()
@@ -163,8 +166,8 @@ class _Server:
         status = call("..", asked)
         if self._unfit is not None:
             with suppress(Exception):  # the function may have closed it
-                words = [word for pair in _imported(before) for word in pair]
-                os.write(told, "\0".join(words).encode())
+                if words := [word for pair in _imported(known) for word in pair]:
+                    os.write(told, "\0".join(words).encode())
         self._end(status)
 
     def _await(self, process: int) -> dict[str, Any]:
@@ -192,19 +195,16 @@ class _Server:
     def _is_fresh(self) -> bool:
         """Say whether what was imported is what would be imported now."""
         try:
-            return all(_state(path) == state for path, state in self._files.items())
+            return self._places.are_current() and all(each.are_current() for each in self._modules)
         except OSError:
             return False
 
     def _look_at_files(self) -> None:
         modules = list(sys.modules.values())
         # a module that is installed later may be one that another has looked for in vain
-        paths: list[Any] = [path for path in sys.path if os.path.isdir(path)]
-        paths += [getattr(module, "__file__", None) for module in modules[self._seen :]]
-        for path in paths:
-            if isinstance(path, str):
-                with suppress(OSError):
-                    self._files[path] = _state(path)
+        self._places = _FileVersions(path for path in sys.path if os.path.isdir(path))
+        files = (getattr(module, "__file__", None) for module in modules[self._seen :])
+        self._modules.append(_FileVersions(path for path in files if isinstance(path, str)))
         self._seen = len(modules)
 
     def _import(self) -> None:
@@ -275,15 +275,27 @@ class _Litter:
         return entries, shared
 
 
-class _FileVersion(NamedTuple):
-    inode: int
-    size: int
-    mtime_ns: int
+class _FileVersions:
+    """What some files were when this was made, as few objects.
 
+    To look at many objects is to write to the pages they are on, each of which is copied where a fork has it.
+    """
 
-def _state(path: str) -> _FileVersion:
-    status = os.stat(path)
-    return _FileVersion(status.st_ino, status.st_size, status.st_mtime_ns)
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = "\0".join(path for path in dict.fromkeys(paths) if os.path.exists(path))
+        self._versions = self._current()
+
+    def are_current(self) -> bool:
+        """Say whether they are what they were; `OSError`: one is not there any more."""
+        return self._current() == self._versions
+
+    def _current(self) -> bytes:
+        """Return inode, size and mtime of each."""
+        found = array("Q")
+        for path in self._paths.split("\0") if self._paths else ():
+            status = os.stat(path)
+            found.extend((status.st_ino, status.st_size, status.st_mtime_ns & _WORD))
+        return found.tobytes()
 
 
 def _entries(place: str, device: int) -> Iterator[tuple[str, int, int]]:
@@ -318,12 +330,22 @@ def _remove_caches(home: str) -> None:
         remove(f"{home}/{name}")
 
 
-def _imported(before: frozenset[str]) -> Iterator[tuple[str, str]]:
-    """Yield names and origins of the modules of Python and of libraries that were imported since."""
+def _imported(known: int) -> Iterator[tuple[str, str]]:
+    """Yield names and origins of the modules of Python and of libraries that were imported last.
+
+    Parameters
+    ----------
+    known
+        How many modules there were before.
+    """
+    # from the end: to look at those that were there is to copy the pages that they are on
+    last = list(islice(reversed(sys.modules.items()), max(0, len(sys.modules) - known)))
+    origins = [(name, getattr(getattr(module, "__spec__", None), "origin", None)) for name, module in last]
+    if not any(isinstance(path, str) for _, path in origins):
+        return
     places = tuple(os.path.join(place, "") for place in sys.path if os.path.isdir(place))
-    for name, module in list(sys.modules.items()):
-        path = getattr(getattr(module, "__spec__", None), "origin", None)
-        if name not in before and isinstance(path, str) and (path == "built-in" or path.startswith(places)):
+    for name, path in reversed(origins):
+        if isinstance(path, str) and (path == "built-in" or path.startswith(places)):
             yield name, path
 
 
