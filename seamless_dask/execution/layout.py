@@ -72,8 +72,13 @@ class Freshness(NamedTuple):
     def of(cls, path: str) -> Freshness:
         """Return what they are like now."""
         found = layout("", path, 0)
-        states = [os.lstat(directory) for directory in (found.root, found.home, found.tmp)]
-        attributes = [_attributes(directory) for directory in (found.root, found.home, found.tmp)]
+        return cls.of_each(found.root, found.home, found.tmp)
+
+    @classmethod
+    def of_each(cls, *directories: str) -> Freshness:
+        """Return what some directories are like now."""
+        states = [os.lstat(directory) for directory in directories]
+        attributes = [_attributes(directory) for directory in directories]
         # of many a file system the size tells whether a directory has ever held much
         return cls([(s.st_mode, s.st_ino, s.st_uid, s.st_size) for s in states], attributes)
 

@@ -25,6 +25,7 @@ from seamless_dask.model.transformation import Description, ResultSpec
 
 from . import isolation
 from .bash import Attempt, Program, sandbox_program
+from .call import WORK
 from .layout import GATEWAY, Freshness, remove
 from .process import FIRST_LOOK, LATER_LOOKS, Ended, RunningProcess, Tail
 from .resources import Meter
@@ -209,7 +210,8 @@ class Runner:
             self._control = self._started(wanted)
             self._await_ready(wanted.supervisor)
             self._fresh = Freshness.of(self.directory.path)
-            self._meter = Meter(self._process.pid)
+            self._make_work()
+            self._meter, self._own = Meter(self._process.pid), -1
         except BaseException:
             self.close()
             raise
@@ -293,7 +295,7 @@ class Runner:
         while answer := self._hear(_IMPORT_SECONDS, supervisor):
             if "fresh" in answer:
                 return bool(answer["fresh"])
-            imports = answer.get("imports", imports)
+            imports, self._own = answer.get("imports", imports), -1
         if imports is not None and not self._unwanted:  # the last thing that it has done, or still does
             _unfit.add(imports)
         return False
@@ -331,7 +333,8 @@ class Runner:
         """
         del root  # the runner's own, in which it stands
         self._spent = True  # until it has ended as it should
-        self._own = self._meter.read().memory
+        if self._own < 0:  # it may have imported something since the last call
+            self._own = self._meter.read().memory
         read_end, write_end = os.pipe()
         tail = Tail(supervisor.stderr)
         try:
@@ -411,16 +414,31 @@ class Runner:
         message: dict[str, Any] = json.loads(line)
         return message
 
+    def _make_work(self) -> None:
+        """Make the directory in which the next call works."""
+        self._work = f"{self.directory.layout.root}/{WORK}"
+        os.mkdir(self._work)
+        self._unused = Freshness.of_each(self._work)
+
     def _clear(self) -> bool:
         """Empty the directories; false: they are not what they were."""
         place = self.directory.layout
         try:
+            # most calls leave nothing in it: to remove it and to make it again takes longer than all else
+            unused = Freshness.of_each(self._work) == self._unused and not os.listdir(self._work)
+        except OSError:
+            unused = False
+        try:
             for directory in (place.root, place.home, place.tmp):
                 for entry in os.scandir(directory):
+                    if unused and entry.path == self._work:
+                        continue
                     if entry.is_dir(follow_symlinks=False):
                         remove(entry.path)
                     else:
                         os.unlink(entry.path)
+            if not unused:
+                self._make_work()
             known = set(os.listdir(place.control)) <= {GATEWAY}
             return known and Freshness.of(self.directory.path) == self._fresh
         except OSError:

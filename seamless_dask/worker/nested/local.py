@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .command_socket import CommandSocket
     from .serving import Serving
 
+_MOST_UNUSED = 4
+_unused: dict[str, CommandSocket] = {}
+"""Sockets to which no command has connected, by their directories."""
+
 
 class LocalGateway:
     """The files of one run, and what answers behind them.
@@ -66,6 +70,9 @@ class LocalGateway:
         """Answer no more, and withdraw what the command still waits for."""
         if self._serving is not None:
             self._serving.close()
+        elif not self._poll.poll(0):  # nobody has come, nor will: the next command may have it
+            _keep(self._place)
+            return
         self._place.close()
 
 
@@ -85,7 +92,18 @@ def open_gateway(
         return None
     from .command_socket import CommandSocket
 
-    directory = f"{control}/{GATEWAY}"
-    shutil.rmtree(directory, ignore_errors=True)  # of the attempt before
-    os.makedirs(control, exist_ok=True)
-    return LocalGateway(context, bounded, outer, given, CommandSocket(directory, f"{inner}/{GATEWAY}"))
+    directory, inner = f"{control}/{GATEWAY}", f"{inner}/{GATEWAY}"
+    place = _unused.pop(directory, None)
+    if place is None or place.inner != inner or not place.renew():
+        if place is not None:
+            place.close()
+        shutil.rmtree(directory, ignore_errors=True)  # of the attempt before
+        os.makedirs(control, exist_ok=True)
+        place = CommandSocket(directory, inner)
+    return LocalGateway(context, bounded, outer, given, place)
+
+
+def _keep(place: CommandSocket) -> None:
+    _unused[place.directory] = place
+    while len(_unused) > _MOST_UNUSED:
+        _unused.pop(next(iter(_unused))).close()

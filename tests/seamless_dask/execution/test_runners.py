@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,61 @@ def test_files_that_a_call_leaves_the_next_one_does_not_see(lab: Lab, isolation:
 
     assert files(place, "left-1") == ["left-1"]
     assert files(place, "left-2") == ["left-2"]
+
+
+def test_what_a_call_does_to_its_directory_the_next_one_does_not_see(lab: Lab, isolation: str) -> None:
+    @direct(context=lab.context, isolation=isolation)
+    def spoil(how: str) -> None:
+        import os
+
+        here = os.getcwd()
+        if how == "mode":
+            os.chmod(here, 0o2711)
+        elif how == "attribute":
+            with suppress(OSError):  # not every file system has them
+                os.setxattr(here, "user.left", b"1")
+        else:
+            os.rmdir(here)
+        if how == "link":
+            os.symlink("/", here)
+
+    @direct(context=lab.context, isolation=isolation)
+    def look(number: int) -> list[Any]:
+        import os
+
+        here = os.getcwd()
+        return [os.path.realpath(here) == here, os.stat(".").st_mode, os.listdir("."), os.listxattr(".")]
+
+    clean = look(0)
+    assert clean[0]
+    for number, how in enumerate(("mode", "attribute", "gone", "link"), 1):
+        spoil(how)
+        assert look(number) == clean, how
+
+
+def test_what_a_call_does_to_its_way_to_ask_the_next_one_does_not_see(lab: Lab, isolation: str) -> None:
+    @direct(context=lab.context, isolation=isolation)
+    def inner(number: int) -> int:
+        return number + 1
+
+    @direct(context=lab.context, isolation=isolation)
+    def outer(number: int, spoil: str = "") -> tuple[str, int]:
+        import os
+
+        file = os.environ["SEAMLESS_DASKSERVER"]
+        directory = os.path.dirname(file)
+        with open(f"{directory}/token") as stream:
+            token = stream.read()
+        if spoil == "asked":
+            return token, inner(number)
+        if spoil:
+            os.unlink(f"{directory}/{spoil}")
+        return token, 0
+
+    hows = ("", "", "token", "asked", "", "socket", "asked", "connection.json", "asked")
+    found = [outer(number, how) for number, how in enumerate(hows)]
+    assert len({token for token, _ in found}) == len(hows)
+    assert [given for _, given in found if given] == [4, 7, 9]
 
 
 @needs_bubblewrap
