@@ -28,7 +28,7 @@ from __future__ import annotations
 from typing import Any
 
 from hashserver.errors import BufferMissing
-from hashserver.printable import one_line
+from hashserver.printable import one_line, visible
 
 
 class SeamlessError(Exception):
@@ -85,6 +85,10 @@ class WeakIdentity(UserWarning):
     """Equal objects may have other bytes, so that work may be done again that was done before."""
 
 
+STDOUT_TAIL = "[standard error is empty; the end of standard output:]"
+"""What stands before the end of standard output in the place of that of standard error."""
+
+
 class ComputationFailed(SeamlessError):
     """A computation that ran and failed; it is recorded as a failure, never as a result.
 
@@ -108,6 +112,8 @@ class ComputationFailed(SeamlessError):
         super().__init__(message, exit_status, stderr)
         self.exit_status, self.stderr, self.exception = exit_status, stderr, exception
         self.record: dict[str, Any] = {}
+        if stderr.startswith(STDOUT_TAIL):  # which Python's users have not seen while they waited
+            self.add_note(visible(stderr.rstrip()))
 
     def __str__(self) -> str:
         return one_line(str(self.args[0]))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hashserver.errors import HashserverError, NoSpace, ServiceUnavailable
 from hashserver.system_text import to_system
 from seamless_dask.errors import (
+    STDOUT_TAIL,
     Cancelled,
     ComputationFailed,
     InputModified,
@@ -189,9 +190,6 @@ class _Runner:
                 raise
             finally:
                 attempt.close()
-
-
-STDOUT_TAIL = "[standard error is empty; the end of standard output:]"
 
 
 class Attempt:
