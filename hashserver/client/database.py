@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from hashserver.client.transport import Patience
-    from hashserver.results.database import Origin, Record
+    from hashserver.results.database import Origin, Put, Record
 
 _ASKED_AT_ONCE = protocol.MOST_ASKED
 _JSON = {"Content-Type": protocol.JSON_TYPE}
@@ -233,14 +233,9 @@ class DatabaseClient:
         Irreproducible
             Another result is current; this one is kept beside it.
         """
-        body: dict[str, object] = {"format": format, "checksum": checksum, "record": record}
-        body["members"] = list(members)
-        if origin is not None:
-            body["origin"] = origin._asdict()
+        body = _described(format, checksum, record, members, origin)
         if buffers:
-            from binascii import b2a_base64
-
-            body["buffers"] = {hash_bytes(data): b2a_base64(data, newline=False).decode() for data in buffers}
+            body["buffers"] = _in_base64(buffers)
         with self._send("PUT", protocol.RESULT + tf, body) as response:
             if response.status == 409:
                 document = json.loads(response.read())
@@ -248,6 +243,32 @@ class DatabaseClient:
             raise_for(response, "", self.url)
             response.read()
         self.stored += sum(map(len, buffers))
+
+    def put_many(self, puts: Sequence[Put], buffers: Sequence[bytes] = ()) -> list[Irreproducible]:
+        """Record many results in one request; return an error for each that differs from a known one.
+
+        Parameters
+        ----------
+        puts
+            No two of one transformation.
+        buffers
+            Small buffers that the server stores first.
+
+        Raises
+        ------
+        InvalidRequest
+            If one of them cannot be recorded; then none has been.
+        """
+        body: dict[str, object] = {
+            "results": [
+                _described(put.format, put.checksum, *put[3:]) | {"transformation": put.tf} for put in puts
+            ]
+        }
+        if buffers:
+            body["buffers"] = _in_base64(buffers)
+        conflicts = self._ask("PUT", protocol.RESULTS, body)
+        self.stored += sum(map(len, buffers))
+        return [Irreproducible(tf, known, found) for tf, known, found in conflicts]
 
     def put_deferred(
         self, key: Checksum, tf: Checksum, upstream: Sequence[tuple[Checksum, str, Checksum]]
@@ -294,6 +315,27 @@ def connect_database(
     """Return the database of the hashserver at `url`; parameters as of `buffers.connect`."""
     token = find_token(token_file)
     return DatabaseClient(Transport(url, token.secret if token else None, ca_file, patience))
+
+
+def _described(
+    format: str,  # noqa: A002
+    checksum: Checksum,
+    record: Record | None,
+    members: Sequence[Checksum],
+    origin: Origin | None,
+) -> dict[str, object]:
+    """Return what says of a result all but its transformation."""
+    body: dict[str, object] = {"format": format, "checksum": checksum, "record": record}
+    body["members"] = list(members)
+    if origin is not None:
+        body["origin"] = origin._asdict()
+    return body
+
+
+def _in_base64(buffers: Sequence[bytes]) -> dict[str, str]:
+    from binascii import b2a_base64
+
+    return {hash_bytes(data): b2a_base64(data, newline=False).decode() for data in buffers}
 
 
 def _result(document: dict[str, Any]) -> Result:

@@ -81,7 +81,10 @@ _ROUTES: dict[str, dict[str, Route]] = {
         "PUT": Route(WRITE, results.put_result, "result"),
     },
     "result/*/contest": {"POST": Route(WRITE, results.contest, "contest")},
-    "results": {"POST": Route(READ, results.post_results, "results")},
+    "results": {
+        "POST": Route(READ, results.post_results, "results"),
+        "PUT": Route(WRITE, results.put_results, "results"),
+    },
     "deferred/*": {"PUT": Route(WRITE, results.put_deferred, "deferred")},
     "failure/*": {
         "GET": Route(READ, results.get_failures, "failure"),

@@ -123,24 +123,48 @@ async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -
     """Record a result; small buffers may come with it, and are stored before."""
     service.demand_writable()
     document = await read_document(service, request)
-    value = (read_text(document, "format"), Checksum(read_text(document, "checksum")))
-    members = document.get("members") or []
-    if not isinstance(members, list):
-        raise InvalidRequest("members must be a list of checksums")
-    record = document.get("record")
-    if record is not None and not isinstance(record, dict):
-        raise InvalidRequest("a record must be a JSON object")
-    put = Put(tf, *value, record, [Checksum(m) for m in members], _origin(document.get("origin")))
-    buffers = _buffers(service, document)
-    if buffers:
-        await service.run(service.store.put_many, buffers)
-    service.metrics.received += sum(map(len, buffers))
+    put = _put(tf, document)
+    await service.run(_store_buffers, service, document)
     try:
         await service.recall(service.database.put, *put)
     except Irreproducible as error:
         known = {"error": str(error), "known": error.known, "found": error.found}
         return json_answer(request, known, 409)
     return json_answer(request, {"transformation": tf})
+
+
+async def put_results(service: Service, request: web.BaseRequest) -> Answer:
+    """Record many results at once, and answer with those that differ from what is known."""
+    service.demand_writable()
+    document = await read_document(service, request)
+    named = document.get("results")
+    if not isinstance(named, list) or not all(isinstance(each, dict) for each in named):
+        raise InvalidRequest("results must be a list of JSON objects")
+    puts = [_put(Checksum(read_text(each, "transformation")), each) for each in named]
+    await service.run(_store_buffers, service, document)  # first: no record may name bytes that are not there
+    conflicts = await service.recall(service.database.put_many, puts)
+    return json_answer(request, [(error.transformation, error.known, error.found) for error in conflicts])
+
+
+def _put(tf: Checksum, document: dict[str, Any]) -> Put:
+    """Return what is to be recorded of a transformation."""
+    members = document.get("members") or []
+    if not isinstance(members, list):
+        raise InvalidRequest("members must be a list of checksums")
+    record = document.get("record")
+    if record is not None and not isinstance(record, dict):
+        raise InvalidRequest("a record must be a JSON object")
+    checksum = Checksum(read_text(document, "checksum"))
+    origin = _origin(document.get("origin"))
+    return Put(tf, read_text(document, "format"), checksum, record, list(map(Checksum, members)), origin)
+
+
+def _store_buffers(service: Service, document: dict[str, Any]) -> None:
+    """Store what came with results."""
+    buffers = _buffers(service, document)
+    if buffers:
+        service.store.put_many(buffers)
+    service.metrics.received += sum(map(len, buffers))
 
 
 def _origin(document: object) -> Origin | None:
@@ -158,7 +182,7 @@ def _origin(document: object) -> Origin | None:
 
 
 def _buffers(service: Service, document: dict[str, Any]) -> list[bytes]:
-    """Return the buffers that came with a result, each verified."""
+    """Return the buffers that came with results, each verified."""
     named = document.get("buffers") or {}
     try:
         buffers = {Checksum(name): b64decode(text, validate=True) for name, text in named.items()}

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hashserver.checksum import Checksum
+    from hashserver.results.result import Origin
 
     from ..context import Context
     from ..errors import ComputationFailed
     from ..execution.supervisor import Supervisor
     from ..model.options import Options
+    from ..model.records import Outcome
     from ..model.transformation import Value
 
 
@@ -64,6 +66,18 @@ class Worker(Protocol):
         """Say whether it was looked up a moment ago, in vain."""
         ...
 
+    def record(self, checksum: Checksum, outcome: Outcome, origin: Origin | None, *, last: bool) -> None:
+        """Record what a transformation gave; returns when that survives a power cut.
+
+        Parameters
+        ----------
+        origin
+            What it was made from.
+        last
+            Whether it is all that is left to do in this thread.
+        """
+        ...
+
     def excuse(self, error: ComputationFailed) -> None:
         """Raise something else if a failure was not the command's own doing and is not to be told."""
         ...
@@ -76,12 +90,19 @@ class Worker(Protocol):
 class UnscheduledWorker:
     """The part of a `Worker` that is the same wherever no scheduler has given out the task."""
 
+    context: Context
     runs_here = False
 
     def is_unknown(self, checksum: Checksum) -> bool:
         """Look everything up when it is needed."""
         del checksum
         return False
+
+    def record(self, checksum: Checksum, outcome: Outcome, origin: Origin | None, *, last: bool) -> None:
+        """Record it by itself."""
+        del last
+        value, record, members, buffers = outcome
+        self.context.record(checksum, value, record, members, buffers, origin)
 
     def excuse(self, error: ComputationFailed) -> None:
         """Take a failure for what it is: nobody else may take this process for lost."""

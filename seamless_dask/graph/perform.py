@@ -37,6 +37,7 @@ from ..model.records import environment_of
 from ..model.transformation import Description, Value, parse
 from ..model.values import missing, select
 from .arguments import check_kept, with_handed
+from .current_worker import is_about
 from .names import LABEL, label_of
 
 if TYPE_CHECKING:
@@ -197,7 +198,9 @@ def perform(
         value = worker.share(
             checksum,
             key,
-            lambda supervisor: execute(worker, checksum, transformation, options, supervisor),
+            lambda supervisor: execute(
+                worker, checksum, transformation, options, supervisor, last=is_about(key)
+            ),
             known,
             options,
         )
@@ -217,8 +220,16 @@ def execute(
     transformation: Description,
     options: Options,
     supervisor: Supervisor,
+    *,
+    last: bool = False,
 ) -> Value:
-    """Run a transformation and record what comes of it, a result or a failure."""
+    """Run a transformation and record what comes of it, a result or a failure.
+
+    Parameters
+    ----------
+    last
+        Whether this thread has nothing to do after that.
+    """
     context = worker.context
     try:
         outcome = _computed(worker, checksum, transformation, options, supervisor)
@@ -233,7 +244,7 @@ def execute(
     patiently(
         checksum,
         max(options.retries, RECORDING),
-        lambda: context.record(checksum, value, record, outcome.members, outcome.buffers, origin),
+        lambda: worker.record(checksum, outcome._replace(record=record), origin, last=last),
     )
     return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from seamless_dask.errors import LimitExceeded
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .supervisor import TaskSupervisor
 
 _LOOK = 0.1  # seconds between two looks at those who wait
+_IDLE = 20  # looks at nothing, after which the thread ends
 
 
 class ThreadSupervisor(NoSupervisor):
@@ -31,17 +33,19 @@ class ThreadSupervisor(NoSupervisor):
     def __init__(self, watch: TaskSupervisor) -> None:
         self._watch = watch
         self._stop: Stop | None = None
-        self._over = threading.Event()
+        self._is_over = False
         self._began = time.monotonic()
-        self._thread = threading.Thread(target=self._look, name="seamless-here", daemon=True)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> ThreadSupervisor:
-        self._thread.start()
+        _looking.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+        _looking.remove(self)
+        self.look()  # once more when the function has returned
+        with self._lock:  # whoever looks at all of them may have begun before it was removed
+            self._is_over = True
 
     def judge(self) -> None:
         """Raise what whoever waits for the task is to be told, after its result was recorded."""
@@ -61,10 +65,47 @@ class ThreadSupervisor(NoSupervisor):
         """Say whether all who ask agree that the bytes need not be kept."""
         return self._watch.scratch()
 
-    def _look(self) -> None:
-        is_over = False
-        while not is_over and self._stop is None:
-            is_over = self._over.wait(_LOOK)  # and once more when the function has returned
-            self._stop = self._watch.poll(Usage(time.monotonic() - self._began, 0.0, 0))
-        if self._stop is not None and self._stop.limit:
-            self._watch.fail_all(self._stop)
+    def look(self) -> None:
+        """See whether somebody is to wait no longer."""
+        with self._lock:
+            if self._stop is None and not self._is_over:
+                self._stop = self._watch.look(Usage(time.monotonic() - self._began, 0.0, 0))
+                if self._stop is not None and self._stop.limit:
+                    self._watch.fail_all(self._stop)
+
+
+class _Looking:
+    """One thread for all functions that run in threads of this process; most are over before it looks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watched: set[ThreadSupervisor] = set()
+        self._is_working = False
+
+    def add(self, supervisor: ThreadSupervisor) -> None:
+        """Look at one now and then."""
+        with self._lock:
+            self._watched.add(supervisor)
+            if not self._is_working:
+                self._is_working = True
+                threading.Thread(target=self._work, name="seamless-here", daemon=True).start()
+
+    def remove(self, supervisor: ThreadSupervisor) -> None:
+        """Look at it no more."""
+        with self._lock:
+            self._watched.remove(supervisor)
+
+    def _work(self) -> None:
+        idle = 0
+        while idle < _IDLE:
+            time.sleep(_LOOK)
+            with self._lock:
+                watched = list(self._watched)
+                idle = 0 if watched else idle + 1
+                self._is_working = idle < _IDLE
+            for supervisor in watched:
+                with suppress(Exception):  # a worker that closes meanwhile is no reason to leave the others
+                    supervisor.look()
+
+
+_looking = _Looking()

@@ -32,10 +32,20 @@ def is_known(worker: Worker, key: str) -> bool:
     return key_of(key) in worker.state.tasks
 
 
-def is_waiting(worker: Worker, key: str) -> bool:
-    """Say whether a task has come to a worker and waits for its turn."""
+def is_waiting(worker: Worker, key: str) -> tuple[int, ...] | None:
+    """Return the priority of a task that has come to a worker and waits for its turn."""
     task = worker.state.tasks.get(key_of(key))
-    return task is not None and task.state in ("waiting", "ready", "constrained")
+    if task is None or task.state not in ("waiting", "ready", "constrained"):
+        return None
+    return task.priority
+
+
+def has_more(worker: Worker) -> bool:
+    """Say whether tasks wait for a thread of a worker.
+
+    `WorkerState.ready` and `WorkerState.constrained` hold them; a thread may ask for their lengths.
+    """
+    return bool(worker.state.ready or worker.state.constrained)
 
 
 def is_closing(worker: Worker) -> bool:
@@ -127,6 +137,15 @@ def current_key(worker: Worker) -> str | None:
     with suppress(KeyError):
         return str(worker.get_current_task())
     return None
+
+
+def called(worker: Worker) -> Any:
+    """Return the function that is the task which runs in this thread; None: there is none, or it is several.
+
+    `TaskState.run_spec` is a `dask._task_spec.Task` with a ``func``, unless Dask has fused some into one.
+    """
+    task = worker.state.tasks.get(key_of(current_key(worker) or ""))
+    return None if task is None else getattr(task.run_spec, "func", None)
 
 
 def has_seat() -> bool:

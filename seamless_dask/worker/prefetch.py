@@ -7,13 +7,15 @@ import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from heapq import nsmallest
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.client.chain import DatabaseChain
 from seamless_dask.model.transformation import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hashserver.checksum import Checksum
     from seamless_dask.context import Context
@@ -25,6 +27,9 @@ ROOM = 16 << 20
 """Bytes of small buffers that are kept."""
 MOMENT = 1.0
 """Seconds for which a look-up in vain holds: about as long as from a look-up to the start of a command."""
+
+MOST_RENEWED = 1000
+"""Look-ups that are repeated in one request, at most."""
 
 
 class Small:
@@ -58,6 +63,17 @@ class Small:
         return [checksum for checksum in checksums if checksum not in self._kept]
 
 
+class _Miss(NamedTuple):
+    """A look-up in vain, for a task by its name in Dask."""
+
+    task: str
+    asked: float
+
+    def holds(self) -> bool:
+        """Say whether that was a moment ago."""
+        return time.monotonic() - self.asked < MOMENT
+
+
 class Prefetch:
     """Fetches in a thread of its own, many at once; what fails is left to the task that needs it.
 
@@ -68,12 +84,13 @@ class Prefetch:
     small : Small
         Where buffers go.
     waits : callable
-        Tells whether a task, by its name in Dask, still waits.
+        Returns the priority of a task, by its name in Dask, if it still waits: the lowest is next.
     """
 
-    def __init__(self, context: Context, small: Small, waits: Callable[[str], bool]) -> None:
+    def __init__(self, context: Context, small: Small, waits: Callable[[str], Any]) -> None:
         self._context, self._small, self._waits = context, small, waits
-        self._misses: dict[Checksum, float] = {}
+        self._misses: dict[Checksum, _Miss] = {}
+        self._told = 0
         self._tasks: queue.SimpleQueue[tuple[str, Checksum] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="seamless-prefetch", daemon=True)
         self._thread.start()
@@ -83,8 +100,31 @@ class Prefetch:
         self._tasks.put((task, key))
 
     def is_unknown(self, key: Checksum) -> bool:
-        """Say whether a key was looked up a moment ago, in vain; only the first one who asks is told."""
-        return time.monotonic() - self._misses.pop(key, float("-inf")) < MOMENT
+        """Say whether a key was looked up a moment ago, in vain; only the first one who asks is told.
+
+        One that has waited for longer is looked up again, in one request with those that are next.
+        """
+        miss = self._misses.get(key)
+        if miss is not None and not miss.holds():
+            self._renew(miss.task, key)
+        found = self._misses.pop(key, None) is not None
+        self._told += found
+        return found
+
+    def _renew(self, task: str, key: Checksum) -> None:
+        # No more of them than are likely to have their turn within a moment: as many as had it since the
+        # last time, and as many again, should they become faster.
+        number, self._told = 2 * self._told, 0
+        self._misses.pop(key, None)
+        old = [(other, miss.task) for other, miss in list(self._misses.items()) if not miss.holds()]
+        waiting = [(priority, *item) for item in old if (priority := self._waits(item[1]))]
+        following = nsmallest(min(number, MOST_RENEWED), waiting, itemgetter(0))
+        tasks = {key: task} | {other: name for _, other, name in following}
+        for each in tasks:
+            self._misses.pop(each, None)
+        with suppress(Exception):  # the task looks it up itself, and is told
+            asked = time.monotonic()
+            self._remember(tasks, set(self._context.database.lookup_many(tasks)), asked)
 
     def close(self) -> None:
         """Fetch no more."""
@@ -92,25 +132,26 @@ class Prefetch:
 
     def _work(self) -> None:
         while waiting := self._next():
-            keys = [key for task, key in waiting if self._waits(task)]
+            tasks = {key: task for task, key in waiting if self._waits(task)}
+            keys = list(tasks)
             with suppress(Exception):  # the task that needs it meets it again, and is told
-                if keys and not self._in_one_request(keys):
+                if keys and not self._in_one_request(tasks):
                     documents = [parse(data) for data in self._fetch(keys)]
                     self._fetch([document.code for document in documents])
                     asked = time.monotonic()
-                    self._remember(keys, set(self._context.database.lookup_many(keys)), asked)
+                    self._remember(tasks, set(self._context.database.lookup_many(keys)), asked)
                 self._fetch_inputs(keys)
 
-    def _in_one_request(self, keys: Sequence[Checksum]) -> bool:
+    def _in_one_request(self, tasks: Mapping[Checksum, str]) -> bool:
         """Ask for everything at once, if one server has it all."""
         server = self._context.server
         if server is None or isinstance(server, DatabaseChain):
             return False
         asked = time.monotonic()
-        known, buffers = server.lookup_with_documents(keys, LARGEST)
+        known, buffers = server.lookup_with_documents(list(tasks), LARGEST)
         for checksum, data in buffers.items():
             self._small.put(checksum, data)
-        self._remember(keys, known, asked)
+        self._remember(tasks, known, asked)
         return True
 
     def _fetch_inputs(self, keys: Sequence[Checksum]) -> None:
@@ -142,9 +183,10 @@ class Prefetch:
         kept = (self._small.get(checksum) for checksum in checksums)
         return [data for data in kept if data is not None]
 
-    def _remember(self, keys: Sequence[Checksum], known: set[Checksum], asked: float) -> None:
-        """Remember which keys have no result, as of a moment."""
-        old = [key for key, when in list(self._misses.items()) if asked - when > MOMENT]
-        for key in old:
-            self._misses.pop(key, None)
-        self._misses.update((key, asked) for key in keys if key not in known)
+    def _remember(self, tasks: Mapping[Checksum, str], known: set[Checksum], asked: float) -> None:
+        """Remember which keys have no result, as of a moment; what no task waits for is forgotten."""
+        old = [(key, miss.task) for key, miss in list(self._misses.items()) if not miss.holds()]
+        for key, task in old:
+            if not self._waits(task):
+                self._misses.pop(key, None)
+        self._misses.update((key, _Miss(task, asked)) for key, task in tasks.items() if key not in known)

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Reschedule
 
+from hashserver.results.result import Put
 from hashserver.retry import pauses
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
+from seamless_dask.graph import task
 from seamless_dask.graph.current_worker import is_about
 from seamless_dask.model.options import Options
+from seamless_dask.submitted import run_call
 
 from . import internals
 from .claim import Claim
@@ -26,6 +29,7 @@ from .metered_store import MeteredStore
 from .nested.sockets import Gateways
 from .prefetch import Prefetch, Small
 from .reaper import Reaper
+from .recorder import NewResult, Recorder
 from .supervisor import TOPIC, TaskSupervisor
 
 if TYPE_CHECKING:
@@ -34,8 +38,10 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from hashserver.checksum import Checksum
+    from hashserver.results.result import Origin
     from seamless_dask.context import Context
     from seamless_dask.execution.supervisor import Supervisor
+    from seamless_dask.model.records import Outcome
     from seamless_dask.model.transformation import Value
 
 FATE = 10.0
@@ -91,6 +97,7 @@ class DaskWorker:
         self._directory = tempfile.mkdtemp(prefix="seamless-stderr-", dir=worker.local_directory)
         store = context.store
         small = store.small if isinstance(store, MeteredStore) else Small()
+        self._recorder = Recorder(context, partial(internals.has_more, worker))
         self._prefetch = Prefetch(context, small, partial(internals.is_waiting, worker))
 
     # -------------------------------------------------- for tasks
@@ -122,6 +129,14 @@ class DaskWorker:
     def is_unknown(self, checksum: Checksum) -> bool:
         """Say whether it was looked up a moment ago, in vain."""
         return self._prefetch.is_unknown(checksum)
+
+    def record(self, checksum: Checksum, outcome: Outcome, origin: Origin | None, *, last: bool) -> None:
+        """Record what a transformation gave, together with what others have to record."""
+        (kind, found), record, members, buffers = outcome
+        # a task of somebody else's goes on when a function of ours that it has called returns
+        last = last and internals.called(self._worker) in (task.run, run_call)
+        put = Put(checksum, kind, found, record, members, origin)
+        self._recorder.record(NewResult(put, buffers), last)
 
     def excuse(self, error: ComputationFailed) -> None:
         """Wait for the worker's own fate after a death by a signal that may have been meant for it.

@@ -80,15 +80,21 @@ class TaskSupervisor:
 
     def poll(self, usage: Usage) -> Stop | None:
         """Say whether the command must end."""
-        self._usage = usage
         if self._printed is not None:
             self._printed.pass_on()
-        if stop := self.abandoned():
+        if (stop := self.look(usage)) is not None:
             return stop
         if self._gateway is not None and self._gateway.waiting:
             slot.step_aside()  # what it waits for may need this very thread
         else:
             slot.come_back()
+        return None
+
+    def look(self, usage: Usage) -> Stop | None:
+        """Say the same without a thought for the thread: one that is none of a worker's may ask."""
+        self._usage = usage
+        if stop := self.abandoned():
+            return stop
         stop, over = over_limits(self._askers(), usage)
         self._fail(over)
         return stop

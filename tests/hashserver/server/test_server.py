@@ -476,6 +476,26 @@ def test_a_malformed_result_is_400(server: Running, body: bytes) -> None:
     assert server.ask("PUT", f"/result/{UNKNOWN}", body).status == 400
 
 
+def test_many_results_are_recorded_with_their_bytes_or_none_of_them(server: Running) -> None:
+    data, other = os.urandom(8), os.urandom(8)
+    tf, contested = hash_bytes(os.urandom(8)), hash_bytes(os.urandom(8))
+    first = {"transformation": tf, "format": "file", "checksum": hash_bytes(data), "record": {"wall": 1.5}}
+    second = {"transformation": contested, "format": "file", "checksum": hash_bytes(other)}
+    buffers = {hash_bytes(data): b64encode(data).decode()}
+    for bad in ({"results": [first, {}]}, {"results": [first, 1]}, {"results": first}, {"buffers": buffers}):
+        assert server.ask("PUT", "/results", json.dumps(bad).encode()).status == 400
+    wrong = {"results": [first], "buffers": {hash_bytes(data): b64encode(other).decode()}}
+    assert server.ask("PUT", "/results", json.dumps(wrong).encode()).status == 400
+    assert server.ask("GET", f"/result/{tf}").status == 404
+    server.database().put(contested, "file", hash_bytes(b"known"))
+    good = {"results": [first, second], "buffers": buffers}
+    for _ in range(2):
+        reply = server.ask("PUT", "/results", json.dumps(good).encode())
+        assert (reply.status, reply.json) == (200, [[contested, hash_bytes(b"known"), hash_bytes(other)]])
+    known = server.ask("GET", f"/result/{tf}").json
+    assert (known["checksum"], known["record"], known["present"]) == (hash_bytes(data), {"wall": 1.5}, True)
+
+
 # ---------------------------------------------------------------------- deaths and limits
 
 

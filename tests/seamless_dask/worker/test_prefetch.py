@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from seamless_dask.worker.prefetch import Prefetch, Small
 from .conftest import wait_until
 
 
-def test_documents_and_code_are_at_hand_and_misses_known_for_a_moment(lab: Any, monkeypatch: Any) -> None:
+def test_documents_and_code_are_at_hand_and_misses_known_for_a_moment(lab: Any) -> None:
     keys = [lab.store(f"echo {number}") for number in range(3)]
     small = Small()
     fetching = Prefetch(lab.context, small, lambda task: task != "gone")
@@ -32,8 +34,35 @@ def test_documents_and_code_are_at_hand_and_misses_known_for_a_moment(lab: Any, 
     codes = [hash_bytes(f"echo {number}".encode()) for number in range(3)]
     assert small.lacking([*keys, *codes]) == [keys[2], codes[2]]
     assert [fetching.is_unknown(keys[0]) for _ in range(2)] == [True, False]
-    monkeypatch.setattr(prefetch, "MOMENT", 0.0)
-    assert not fetching.is_unknown(keys[1])
+    fetching.close()
+
+
+def test_what_was_looked_up_too_long_ago_is_looked_up_again_with_those_that_are_next(
+    lab: Any, monkeypatch: Any
+) -> None:
+    keys = [lab.store(f"echo {number}") for number in range(6)]
+    waiting = {f"task {number}": number + 1 for number in range(6)}
+    fetching = Prefetch(lab.context, Small(), waiting.get)
+    for task in reversed(waiting):  # not in the order in which they are to run
+        fetching.add(task, keys[waiting[task] - 1])
+    wait_until(lambda: len(fetching._misses) == 6)
+    assert fetching.is_unknown(keys[0])
+    now = time.monotonic()
+    monkeypatch.setattr(prefetch, "time", SimpleNamespace(monotonic=lambda: now + 2 * prefetch.MOMENT))
+    asked: list[list[Checksum]] = []
+    look_up = lab.context.database.lookup_many
+    monkeypatch.setattr(
+        lab.context.database, "lookup_many", lambda keys: asked.append(list(keys)) or look_up(keys)
+    )
+    lab.context.database.put(keys[2], "file", keys[2])  # by somebody else, in the meantime
+    del waiting["task 4"]
+    assert fetching.is_unknown(keys[1])
+    assert asked == [[keys[1], keys[2], keys[3]]]  # one was told before: two more
+    assert [fetching.is_unknown(key) for key in keys[1:4]] == [False, False, True]
+    assert len(asked) == 1
+    monkeypatch.setattr(prefetch, "time", SimpleNamespace(monotonic=lambda: now + 4 * prefetch.MOMENT))
+    monkeypatch.setattr(lab.context.database, "lookup_many", lambda keys: 1 / 0)
+    assert not fetching.is_unknown(keys[5])  # the task meets that itself, and is told
     fetching.close()
 
 
