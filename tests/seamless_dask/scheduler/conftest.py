@@ -153,12 +153,20 @@ def close(cluster: LocalCluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalCluster, Client, Context]]:
-    """What the tests of a module have in common, results included."""
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[LocalCluster, Client, Context]]:
+    """What the tests of a module have in common, results included.
+
+    Its workers are processes, unless the module says by ``PROCESSES`` that none of its tests kills one.
+    """
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SEAMLESS_CACHE", str(tmp_path_factory.mktemp("shared")))
         environment.setenv("SEAMLESS_ISOLATION", "none")
-        with started() as (cluster, client), Context(load()) as context:
+        with (
+            started(getattr(request.module, "PROCESSES", True)) as (cluster, client),
+            Context(load()) as context,
+        ):
             yield cluster, client, context
 
 

@@ -6,16 +6,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cloudpickle
 import pytest
+from distributed import Client, LocalCluster
 from distributed.worker_state_machine import RemoveReplicasEvent
 
 from seamless_dask import File
+from seamless_dask.context import Context
 from seamless_dask.errors import NoRoomThere, WorkerLost
 from seamless_dask.graph import collection, handles
 from seamless_dask.model.options import Options
+
+PROCESSES = False
 
 # workers do not have this module
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -173,34 +178,48 @@ main()
 """
 
 
-@pytest.fixture
-def bare(quick_farm: Any) -> Iterator[str]:
-    """The address of a worker that lacks this package, beside two that have it."""
-    words = [sys.executable, "-c", BARE, quick_farm.cluster.scheduler_address, "--no-nanny", "--name", "bare"]
+@contextmanager
+def without_package(cluster: LocalCluster) -> Iterator[str]:
+    """Have a worker that lacks this package beside those of a cluster; its address."""
+    from ..conftest import wait_until  # here, since that worker imports this file
+
+    words = [sys.executable, "-c", BARE, cluster.scheduler_address, "--no-nanny", "--name", "bare"]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
-        [address] = quick_farm.lab.wait_until(lambda: list(quick_farm.plugin.recovery.unequipped))
+        [address] = wait_until(lambda: list(cluster.scheduler.plugins["seamless"].recovery.unequipped))
         yield address
-        # it is there yet, and works
-        assert quick_farm.client.submit(int, 7, workers=[address], pure=False).result(60) == 7
     finally:
         process.kill()
         process.wait()
 
 
-def test_a_worker_without_the_package_lives_and_works_for_others(quick_farm: Any, bare: str) -> None:
+@pytest.fixture(scope="module")
+def shared_bare(shared: tuple[LocalCluster, Client, Context]) -> Iterator[str]:
+    with without_package(shared[0]) as address:
+        yield address
+
+
+@pytest.fixture
+def bare(farm: Any, shared_bare: str) -> Iterator[str]:
+    """The address of a worker that lacks this package, beside two that have it."""
+    yield shared_bare
+    # it is there yet, and works
+    assert farm.client.submit(int, 7, workers=[shared_bare], pure=False).result(60) == 7
+
+
+def test_a_worker_without_the_package_lives_and_works_for_others(farm: Any, bare: str) -> None:
     """The mere message of a task of ours would be the end of it."""
-    futures = quick_farm.submit_all([quick_farm.store(f"echo {number}") for number in range(30)])
-    quick_farm.client.gather(futures)
-    assert "no usable seamless-dask" in quick_farm.plugin.recovery.unequipped[bare]
+    futures = farm.submit_all([farm.store(f"echo {number}") for number in range(30)])
+    farm.client.gather(futures)
+    assert "no usable seamless-dask" in farm.plugin.recovery.unequipped[bare]
 
 
-def test_a_worker_without_the_package_gets_no_tasks_that_read_our_results(quick_farm: Any, bare: str) -> None:
-    ran = quick_farm.submit(quick_farm.store("echo x"))
+def test_a_worker_without_the_package_gets_no_tasks_that_read_our_results(farm: Any, bare: str) -> None:
+    ran = farm.submit(farm.store("echo x"))
     ran.result(60)
-    readers = [quick_farm.client.submit(str, ran, pure=False) for _ in range(20)]
-    assert all(quick_farm.client.gather(readers))
-    assert bare not in {address for found in quick_farm.client.who_has(readers).values() for address in found}
+    readers = [farm.client.submit(str, ran, pure=False) for _ in range(20)]
+    assert all(farm.client.gather(readers))
+    assert bare not in {address for found in farm.client.who_has(readers).values() for address in found}
 
 
 class Holder:
@@ -210,37 +229,37 @@ class Holder:
 
 @pytest.mark.parametrize("wrap", [lambda one: [one], lambda one: {"x": (one, 1)}, Holder])
 def test_a_worker_without_the_package_gets_no_tasks_with_handles_inside_their_arguments(
-    quick_farm: Any, bare: str, wrap: Any
+    farm: Any, bare: str, wrap: Any
 ) -> None:
     """Their message would be the end of it."""
     value = wrap(handles.of("file", "a" * 64))
-    readers = [quick_farm.client.submit(id, value, pure=False) for _ in range(20)]
-    quick_farm.client.gather(readers)
-    assert bare not in {address for found in quick_farm.client.who_has(readers).values() for address in found}
-    pinned = quick_farm.client.submit(id, value, pure=False, workers=[bare])
-    why = quick_farm.lab.wait_until(lambda: quick_farm.plugin.recovery.why_no_worker(pinned.key))
+    readers = [farm.client.submit(id, value, pure=False) for _ in range(20)]
+    farm.client.gather(readers)
+    assert bare not in {address for found in farm.client.who_has(readers).values() for address in found}
+    pinned = farm.client.submit(id, value, pure=False, workers=[bare])
+    why = farm.lab.wait_until(lambda: farm.plugin.recovery.why_no_worker(pinned.key))
     assert "no usable seamless-dask" in why
     pinned.cancel()
-    assert bare in quick_farm.scheduler.workers
+    assert bare in farm.scheduler.workers
 
 
 @pytest.mark.filterwarnings("always")
 def test_what_is_pinned_to_a_worker_without_the_package_says_why_it_waits(
-    quick_farm: Any, bare: str, recwarn: pytest.WarningsRecorder
+    farm: Any, bare: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    key = quick_farm.store("echo x")
-    graph = collection.build(quick_farm.lab.context, key, options(0))
+    key = farm.store("echo x")
+    graph = collection.build(farm.lab.context, key, options(0))
     assert isinstance(graph, collection.Graph)
-    future = quick_farm.client.get(graph.tasks, graph.key, sync=False, workers=[bare])
-    why = quick_farm.lab.wait_until(lambda: quick_farm.plugin.recovery.why_no_worker(future.key))
+    future = farm.client.get(graph.tasks, graph.key, sync=False, workers=[bare])
+    why = farm.lab.wait_until(lambda: farm.plugin.recovery.why_no_worker(future.key))
     assert f"no worker that may have it can run transformations, or read their results ({bare}: " in why
     told = f"{future.key} waits: {why}"
-    quick_farm.lab.wait_until(lambda: told in [str(one.message) for one in recwarn])
+    farm.lab.wait_until(lambda: told in [str(one.message) for one in recwarn])
     future.cancel()
-    ran = quick_farm.submit(quick_farm.store("echo y"))
+    ran = farm.submit(farm.store("echo y"))
     ran.result(60)
-    reader = quick_farm.client.submit(str, ran, workers=[bare])
-    quick_farm.lab.wait_until(lambda: f"{reader.key} waits: {why}" in [str(one.message) for one in recwarn])
+    reader = farm.client.submit(str, ran, workers=[bare])
+    farm.lab.wait_until(lambda: f"{reader.key} waits: {why}" in [str(one.message) for one in recwarn])
     reader.cancel()
 
 
@@ -261,76 +280,75 @@ def addresses(farm: Any, futures: list[Any]) -> set[str]:
     return {address for found in farm.client.who_has(futures).values() for address in found}
 
 
-def test_what_holds_handles_is_copied_to_all_workers(quick_farm: Any, bare: str) -> None:
+def test_what_holds_handles_is_copied_to_all_workers(farm: Any, bare: str) -> None:
     """Dask would try for ever to copy what one of them cannot unpickle."""
-    [data] = quick_farm.client.scatter([[a_file()]], broadcast=True)
-    ran = quick_farm.submit(quick_farm.store("echo x"))
+    [data] = farm.client.scatter([[a_file()]], hash=False, broadcast=True)
+    ran = farm.submit(farm.store("echo x"))
     found = ran.result(60)
-    quick_farm.client.replicate([ran])
+    farm.client.replicate([ran])
     for future in (data, ran):
-        quick_farm.lab.wait_until(
-            lambda future=future: addresses(quick_farm, [future]) == set(quick_farm.scheduler.workers)
-        )
-    equipped = list(quick_farm.plugin.recovery.equipped)
-    quick_farm.client.run(forget, [data.key, ran.key], workers=equipped)
-    quick_farm.lab.wait_until(lambda: addresses(quick_farm, [data, ran]) == {bare})
-    assert quick_farm.client.gather([data, ran]) == [[a_file()], found]
+        farm.lab.wait_until(lambda future=future: addresses(farm, [future]) == set(farm.scheduler.workers))
+    equipped = list(farm.plugin.recovery.equipped)
+    farm.client.run(forget, [data.key, ran.key], workers=equipped)
+    farm.lab.wait_until(lambda: addresses(farm, [data, ran]) == {bare})
+    assert farm.client.gather([data, ran]) == [[a_file()], found]
 
 
 def forget(keys: list[str], dask_worker: Any) -> None:
     dask_worker.handle_stimulus(RemoveReplicasEvent(keys=keys, stimulus_id="test"))
 
 
-def test_what_holds_handles_is_moved_to_a_worker_without_the_package(quick_farm: Any, bare: str) -> None:
-    data = quick_farm.client.scatter([[a_file(), number] for number in range(20)])
-    quick_farm.client.rebalance()
-    assert bare in addresses(quick_farm, data)
-    quick_farm.client.retire_workers(list(quick_farm.plugin.recovery.equipped))
-    assert addresses(quick_farm, data) == {bare}
-    assert quick_farm.client.gather(data) == [[a_file(), number] for number in range(20)]
+def test_what_holds_handles_is_moved_to_a_worker_without_the_package(quick_farm: Any) -> None:
+    with without_package(quick_farm.cluster) as bare:
+        data = quick_farm.client.scatter([[a_file(), number] for number in range(20)])
+        quick_farm.client.rebalance()
+        assert bare in addresses(quick_farm, data)
+        quick_farm.client.retire_workers(list(quick_farm.plugin.recovery.equipped))
+        assert addresses(quick_farm, data) == {bare}
+        assert quick_farm.client.gather(data) == [[a_file(), number] for number in range(20)]
 
 
-def test_data_sets_with_handles_are_read_by_whoever_has_the_package(quick_farm: Any, bare: str) -> None:
-    [future] = quick_farm.client.scatter([[a_file()]], workers=[bare])
-    quick_farm.client.publish_dataset(value=[a_file()], future=future)
-    assert quick_farm.client.get_dataset("value") == [a_file()]
-    assert quick_farm.client.get_dataset("future").result(60) == [a_file()]
+def test_data_sets_with_handles_are_read_by_whoever_has_the_package(farm: Any, bare: str) -> None:
+    [future] = farm.client.scatter([[a_file()]], hash=False, workers=[bare])
+    farm.client.publish_dataset(value=[a_file()], future=future)
+    assert farm.client.get_dataset("value") == [a_file()]
+    assert farm.client.get_dataset("future").result(60) == [a_file()]
 
 
-def test_what_reads_a_handle_out_of_sight_runs_where_that_can_be(quick_farm: Any, bare: str) -> None:
-    data = quick_farm.client.scatter([[a_file(), number] for number in range(10)], workers=[bare])
-    readers = [quick_farm.client.submit(read, one, pure=False) for one in data]
-    assert quick_farm.client.gather(readers) == ["a" * 64] * 10
-    assert bare not in addresses(quick_farm, readers)
+def test_what_reads_a_handle_out_of_sight_runs_where_that_can_be(farm: Any, bare: str) -> None:
+    data = farm.client.scatter([[a_file(), number] for number in range(10)], workers=[bare])
+    readers = [farm.client.submit(read, one, pure=False) for one in data]
+    assert farm.client.gather(readers) == ["a" * 64] * 10
+    assert bare not in addresses(farm, readers)
 
 
-def test_where_that_can_be_nowhere_it_fails_and_says_why(quick_farm: Any, bare: str) -> None:
-    equipped = list(quick_farm.plugin.recovery.equipped)
-    [data] = quick_farm.client.scatter([[a_file(), 7]], workers=equipped)
-    assert quick_farm.client.submit(len, data, workers=[bare]).result(60) == 2
-    reader = quick_farm.client.submit(read, data, workers=[bare])
+def test_where_that_can_be_nowhere_it_fails_and_says_why(farm: Any, bare: str) -> None:
+    equipped = list(farm.plugin.recovery.equipped)
+    [data] = farm.client.scatter([[a_file(), 7]], hash=False, workers=equipped)
+    assert farm.client.submit(len, data, workers=[bare]).result(60) == 2
+    reader = farm.client.submit(read, data, workers=[bare])
     with pytest.raises(ModuleNotFoundError, match=r"cannot be used on this worker: .* install seamless-dask"):
         reader.result(60)
 
 
 @pytest.mark.parametrize("mentioned", [lambda: is_file, lambda: a_file, lambda: a_file().read_text])
 def test_a_function_that_mentions_the_package_costs_nobody_a_worker(
-    quick_farm: Any, bare: str, mentioned: Any
+    farm: Any, bare: str, mentioned: Any
 ) -> None:
-    pinned = quick_farm.client.submit(mentioned(), workers=[bare], pure=False)
+    pinned = farm.client.submit(mentioned(), workers=[bare], pure=False)
     with pytest.raises(ModuleNotFoundError, match="cannot be used on this worker"):
         pinned.result(60)
-    assert bare in quick_farm.scheduler.workers
+    assert bare in farm.scheduler.workers
 
 
 @pytest.mark.parametrize("read", [lambda ran: (str, ran), lambda ran: (id, [a_file()])])
 def test_a_worker_without_the_package_that_is_only_preferred_is_passed_over(
-    quick_farm: Any, bare: str, read: Any
+    farm: Any, bare: str, read: Any
 ) -> None:
-    ran = quick_farm.submit(quick_farm.store("echo x"))
-    reader = quick_farm.client.submit(*read(ran), workers=[bare], allow_other_workers=True, pure=False)
+    ran = farm.submit(farm.store("echo x"))
+    reader = farm.client.submit(*read(ran), workers=[bare], allow_other_workers=True, pure=False)
     reader.result(60)
-    assert bare not in addresses(quick_farm, [reader])
+    assert bare not in addresses(farm, [reader])
 
 
 def test_where_no_worker_has_the_package_a_preference_changes_nothing(quick_farm: Any) -> None:
@@ -345,17 +363,17 @@ def test_where_no_worker_has_the_package_a_preference_changes_nothing(quick_farm
 
 
 def test_a_task_of_ours_that_comes_to_a_worker_without_the_package_goes_elsewhere(
-    quick_farm: Any, bare: str, monkeypatch: pytest.MonkeyPatch
+    farm: Any, bare: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when it was given away before the worker had said so."""
-    retries, scheduler = quick_farm.plugin.recovery, quick_farm.scheduler
+    retries, scheduler = farm.plugin.recovery, farm.scheduler
     given: list[str] = []
     with monkeypatch.context() as patched:
         patched.setattr(retries, "is_misled", lambda ts: given.append(ts.processing_on.address))
         patched.setattr(scheduler, "valid_workers", lambda _: {scheduler.workers[bare]})
-        future = quick_farm.submit(quick_farm.store("echo x"))
-        quick_farm.lab.wait_until(lambda: given)
-    assert quick_farm.lab.bytes(future.result(60).value) == b"x\n"
+        future = farm.submit(farm.store("echo x"))
+        farm.lab.wait_until(lambda: given)
+    assert farm.lab.bytes(future.result(60).value) == b"x\n"
     assert set(given) == {bare}
 
 
