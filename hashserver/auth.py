@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from hashserver.errors import AuthenticationFailed
 from hashserver.namedtuple import NamedTuple
-from hashserver.regular_file import open_regular
+from hashserver.regular_file import open_secret
 
 NOTHING, READ, WRITE = 0, 1, 2
 _KINDS = {"read": READ, "read-write": WRITE}
@@ -37,8 +36,7 @@ def read_token_file(path: str) -> list[Token]:
         If the file cannot be read, others can read it, or it holds no token.
     """
     try:
-        with os.fdopen(open_regular(path)[0], encoding="ascii") as file:
-            _refuse_readable(path, os.fstat(file.fileno()))
+        with os.fdopen(open_secret(path, "the token file", AuthenticationFailed), encoding="ascii") as file:
             tokens = [_parse(path, line) for line in file if line.strip() and line[0] != "#"]
     except OSError as error:
         raise AuthenticationFailed(f"cannot read the token file {path}: {error.strerror}") from None
@@ -47,13 +45,6 @@ def read_token_file(path: str) -> list[Token]:
     if not tokens:
         raise AuthenticationFailed(f"the token file {path} holds no token")
     return sorted(tokens, key=lambda token: -token.access)
-
-
-def _refuse_readable(path: str, status: os.stat_result) -> None:
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise AuthenticationFailed(f"others may read the token file {path}: chmod 600 {path}")
-    if status.st_uid not in (os.geteuid(), 0):
-        raise AuthenticationFailed(f"the token file {path} belongs to another user")
 
 
 def _parse(path: str, line: str) -> Token:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # Without O_NONBLOCK a pipe that nobody writes to would be waited for without end; O_NOCTTY: a terminal
 # that is opened must not become ours.
@@ -44,6 +44,35 @@ def open_regular(path: str | os.PathLike[str], follow: bool = True) -> tuple[int
         os.close(fd)
         raise
     return fd, state
+
+
+def open_secret(path: str, what: str, refuse: Callable[[str], Exception]) -> int:
+    """Open a file that nobody but this user, or root, can have read or written; return its descriptor.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What it holds, as a message says it: ``the token file``.
+    refuse
+        Makes the error for a file of somebody else's, and for one that others may read.
+
+    Raises
+    ------
+    OSError
+        As of `open_regular`.
+    """
+    fd, state = open_regular(path)
+    reason = None
+    if state.st_uid not in (os.geteuid(), 0):
+        reason = f"{path} belongs to another user"
+    elif state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        reason = f"others may read {what} {path}: chmod 600 {path}"
+    if reason is not None:
+        os.close(fd)
+        raise refuse(reason)
+    return fd
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hashserver.regular_file import open_regular
+from hashserver.regular_file import open_secret
 from hashserver.system_text import each, to_system
 
 from .errors import UsageError
@@ -72,9 +72,7 @@ def read(path: str) -> ConnectionFile:
         If there is none, others may read it, or it is not one.
     """
     try:
-        fd, state = open_regular(path)
-        with os.fdopen(fd, "rb") as file:
-            _refuse_readable(path, state)
+        with os.fdopen(open_secret(path, "the connection file", UsageError), "rb") as file:
             data = file.read()
     except OSError as error:
         reason = (
@@ -139,13 +137,6 @@ def write(path: str, connection: ConnectionFile) -> None:
     address = connection.scheduler if connection.insecure else f"seamless://{place}{os.path.abspath(path)}"
     document = {"version": VERSION, "address": address} | connection._asdict()
     write_atomic(path, json.dumps(document, indent=2).encode() + b"\n", 0o600)
-
-
-def _refuse_readable(path: str, status: os.stat_result) -> None:
-    if status.st_uid not in (os.geteuid(), 0):
-        raise UsageError(f"the connection file {path} belongs to another user")
-    if status.st_mode & 0o077:
-        raise UsageError(f"others may read the connection file {path}: chmod 600 {path}")
 
 
 def parse(path: str, data: bytes) -> ConnectionFile:

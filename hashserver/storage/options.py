@@ -155,17 +155,11 @@ def read(path: str) -> tuple[StorageOptions, ...]:
         It cannot be read, others can read it, or it says something else.
     """
     import json
-    import stat
 
-    from hashserver.regular_file import open_regular
+    from hashserver.regular_file import open_secret
 
     try:
-        fd, state = open_regular(path)
-        with os.fdopen(fd, "rb") as file:
-            if state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise InvalidRequest(f"others may read the storage options in {path}: chmod 600 {path}")
-            if state.st_uid not in (os.geteuid(), 0):
-                raise InvalidRequest(f"the storage options in {path} belong to another user")
+        with os.fdopen(open_secret(path, "the storage options in", InvalidRequest), "rb") as file:
             document = json.loads(file.read())
     except OSError as error:
         raise InvalidRequest(f"cannot read the storage options in {path}: {error.strerror}") from None
