@@ -28,10 +28,16 @@ def put(world: World, data: bytes) -> str:
     return checksum
 
 
+LEAVING = ["../evil", "/tmp/evil-hazard", "a/../../evil", "a\0b", "a//b", "./evil", ""]
+
+
 @pytest.mark.parametrize(
-    "name", ["../evil", "/tmp/evil-hazard", "a/../../evil", "a\0b", "a//b", "./evil", ""]
+    ("user", "name"), [("served", LEAVING[0]), *(("embedded", name) for name in LEAVING)]
 )
-def test_an_index_whose_paths_leave_the_directory(world: World, name: str) -> None:
+def test_an_index_whose_paths_leave_the_directory(
+    request: pytest.FixtureRequest, user: str, name: str
+) -> None:
+    world: World = request.getfixturevalue(user)
     put(world, b"hello\n")
     index = put(world, (json.dumps({name: HELLO}, indent=2) + "\n").encode())
     world.write("set/.CHECKSUM", index + "\n")
@@ -51,8 +57,14 @@ def test_a_result_at_an_absolute_path(world: World) -> None:
     assert not os.path.exists("/tmp/out-hazard")
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "a/../../x", "a\0b", ".", ""])
-def test_a_document_with_inputs_elsewhere(world: World, name: str) -> None:
+ELSEWHERE = ["/etc/passwd", "a/../../x", "a\0b", ".", ""]
+
+
+@pytest.mark.parametrize(
+    ("user", "name"), [("served", ELSEWHERE[0]), *(("embedded", name) for name in ELSEWHERE)]
+)
+def test_a_document_with_inputs_elsewhere(request: pytest.FixtureRequest, user: str, name: str) -> None:
+    world: World = request.getfixturevalue(user)
     put(world, b"hello\n")
     code = put(world, b"cat *\n")
     document = {"format": 1, "language": "bash", "code": code, "inputs": {name: ["file", HELLO]}}
@@ -78,17 +90,17 @@ def test_names_with_newlines(world: World) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\n", "xyz\n", HELLO.upper() + "\n", HELLO[:-1], HELLO + HELLO])
-def test_a_sidecar_that_is_empty_or_not_hex(world: World, content: str) -> None:
-    world.write("a.txt.CHECKSUM", content)
+def test_a_sidecar_that_is_empty_or_not_hex(embedded: World, content: str) -> None:
+    embedded.write("a.txt.CHECKSUM", content)
     for command in (("seamless-download",), ("seamless-run", "cat"), ("seamless-checksum",)):
-        done = world(*command, "a.txt", status=1)
+        done = embedded(*command, "a.txt", status=1)
         assert "a.txt.CHECKSUM" in done.error
         assert done.stdout == b""
-    assert os.listdir(world.work) == ["a.txt.CHECKSUM"]
-    world.write("a.txt", "hello\n")
-    assert "a.txt.CHECKSUM" in world("seamless-run", "cat", "a.txt", status=1).error
-    world("seamless-upload", "a.txt")
-    assert world("seamless-run", "cat", "a.txt").stdout == b"hello\n"
+    assert os.listdir(embedded.work) == ["a.txt.CHECKSUM"]
+    embedded.write("a.txt", "hello\n")
+    assert "a.txt.CHECKSUM" in embedded("seamless-run", "cat", "a.txt", status=1).error
+    embedded("seamless-upload", "a.txt")
+    assert embedded("seamless-run", "cat", "a.txt").stdout == b"hello\n"
 
 
 def test_a_file_and_a_sidecar_that_differ(world: World) -> None:

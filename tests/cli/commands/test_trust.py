@@ -44,6 +44,7 @@ def files(work: Path) -> Path:
     return work
 
 
+@pytest.mark.parametrize("hostile", [True], indirect=True)
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_scheduler_that_a_clone_names_is_not_even_asked(
     cli: Cli, files: Path, hostile: Any, home: Path, command: tuple[str, ...]
@@ -55,7 +56,12 @@ def test_a_scheduler_that_a_clone_names_is_not_even_asked(
     assert not (home / "cache").exists()  # nothing was done in the embedded store either
 
 
-@pytest.mark.parametrize("command", COMMANDS[:12], ids=" ".join)
+@pytest.mark.parametrize(
+    ("command", "hostile"),
+    [*((command, True) for command in COMMANDS[:12]), (COMMANDS[0], False), (COMMANDS[5], False)],
+    indirect=["hostile"],
+    ids=str,
+)
 def test_nor_unpickled_when_the_user_has_named_it(
     cli: Cli, files: Path, hostile: Any, command: tuple[str, ...]
 ) -> None:
@@ -67,6 +73,7 @@ def test_nor_unpickled_when_the_user_has_named_it(
         assert not hostile.asked
 
 
+@pytest.mark.parametrize("hostile", [True], indirect=True)
 @pytest.mark.parametrize("action", ["stop", "status", "logs"])
 def test_a_daskserver_of_a_clone(cli: Cli, work: Path, hostile: Any, action: str) -> None:
     (work / "seamless.toml").write_text('cache = "there"\n')
@@ -75,6 +82,7 @@ def test_a_daskserver_of_a_clone(cli: Cli, work: Path, hostile: Any, action: str
     assert not (work / "there").exists()
 
 
+@pytest.mark.parametrize("hostile", [True], indirect=True)
 def test_python_asks_no_scheduler_of_a_clone(cli: Cli, work: Path, hostile: Any) -> None:
     (work / "seamless.toml").write_text(f'daskserver = "{hostile.address}"\n')
     program = "from seamless_dask import bash\nbash('echo x').compute()\n"

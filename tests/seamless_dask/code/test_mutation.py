@@ -17,6 +17,10 @@ from seamless_dask.code.identity import Code, identify
 from .conftest import again
 
 MODULES, HELPERS = 5, 10
+ENDS = (0, MODULES - 1)
+"""The module next to the function, and the one that it reaches through all others: each kind of edit is made
+there. In those between one of each helper shows that it is reached.
+"""
 
 HEAD = '''"""Module {m}."""
 import functools
@@ -103,6 +107,10 @@ def semantic(m: int) -> list[Edit]:
     edits = [(f"def h{m}_{n}(x: float, k={n})", f"def h{m}_{n}(x: float, k={n + 1})") for n in range(HELPERS)]
     edits += [
         (f"SCALE = {m} + 2", f"SCALE = {m} + 3"),
+    ]
+    if m not in ENDS:
+        return edits
+    edits += [
         ('"b": [1, 2, 3]', '"b": [1, 2, 4]'),
         ('"b": [1, 2, 3]', '"b": [1, 2, 3.0]'),
         ('{"a": 1, "b": [1, 2, 3]}', '{"b": [1, 2, 3], "a": 1}'),
@@ -147,7 +155,7 @@ def test_each_semantic_edit_changes_the_text(write: Callable[..., ModuleType], m
 @pytest.mark.parametrize("m", range(MODULES))
 def test_no_cosmetic_edit_changes_the_text(write: Callable[..., ModuleType], m: int) -> None:
     text = identify(write().analyse).text
-    for edit in cosmetic(m):
+    for edit in cosmetic(m) if m in ENDS else cosmetic(m)[:3]:
         assert identify(write({m: edit}).analyse).text == text, edit
 
 
@@ -180,8 +188,10 @@ def changes(m: int) -> Iterator[tuple[Change, Change]]:
     yield attribute(settings, "limit", module.counted)
     for n in range(HELPERS):
         function = getattr(module, f"h{m}_{n}")
-        yield attribute(module, f"h{m}_{n}", abs)
-        yield attribute(getattr(function, "__wrapped__", function), "__defaults__", (77,))
+        if m in ENDS or n % 2:
+            yield attribute(module, f"h{m}_{n}", abs)
+        if m in ENDS or not n % 2:
+            yield attribute(getattr(function, "__wrapped__", function), "__defaults__", (77,))
 
 
 @pytest.mark.parametrize("m", range(MODULES))
