@@ -100,15 +100,19 @@ def busy(serve: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found.close()
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
         pytest.skip("chromium and chromium-driver are not installed")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     flags = ["headless", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
-    flags += ["disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'chromium'}"]
+    flags += [
+        "disable-component-update",
+        "disable-sync",
+        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ]
     flags += ["no-sandbox"] * (os.geteuid() == 0) + ["disable-dev-shm-usage", "window-size=1280,1250"]
     for flag in flags:
         options.add_argument(f"--{flag}")
@@ -117,6 +121,15 @@ def browser(tmp_path: Path) -> Iterator[Any]:
     driver = webdriver.Chrome(options, service)
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Any:
+    """One that knows nothing of other tests: cookies are for all ports of a host."""
+    chromium.get("about:blank")
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    chromium.get_log("browser")
+    return chromium
 
 
 def texts(browser: Any, selector: str) -> list[str]:
