@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import subprocess
@@ -131,7 +132,12 @@ SHORT: dict[str, Callable[[Store, Checksum], Any]] = {
 }
 
 
-@pytest.mark.parametrize("use", DOWN)
+@pytest.mark.parametrize(
+    ("place", "use"),
+    # the other two are made of these, for all kinds alike
+    [*(("sftp", use) for use in DOWN), *itertools.product(["s3", "webdav"], ["get", "get_file", "read"])],
+    indirect=["place"],
+)
 def test_a_download_that_stops_in_the_middle(place: Place, tmp_path: Path, use: str) -> None:
     checksum = place.fill(os.urandom(SIZE))
     place.network.down = MIDDLE
@@ -392,7 +398,12 @@ CLIENTS: dict[str, Callable[[StoreClient, Checksum, Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("use", CLIENTS)
+@pytest.mark.parametrize(
+    ("over", "use"),
+    # a hashserver and its clients know nothing of kinds
+    [*(("sftp", use) for use in CLIENTS), *itertools.product(["s3", "webdav"], ["get", "put large"])],
+    indirect=["over"],
+)
 def test_a_client_hears_which_store_is_silent(over: Served, tmp_path: Path, use: str) -> None:
     place, server = over
     checksum = place.fill(b"text")
