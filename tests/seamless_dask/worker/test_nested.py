@@ -126,6 +126,13 @@ def site(request: Any) -> Site:
     return found
 
 
+@pytest.fixture(params=["sandboxed", "alone"])
+def either(request: Any) -> Site:
+    """Each isolation once, and once with a daskserver: how they go together, the first test shows."""
+    found: Site = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(params=["plain", "sandboxed"])
 def served(request: Any) -> Site:
     found: Site = request.getfixturevalue(request.param)
@@ -156,16 +163,16 @@ def test_a_command_runs_another_one_though_the_worker_has_one_thread(site: Site)
     assert site.run("-c", inner).splitlines() == first[1:]  # on record: it is not run again
 
 
-def test_what_is_known_is_not_run_again(site: Site) -> None:
+def test_what_is_known_is_not_run_again(either: Site) -> None:
     inner = "date +%s.%N; echo known"
-    known = site.run("-c", inner)
-    assert site.run("-c", nested("-c", inner)) == known
+    known = either.run("-c", inner)
+    assert either.run("-c", nested("-c", inner)) == known
 
 
-def test_commands_go_as_deep_as_they_like_and_on_their_own_later(site: Site) -> None:
+def test_commands_go_as_deep_as_they_like_and_on_their_own_later(either: Site) -> None:
     deepest = nested("-c", "echo deepest")
     code = f"{nested('-c', f'{deepest}; echo deep')}; {nested('-c', 'echo second')}; echo end"
-    assert site.run("-c", code) == "deepest\ndeep\nsecond\nend\n"
+    assert either.run("-c", code) == "deepest\ndeep\nsecond\nend\n"
 
 
 def test_files_go_in_and_come_out(site: Site) -> None:
@@ -175,28 +182,28 @@ def test_files_go_in_and_come_out(site: Site) -> None:
     assert (site.directory / "work" / "all.txt").read_text() == "cba\n"
 
 
-def test_large_files_too(site: Site) -> None:
+def test_large_files_too(either: Site) -> None:
     inner = nested("-c", "cat large.bin > copy.bin", "--capture", "copy.bin")
     code = f"head -c 20M /dev/urandom > large.bin; {inner}; cmp large.bin copy.bin && echo same"
-    assert site.run("-c", code) == "same\n"
+    assert either.run("-c", code) == "same\n"
 
 
-def test_a_failure_tells_status_and_stderr(site: Site) -> None:
+def test_a_failure_tells_status_and_stderr(either: Site) -> None:
     inner = nested("-c", "echo why >&2; exit 7 # nested")
-    told = site.run("-c", f"set +e; {inner}; echo status $? >&2; exit 3", status=3)
+    told = either.run("-c", f"set +e; {inner}; echo status $? >&2; exit 3", status=3)
     assert "why\n" in told
     assert "status 7\n" in told
 
 
-def test_a_command_that_waits_for_itself_is_refused(site: Site) -> None:
+def test_a_command_that_waits_for_itself_is_refused(either: Site) -> None:
     code = 'seamless-run -c "$SELF" # itself'
-    told = site.run("--metavar", f"SELF={code}", "-c", code, status=2)
+    told = either.run("--metavar", f"SELF={code}", "-c", code, status=2)
     assert "a command cannot wait for itself" in told
 
 
-def test_two_commands_that_wait_for_each_other_are_refused(site: Site) -> None:
+def test_two_commands_that_wait_for_each_other_are_refused(either: Site) -> None:
     code = 'seamless-run --var "OTHER=$SELF" -c \'seamless-run -c "$OTHER"\''
-    told = site.run("--metavar", f"SELF={code}", "-c", code, status=2)
+    told = either.run("--metavar", f"SELF={code}", "-c", code, status=2)
     assert "a command cannot wait for itself" in told
 
 
