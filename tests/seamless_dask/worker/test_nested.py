@@ -248,7 +248,14 @@ def test_no_token_of_the_daskserver_is_seen(served: Site) -> None:
     assert not [place for place in (facts.jobserver, facts.scheduler, facts.hashserver) if place in seen]
 
 
-@pytest.mark.parametrize("name", ["PATH", "MODULEPATH", "CONDA_PREFIX", "PYENV_ROOT"])
+@pytest.mark.parametrize(
+    ("closed", "name"),
+    [
+        *(("sandboxed", name) for name in ("PATH", "MODULEPATH", "CONDA_PREFIX", "PYENV_ROOT")),
+        ("alone_sandboxed", "PATH"),
+    ],
+    indirect=["closed"],
+)
 def test_a_sandboxed_command_shows_itself_nothing_by_asking(closed: Site, name: str) -> None:
     secret = closed.directory / "secret"
     secret.mkdir(exist_ok=True)
@@ -409,12 +416,10 @@ def test_what_is_asked_for_goes_before_more_that_would_wait(plain: Site, gate: A
     assert max(running) < 3
 
 
-@pytest.fixture
-def bare(tmp_path: Path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A scheduler with our plugin, and no daskserver; one worker with one thread."""
-    directory = tmp_path / "bare"
-    directory.mkdir()
-    cluster = Cluster(directory, n_workers=1)
+    cluster = Cluster(tmp_path_factory.mktemp("bare"), n_workers=1)
     yield cluster
     cluster.close()
 
