@@ -101,6 +101,7 @@ def test_reading_it_imports_next_to_nothing(path: Path) -> None:
     assert modules(read) - modules("from __future__ import annotations\nimport errno, json, os, typing") == {
         "hashserver",
         "hashserver.errors",
+        "hashserver.printable",
         "hashserver.regular_file",
         "hashserver.system_text",
         "seamless_dask",
