@@ -11,6 +11,7 @@ from seamless_dask.errors import UsageError
 
 from ..console import OK, CommandError, Console
 from ..table import Argument, group, value, values
+from .daskserver_options import name_option
 
 if TYPE_CHECKING:
     from seamless_dask.connection import ConnectionFile
@@ -111,12 +112,11 @@ def _report(target: TunnelTarget, facts: ConnectionFile, fresh: bool, console: C
     path = target.file("connection.json")
     state = "connected" if fresh else "connected already"
     console.note(f"{state} to the daskserver {target.remote_name!r} by way of {target.destination}:")
-    name = "" if target.name == "default" else f" --name {target.name}"
     lines = [
         f"export SEAMLESS_DASKSERVER={path}",
         f"page        {facts.jobserver}/seamless  (the token: {facts.token_file})",
         f"dashboard   {facts.jobserver}/status",
-        f"disconnect  seamless-daskserver stop{name}",
+        f"disconnect  seamless-daskserver stop{name_option(target.name)}",
     ]
     if console.json or console.verbosity > -1:
         console.facts({"connected": True, "started": fresh, "connection": path, **facts._asdict()}, lines)

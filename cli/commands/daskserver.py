@@ -13,7 +13,7 @@ from ..run.option_table import count
 from ..start import entry_point
 from ..table import USUAL, CommandTable, flag, group, value
 from . import connect
-from .daskserver_options import START
+from .daskserver_options import START, name_option
 
 if TYPE_CHECKING:
     from seamless_dask.config import Config
@@ -206,8 +206,6 @@ def _absolute(place: str | None) -> str | None:
 
 def _report(facts: ConnectionFile, told: DaskserverSettings, fresh: bool, console: Console) -> None:
     from seamless_dask.connection import FILE
-
-    from .daskserver_status import name_option
 
     path = told.file(FILE)
     state = "started" if fresh else "is running already, as it was started"

@@ -8,6 +8,11 @@ from ..table import DIRECTORY, OptionGroup, flag, value, values
 KINDS = ("local", "slurm", "pbs", "lsf", "oar", "sge", "htcondor")
 
 
+def name_option(name: str) -> str:
+    """Return what names a daskserver on the command line."""
+    return "" if name == "default" else f" --name {name}"
+
+
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65534:
         raise ValueError(f"not a port: {text!r}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..console import ERROR, OK, Console
 from ..text import count_text
 from . import connect
+from .daskserver_options import name_option
 
 if TYPE_CHECKING:
     from seamless_dask.connection import ConnectionFile
@@ -18,11 +19,6 @@ RECENT = 600.0
 """Seconds for which a part that died and was started again is a problem, and not history."""
 RENEWAL = 60 * 86400.0
 """Seconds before the end of a certificate that somebody should know; a start renews it earlier than that."""
-
-
-def name_option(name: str) -> str:
-    """Return what names a daskserver on the command line."""
-    return "" if name == "default" else f" --name {name}"
 
 
 def show(directory: str, name: str, console: Console) -> int:

@@ -16,19 +16,14 @@ _INDENT = "    "
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def print_tree(tree: ast.Module) -> str:
-    """Return the text of a module.
+def checked(body: Sequence[ast.stmt]) -> str:
+    """Return the text of some statements, once it is known to parse back to them.
 
     Raises
     ------
     Unprintable
-        It has none that parses back to the same tree.
+        There is none that does.
     """
-    return checked(tree.body)
-
-
-def checked(body: Sequence[ast.stmt]) -> str:
-    """Return the text of some statements, once it is known to parse back to them."""
     text = "".join(line + "\n" for statement in body for line in lines(statement))
     try:
         back = ast.parse(text).body
