@@ -11,9 +11,9 @@ from weakref import WeakValueDictionary
 from hashserver.checksum import Checksum
 
 from ..errors import Cancelled, LimitExceeded
+from ..execution.limits import exceeded
 from ..execution.supervisor import Usage
 from ..jobs.directory import JobDirectory
-from ..jobs.limits import exceeded
 from ..jobs.request import JobRequest
 from ..jobs.supervisor import JobSupervisor, join
 from ..model import outcomes

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 from hashserver.errors import BufferMissing
 
 from ..errors import Cancelled, LimitExceeded, UsageError
+from ..execution.limits import over_limits
 from ..execution.supervisor import Stop
 from ..model import outcomes
 from ..model.options import Options
 from ..model.transformation import Value
 from .confinement import ITSELF
 from .directory import NESTED, QUEUED, SERVING, needs, waits_for
-from .limits import over_limits
 from .request import JobRequest, agreed
 from .slots import Slot
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Reschedule
 
+from seamless_dask.execution.limits import over_limits
 from seamless_dask.execution.supervisor import Stop, Usage
-from seamless_dask.jobs.limits import over_limits
 from seamless_dask.model.options import Options
 
 from . import internals, slot

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..execution.supervisor import Stop
+from .supervisor import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..execution.supervisor import Usage
     from ..model.options import Options
+    from .supervisor import Usage
 
 
 def over_limits(askers: Mapping[str, Options], usage: Usage) -> tuple[Stop | None, dict[str, str]]:
