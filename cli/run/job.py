@@ -175,9 +175,9 @@ def identify_input(context: Context, item: Input, console: Console, *, waits: bo
         return _identify_directory(context, item, console, waits)
     checksum, status = checksum_of(item.shown, context.stat_cache)
     if item.sidecar is not None and not item.literal and item.sidecar.checksum != checksum:
-        raise SidecarError(
-            f"{item.shown} has changed since its sidecar was written: seamless-upload {item.shown} to use it"
-        )
+        from hashserver.workspace.tree import changed_text
+
+        raise SidecarError(changed_text(item.shown))
     return _Identified(Value("file", checksum), (LocalFile(item.path, checksum, status),))
 
 

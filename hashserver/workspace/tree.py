@@ -278,7 +278,7 @@ def identify(
         return _identify_directory(text, sidecar, cache, fetch, apart)
     checksum, _ = checksum_of(text, cache)
     if sidecar is not None and sidecar.checksum != checksum:
-        raise SidecarError(_changed(text))
+        raise SidecarError(changed_text(text))
     return Identity("file", checksum, True, sidecar, None)
 
 
@@ -313,7 +313,8 @@ def _index_of(sidecar: Sidecar, fetch: Fetch | None) -> bytes | None:
     return data
 
 
-def _changed(path: str) -> str:
+def changed_text(path: str) -> str:
+    """Return what is said of a file or directory that its sidecar does not describe."""
     return f"{path} has changed since its sidecar was written: seamless-upload {path} to use it"
 
 
@@ -334,7 +335,7 @@ def _identify_directory(
         if known.checksum != tree.checksum:
             raise SidecarError(_difference(path, tree, known.data or _index_of(sidecar, fetch)))
     if tree.stale:
-        raise SidecarError(_changed(os.path.join(path, to_system(tree.stale[0]))))
+        raise SidecarError(changed_text(os.path.join(path, to_system(tree.stale[0]))))
     return Identity("directory", tree.checksum, True, sidecar, tree, tree.data, tree.left_out)
 
 
@@ -383,7 +384,7 @@ def _difference(path: str, tree: Tree, data: bytes | None) -> str:
     index = {} if data is None else parse_index(data)
     gone = sorted(index.keys() - tree.index.keys())
     if not gone:
-        return _changed(path)
+        return changed_text(path)
     changed = any(index.get(member, checksum) != checksum for member, checksum in tree.index.items())
     text = f"{path} is only partly there, {told(gone)} that its sidecar names not: seamless-download"
     if changed:  # then the download of all would be refused
