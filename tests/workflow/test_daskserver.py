@@ -31,7 +31,9 @@ def tell(told):
     sys.stdin.readline()
 """.replace("MANY", str(MANY))
 
-CLIENT = ASKING + """
+CLIENT = (
+    ASKING
+    + """
 from distributed import Client, Security
 facts = json.load(open(os.environ["SEAMLESS_DASKSERVER"]))
 security = Security(require_encryption=True, tls_ca_file=facts["ca_file"],
@@ -41,8 +43,11 @@ with Client(facts["scheduler"], security=security) as client:
     files = client.gather(client.compute(made))
     print(json.dumps([file.read_text() for file in files]))
 """
+)
 
-JOBSERVER = ASKING + """
+JOBSERVER = (
+    ASKING
+    + """
 from seamless_dask.executors.opening import executor
 from seamless_dask.jobs.request import JobRequest
 context = handles.default_context()
@@ -54,6 +59,7 @@ for tf in made:
 values = [asked.run(JobRequest(tf.key, tf.options)) for tf in made]
 print(json.dumps([context.store.get(value.checksum).decode() for value in values]))
 """
+)
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -61,19 +62,40 @@ class Call(NamedTuple):
     result: str
 
 
-@pytest.fixture(params=[SCRIPT], ids=["script"])
-def call(work: Path, request: pytest.FixtureRequest) -> Call:
-    """A call that has been made by a script that is gone, with its modules and files."""
-    project = work / "project"
+def ran(script: str, project: Path, cache: Path) -> Call:
+    """Have a script make a call; it is gone afterwards, with its modules and files."""
     project.mkdir()
     (project / "helpers.py").write_text(HELPERS)
     (project / "words.txt").write_text("one two\n")
-    (project / "script.py").write_text(request.param)
+    (project / "script.py").write_text(script)
     said = subprocess.run(
-        [sys.executable, "script.py"], cwd=project, stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "script.py"],
+        cwd=project,
+        env=os.environ | {"SEAMLESS_CACHE": str(cache), "XDG_CONFIG_HOME": str(cache)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     shutil.rmtree(project)
     return Call(*said.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Call, Path]]:
+    """What each script has called, and the cache that it has left."""
+    found = {}
+    for name, script in (("script", SCRIPT), ("beside", BESIDE)):
+        directory = tmp_path_factory.mktemp(name)
+        found[name] = ran(script, directory / "project", directory / "cache"), directory / "cache"
+    return found
+
+
+@pytest.fixture(params=["script"])
+def call(calls: dict[str, tuple[Call, Path]], home: Path, request: pytest.FixtureRequest) -> Call:
+    """A call that has been made by a script that is gone, with its modules and files."""
+    made, cache = calls[request.param]
+    shutil.copytree(cache, home / "cache")
+    return made
 
 
 def test_a_call_runs_again_without_the_callers_files(cli: Cli, call: Call, tmp_path: Path) -> None:
@@ -104,13 +126,13 @@ def test_what_a_call_returned_is_made_again(cli: Cli, call: Call) -> None:
     assert cli("seamless-fingertip", call.result).stdout == TOTAL
 
 
-@pytest.mark.parametrize("call", [BESIDE], indirect=True, ids=["beside"])
+@pytest.mark.parametrize("call", ["beside"], indirect=True)
 def test_what_does_not_count_is_known_where_a_result_is_made_again(cli: Cli, call: Call) -> None:
     Context().store.delete(Checksum(call.result))
     assert cli("seamless-fingertip", call.result).stdout == b"[2,[4]]"
 
 
-@pytest.mark.parametrize("call", [BESIDE], indirect=True, ids=["beside"])
+@pytest.mark.parametrize("call", ["beside"], indirect=True)
 def test_a_version_alone_is_imported_by_its_name(cli: Cli, call: Call, tmp_path: Path) -> None:
     done = cli(
         "seamless-run-transformation", call.key, status=1, SEAMLESS_DATABASE=str(tmp_path / "another.db")
