@@ -50,7 +50,7 @@ _REFUSED = (
 _TOO_LONG = "the variables of the command are too long for this system"
 # what is the same at every attempt: no worker is lost by it
 _LASTING = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
-_LARGEST_EXCEPTION = 1 << 20
+LARGEST_EXCEPTION = 1 << 20
 _LONGEST_WORD = 100_000  # the kernel takes words of up to 128 KiB
 
 # why no sandbox came about in this process, once that is known
@@ -136,12 +136,18 @@ def run_program(
     program: Program, context: Context, options: Options, supervisor: Supervisor | None = None
 ) -> Outcome:
     """Run what is to be run as a command; see `run_bash`."""
-    runner = _Runner(program, context, options, supervisor or NoSupervisor())
+    with faults_told():
+        return _Runner(program, context, options, supervisor or NoSupervisor()).run()
+
+
+@contextmanager
+def faults_told() -> Iterator[None]:
+    """Raise what a fault of the system means, in the place of that."""
     try:
-        return runner.run()
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_space() from error
+            raise no_space() from error
         if error.errno == errno.E2BIG:
             raise UsageError(_TOO_LONG) from error
         if error.errno in _LASTING:
@@ -278,10 +284,9 @@ class Attempt:
 
     def judge(self, ended: process.Ended) -> None:
         """Raise what the end of the command means."""
-        host = os.uname().nodename
         if ended.stop is not None:
             if ended.stop.limit:
-                raise LimitExceeded(f"{ended.stop} on {host}", ended.status, self.stderr)
+                raise LimitExceeded(f"{ended.stop} on {os.uname().nodename}", ended.status, self.stderr)
             raise Cancelled(str(ended.stop))
         self._placement.check()
         self._check_room(ended)
@@ -290,22 +295,20 @@ class Attempt:
             return
         if self._placement.shared and any(text in self.stderr for text in _REFUSED):
             raise InputModified("the command could not write to an input")
-        how = f"exit status {ended.status}{_signal_name(ended.status)}"
-        said = f"the {self._program.what} failed on {host} with {how}"
-        raise ComputationFailed(said, ended.status, self.stderr, self._exception())
+        raise failure(self._program.what, ended.status, self.stderr, self._exception())
 
     def _exception_text(self) -> bytes:
         name = self._program.exception
-        return b"" if name is None else _told_by(self._outer.path(f"{name}-text"), process.TAIL)
+        return b"" if name is None else told_by(self._outer.path(f"{name}-text"), process.TAIL)
 
     def _exception(self) -> tuple[str, str] | None:
         """Store the exception that a function has raised, and return format and checksum."""
         name = self._program.exception
         if name is None:
             return None
-        kind = _told_by(self._outer.path(f"{name}-format"), 64).decode("ascii", "replace")
-        data = _told_by(self._outer.path(name), _LARGEST_EXCEPTION)
-        if not kind or len(data) == _LARGEST_EXCEPTION:
+        kind = told_by(self._outer.path(f"{name}-format"), 64).decode("ascii", "replace")
+        data = told_by(self._outer.path(name), LARGEST_EXCEPTION)
+        if not kind or len(data) == LARGEST_EXCEPTION:
             return None
         with suppress(HashserverError):  # its text has been kept
             return kind, self._context.store.put(data)
@@ -321,7 +324,7 @@ class Attempt:
         captured = capture.capture(self._transformation.result, self._outer.stdout)
         value = captured.value
         if self._program.format is not None:
-            kind = _told_by(self._outer.path(self._program.format), 64).decode("ascii", "replace")
+            kind = told_by(self._outer.path(self._program.format), 64).decode("ascii", "replace")
             value = Value(kind, value.checksum)
         return Outcome(value, self.record, captured.members, captured.buffers)
 
@@ -421,13 +424,13 @@ class Attempt:
         """Raise `NoSpace` for a full disk: the system's fault, whatever the command made of it."""
         place = os.statvfs(self._directory.path)
         full = place.f_bavail * place.f_frsize < 1 << 16 or (place.f_files > 0 and place.f_favail == 0)
-        if full or (ended.status != 0 and any(text in self.stderr for text in _NO_ROOM)):
-            raise _no_space()
+        if full or (ended.status != 0 and blames_room(self.stderr)):
+            raise no_space()
 
     def _check_prelude(self, ended: process.Ended) -> None:
         if self._program.call is not None or not environment.is_prepared(self._options):
             return
-        phase = _told_by(f"{self._outer.control}/phase", 256).decode("utf-8", "replace")
+        phase = told_by(f"{self._outer.control}/phase", 256).decode("utf-8", "replace")
         if phase == "command":
             return
         message = environment.blame(phase, self._options, _last_line(self.stderr))
@@ -450,6 +453,19 @@ def sandbox_program(options: Options) -> str | None:
     if found is None:
         raise isolation.Unavailable("bwrap is not installed (Debian: apt install bubblewrap)")
     return found
+
+
+def failure(
+    what: str, status: int, stderr: str, exception: tuple[str, str] | None = None
+) -> ComputationFailed:
+    """Return the error for something that ended with a status other than zero."""
+    said = f"the {what} failed on {os.uname().nodename} with exit status {status}{_signal_name(status)}"
+    return ComputationFailed(said, status, stderr, exception)
+
+
+def blames_room(stderr: str) -> bool:
+    """Whether something that failed says that there was no room."""
+    return any(text in stderr for text in _NO_ROOM)
 
 
 def _literal_part(pattern: str) -> str:
@@ -476,14 +492,15 @@ def _last_line(stderr: str) -> str:
     return f": {line}" if line else ""
 
 
-def _no_space() -> NoSpace:
+def no_space() -> NoSpace:
+    """Return the error for a full disk."""
     from .workdir import temporary_directory
 
     place = f"{temporary_directory()} on {os.uname().nodename}"
     return NoSpace(f"no room left in {place}: free some space there, or set TMPDIR to another place")
 
 
-def _told_by(path: str, most: int) -> bytes:
+def told_by(path: str, most: int) -> bytes:
     """Return the little that a command has written to a file, which it may have replaced by anything."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 from io import TextIOWrapper
@@ -20,6 +20,8 @@ from seamless_dask.values.loading import load
 from seamless_dask.values.names import Definitions, definitions_within, set_definitions
 from seamless_dask.values.writing import Encoded, encode, to_bytes
 
+from .call_files import CallFiles
+
 _NOT_BESIDE = ("context", "ignore", "keep_inputs", "run", "version")
 PLAIN = ("file", "directory")
 """Formats of what a function gets as a path, and may return as a handle."""
@@ -27,7 +29,8 @@ PLAIN = ("file", "directory")
 
 class _Input(NamedTuple):
     format: str
-    path: str
+    source: str | bytes
+    """Its path, or what it consists of."""
     trusted: bool
     """Whether its checksum was named by the user's own: an argument, or a result of the own database."""
 
@@ -71,16 +74,16 @@ def call(root: str, told: Mapping[str, Any]) -> int:
         of them whose checksums somebody else's database has named. ``format``: in which the result is to be
         kept; None: in that which it has.
     """
-    root = os.path.abspath(root)  # now: a function may go elsewhere
+    files = CallFiles(root)
     set_definitions(_DefinitionsWhenNeeded())
     if isinstance(sys.stdout, TextIOWrapper):  # whoever waits sees each line at once
         sys.stdout.reconfigure(line_buffering=True)
     try:
-        status, said = attempt(root, told)
+        status, said = attempt(files, told)
     except KeyboardInterrupt as error:
         status, said = 1, _told(error)
     if said:
-        _tell(said, root)
+        _tell(said, files.root())
     return status
 
 
@@ -93,12 +96,14 @@ def _tell(said: str, root: str) -> None:
         sys.stderr.write(said)
 
 
-def attempt(root: str, told: Mapping[str, Any], here: bool = False) -> tuple[int, str]:
+def attempt(files: CallFiles, told: Mapping[str, Any], here: bool = False) -> tuple[int, str]:
     """Do as `call`, and return what is to be said besides the exit status.
 
     Parameters
     ----------
-    root, told
+    files
+        What `call` has below its root.
+    told
         As of `call`.
     here
         In a process that has other things to do: what it has of its own stays as it is.
@@ -108,11 +113,10 @@ def attempt(root: str, told: Mapping[str, Any], here: bool = False) -> tuple[int
     KeyboardInterrupt
         When the function is interrupted.
     """
-    root = os.path.abspath(root)
     given: list[Any] = []
     foreign = frozenset(told.get("foreign", ()))
     inputs = {
-        name: _Input(kind, os.path.join(root, path), name not in foreign)
+        name: _Input(kind, files.source(path), name not in foreign)
         for name, (kind, path) in told["arguments"].items()
     }
 
@@ -125,15 +129,15 @@ def attempt(root: str, told: Mapping[str, Any], here: bool = False) -> tuple[int
             return _argument(f"@{name}", inputs)
 
     try:
-        lines = _lines(f"{root}/lines")
-        namespace = load_namespace(_text(f"{root}/code"), lines, given_global)
+        lines = _lines(files)
+        namespace = load_namespace(files.text("code"), lines, given_global)
         _ask(namespace, (lines or {}).get("asked", {}), delayed_only=here)
         with scope(namespace):
             positional, keywords = _bound(namespace[FUNCTION], inputs)
         given = [*positional, *keywords.values()]
         result = _called(_itself(namespace[FUNCTION]), positional, keywords)
         with scope(namespace):
-            _write(result, root, told.get("format"), f"the result of {_name(namespace[FUNCTION])}()")
+            _write(result, files, told.get("format"), f"the result of {_name(namespace[FUNCTION])}()")
     except KeyboardInterrupt:
         raise
     except SystemExit as error:
@@ -146,7 +150,7 @@ def attempt(root: str, told: Mapping[str, Any], here: bool = False) -> tuple[int
             if isinstance(missing, ModuleNotFoundError) and not here:
                 error.add_note(_where_missing(missing))
         if isinstance(error, Exception):
-            _write_exception(error, root)
+            _write_exception(error, files)
         return 1, _told(error)
     return 0, ""
 
@@ -200,14 +204,9 @@ def _called(function: Any, positional: list[Any], keywords: Mapping[str, Any]) -
     os._exit(status & 0xFF)
 
 
-def _text(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read()
-
-
-def _lines(path: str) -> Mapping[str, Any] | None:
+def _lines(files: CallFiles) -> Mapping[str, Any] | None:
     try:
-        found: Mapping[str, Any] = json.loads(_text(path))
+        found: Mapping[str, Any] = json.loads(files.text("lines"))
     except FileNotFoundError:
         return None
     return found
@@ -241,16 +240,20 @@ def _bound(function: Any, inputs: Mapping[str, _Input]) -> tuple[list[Any], dict
 
 
 def _argument(name: str, inputs: Mapping[str, _Input]) -> Any:
-    kind, path, trusted = inputs[name]
+    kind, source, trusted = inputs[name]
     if kind in PLAIN:
         from pathlib import Path
 
-        return Path(path)
+        assert isinstance(source, str)
+        return Path(source)
     holes: list[Any] = []
     while f"{name}/{len(holes)}" in inputs:
         holes.append(_argument(f"{name}/{len(holes)}", inputs))
     try:
-        return load(kind, path, trusted=trusted, holes=holes)
+        # a copy of its own: what a function does to an array, no other one sees
+        return load(
+            kind, source if isinstance(source, str) else bytearray(source), trusted=trusted, holes=holes
+        )
     except UntrustedValue as error:
         raise UntrustedValue(
             f"argument {name!r} is a result that only a further database names: {error}; compute it here"
@@ -262,8 +265,7 @@ def _name(function: Any) -> str:
     return str(getattr(function, "__name__", None) or type(function).__name__)
 
 
-def _write(result: Any, root: str, wanted: str | None, name: str) -> None:
-    target = f"{root}/value"
+def _write(result: Any, files: CallFiles, wanted: str | None, name: str) -> None:
     tell = getattr(type(result), "__seamless_path__", None)
     kind, path = (None, "") if tell is None else tell(result)
     if wanted is not None and (wanted in PLAIN or kind is not None) and wanted != kind:
@@ -271,18 +273,16 @@ def _write(result: Any, root: str, wanted: str | None, name: str) -> None:
         how = f"return {wanted.title()}(path)" if wanted in PLAIN else "return the object"
         raise UsageError(f"{name} is {what}, which is not kept as {wanted}: {how}, or change format=")
     if kind is not None:
-        _take(path, target, root)
+        _take(path, files.root())
     else:
-        if isinstance(result, os.PathLike) and os.fsdecode(result).startswith(f"{root}/"):
+        if isinstance(result, os.PathLike) and files.is_within(os.fsdecode(result)):
             raise UsageError(
                 "the result is a path in the directory of the run, which is over: return File(path)"
             )
         encoded = _encoded(result, wanted, name)
         kind = encoded.format
-        with open(target, "wb") as file:
-            encoded.write(file.write)
-    with open(f"{root}/format", "w", encoding="ascii") as file:
-        file.write(kind)
+        files.write("value", encoded.write)
+    files.write("format", _writer(kind.encode("ascii")))
 
 
 def _encoded(result: Any, wanted: str | None, name: str) -> Encoded:
@@ -297,10 +297,15 @@ def _is_within(path: str, directory: str) -> bool:
     return os.path.realpath(path).startswith(os.path.join(os.path.realpath(directory), ""))
 
 
-def _take(path: str, target: str, root: str) -> None:
+def _writer(data: bytes) -> Callable[[Callable[[bytes], object]], object]:
+    return lambda sink: sink(data)
+
+
+def _take(path: str, root: str) -> None:
     """Make a file or directory the value: what lies outside of the run is not ours, and is copied."""
     import shutil
 
+    target = f"{root}/value"
     if _is_within(path, f"{root}/work"):
         shutil.move(path, target)
     elif os.path.isdir(path):
@@ -309,15 +314,13 @@ def _take(path: str, target: str, root: str) -> None:
         shutil.copyfile(path, target)
 
 
-def _write_exception(error: Exception, root: str) -> None:
+def _write_exception(error: Exception, files: CallFiles) -> None:
     """Write an exception for whoever asked, if anything can stand for it."""
     with warnings.catch_warnings(), suppress(Exception):
         warnings.simplefilter("ignore")
         kind, data = to_bytes(error, "the exception")
-        with open(f"{root}/exception", "wb") as file:
-            file.write(data)
-        with open(f"{root}/exception-format", "w", encoding="ascii") as text:
-            text.write(kind)
+        files.write("exception", _writer(data))
+        files.write("exception-format", _writer(kind.encode("ascii")))
 
 
 def _where_missing(error: ModuleNotFoundError) -> str:

@@ -101,7 +101,7 @@ class TaskSupervisor:
 
     def fail_all(self, reason: str) -> None:
         """Have none of those who ask wait any longer for what cannot be ended."""
-        self._fail(dict.fromkeys(self._askers(), reason))
+        self._fail(dict.fromkeys(self._askers(), str(reason)))  # a `Stop` could not be sent
 
     def _fail(self, over: Mapping[str, str]) -> None:
         for name in over.keys() - self._failed:

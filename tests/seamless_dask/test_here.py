@@ -123,6 +123,64 @@ def test_an_exit_ends_the_call_only(lab: Any) -> None:
     assert "sys.exit(3)" in caught.value.stderr
 
 
+@pytest.fixture
+def at_hand(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is stored counts as in memory, as what a worker has fetched beforehand."""
+    monkeypatch.setattr(lab.context.store, "at_hand", lambda checksum: lab.context.store.has([checksum])[0])
+
+
+def run_directories(size: int) -> bytes:
+    import os
+
+    return bytes(size) + ",".join(os.listdir(os.environ["TMPDIR"])).encode()
+
+
+@pytest.mark.filterwarnings("ignore:it reads")
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_a_call_that_has_its_inputs_at_hand_takes_no_directory(lab: Any, at_hand: None, size: int) -> None:
+    call = lab.delayed(run="here")(run_directories)(size)
+    assert call.compute() == bytes(size)
+    record = lab.context.database.get(call.key).record
+    assert (record["isolation"], record["exit_status"]) == ("none", 0)
+    assert os.listdir(os.environ["TMPDIR"]) == []
+
+
+def test_it_may_return_a_file_all_the_same(lab: Any, at_hand: None, tmp_path: Path) -> None:
+    @lab.direct(run="here")
+    def written(path: str) -> Any:
+        from seamless_dask import File
+
+        with open(path, "w") as file:
+            file.write("said")
+        return File(path)
+
+    assert written(str(tmp_path / "out")).read_text() == "said"
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_what_it_raises_is_on_record(lab: Any, at_hand: None, size: int) -> None:
+    @lab.delayed(run="here")
+    def failing(size: int) -> None:
+        raise KeyError("x" * size)
+
+    made = failing(size)
+    with pytest.raises(KeyError) as caught:
+        made.compute()
+    assert caught.value.args == ("x" * size,)
+    (failed,) = lab.context.database.failures(made.key)
+    assert "in failing" in failed["stderr"] or size > 1
+    assert failed["exit_status"] == 1
+
+
+def test_an_input_that_it_changes_is_its_own(lab: Any, at_hand: None) -> None:
+    @lab.direct(run="here")
+    def appended(data: bytearray, number: int) -> bytearray:
+        data.append(number)
+        return data
+
+    assert [appended(bytearray(b"a"), number) for number in (1, 2)] == [b"a\1", b"a\2"]
+
+
 def test_an_interrupt_arrives_and_nothing_is_on_record(lab: Any) -> None:
     @lab.delayed(run="here")
     def interrupted() -> None:

@@ -1,0 +1,129 @@
+"""What a call of a function is given, and where it leaves what it gives."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import BinaryIO
+
+    from hashserver.checksum import Bytes
+
+    Write = Callable[[Callable[[Bytes], object]], object]
+
+
+class CallFiles:
+    """The files of a call in the directory of its run.
+
+    Parameters
+    ----------
+    root : str
+        The directory.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.abspath(root)  # now: a function may go elsewhere
+
+    def root(self) -> str:
+        """Return the directory."""
+        return self._root
+
+    def is_within(self, path: str) -> bool:
+        """Whether a path is one of the directory of the run."""
+        return path.startswith(f"{self._root}/")
+
+    def text(self, name: str) -> str:
+        """Return what a file says; `FileNotFoundError` if there is none."""
+        with open(f"{self._root}/{name}", encoding="utf-8") as file:
+            return file.read()
+
+    def source(self, name: str) -> str | bytes:
+        """Return where an input is, or its bytes."""
+        return os.path.join(self._root, name)
+
+    def write(self, name: str, write: Write) -> None:
+        """Have a file written, by what writes into a sink."""
+        with open(f"{self._root}/{name}", "wb") as file:
+            write(file.write)
+
+
+class FilesInMemory(CallFiles):
+    """The files of a call that is given little, and mostly gives little; else there is a directory after all.
+
+    Parameters
+    ----------
+    given : dict
+        Bytes by name.
+    most : int
+        Bytes of what the call gives that are kept in memory.
+    make : callable
+        Makes the directory and returns its path, at most once.
+
+    Attributes
+    ----------
+    written : dict
+        What it gave, as far as that is not in the directory.
+    has_directory : bool
+        Whether there is one.
+    """
+
+    def __init__(self, given: Mapping[str, bytes], most: int, make: Callable[[], str]) -> None:
+        self._given, self._most, self._make = given, most, make
+        self.written: dict[str, bytes] = {}
+        self.has_directory = False
+
+    def root(self) -> str:
+        """Make the directory, if need be, and return it."""
+        if not self.has_directory:
+            self._root = os.path.abspath(self._make())
+            self.has_directory = True
+        return self._root
+
+    def is_within(self, path: str) -> bool:
+        """Whether a path is one of the directory of the run."""
+        return self.has_directory and super().is_within(path)
+
+    def text(self, name: str) -> str:
+        """Return what was given; `FileNotFoundError` if there is no such thing."""
+        if name not in self._given:
+            raise FileNotFoundError(name)
+        return self._given[name].decode()
+
+    def source(self, name: str) -> str | bytes:
+        """Return the bytes of an input."""
+        return self._given[name]
+
+    def write(self, name: str, write: Write) -> None:
+        """Keep what is written, or write a file once it is not little any more."""
+        with _Sink(self._most, lambda: f"{self.root()}/{name}") as sink:
+            write(sink)
+        if sink.file is None:
+            self.written[name] = b"".join(sink.parts)
+
+
+class _Sink:
+    """Keeps little in memory, and writes more to a file."""
+
+    def __init__(self, most: int, path: Callable[[], str]) -> None:
+        self.parts: list[bytes] = []
+        self._room, self._path = most, path
+        self.file: BinaryIO | None = None
+
+    def __call__(self, part: Bytes) -> None:
+        self._room -= part.nbytes if isinstance(part, memoryview) else len(part)
+        if self.file is None and self._room >= 0:
+            self.parts.append(bytes(part))
+            return
+        if self.file is None:
+            self.file = open(self._path(), "wb")  # noqa: SIM115 - closed with the sink
+            self.file.writelines(self.parts)
+        self.file.write(part)
+
+    def __enter__(self) -> _Sink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            self.file.close()
