@@ -86,6 +86,34 @@ class Gate:
         self.opened.write_text("go\n")
 
 
+def blocked(started: str, release: str) -> str:
+    with open(started, "w"):
+        pass
+    with open(release) as fifo:
+        return fifo.read()
+
+
+class Blocked:
+    """A call that goes on until it is let go.
+
+    Parameters
+    ----------
+    decorate
+        Makes a function one whose calls are transformations.
+    """
+
+    def __init__(self, decorate: Callable[..., Any], directory: Path) -> None:
+        self._started, self._release = directory / "started", directory / "release"
+        os.mkfifo(self._release)
+        self.made = decorate(blocked)(str(self._started), str(self._release))
+
+    def await_begin(self) -> None:
+        wait_until(self._started.exists)
+
+    def let_go(self) -> None:
+        self._release.write_text("done")
+
+
 class Lab:
     wait_until = staticmethod(wait_until)
     is_alive = staticmethod(is_alive)

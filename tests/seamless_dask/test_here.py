@@ -19,7 +19,7 @@ from seamless_dask.jobs.local import LocalRequest
 from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
 
-from .conftest import wait_until
+from .conftest import Blocked, wait_until
 
 SCALE = 3
 
@@ -193,26 +193,15 @@ def test_an_interrupt_arrives_and_nothing_is_on_record(lab: Any) -> None:
     assert list(all_jobs(lab.context.cache)) == []
 
 
-def blocked(started: str, release: str) -> str:
-    with open(started, "w"):
-        pass
-    with open(release) as fifo:
-        return fifo.read()
-
-
-class Blocked:
-    """A call that runs here in another thread until it is let go."""
+class BlockedHere(Blocked):
+    """One that runs here, in another thread."""
 
     def __init__(self, lab: Any, tmp_path: Path, **options: Any) -> None:
-        self._release = tmp_path / "release"
-        os.mkfifo(self._release)
-        started = tmp_path / "started"
-        call = lab.delayed(run="here", **options)(blocked)
-        self.made = call(str(started), str(self._release))
+        super().__init__(lab.delayed(run="here", **options), tmp_path)
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        wait_until(started.exists)
+        self.await_begin()
 
     def _run(self) -> None:
         try:
@@ -221,7 +210,7 @@ class Blocked:
             self.error = error
 
     def let_go(self) -> None:
-        self._release.write_text("done")
+        super().let_go()
         self._thread.join()
 
 
@@ -234,7 +223,7 @@ def _asks_in(thread: threading.Thread) -> bool:
 
 
 def test_threads_that_ask_for_one_thing_run_it_once(lab: Any, tmp_path: Path) -> None:
-    call = Blocked(lab, tmp_path)
+    call = BlockedHere(lab, tmp_path)
     second = threading.Thread(target=call.made.compute)  # it would block for ever
     second.start()
     wait_until(lambda: _asks_in(second))
@@ -244,14 +233,14 @@ def test_threads_that_ask_for_one_thing_run_it_once(lab: Any, tmp_path: Path) ->
 
 
 def test_one_who_asks_meanwhile_waits_for_it(lab: Any, tmp_path: Path) -> None:
-    call = Blocked(lab, tmp_path)
+    call = BlockedHere(lab, tmp_path)
     other = LocalRequest(lab.context, JobRequest(call.made.key)).start()
     call.let_go()
     assert other.wait() == (call.made._known().format, call.made.result_checksum)
 
 
 def test_a_limit_ends_the_waiting_of_others_at_once(lab: Any, tmp_path: Path) -> None:
-    call = Blocked(lab, tmp_path)
+    call = BlockedHere(lab, tmp_path)
     other = LocalRequest(lab.context, JobRequest(call.made.key, Options(time_limit=0.1))).start()
     with pytest.raises(LimitExceeded, match=r"time limit of 0\.1 s"):
         other.wait()
@@ -260,14 +249,14 @@ def test_a_limit_ends_the_waiting_of_others_at_once(lab: Any, tmp_path: Path) ->
 
 
 def test_a_limit_is_told_when_the_function_has_returned(lab: Any, tmp_path: Path) -> None:
-    call = Blocked(lab, tmp_path, time_limit=0)
+    call = BlockedHere(lab, tmp_path, time_limit=0)
     call.let_go()
     assert isinstance(call.error, LimitExceeded)
     assert call.made.compute() == "done"
 
 
 def test_cancelling_ends_the_waiting(lab: Any, tmp_path: Path) -> None:
-    call = Blocked(lab, tmp_path)
+    call = BlockedHere(lab, tmp_path)
     other = LocalRequest(lab.context, JobRequest(call.made.key)).start()
     assert JobDirectory(lab.context.cache, call.made.key).cancel()
     with pytest.raises(Cancelled):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from distributed import Client, LocalCluster
 from seamless_dask import delayed
 from seamless_dask.errors import LimitExceeded, UsageError
 
+from ..conftest import Blocked
 from .conftest import Cluster, wait_until
 
 
@@ -28,26 +28,13 @@ def failing(number: int) -> None:
     raise LookupError(f"no {number}")
 
 
-def blocked(started: str, release: str) -> str:
-    with open(started, "w"):
-        pass
-    with open(release) as fifo:
-        return fifo.read()
-
-
-class Blocked:
-    """A call on a worker that goes on until it is let go."""
+class BlockedThere(Blocked):
+    """One on a worker."""
 
     def __init__(self, cluster: Cluster, tmp_path: Path, **options: Any) -> None:
-        self._release, started = tmp_path / "release", tmp_path / "started"
-        os.mkfifo(self._release)
-        call = delayed(run="here", context=cluster.context, **options)(blocked)
-        self.made = call(str(started), str(self._release))
+        super().__init__(delayed(run="here", context=cluster.context, **options), tmp_path)
         self.future = cluster.client.compute(self.made)
-        wait_until(started.exists)
-
-    def let_go(self) -> None:
-        self._release.write_text("done")
+        self.await_begin()
 
 
 def test_it_runs_in_the_thread_of_its_task(cluster: Cluster) -> None:
@@ -80,7 +67,7 @@ def test_what_a_thread_cannot_offer_is_refused(cluster: Cluster, options: dict[s
 
 
 def test_a_limit_is_told_when_it_has_returned(cluster: Cluster, tmp_path: Path) -> None:
-    call = Blocked(cluster, tmp_path, time_limit=0)
+    call = BlockedThere(cluster, tmp_path, time_limit=0)
     assert call.future.status == "pending"
     call.let_go()
     with pytest.raises(LimitExceeded, match="its result is recorded"):
@@ -89,7 +76,7 @@ def test_a_limit_is_told_when_it_has_returned(cluster: Cluster, tmp_path: Path) 
 
 
 def test_who_cancels_waits_no_longer_and_it_goes_on(cluster: Cluster, tmp_path: Path) -> None:
-    call = Blocked(cluster, tmp_path)
+    call = BlockedThere(cluster, tmp_path)
     call.future.cancel()
     assert call.future.cancelled()
     call.let_go()
