@@ -41,8 +41,8 @@ class RunDirectory:
     def __init__(self, depth: int = 0) -> None:
         parent = usable_temporary_directory()
         sweep(parent)
-        self._caretaker = _caretaker
-        ready = self._caretaker.take(parent) if self._caretaker and depth == 0 else None
+        self._pool = _pool
+        ready = self._pool.take(parent) if self._pool and depth == 0 else None
         self._is_made = ready is not None
         self.path = ready or join(parent, _new_name())
         self.name = basename(self.path)
@@ -55,13 +55,13 @@ class RunDirectory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._caretaker is None:
+        if self._pool is None:
             remove_run(self.path)
-        elif not (self.is_deserted and self._caretaker.take_back(self.path)):
-            self._caretaker.remove(self.path, os.path.dirname(self.path))
+        elif not (self.is_deserted and self._pool.take_back(self.path)):
+            self._pool.remove(self.path, os.path.dirname(self.path))
 
 
-class Caretaker:
+class RunDirectoryPool:
     """Makes and removes run directories in a thread of its own, and keeps those that can serve again.
 
     On many file systems making and removing are little work and a long wait for the disk.
@@ -75,7 +75,7 @@ class Caretaker:
         self._is_leaving = False
         self._fresh: dict[str, Freshness] = {}
         self._ready: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="seamless-caretaker", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="seamless-run-directories", daemon=True)
         self._thread.start()
 
     def take(self, parent: str) -> str | None:
@@ -139,26 +139,26 @@ class Caretaker:
                 act(path)
 
 
-_caretaker: Caretaker | None = None
-_employers = 0
-_employing = threading.Lock()
+_pool: RunDirectoryPool | None = None
+_users = 0
+_users_lock = threading.Lock()
 
 
-def employ_caretaker() -> None:
+def open_pool() -> None:
     """Have the run directories of this process made and removed in the background."""
-    global _caretaker, _employers
-    with _employing:
-        _employers += 1
-        _caretaker = _caretaker or Caretaker()
+    global _pool, _users
+    with _users_lock:
+        _users += 1
+        _pool = _pool or RunDirectoryPool()
 
 
-def dismiss_caretaker() -> None:
-    """Do without it, unless others have employed it too; returns when nothing is left to be removed."""
-    global _caretaker, _employers
-    with _employing:
-        _employers -= 1
-        leaving = None if _employers else _caretaker
-        _caretaker = _caretaker if _employers else None
+def close_pool() -> None:
+    """Do without it, unless others use it too; returns when nothing is left to be removed."""
+    global _pool, _users
+    with _users_lock:
+        _users -= 1
+        leaving = None if _users else _pool
+        _pool = _pool if _users else None
     if leaving is not None:
         leaving.finish()
 

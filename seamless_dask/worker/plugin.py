@@ -20,7 +20,7 @@ from hashserver.retry import pauses
 from seamless_dask.carried import CREDENTIALS, CarriedCredentials
 from seamless_dask.context import Context
 from seamless_dask.execution import runners
-from seamless_dask.execution.workdir import dismiss_caretaker, employ_caretaker, sweep, temporary_directory
+from seamless_dask.execution.workdir import close_pool, open_pool, sweep, temporary_directory
 from seamless_dask.graph.current_worker import EXTENSION
 from seamless_dask.graph.names import key_in
 from seamless_dask.graph.task import PROTOCOL
@@ -114,7 +114,7 @@ class Equipment(WorkerPlugin):
             await asyncio.to_thread(equipment.close)  # nobody takes it back: that has been done meanwhile
             return
         self._equipment = equipment
-        employ_caretaker()
+        open_pool()
         runners.employ()
         self._end = asyncio.create_task(internals.let_go_at_exit(worker))
         worker.extensions[EXTENSION] = equipment
@@ -135,7 +135,7 @@ class Equipment(WorkerPlugin):
             internals.remove_handlers(worker, list(handlers_of(equipment)))
             await asyncio.to_thread(equipment.close)
             await asyncio.to_thread(runners.dismiss)
-            await asyncio.to_thread(dismiss_caretaker)
+            await asyncio.to_thread(close_pool)
 
     def transition(self, key: Any, start: Any, finish: Any, **_: Any) -> None:
         """Fetch what tasks of ours are going to need; forget what is known of those that are gone."""

@@ -92,7 +92,7 @@ class DaskWorker:
         self._ended: dict[str, str] = {}
         self._lock = threading.Lock()
         self._removed = self._tidied = False
-        self._aftermath = Reaper()
+        self._reaper = Reaper()
         self._gateways = Gateways(worker, context)
         self._directory = tempfile.mkdtemp(prefix="seamless-stderr-", dir=worker.local_directory)
         store = context.store
@@ -200,7 +200,7 @@ class DaskWorker:
         """See to what must be there for as long as the worker is."""
         with self._lock:
             if not self._tidied:
-                self._aftermath.mind()
+                self._reaper.mind()
 
     def running(self) -> list[dict[str, Any]]:
         """Return what is running."""
@@ -303,6 +303,6 @@ class DaskWorker:
             self._tidied = self._tidied or is_over
         if is_over:
             self._gateways.close()
-            self._aftermath.close()
+            self._reaper.close()
             self.context.close()
             shutil.rmtree(self._directory, ignore_errors=True)

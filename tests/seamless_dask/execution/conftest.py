@@ -101,7 +101,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     found = Lab(tmp_path)
     monkeypatch.setenv("TMPDIR", str(found.temporary))
     # a worker in this process has directories made ahead
-    monkeypatch.setattr(workdir, "_caretaker", None)
+    monkeypatch.setattr(workdir, "_pool", None)
     yield found
     processes.dismiss(60)
     assert os.listdir(found.temporary) == [], "a run has left something behind"

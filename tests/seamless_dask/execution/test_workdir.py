@@ -73,22 +73,22 @@ def test_only_what_is_dead_and_ours_is_swept(temporary: Path) -> None:
 
 
 @pytest.fixture
-def caretaker() -> Iterator[Callable[[], None]]:
-    """Employs one; returns how it is dismissed."""
-    workdir.employ_caretaker()
-    dismissed: list[bool] = []
+def close_pool() -> Iterator[Callable[[], None]]:
+    """Opens one; returns how it is closed."""
+    workdir.open_pool()
+    closed: list[bool] = []
 
-    def dismiss() -> None:
-        if not dismissed:
-            dismissed.append(True)
-            workdir.dismiss_caretaker()
+    def close() -> None:
+        if not closed:
+            closed.append(True)
+            workdir.close_pool()
 
-    yield dismiss
-    dismiss()
+    yield close
+    close()
 
 
-def test_a_caretaker_removes_what_was_used_and_has_the_next_one_ready(
-    temporary: Path, caretaker: Callable[[], None]
+def test_a_pool_removes_what_was_used_and_has_the_next_one_ready(
+    temporary: Path, close_pool: Callable[[], None]
 ) -> None:
     names = []
     for _ in range(3):
@@ -97,12 +97,12 @@ def test_a_caretaker_removes_what_was_used_and_has_the_next_one_ready(
             Path(directory.layout.work, "left").touch()
             names.append(directory.name)
     assert len(set(names)) == 3
-    caretaker()
+    close_pool()
     assert os.listdir(temporary) == []
 
 
 def test_what_was_made_in_another_place_is_not_used(
-    temporary: Path, caretaker: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    temporary: Path, close_pool: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with RunDirectory():
         pass
@@ -112,16 +112,16 @@ def test_what_was_made_in_another_place_is_not_used(
     for _ in range(2):
         with RunDirectory() as directory:
             assert directory.path.startswith(f"{other}/")
-    caretaker()
+    close_pool()
     assert os.listdir(temporary) == ["other"]
     assert os.listdir(other) == []
 
 
-def test_a_run_outlives_the_caretaker_that_made_its_directory(
-    temporary: Path, caretaker: Callable[[], None]
+def test_a_run_outlives_the_pool_that_made_its_directory(
+    temporary: Path, close_pool: Callable[[], None]
 ) -> None:
     with RunDirectory():
-        caretaker()
+        close_pool()
     assert os.listdir(temporary) == []
 
 
@@ -141,7 +141,7 @@ def run_and_desert(action: Callable[[layout.Layout], object] = lambda _: None) -
 
 
 def wait_for_one_more(temporary: Path, known: str) -> str:
-    """Return the directory that the caretaker has made ready in the place of `known`."""
+    """Return the directory that the pool has made ready in the place of `known`."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         names = os.listdir(temporary)
@@ -152,11 +152,11 @@ def wait_for_one_more(temporary: Path, known: str) -> str:
                 ready.is_deserted = True
             return ready.path
         time.sleep(0.01)
-    raise AssertionError("the caretaker has made none")
+    raise AssertionError("the pool has made none")
 
 
 def test_an_empty_directory_that_nobody_knows_serves_again(
-    temporary: Path, caretaker: Callable[[], None]
+    temporary: Path, close_pool: Callable[[], None]
 ) -> None:
     ready = wait_for_one_more(temporary, run_and_desert())
     assert run_and_desert() == ready
@@ -175,7 +175,7 @@ def test_an_empty_directory_that_nobody_knows_serves_again(
     ],
 )
 def test_one_that_is_not_as_before_serves_nobody(
-    temporary: Path, caretaker: Callable[[], None], action: Callable[[layout.Layout], object]
+    temporary: Path, close_pool: Callable[[], None], action: Callable[[layout.Layout], object]
 ) -> None:
     ready = wait_for_one_more(temporary, run_and_desert())
     assert run_and_desert(action) == ready
@@ -184,7 +184,7 @@ def test_one_that_is_not_as_before_serves_nobody(
 
 
 def test_a_gateway_may_stay_for_its_maker_and_nothing_else(
-    temporary: Path, caretaker: Callable[[], None]
+    temporary: Path, close_pool: Callable[[], None]
 ) -> None:
     ready = wait_for_one_more(temporary, run_and_desert())
     gateway = Path(ready, "control", layout.GATEWAY)
@@ -194,7 +194,7 @@ def test_a_gateway_may_stay_for_its_maker_and_nothing_else(
     assert sorted(os.listdir(ready)) == ["home", "tmp", "work"]
 
 
-def test_one_that_a_process_may_know_serves_nobody(temporary: Path, caretaker: Callable[[], None]) -> None:
+def test_one_that_a_process_may_know_serves_nobody(temporary: Path, close_pool: Callable[[], None]) -> None:
     ready = wait_for_one_more(temporary, run_and_desert())
     with RunDirectory() as directory:
         assert directory.path == ready
@@ -203,11 +203,11 @@ def test_one_that_a_process_may_know_serves_nobody(temporary: Path, caretaker: C
     assert not os.path.exists(ready)
 
 
-def test_a_caretaker_that_is_dismissed_leaves_no_directory_that_could_serve_again(
-    temporary: Path, caretaker: Callable[[], None]
+def test_a_pool_that_is_closed_leaves_no_directory_that_could_serve_again(
+    temporary: Path, close_pool: Callable[[], None]
 ) -> None:
     wait_for_one_more(temporary, run_and_desert())
     with RunDirectory() as directory:
         directory.is_deserted = True
-        caretaker()
+        close_pool()
     assert os.listdir(temporary) == []
