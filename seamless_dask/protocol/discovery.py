@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from hashserver.errors import ServiceUnavailable
 
-from ..carried import CREDENTIALS, CarriedCredentials
+from ..cluster_credentials import CREDENTIALS, ClusterCredentials
 from ..config import embedded, is_address
 from ..errors import UsageError
 from ..origins import Credential
@@ -36,7 +36,7 @@ _whole: WeakKeyDictionary[Any, tuple[Config, Config]] = WeakKeyDictionary()
 _adopted: WeakSet[Any] = WeakSet()
 """Clients whose scheduler's host has what this process's configuration names."""
 
-_carried: WeakKeyDictionary[Any, CarriedCredentials] = WeakKeyDictionary()
+_credentials: WeakKeyDictionary[Any, ClusterCredentials] = WeakKeyDictionary()
 """What a client's scheduler has given it for places of another client's."""
 
 
@@ -117,10 +117,10 @@ def _of_told(config: Config, client: Any, told: dict[str, Any]) -> Config:
     whole = placed(config, server, checked(told, server))
     if told.get("of_client") is not True:
         return whole
-    if client not in _carried:
+    if client not in _credentials:
         message = client.sync(getattr(client.scheduler, CREDENTIALS))
-        _carried[client] = CarriedCredentials.from_message(message)
-    return _carried[client].applied(whole)
+        _credentials[client] = ClusterCredentials.from_message(message)
+    return _credentials[client].applied(whole)
 
 
 def adopt(client: Any) -> None:
@@ -132,7 +132,7 @@ def forget(client: Any) -> None:
     """Ask a client's scheduler anew: its places are about to be others."""
     _told.pop(client, None)
     _whole.pop(client, None)
-    _carried.pop(client, None)
+    _credentials.pop(client, None)
 
 
 async def ask_once(client: Any) -> None:

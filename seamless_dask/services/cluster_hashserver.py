@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hashserver.storage.options import write as write_options
 
-from ..carried import CarriedCredentials, MemoryFile
+from ..cluster_credentials import ClusterCredentials, MemoryFile
 from ..errors import UsageError
 from ..locks import is_locked, lock_now
 from ..origins import Credential, origin
@@ -51,13 +51,13 @@ class ClusterHashserver:
 
     def __init__(self, config: Config, address: str) -> None:
         self._config, self._address = config, address
-        self._started: Future[tuple[str, CarriedCredentials]] = Future()
+        self._started: Future[tuple[str, ClusterCredentials]] = Future()
         self._thread = threading.Thread(target=self._run, name="seamless-hashserver", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = asyncio.Event()
         self._is_let_go = False
 
-    def start(self) -> tuple[str, CarriedCredentials]:
+    def start(self) -> tuple[str, ClusterCredentials]:
         """Start it; return its address and what opens it.
 
         Raises
@@ -139,8 +139,8 @@ class ClusterHashserver:
         )
 
     @staticmethod
-    def _carried(url: str, own: credentials.Credentials) -> CarriedCredentials:
-        return CarriedCredentials.read([Credential(origin(url), own.token_file, own.ca_file)])
+    def _carried(url: str, own: credentials.Credentials) -> ClusterCredentials:
+        return ClusterCredentials.read([Credential(origin(url), own.token_file, own.ca_file)])
 
     async def _watch(self, scheduler: str, arguments: dict[str, Any], patience: float) -> None:
         """Hold a connection to a scheduler; when it cannot be had any more, the cluster is over."""

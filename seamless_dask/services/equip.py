@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..carried import RENEWAL, CarriedCredentials
+from ..cluster_credentials import RENEWAL, ClusterCredentials
 from ..config import is_address, load
 from ..errors import UsageError
 from ..graph.handles import forget_default
@@ -77,7 +77,7 @@ async def _equip(client: Client, insecure: bool) -> None:
     config = await asyncio.to_thread(_configuration)
     if not exposed:
         places = DataLocations.of_submitter(config, None, None)
-        carried = CarriedCredentials.of(config, _urls(config))
+        carried = ClusterCredentials.of(config, _urls(config))
         await _register(client, facts, config, places, carried)
         return
     _refuse_unserved(config)
@@ -88,11 +88,11 @@ async def _equip_hosts(client: Client, facts: SchedulerFacts, config: Config, ad
     """Equip a cluster of several hosts, with a hashserver if they reach the database by that only."""
     import dask.config
 
-    carried = CarriedCredentials.of(config, _urls(config))
+    carried = ClusterCredentials.of(config, _urls(config))
     server, url, host = None, None, os.uname().nodename
     if "://" not in config.database and not _opens(config):
         url, message = await client.run_on_scheduler(serve, config.stores[0], config.database)
-        carried, host = carried.plus(CarriedCredentials.from_message(message)), facts.host
+        carried, host = carried.plus(ClusterCredentials.from_message(message)), facts.host
     elif "://" not in config.database:
         from .cluster_hashserver import ClusterHashserver
 
@@ -114,7 +114,7 @@ async def _equip_hosts(client: Client, facts: SchedulerFacts, config: Config, ad
 
 
 async def _register(
-    client: Client, facts: SchedulerFacts, config: Config, places: DataLocations, carried: CarriedCredentials
+    client: Client, facts: SchedulerFacts, config: Config, places: DataLocations, carried: ClusterCredentials
 ) -> None:
     discovery.forget(client)
     if not places.is_here:

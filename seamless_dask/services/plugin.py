@@ -11,7 +11,7 @@ from distributed.protocol.pickle import dumps
 
 from hashserver.printable import visible
 
-from ..carried import CREDENTIALS, RENEWAL, CarriedCredentials
+from ..cluster_credentials import CREDENTIALS, RENEWAL, ClusterCredentials
 from ..context import RESTART_SECONDS
 from ..scheduler.retries import is_ours
 
@@ -40,7 +40,7 @@ class SeamlessScheduler(SchedulerPlugin):
         What workers are told instead, where they reach things by other ways than the scheduler.
     timeout : float
         Seconds after which the database has not answered and nothing counts as known.
-    credentials : CarriedCredentials, optional
+    credentials : ClusterCredentials, optional
         What opens these places; workers ask for it, so that it is in nothing that Dask keeps or shows.
 
     Attributes
@@ -57,7 +57,7 @@ class SeamlessScheduler(SchedulerPlugin):
         config: Mapping[str, Any] | Config | None = None,
         places: Any = None,
         timeout: float = 10.0,
-        credentials: CarriedCredentials | None = None,
+        credentials: ClusterCredentials | None = None,
     ) -> None:
         self._given, self._places, self._timeout = config, places, timeout
         self._credentials = credentials
@@ -134,7 +134,7 @@ class SeamlessScheduler(SchedulerPlugin):
         from ..worker.data_locations import DataLocations
 
         self._places = DataLocations.from_json(places)
-        self._credentials = carried = CarriedCredentials.from_message(credentials)
+        self._credentials = carried = ClusterCredentials.from_message(credentials)
         config = carried.applied(await asyncio.to_thread(self._places.config))
         self.context.close()
         self.context.config = config
@@ -176,7 +176,7 @@ class SeamlessScheduler(SchedulerPlugin):
 
     async def _give_credentials(self) -> dict[str, Any]:
         """Answer a worker, or a client: who may ask this could run code as the owner of all of it anyway."""
-        return (self._credentials or CarriedCredentials(())).to_message()
+        return (self._credentials or ClusterCredentials(())).to_message()
 
     def _printed(self, key: str, text: str) -> None:
         """Have what a task printed shown to those who wait for it; whoever asked the jobserver asks there."""

@@ -17,7 +17,7 @@ from hashserver.client.store import find_token
 from hashserver.client.transport import Transport
 from hashserver.errors import HashserverError
 from hashserver.retry import pauses
-from seamless_dask.carried import CREDENTIALS, CarriedCredentials
+from seamless_dask.cluster_credentials import CREDENTIALS, ClusterCredentials
 from seamless_dask.context import Context
 from seamless_dask.execution import runners
 from seamless_dask.execution.workdir import close_pool, open_pool, sweep, temporary_directory
@@ -70,7 +70,7 @@ class Equipment(WorkerPlugin):
 
     def __init__(self, places: DataLocations) -> None:
         self.places = places
-        self._carried: CarriedCredentials | None = None
+        self._credentials: ClusterCredentials | None = None
         self._equipment: DaskWorker | None = None
         self._end: asyncio.Task[None] | None = None
         self._arrival: asyncio.Task[None] | None = None
@@ -86,7 +86,7 @@ class Equipment(WorkerPlugin):
         try:
             if self.places.of_client:
                 told = await internals.call_scheduler(worker, CREDENTIALS, {})
-                self._carried = CarriedCredentials.from_message(told)
+                self._credentials = ClusterCredentials.from_message(told)
             config = await asyncio.to_thread(self._config)
             why = await asyncio.to_thread(unreachable, config)
             if why is not None:
@@ -148,7 +148,7 @@ class Equipment(WorkerPlugin):
 
     def _config(self) -> Config:
         config = self.places.config()
-        return config if self._carried is None else self._carried.applied(config)
+        return config if self._credentials is None else self._credentials.applied(config)
 
     def _equipped(self, worker: Worker, config: Config) -> DaskWorker:
         sweep(temporary_directory())  # what a killed worker has left running

@@ -23,7 +23,7 @@ from distributed.utils import get_ip
 
 import seamless_dask
 from hashserver.auth import create_token_file
-from seamless_dask.carried import CREDENTIALS, CarriedCredentials
+from seamless_dask.cluster_credentials import CREDENTIALS, ClusterCredentials
 from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.errors import UsageError
@@ -336,7 +336,7 @@ def test_who_waits_is_told_why_no_worker_can_run_it(cache: Path) -> None:
     create_token_file(str(token_file))
     there = load({"hashserver": f"http://127.0.0.1:{port}", "token_file": str(token_file)})
     places = DataLocations.of_submitter(there, None, None)
-    credentials = CarriedCredentials.of(there, [there.database])
+    credentials = ClusterCredentials.of(there, [there.database])
     with local(processes=False, protocol="inproc") as cluster, Client(cluster) as client:
         client.register_plugin(SeamlessScheduler(context.config, places, credentials=credentials))
         future = client.compute(seamless_dask.bash("echo out", context=context))
@@ -389,12 +389,12 @@ def test_who_waits_is_told_that_the_only_worker_lacks_the_package(cache: Path) -
 # ------------------------------------------------------------------------ parts
 
 
-def test_carried_credentials_are_files_without_a_name(tmp_path: Path) -> None:
+def test_credentials_of_a_cluster_are_files_without_a_name(tmp_path: Path) -> None:
     create_token_file(str(tmp_path / "token"))
     given = {"hashserver": "https://server:1", "token_file": str(tmp_path / "token")}
     config = load(given, "/", {"HOME": str(tmp_path)})
-    carried = CarriedCredentials.of(config, [config.database, "https://other:1"])
-    arrived = CarriedCredentials.from_message(json.loads(json.dumps(carried.to_message())))
+    carried = ClusterCredentials.of(config, [config.database, "https://other:1"])
+    arrived = ClusterCredentials.from_message(json.loads(json.dumps(carried.to_message())))
     applied = arrived.applied(load(given | {"token_file": "/of/another/host"}, "/", {"HOME": str(tmp_path)}))
     path = Path(applied.credential("https://server:1").token_file or "")
     assert path.read_text() == (tmp_path / "token").read_text().splitlines(keepends=True)[0]

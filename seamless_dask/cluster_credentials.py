@@ -46,7 +46,7 @@ class MemoryFile:
         self.path = f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
-class CarriedCredentials:
+class ClusterCredentials:
     """What opens the servers and stores of a configuration, by content.
 
     Pickling it takes the secrets along: only what goes to the scheduler, at once, may have one.
@@ -86,7 +86,7 @@ class CarriedCredentials:
         ]
         return cls(servers, options)
 
-    def plus(self, other: CarriedCredentials) -> Self:
+    def plus(self, other: ClusterCredentials) -> Self:
         """Return both together."""
         return type(self)((*self._servers, *other._servers), (*self._options, *other._options))
 
