@@ -17,9 +17,10 @@ from hashserver.checksum import Checksum, hash_bytes, set_resolver
 from . import api
 from .api import Transformation
 from .code.border import Border
+from .code.guards import same_defaults
 from .code.identity import Code, CodeWarning, identify
 from .code.signatures import signature_of
-from .code.unwrapping import tells_defaults, why_no_result
+from .code.unwrapping import signed, why_no_result
 from .definitions import by_code, describe
 from .errors import NoIdentity, NotAValue, UsageError
 from .execution.call import ANSWERS, INSIDE
@@ -58,6 +59,8 @@ _OWN = ("ignore", "version", "variables", "format", "keep_inputs")
 """Options that say what counts."""
 _REFUSED = ("writable", "executables", "direct_print")
 """Options of commands only."""
+_OF_FUNCTIONS = ("__code__", "__defaults__", "__kwdefaults__")
+"""What of a plain function can be asked of ours, too."""
 _VALUE = ResultSpec(value=True)
 
 
@@ -71,6 +74,8 @@ class _IdentifiedCode(NamedTuple):
     lines_checksum: Checksum
     inputs: dict[str, Value]
     common: Description
+    signature: inspect.Signature
+    has_defaults: Callable[[], bool]
     form: CallForm | None
 
 
@@ -90,13 +95,7 @@ class _DescribedCall(NamedTuple):
 
 
 class Function(Generic[P, T]):
-    """A function whose calls are transformations.
-
-    Attributes
-    ----------
-    function
-        The plain one, for a debugger.
-    """
+    """A function whose calls are transformations."""
 
     def __init__(
         self,
@@ -109,8 +108,8 @@ class Function(Generic[P, T]):
             options = {**function._given, **options}
             context, instance = context or function._context, instance or function._instance
             function = function._decorated
-        # first: what the function has for attributes does not come into the way of ours
-        update_wrapper(self, _plain(function))  # type: ignore[arg-type]
+        plain: Callable[P, T] = _plain(function)
+        update_wrapper(self, plain, updated=())  # type: ignore[arg-type]
         self._given, self._context, self._instance = options, context, instance
         self._options = api.options_of(
             {name: value for name, value in options.items() if name not in _OWN},
@@ -121,18 +120,43 @@ class Function(Generic[P, T]):
         variables = options.get("variables")
         self._variables = api.variables_of(variables) if variables else None
         self._decorated = function
-        self.function: Callable[P, T] = _plain(function)
-        self._signature = signature_of(self.function)
-        self._tells_defaults = tells_defaults(self.function)
-        self._ignored = _ignored(self.function, self._signature, options.get("ignore", ()))
+        self._tells_defaults = bool(signed(plain))
+        self._ignored = _ignored(plain, signature_of(plain), options.get("ignore", ()))
         self._keeps_inputs = _keeps_inputs(options.get("keep_inputs", True))
         self._result = _declared(options.get("format"))
         version = options.get("version")
-        self._identity = None if version is None else _versioned(self.function, str(version)).encode()
+        self._identity = None if version is None else _versioned(plain, str(version)).encode()
         self._lock = threading.Lock()
         self._code: _IdentifiedCode | None = None
         self._submitted: tuple[_IdentifiedCode, SubmittedFunction] | None = None
         self._origin: Function[..., Any] | None = None
+        self._function = plain
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what is not ours on the function, where it counts: ``fit.step = 2``."""
+        function = vars(self).get("_function")
+        if function is not None and name in ("function", "__wrapped__"):
+            raise AttributeError(f"{name} of {self!r} cannot be replaced: decorate the other function")
+        is_ours = name in vars(self) or hasattr(type(self), name)
+        if is_ours or not isinstance(function, types.FunctionType):
+            super().__setattr__(name, value)
+        else:
+            setattr(function, name, value)
+
+    if not TYPE_CHECKING:  # a name that is misspelt is to be told
+
+        def __getattr__(self, name: str) -> Any:
+            """Return what the function has by a name."""
+            function = vars(self).get("_function")
+            has_it = name in getattr(function, "__dict__", ()) and not name.startswith("__")
+            if has_it or (name in _OF_FUNCTIONS and isinstance(function, types.FunctionType)):
+                return getattr(function, name)
+            raise AttributeError(f"{self!r} has no attribute {name!r}", name=name, obj=self)
+
+    @property
+    def function(self) -> Callable[P, T]:
+        """The plain one, for a debugger."""
+        return self._function
 
     @property
     def plain(self) -> Callable[..., T]:
@@ -176,7 +200,7 @@ class Function(Generic[P, T]):
         if self._origin is not None:  # of all instances the code is one
             return self._origin._identified()
         with self._lock:
-            if self._code is None or not self._code.code.guard():
+            if self._code is None or not (self._code.has_defaults() and self._code.code.guard()):
                 config = (self._context or handles.default_context()).config
                 border = Border(config.own_modules, config.library_modules)
                 by_code.use(border)
@@ -190,9 +214,19 @@ class Function(Generic[P, T]):
                 text = code.text.encode()
                 checksum = hash_bytes(text)
                 common = self._common(checksum, inputs)
-                form = CallForm.of(common, self._signature, self._ignored) if self._tells_defaults else None
+                signature, has_defaults = signature_of(self.function), same_defaults(signed(self.function))
+                form = CallForm.of(common, signature, self._ignored) if self._tells_defaults else None
                 self._code = _IdentifiedCode(
-                    code, text, checksum, lines, hash_bytes(lines), inputs, common, form
+                    code,
+                    text,
+                    checksum,
+                    lines,
+                    hash_bytes(lines),
+                    inputs,
+                    common,
+                    signature,
+                    has_defaults,
+                    form,
                 )
             return self._code
 
@@ -259,7 +293,7 @@ class Function(Generic[P, T]):
     ) -> Iterator[tuple[str, Any, bool]]:
         """Yield all arguments, also those left out: by the name of an input, and whether it counts."""
         yield from arguments_of(
-            self._signature,
+            found.signature,
             found.form,
             self._ignored,
             (*self._instance, *args),
@@ -334,7 +368,7 @@ class Function(Generic[P, T]):
         is_import = all(each.kind == "import" for each in found.code.reached)
         parameters = tuple(
             (name, int(each.kind), self._own_default(parts, each, is_import))
-            for name, each in self._signature.parameters.items()
+            for name, each in found.signature.parameters.items()
         )
         instance = tuple(_own(parts, "self", each) for each in self._instance)
         keep_all(context, parts.sources)
@@ -380,7 +414,7 @@ class Function(Generic[P, T]):
     def same(self) -> Self:
         """Return one of the same code, for whoever is to call it in another way."""
         other = object.__new__(type(self))
-        other.__dict__ |= self.__dict__
+        vars(other).update(vars(self))
         other._origin, other._submitted = self._origin or self, None
         return other
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import ast
 import enum
 from abc import ABCMeta
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from types import CodeType, FunctionType
+from collections.abc import Sequence
+from functools import cached_property, partialmethod
+from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Protocol
 
 from .border import Border
 from .matching import matches
 from .scopes import bound_in, mangled, nodes_of
 from .sources import Found
-from .unwrapping import is_generated, layers, methods, plain_function
+from .unwrapping import codes, is_generated, layers, plain_function
 
 _OPEN = (type, ABCMeta, type(Protocol), enum.EnumMeta)
 """Metaclasses of which it is known what they put into a class."""
@@ -89,11 +89,10 @@ class ClassStatement:
         if name in self._definitions:
             plain = plain_function(value)
             return self._gives_function(name, value, plain) if plain else not self._is_bare(name)
-        return (
-            not self.is_alone
-            or name.startswith("__")
-            or not (callable(value) or hasattr(value, "__set_name__"))
-        )
+        if name.startswith("__") or isinstance(value, (GetSetDescriptorType, MemberDescriptorType)):
+            return True
+        is_users = self._border.owns(type(value).__module__) or isinstance(value, partialmethod)
+        return self._has_makers if is_users else not self.is_alone
 
     def _is_bare(self, name: str) -> bool:
         """Tell whether nothing makes anything else of the functions of a name than what stands there."""
@@ -113,6 +112,12 @@ class ClassStatement:
         elif self._is_generated(name, plain) or self._is_renamed(name, plain):
             return True
         return any(function.__code__ in inner for inner in self._made_by_others)
+
+    def defines(self, function: Any) -> bool:
+        """Tell whether a function is one of those that stand in the body."""
+        plain = plain_function(function)
+        nodes = [each for found in self._definitions.values() for each in found]
+        return plain is not None and any(self._matches(node, plain) for node in nodes)
 
     def function_of(self, copy: ast.FunctionDef | ast.AsyncFunctionDef) -> FunctionType | None:
         """Return the function that a definition of the body has made, from a copy of it."""
@@ -136,9 +141,19 @@ class ClassStatement:
         nodes = self._definitions.get(function.__name__, [])
         return name.startswith("__") and not self.is_alone and any(self._matches(n, function) for n in nodes)
 
+    @property
+    def _has_makers(self) -> bool:
+        """Whether the user's own code puts something into the class."""
+        return any(self._border.owns(getattr(maker, "__module__", None)) for maker in self._makers)
+
     @cached_property
     def _made_by_others(self) -> list[set[CodeType]]:
-        """All code in decorators, in the metaclass, and in what bases do with their subclasses."""
+        """All code that puts something into the class."""
+        return [set(codes(maker)) for maker in self._makers]
+
+    @cached_property
+    def _makers(self) -> list[Any]:
+        """Decorators, the metaclass, and what bases do with their subclasses."""
         kinds = type(self._owner).mro(type(self._owner))
         makers: list[Any] = [each for each in kinds if self._border.owns(each.__module__)]
         makers += self._decorators
@@ -147,12 +162,4 @@ class ClassStatement:
             for base in self._owner.__mro__[1:]
             if "__init_subclass__" in vars(base)
         ]
-        return [set(_codes(maker)) for maker in makers if maker is not None]
-
-
-def _codes(maker: Any) -> Iterator[CodeType]:
-    found = list(methods(maker)) if isinstance(maker, type) else [plain_function(maker)]
-    waiting = [each.__code__ for each in found if each is not None]
-    for code in waiting:
-        yield code
-        waiting += [each for each in code.co_consts if isinstance(each, CodeType)]
+        return [maker for maker in makers if maker is not None]

@@ -6,28 +6,33 @@ import ast
 import builtins
 import dataclasses
 import enum
+import functools
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from types import BuiltinFunctionType, CellType, FunctionType
 from typing import Any
 
+from .class_made import implementations, put_on_members, refuse_changed, registered
 from .class_statements import ClassStatement, nested_in, parts
 from .data import is_immutable, literal
 from .definitions import Definer, cells_of, defaults_of, stripped
+from .expressions import expression
 from .items import Item
-from .library import attribute
+from .library import attribute, name_of
 from .matching import matches
 from .names import MISSING, Environment, NoValue, TreeReader, decorator
-from .owners import may_give
+from .owners import may_give, meant
 from .printer import checked
 from .scopes import mangled, scope_in
 from .sources import Found, SourceMissing
 from .unwrapping import methods
 
-_OF_CLASSES = {"__module__", "__qualname__", "__doc__", "__annotations__", "__slots__", "_abc_impl"}
-_OF_CLASSES |= {"_is_protocol", "_is_runtime_protocol", "_fields", "_field_defaults"}
+OF_CLASSES = {"__module__", "__qualname__", "__doc__", "__annotations__", "__slots__", "_abc_impl"}
+OF_CLASSES |= {"_is_protocol", "_is_runtime_protocol", "_fields", "_field_defaults", "__orig_bases__"}
+OF_CLASSES |= {"__firstlineno__", "__static_attributes__", "__annotate_func__", "__annotations_cache__"}
 """What Python and its library put into classes."""
 Defaults = tuple[list[ast.expr], list[ast.expr | None]]
 _VALUES = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set)
@@ -90,6 +95,7 @@ class ClassReader:
             and present.__qualname__ != self._owner.__qualname__
         ):
             raise SourceMissing("a decorator has made another class of it")
+        refuse_changed(self._owner)
         tree = stripped(self._definer, item, self._found, node.decorator_list, self._environment)
         item.body = [tree]
         checked(item.body)
@@ -119,6 +125,7 @@ class ClassReader:
         nodes = [each for each in self._found.node.body if isinstance(each, ast.ClassDef)]
         node = next(each for each in nodes if each.lineno == statement.lineno)
         found = replace(self._found, node=node, around=(*self._found.around, self._found.node))
+        refuse_changed(inner)
         reader = ClassReader(self._definer, self._item, inner, found, (*self._path, statement.name))
         reader._take(statement)
         self._inner.append(reader)
@@ -133,12 +140,17 @@ class ClassReader:
             statement.value = value
         for given, found in self._defaults:
             given.defaults, given.kw_defaults = found
-        gone = (self._taken | self._statement.lasting) - {*vars(self._owner), *_OF_CLASSES}
+        gone = (self._taken | self._statement.lasting) - {*vars(self._owner), *OF_CLASSES}
         if gone and self._statement.is_alone:
             raise SourceMissing(f"{min(gone)} was taken out of it later")
         for name, value in list(vars(self._owner).items()):
-            if name not in _OF_CLASSES and not name.startswith("__annotate"):
+            if isinstance(value, functools.singledispatchmethod):
+                self._add_calls(name, implementations(value), self._statement.defines)
+            if name not in OF_CLASSES and not name.startswith("__annotate"):
                 self._add_later(name, value)
+        self._add_calls("", [(each,) for each in registered(self._owner)])
+        for member, name, value in put_on_members(self._owner):
+            self._item.body.append(_setting(self._name(member), name, literal(value)))
         for inner in self._inner:
             yield from inner._give()
 
@@ -160,14 +172,41 @@ class ClassReader:
         if own in self._fields:
             value = MISSING if self._is_told_to_library(statement.value) else self._fields[own]
         is_data = value is not MISSING and _is_data(value) and not self._is_enumeration
-        if not is_data and not (self._statement.is_open and self._was_replaced(statement.value, value)):
+        is_object = not (is_data or self._is_enumeration) and self._is_object(value)
+        is_other = self._statement.is_open and self._was_replaced(statement.value, value)
+        if not (is_data or is_object or is_other):
             return
-        try:
-            place = self._place(name, value)
-        except NoValue:
+        place = (self._place_of_object if is_object else self._place_or_none)(name, value)
+        if place is None:
             return
         statement.value = ast.copy_location(ast.Constant(None), statement)  # its names are not looked at
         self._by_value.append((own, statement, place))
+
+    def _place_or_none(self, name: str, value: Any) -> ast.expr | None:
+        try:
+            return self._place(name, value)
+        except NoValue:
+            return None
+
+    def _is_object(self, value: Any) -> bool:
+        """Tell whether something is an object of the user's that is called or asked, such as a descriptor."""
+        is_users = self._definer.border.owns(type(value).__module__)
+        return is_users and not isinstance(value, type) and not hasattr(value, "__wrapped__")
+
+    def _place_of_object(self, name: str, value: Any) -> ast.expr | None:
+        """Return an expression of such an object by its state; None where that is none, or has this class."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its expression counts then
+            try:
+                place = self._place(name, value)
+            except (NoValue, SourceMissing):
+                place = None
+        used = [use.item for use in self._item.uses if use.node is place]
+        is_weak = any(each.buffer is not None and each.buffer.format == "pickle" for each in used)
+        if place is not None and (is_weak or self._needs_itself(place)):
+            self._item.uses = [use for use in self._item.uses if use.node is not place]
+            return None
+        return place
 
     def _take_defaults(self, statement: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         """Use the defaults that a method has at the moment; its class.s own as they stand there."""
@@ -195,6 +234,8 @@ class ClassReader:
         """Tell whether a class has another function or class by a name than its statement gives."""
         if functions := parts(value):
             return isinstance(node, _VALUES) or not all(self._may_give(node, each) for each in functions)
+        if isinstance(value, functools.partialmethod):
+            return not self._gives_partial(node, value)
         if not isinstance(value, (FunctionType, BuiltinFunctionType, type)):
             return False
         if isinstance(node, ast.Lambda):
@@ -210,6 +251,22 @@ class ClassReader:
             given = self._environment.find(node.id, self._definer.checks)
         return (getattr(builtins, node.id, MISSING) if given is MISSING else given) is not value
 
+    def _gives_partial(self, node: ast.expr, value: functools.partialmethod[Any]) -> bool:
+        """Tell whether a call of ``partialmethod`` gives one of the same function and arguments."""
+        if not isinstance(node, ast.Call) or any(each.arg is None for each in node.keywords):
+            return False
+        held = [value.func, *value.args, *value.keywords.values()]
+        given = [*node.args, *(each.value for each in node.keywords)]
+        names = [each.arg for each in node.keywords]
+        return (
+            names == list(value.keywords) and len(given) == len(held) and all(map(self._means, given, held))
+        )
+
+    def _means(self, node: ast.expr, value: Any) -> bool:
+        if is_immutable(value) and expression(literal(value)) == expression(node):
+            return True
+        return meant(node, {**self._namespace, **vars(self._owner)}) is value
+
     def _may_give(self, node: ast.expr, function: FunctionType) -> bool:
         names = {**self._namespace, **vars(self._owner)}
         border, found = self._definer.border, self._found
@@ -217,6 +274,10 @@ class ClassReader:
 
     def _place(self, name: str, value: Any) -> ast.expr:
         """Return an expression of what a class has by a name."""
+        if isinstance(value, functools.partialmethod):
+            keywords = [ast.keyword(key, self._place(name, each)) for key, each in value.keywords.items()]
+            args = [self._place(name, each) for each in (value.func, *value.args)]
+            return ast.Call(self._bound(functools.partialmethod, name), args, keywords)
         if not isinstance(value, (property, staticmethod, classmethod)):
             return literal(value) if is_immutable(value) else self._bound(value, name)
         given = (value.fget, value.fset, value.fdel) if isinstance(value, property) else (value.__func__,)
@@ -263,10 +324,27 @@ class ClassReader:
                     raise
                 return  # a library keeps something there
             raise SourceMissing(f"{name} was put into it later") from None
-        owner: ast.expr = self._item.own_name()
-        for each in self._path:
-            owner = ast.Attribute(owner, each, ast.Load())
-        self._item.body.append(ast.Assign([ast.Attribute(owner, name, ast.Store())], place))
+        self._item.body.append(_setting(self._name(), name, place))
+
+    def _name(self, *path: str) -> ast.expr:
+        """Return a place that means the class, or something in it."""
+        place: ast.expr = self._item.own_name()
+        for each in (*self._path, *path):
+            place = ast.Attribute(place, each, ast.Load())
+        return place
+
+    def _add_calls(
+        self,
+        name: str,
+        calls: Iterable[tuple[Any, ...]],
+        is_given: Callable[[Any], bool] = lambda value: False,
+    ) -> None:
+        """Add calls of ``register``: what they are given is no part of the statement."""
+        for given in calls:
+            if not is_given(given[-1]):
+                register = ast.Attribute(self._name(*([name] if name else [])), "register", ast.Load())
+                call = ast.Call(register, [self._bound(each, name_of(each, name)) for each in given], [])
+                self._item.body.append(ast.Expr(call))
 
     def _needs_itself(self, place: ast.expr) -> bool:
         """Tell whether a value has an object of the very class, or of one in it."""
@@ -282,6 +360,10 @@ class ClassReader:
         if self._is_enumeration:
             return name not in self._statement.names and not name.startswith("_")
         return name in self._statement.names or not name.startswith("__")
+
+
+def _setting(owner: ast.expr, name: str, value: ast.expr) -> ast.stmt:
+    return ast.Assign([ast.Attribute(owner, name, ast.Store())], value)
 
 
 def _is_data(value: Any) -> bool:

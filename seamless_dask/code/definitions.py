@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Iterable
 from types import CellType, FunctionType
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from .printer import checked
 from .scopes import analyse, mangled, scope_in
 from .sources import Found, SourceMissing
 from .stripping import Stripper
+from .unwrapping import codes
 
 
 class Definer(Binder, Protocol):
@@ -141,6 +143,21 @@ def add_attributes(definer: Definer, item: Item, function: FunctionType) -> None
         if name.isidentifier() and name != "__wrapped__":
             target = definer.bind(value, f"{item.name}_{name}", function.__globals__)
             item.body.append(setting(item, name, item.named(target)))
+
+
+def add_attributes_of_wrapper(
+    definer: Definer, item: Item, wrapper: Any, function: FunctionType, makers: Iterable[Any]
+) -> None:
+    """Add plain values that were put on what decorators made; what these put there they do again."""
+    if not isinstance(wrapper, FunctionType) and type(wrapper).__module__ != "functools":
+        return
+    own = {name for maker in makers if maker is not None for code in codes(maker) for name in code.co_names}
+    definer.checks.size(vars(wrapper))
+    for name, value in vars(wrapper).items():
+        is_own = name in own or (name in function.__dict__ and function.__dict__[name] is value)
+        if name.isidentifier() and not name.startswith("__") and not is_own and is_immutable(value):
+            definer.checks.entry(vars(wrapper), name, value)
+            item.body.append(setting(item, name, literal(value)))
 
 
 def setting(item: Item, name: str, value: ast.expr) -> ast.stmt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import CellType, FunctionType, ModuleType
 from typing import Any
@@ -52,16 +52,22 @@ class Checks:
         """Check that a function has the code and the defaults that it had."""
         if self._is_new("function", id(function)):
             self._attribute(function, "__code__")
-        if with_defaults and self._is_new("defaults", id(function)):
-            self._attribute(function, "__defaults__")
-            if function.__code__.co_kwonlyargcount:
-                self._attribute(function, "__kwdefaults__")
-            if function.__kwdefaults__ is not None:
-                self.data(function.__kwdefaults__)
+        if with_defaults and self.defaults(function):
             if function.__dict__:
                 self.data(function.__dict__)
             else:
                 self._terms.append(f"not {self._name(function)}.__dict__")
+
+    def defaults(self, function: FunctionType) -> bool:
+        """Check that a function has the defaults that it had; tell whether that is new."""
+        if not self._is_new("defaults", id(function)):
+            return False
+        self._attribute(function, "__defaults__")
+        if function.__code__.co_kwonlyargcount:
+            self._attribute(function, "__kwdefaults__")
+        if function.__kwdefaults__ is not None:
+            self.data(function.__kwdefaults__)
+        return True
 
     def type(self, owner: type) -> None:
         """Check that a class has the bases, methods and values that it had."""
@@ -80,7 +86,7 @@ class Checks:
         if self._is_new("data", id(value)):
             self._terms.append(f"snapshot({self._name(value)}) == {self._name(snapshot(value))}")
 
-    def described(self, value: object, describe: Callable[[object], object], answer: object) -> None:
+    def described(self, value: object, describe: Callable[[Any], object], answer: object) -> None:
         """Check that a value still has the bytes that it had."""
         if self._is_new("described", id(value)):
             self._terms.append(f"{self._name(describe)}({self._name(value)}) == {self._name(answer)}")
@@ -117,6 +123,14 @@ class Checks:
         exec(text, namespace)  # noqa: S102 - text of ours
         guard: Callable[[], bool] = namespace["make"](**self._given)
         return guard
+
+
+def same_defaults(functions: Iterable[FunctionType]) -> Callable[[], bool]:
+    """Return what tells whether functions have the defaults that they have now."""
+    checks = Checks()
+    for function in functions:
+        checks.defaults(function)
+    return checks.compiled()
 
 
 def _no() -> bool:

@@ -26,10 +26,18 @@ from typing import Any
 
 from ..errors import NoIdentity, UsageError
 from .border import Border, is_ours
+from .class_made import has_state, refuse_changed, state_of
 from .class_sources import class_source
-from .classes import ClassReader
+from .classes import OF_CLASSES, ClassReader
 from .data import MUTABLE, NoLiteral, is_immutable, is_scalar, literal
-from .definitions import add_attributes, add_defaults, define_function, environment_of
+from .definitions import (
+    add_attributes,
+    add_attributes_of_wrapper,
+    add_defaults,
+    define_function,
+    environment_of,
+    setting,
+)
 from .expressions import expression
 from .fallback import WEAKER, pickled, reason_of
 from .guards import Checks
@@ -42,7 +50,7 @@ from .names import Environment, NoValue, TreeReader, Variable, below_ours, decor
 from .owners import class_at, class_of, contains, is_by_its_name, is_known, may_give, meant, was_given
 from .sources import SourceMissing, assigned, function_source, is_edited
 from .stripping import Stripper
-from .unwrapping import layers, methods, plain_function
+from .unwrapping import is_generated, layers, methods, plain_function
 
 LARGE = 1 << 20
 """Text of a value of more bytes is an input instead."""
@@ -375,7 +383,10 @@ class Reach:
             add_defaults(self, item, function, tree)
         if value is function:
             add_attributes(self, item, function)
-        elif attribute(value, "registry") is not None and attribute(value, "dispatch") is not None:
+            return None
+        makers = [decorator(node, environment_of(function, found)) for node in decorators]
+        add_attributes_of_wrapper(self, item, value, function, makers)
+        if attribute(value, "registry") is not None and attribute(value, "dispatch") is not None:
             self._register(item, value)
         return None
 
@@ -412,12 +423,54 @@ class Reach:
             item.file, item.line, item.source = found.file, found.node.lineno, found.source
             owners = ClassReader(self, item, owner, found).define()
         except (SourceMissing, Unprintable, RecursionError) as error:
-            if not (self._named_tuple(item, owner) or self._expression(item, hint, namespace)):
-                self._pickle(item, reason_of(error))
+            self._must_make(item, owner, reason_of(error), hint, namespace)
         for each in owners:
-            self.checks.type(each)  # afterwards: Python 3.14 keeps annotations in a class asked for them
-            for function in methods(each):
-                self.checks.function(function)
+            self._check_class(each)
+
+    def _check_class(self, owner: type) -> None:
+        if has_state(owner):
+            self.checks.described(owner, state_of, state_of(owner))
+        self.checks.type(owner)  # afterwards: Python 3.14 keeps annotations in a class asked for them
+        for function in methods(owner):
+            self.checks.function(function)
+
+    def _must_make(self, item: Item, owner: type, reason: str, hint: str, namespace: dict[str, Any]) -> None:
+        if not (self._named_tuple(item, owner) or self._made_class(item, owner, hint, namespace)):
+            self._pickle(item, reason)
+
+    def _made_class(self, item: Item, owner: type, hint: str, namespace: dict[str, Any]) -> bool:
+        """Define what a call in the user's module made, `make_dataclass` say, and what came later."""
+        try:
+            refuse_changed(owner)
+        except SourceMissing:
+            return False
+        found = assigned(hint, namespace)
+        if not self._expression(item, hint, namespace):
+            return False
+        assert found is not None
+        return self._put_later(
+            item,
+            owner,
+            namespace,
+            lambda value: may_give(found.node, namespace, value, self.border, found.imports),
+        )
+
+    def _put_later(
+        self, item: Item, owner: type, namespace: dict[str, Any], is_given: Callable[[Any], bool]
+    ) -> bool:
+        """Add what was put into a class later; tell whether all could be."""
+        for name, value in list(vars(owner).items()):
+            if name in OF_CLASSES or isinstance(owner, enum.EnumMeta):
+                continue
+            function = plain_function(value)
+            if function is None or is_generated(function):
+                if is_immutable(value) and not name.startswith("_"):
+                    item.body.append(setting(item, name, literal(value)))
+            elif self.border.owns(function.__globals__.get("__name__")) and not is_given(value):
+                if not isinstance(value, FunctionType) or class_of(value) is owner:
+                    return False
+                item.body.append(setting(item, name, item.named(self.bind(value, name, namespace))))
+        return True
 
     def _named_tuple(self, item: Item, owner: type) -> bool:
         """Define what ``namedtuple`` made by calling it again."""
@@ -429,11 +482,11 @@ class Reach:
         function = item.named(self.bind(namedtuple, "namedtuple", {}))
         names = ast.List([ast.Constant(name) for name in fields], ast.Load())
         made = ast.Call(function, [ast.Constant(owner.__name__), names], [])
-        if defaults := tuple(getattr(owner, "_field_defaults", {}).values()):
+        if defaults := owner.__new__.__defaults__:  # which may have been set there
             value = item.named(self.bind(defaults, f"{item.name}_defaults", {}))
             made.keywords.append(ast.keyword("defaults", value))
         item.body = [ast.Assign([item.own_name()], made)]
-        return True
+        return self._put_later(item, owner, {}, lambda value: False)
 
     def _assigned(self, value: Any, hint: str, namespace: dict[str, Any]) -> Target | None:
         """Return the item of something that a call in the user's module made: `fast = vectorize(slow)`."""
@@ -459,7 +512,11 @@ class Reach:
                         yield name, vars(module)
 
     def _must_express(self, item: Item, name: str, namespace: dict[str, Any]) -> None:
-        if not self._expression(item, name, namespace):
+        owner = item.value
+        if isinstance(owner, type):
+            self._must_make(item, owner, "there is no source of it", name, namespace)
+            self._check_class(owner)
+        elif not self._expression(item, name, namespace):
             self._pickle(item, "there is no source of it")
 
     def _expression(self, item: Item, hint: str, namespace: dict[str, Any]) -> bool:

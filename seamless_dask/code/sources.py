@@ -230,13 +230,14 @@ def is_edited(namespace: dict[str, Any]) -> bool:
         if namespace.get("__name__") == "__main__":
             return found.st_mtime > _STARTED
         with open(str(namespace.get("__cached__")), "rb") as file:
-            head = file.read(16)
+            head, written = file.read(16), os.fstat(file.fileno()).st_mtime_ns
     except OSError:
         return False
     if len(head) < 16 or int.from_bytes(head[4:8], "little"):  # bytecode that is not checked by time
         return False
     time_and_size = int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF
-    return time_and_size != (int.from_bytes(head[8:12], "little"), int.from_bytes(head[12:16], "little"))
+    told = int.from_bytes(head[8:12], "little"), int.from_bytes(head[12:16], "little")
+    return time_and_size != told or found.st_mtime_ns > written  # in the same second, to the same size
 
 
 def assigned(name: str, namespace: dict[str, Any]) -> Found | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from .markers import TEXT_FILE
@@ -34,14 +34,23 @@ def plain_function(value: Any) -> FunctionType | None:
     return None
 
 
-def tells_defaults(function: Any) -> bool:
-    """Tell whether the defaults in a signature can be passed as they stand there.
+def signed(function: Any) -> list[FunctionType]:
+    """Return the functions whose defaults a signature tells, as they can be passed.
 
     What is written in C may tell defaults that are none: ``numpy.sin`` refuses its own.
     """
-    if not isinstance(function, type):
-        return plain_function(function) is not None
-    return any(plain_function(getattr(function, name)) is not None for name in ("__init__", "__new__"))
+    is_class = isinstance(function, type)
+    called = (function.__init__, function.__new__) if is_class else (function,)
+    return [plain for each in called if (plain := plain_function(each)) is not None]
+
+
+def codes(maker: Any) -> Iterator[CodeType]:
+    """Yield all code of a function or class."""
+    found = list(methods(maker)) if isinstance(maker, type) else [plain_function(maker)]
+    waiting = [each.__code__ for each in found if each is not None]
+    for code in waiting:
+        yield code
+        waiting += [each for each in code.co_consts if isinstance(each, CodeType)]
 
 
 def why_no_result(function: Any) -> str | None:

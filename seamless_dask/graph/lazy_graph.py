@@ -14,11 +14,13 @@ import threading
 import time
 import warnings
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
 from dask.highlevelgraph import Layer, MaterializedLayer
 
+from ..model.records import beside_of
 from ..model.transformation import Value
 from . import task
 from .collection import as_object
@@ -216,9 +218,29 @@ def state_of(context: Context, key: Checksum) -> str:
     """Return what is known of a transformation, for people; a server is waited for as for a graph."""
     found = _ask(context, [key]).get(key)
     if found is not None:
-        return f"computed, {found.format} {found.checksum[:8]}…"
+        names = ", ".join(_not_kept(context, key))
+        lost = f"; it cannot be made again from the store, which was given no {names}" if names else ""
+        return f"computed, {found.format} {found.checksum[:8]}…{lost}"
     silent = time.monotonic() < _silent_until.get(context, 0.0)
     return "the database does not answer" if silent else "not computed"
+
+
+def _not_kept(context: Context, key: Checksum) -> tuple[str, ...]:
+    """Return the arguments of a known result that no store was given; none where nothing answers in time."""
+    answer: queue.SimpleQueue[tuple[str, ...]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        names: tuple[str, ...] = ()
+        with suppress(Exception):  # whatever it is, the rest is shown
+            found = context.database.lookup(key)
+            names = () if found is None else beside_of(found[1].record).not_kept
+        answer.put(names)
+
+    threading.Thread(target=ask, name="seamless-record-lookup", daemon=True).start()
+    try:
+        return answer.get(timeout=LONGEST)
+    except queue.Empty:
+        return ()
 
 
 def _ask(context: Context, keys: list[Checksum]) -> dict[Checksum, Value]:

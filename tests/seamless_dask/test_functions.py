@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from hashserver.errors import BufferMissing
-from seamless_dask import Checksum, File, bash, checksum_of, direct, put
+from seamless_dask import Checksum, File, bash, checksum_of, delayed, direct, put
 from seamless_dask.errors import ComputationFailed, InvalidValue, NotAValue, UsageError
 
 FACTOR = 3
@@ -81,6 +82,53 @@ def test_a_hit_after_a_global_or_a_function_was_changed_is_another_ones(lab: Any
     assert [times(3), times(3)] == [15, 15]
     helper.__code__ = (lambda x: x + 1).__code__
     assert [times(3), times(3)] == [20, 20]
+
+
+SET_LATER = {
+    "__defaults__": ("def f(x, n=1): return x + n", (5,)),
+    "__kwdefaults__": ("def f(x, *, n=1): return x + n", {"n": 5}),
+    "__code__": ("def f(x, n=1): return x + n", (lambda x, n=1: x + 5).__code__),
+    "step": ("def f(x): return x + f.step\nf.step = 1", 5),
+}
+
+
+@pytest.mark.filterwarnings("ignore::seamless_dask.code.identity.CodeWarning")
+@pytest.mark.parametrize("on", ["function", "ours"])
+@pytest.mark.parametrize("name", SET_LATER)
+def test_what_is_set_on_a_function_after_it_was_decorated_is_seen(lab: Any, name: str, on: str) -> None:
+    source, value = SET_LATER[name]
+    space: dict[str, Any] = {"__name__": __name__}
+    linecache.cache["<set later>"] = len(source), None, source.splitlines(keepends=True), "<set later>"
+    exec(compile(source, "<set later>", "exec"), space)
+    plain = space["f"]
+    made = space["f"] = lab.delayed(plain)
+    before, called = made(1).key, made.direct
+    assert called.delayed(1).key == before
+    setattr(plain if on == "function" else made, name, value)
+    assert called.delayed(1).key == made(1).key != before
+    assert getattr(made, name) == getattr(plain, name)
+    assert plain(1) == 6
+    if name != "__code__" or on == "ours":  # one is enough
+        assert called(1) == 6
+
+
+def test_a_default_that_was_set_later_counts_for_a_method_too() -> None:
+    class Scale:
+        @delayed
+        def times(self, x: int, by: int = 2) -> int:
+            return x * by
+
+    before = Scale().times(1).key
+    Scale.times.__defaults__ = (3,)
+    assert Scale().times(1).key == Scale().times(1, 3).key != before
+
+
+def test_the_function_itself_cannot_be_replaced(lab: Any) -> None:
+    made = lab.direct(scaled)
+    for name in ("function", "__wrapped__"):
+        with pytest.raises(AttributeError, match=f"^{name} of <direct scaled> cannot be replaced"):
+            setattr(made, name, add)
+    assert made.function is scaled
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,12 @@ def test_the_record_says_which_arguments_were_not_kept(lab: Any) -> None:
     made = lab.delayed(keep_inputs=False, ignore="scale")(total)([1], scale=2, c=3)
     made.compute()
     assert made.record["beside"]["not_kept"] == ["**c", "numbers", "scale"]
+    told = "it cannot be made again from the store, which was given no **c, numbers, scale</p>"
+    assert told in made._repr_html_()
     kept = lab.delayed(total)([2])
     kept.compute()
     assert "beside" not in kept.record
+    assert "cannot be made again" not in kept._repr_html_()
 
 
 def test_fresh_without_the_argument_says_what_is_missing(lab: Any) -> None:

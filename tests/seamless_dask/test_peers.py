@@ -5,7 +5,9 @@ What surprised them in how functions are identified stands in ``code/test_peers.
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -17,9 +19,11 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from seamless_dask import put
-from seamless_dask.errors import NotAValue
+from seamless_dask import checksum_of, put
+from seamless_dask.errors import InvalidValue, NotAValue
 from seamless_dask.scheduler import SeamlessScheduler
+from seamless_dask.values.loading import load
+from seamless_dask.values.writing import to_bytes
 
 
 def noted(value: Any, log: str) -> Any:
@@ -44,6 +48,81 @@ class Counter:
         self.calls += 1
         self.seen.append(x)
         return self.calls, len(self.seen)
+
+
+class Parameter:
+    """As those of torch: numbers that a function makes again, equal one by one, hashed by identity."""
+
+    def __init__(self, numbers: Any, requires_grad: bool = True) -> None:
+        self.numbers, self.requires_grad = np.asarray(numbers), requires_grad
+
+    def __eq__(self, other: object) -> Any:
+        return self.numbers == (other.numbers if isinstance(other, Parameter) else other)
+
+    __hash__ = object.__hash__
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return parameter_again, (self.numbers, self.requires_grad)
+
+
+def parameter_again(numbers: Any, requires_grad: bool) -> Parameter:
+    return Parameter(numbers, requires_grad)
+
+
+WEIGHTS = Parameter([1.0, 2.0])
+
+
+def weighted(x: int) -> float:
+    return float(WEIGHTS.numbers.sum()) * x
+
+
+def test_weights_that_a_function_reads_count_by_their_numbers(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit#3113: a parameter of torch in the body of a function could not be hashed."""
+    made = lab.delayed(weighted)
+    before = made(2).key
+    assert made(2).compute() == 6.0
+    monkeypatch.setitem(globals(), "WEIGHTS", Parameter([1.0, 2.0]))
+    assert made(2).key == before
+    WEIGHTS.numbers[0] = 5
+    assert made(2).key != before
+    same = lab.direct(noted)(Parameter([3.0]), os.devnull)
+    assert type(same) is Parameter
+    assert same.numbers.tolist() == [3.0]
+
+
+def test_a_value_whose_package_is_gone_is_told_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """marimo PR#10065: what was kept could not be restored without the package, nor was that said."""
+    package = tmp_path / "site-packages"
+    package.mkdir()
+    (package / "gone_since.py").write_text("class Kept:\n    x = 1\n")
+    monkeypatch.syspath_prepend(package)
+    kind, data = to_bytes(importlib.import_module("gone_since").Kept())
+    monkeypatch.delitem(sys.modules, "gone_since")
+    (package / "gone_since.py").unlink()
+    importlib.invalidate_caches()
+    with pytest.raises(InvalidValue, match="gone_since"):
+        load(kind, data, trusted=True)
+
+
+def test_who_wrote_a_table_does_not_count() -> None:
+    """xorq#2191, arrow#40202: versions in the metadata and the layout of dictionaries changed hashes."""
+    pa = pytest.importorskip("pyarrow")
+    words = pa.array(["a", "b", "a"]).dictionary_encode()
+    one = pa.table({"x": words})
+    two = pa.concat_tables([one.slice(0, 1), one.slice(1)])
+    assert checksum_of(one) == checksum_of(two)
+    table = pa.Table.from_pandas(one.to_pandas())
+    told = {
+        b"pandas": re.sub(
+            rb'"(pandas_)?version": "[^"]*"', rb'"\g<1>version": "0.1"', table.schema.metadata[b"pandas"]
+        )
+    }
+    frames = [each.to_pandas() for each in (one, table, table.replace_schema_metadata(told))]
+    assert len({checksum_of(frame) for frame in frames}) == 1
 
 
 def test_equal_frames_are_one_argument_however_they_were_made(lab: Any) -> None:

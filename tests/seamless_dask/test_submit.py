@@ -202,6 +202,7 @@ def test_one_computation_under_several_names_runs_once(desk: Desk) -> None:
 
 
 def test_what_is_not_pure_runs_again(desk: Desk) -> None:
+    """distributed#2367, #1733: that results are shared by default was not understood."""
     function, log = desk.noted(), str(desk.log)
     assert desk.client.submit(function, 1, log).result(60) == 1
     assert desk.client.submit(function, 1, log, pure=False).result(60) == 1

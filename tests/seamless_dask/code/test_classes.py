@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from seamless_dask.code.identity import CodeWarning, identify
+from seamless_dask.code.identity import Code, CodeWarning, identify
+from seamless_dask.code.loading import load as load_text
+from seamless_dask.definitions import DefinitionsByCode, describe
+from seamless_dask.values.loading import load
+from seamless_dask.values.names import definitions_within
 
 from .conftest import Make, again, text_of
 from .test_sources import unpickled
@@ -64,17 +71,27 @@ def cell(module: ModuleType, source: str) -> None:
     exec(compile(source, name, "exec"), vars(module))
 
 
+def loaded(code: Code) -> Any:
+    """Return the function of a text, with the values that it asks for."""
+
+    def give(name: str, namespace: Mapping[str, Any]) -> Any:
+        with definitions_within(DefinitionsByCode(namespace)):
+            return load(code.inputs[name].format, code.inputs[name].data, trusted=True)
+
+    return load_text(code.text, code.lines, give)
+
+
 def check(module: ModuleType, change: str, before: object, after: object) -> str:
     """Check that a function follows a change, and so does its text; return the later text."""
     assert module.f() == before  # a protocol changes its class when it is first called
-    code = identify(module.f)
-    assert again(code)() == before
+    code = identify(module.f, describe=describe)
+    assert loaded(code)() == before
     assert code.guard()
     cell(module, change)
     assert not code.guard()
-    later = identify(module.f)
-    assert again(later)() == module.f() == after
-    assert later.text != code.text
+    later = identify(module.f, describe=describe)
+    assert loaded(later)() == module.f() == after
+    assert (later.text, later.inputs) != (code.text, code.inputs)
     return later.text
 
 
@@ -151,6 +168,141 @@ BEFORE = (0, 0, 0, 5, 0, 0, 1)
 def test_a_descriptor_that_is_replaced(make: Make, change: str, place: int, after: int) -> None:
     module = make(START + METHODS)
     check(module, change, BEFORE, (*BEFORE[:place], after, *BEFORE[place + 1 :]))
+
+
+DESCRIPTORS = """
+class Typed:
+    def __init__(self, k): self.k = k
+    def __set_name__(self, owner, name): self.name = name
+    def __get__(self, instance, owner): return self.k
+class Adding:
+    def __init__(self, k): self.k = k
+    def __call__(self, x): return x + self.k
+class Knowing(Typed):
+    def __set_name__(self, owner, name): self.owner = owner
+class A:
+    k = Typed(1)
+    add = Adding(1)
+    knowing = Knowing(1)
+    def go(self, x): return x
+    part = functools.partialmethod(go, 1)
+@dataclass
+class B: pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "before", "after"),
+    [
+        ("A().k", "A.k = Typed(2)", 1, 2),
+        ("A().k", "vars(A)['k'].k = 2", 1, 2),
+        ("A.add(1)", "A.add = Adding(2)", 2, 3),
+        ("A().knowing", "A.knowing = Typed(2)", 1, 2),
+        ("A().part()", "A.part = functools.partialmethod(A.go, 2)", 1, 2),
+        ("A().part()", "A.part = functools.partialmethod(two)", 1, 2),
+        ("getattr(A(), 'later', 0)", "A.later = Typed(2)", 0, 2),
+        ("getattr(A(), 'later', int)()", "A.later = functools.partialmethod(two)", 0, 2),
+        ("getattr(B(), 'later', 0)", "B.later = Typed(2)", 0, 2),
+    ],
+)
+def test_an_object_in_the_place_of_a_method(
+    make: Make, place: str, change: str, before: object, after: object
+) -> None:
+    check(make(START + DESCRIPTORS + f"def f(): return {place}"), change, before, after)
+
+
+MADE = """
+from collections import namedtuple
+from dataclasses import make_dataclass
+P = namedtuple("P", "a b")
+P.__new__.__defaults__ = (1, 2)
+class Q(NamedTuple):
+    a: int = 1
+    def go(self): return self.a
+@dataclass
+class R:
+    a: int = 1
+    b: list = field(default_factory=list)
+    c: int = field(default=1, kw_only=True)
+S = make_dataclass("S", [("a", int, 1)], namespace={"go": one, "me": lambda self: 1})
+T = type("T", (), {"a": 1})
+class C(enum.Enum):
+    ONE = 1
+    TWO = enum.auto()
+    def __init__(self, value): self.own = value
+class D:
+    @functools.singledispatchmethod
+    def go(self, x): return 1
+    @go.register
+    def _(self, x: str): return "text"
+class I(ABC): pass
+@I.register
+class J: pass
+class K: pass
+"""
+
+
+@pytest.mark.filterwarnings("ignore:. counts by its pickle")
+@pytest.mark.parametrize(
+    ("place", "change", "before", "after"),
+    [
+        ("tuple(P())", "P.__new__.__defaults__ = (1, 3)", (1, 2), (1, 3)),
+        ("getattr(P(), 'go', int)()", "P.go = two", 0, 2),
+        ("Q().go()", "Q.__new__.__defaults__ = (2,)", 1, 2),
+        ("R().a", "R.__init__.__defaults__ = (2, *R.__init__.__defaults__[1:])", 1, 2),
+        ("R().c", "R.__init__.__kwdefaults__['c'] = 2", 1, 2),
+        ("S().go()", "S.go = two", 1, 2),
+        ("S().me()", "S.me = lambda self: 2", 1, 2),
+        ("T.a", "T.a = 2", 1, 2),
+        ("T().a", "T.a = property(two)", 1, 2),
+        ("C.TWO.value", "C.TWO._value_ = 5", 2, 5),
+        ("getattr(C.ONE, 'put', 0)", "C.ONE.put = 2", 0, 2),
+        (
+            "(D().go(1), D().go(''))",
+            "vars(D)['go'].register(int, lambda self, x: 2)",
+            (1, "text"),
+            (2, "text"),
+        ),
+        ("(isinstance(J(), I), isinstance(K(), I))", "I.register(K)", (True, False), (True, True)),
+    ],
+)
+def test_what_is_done_to_what_a_library_made(
+    make: Make, place: str, change: str, before: object, after: object
+) -> None:
+    check(make(START + MADE + f"def f(): return {place}"), change, before, after)
+
+
+def test_a_named_tuple_with_methods_is_not_taken_for_one_without(make: Make) -> None:
+    module = make(START + MADE + "def f(): return Q().go()")
+    path = Path(str(module.__file__))
+    path.write_text(path.read_text().replace("def go(self): return self.a", "def go(self): return 7"))
+    linecache.clearcache()
+    with pytest.warns(CodeWarning, match="Q counts by its pickle"):
+        assert unpickled(identify(module.f))() == 1
+
+
+STEPS = """
+def counting(function):
+    @functools.wraps(function)
+    def counted(*given):
+        counted.calls += 1
+        return function(*given)
+    counted.calls = 0
+    return counted
+@counting
+def counts(): return counts.step
+counts.step = 1
+@functools.lru_cache
+def cached(): return getattr(cached, "step", 0)
+def f(): return counts(), cached()
+"""
+
+
+def test_a_value_that_is_put_on_a_decorated_function(make: Make) -> None:
+    module = make(START + STEPS)
+    text = check(module, "counts.step = 2", (1, 0), (2, 0))
+    assert "calls = 3" not in text  # that is what its decorator remembers
+    check(module, "cached.cache_clear()\ncached.step = 3", (2, 0), (2, 3))
 
 
 DEFAULTS = """

@@ -43,7 +43,7 @@ SURPRISES = [
     ),
     Surprise("dask#9135: a new line changes the token", F, "def f(x):\n\n    return x + 1\n", True),
     Surprise("cloudpickle#385: a blank line changes the bytes", F, "\n" + F, True),
-    Surprise("pydra#457: an import changes the hash", F, "import json\n" + F, True),
+    Surprise("pydra#457, #87, dill#19: an import changes the hash", F, "import json\n" + F, True),
     Surprise("marimo#7455: what stands beside it counts", F, F + "def other(): return 2\n", True),
     Surprise(
         "datachain#1385: globals are left out",
@@ -57,6 +57,12 @@ SURPRISES = [
         "class A:\n    def go(self): return 2\ndef f(x): return A().go()",
         False,
     ),
+    Surprise(
+        "Hamilton#175: a parent's code is not seen",
+        "class P:\n    def g(self): return 1\nclass C(P): pass\ndef f(): return C().g()",
+        "class P:\n    def g(self): return 2\nclass C(P): pass\ndef f(): return C().g()",
+        False,
+    ),
     Surprise("Streamlit#6295: methods have no identity", METHOD.format(1), METHOD.format(2), False),
 ]
 
@@ -66,6 +72,11 @@ def test_surprises_of_others(make: Make, case: Surprise) -> None:
     before = text_of(make(case.before).f)
     after = text_of(make(case.after).f)
     assert (before == after) is case.is_same
+
+
+def test_another_file_is_no_other_function(make: Make) -> None:
+    """joblib#129, #1302: the path of the file was part of the key."""
+    assert text_of(make(F, "here").f) == text_of(make("\n" + F, "elsewhere.there").f)
 
 
 def test_lambdas_of_one_name_are_two_functions(make: Make) -> None:

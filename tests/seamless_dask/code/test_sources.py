@@ -448,6 +448,15 @@ def test_a_base_class_edited_after_import(compiled: Any) -> None:
     assert "class C" not in code.text
 
 
+def test_an_edit_in_the_second_of_the_import_that_leaves_the_size(compiled: Any) -> None:
+    second = int(os.stat(compiled.__file__).st_mtime) * 1_000_000_000
+    edit(compiled, "(A)", "(B)")
+    os.utime(compiled.__cached__, ns=(second, second))
+    os.utime(compiled.__file__, ns=(second + 1, second + 1))
+    with pytest.warns(CodeWarning, match="C counts by its pickle, because .* edited since"):
+        assert "class C" not in text_of(compiled.f)
+
+
 @pytest.mark.parametrize(("name", "old", "new"), [("decorated", "=1", "=2"), ("called", "=None", "=2")])
 def test_arguments_of_decorators_edited_after_import(compiled: Any, name: str, old: str, new: str) -> None:
     function = getattr(compiled, name)
