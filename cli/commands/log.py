@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from hashserver.printable import one_line
+from seamless_dask.errors import UsageError
 
 from ..console import OK, CommandError, Console
 from ..opening import open_context
@@ -16,22 +17,32 @@ from ..provenance.subject import subject_of
 from ..run.explain import catch_up
 from ..run.option_table import count
 from ..start import entry_point
-from ..table import PATH, USUAL, Argument, CommandTable, group, value
+from ..table import PATH, USUAL, Argument, CommandTable, flag, group, value
 from ..text import count_text
 
 if TYPE_CHECKING:
     from seamless_dask.context import Context
 
+    from ..provenance.subject import Subject
     from ..table import ParsedArguments
 
-_LAST = 20
+_RUNS, _STEPS = 20, 1000
 
 TABLE = CommandTable(
     "Say what made a file, from what, where and when, at what cost; without a name, list the last runs.",
     (
         group(
             "What is shown",
-            value("-n", dest="number", metavar="N", convert=count, help="so many runs (20)"),
+            flag("--tree", help="all runs that it comes from, up to the sources"),
+            flag("--uses", help="all runs that it went into, down to the last results"),
+            flag("--dot", help="that tree as a graph for Graphviz: dot -Tsvg"),
+            value(
+                "-n",
+                dest="number",
+                metavar="N",
+                convert=count,
+                help=f"so many runs ({_RUNS}; with --tree or --uses {_STEPS:,})",
+            ),
         ),
         *USUAL,
     ),
@@ -44,34 +55,70 @@ TABLE = CommandTable(
             completes=PATH,
         ),
     ),
-    examples=("seamless-log table.csv", "seamless-log -n 5"),
+    examples=("seamless-log table.csv", "seamless-log --tree --dot table.csv | dot -Tsvg > table.svg"),
+    exclusive=(("tree", "uses"),),
 )
 
 
 def execute(arguments: ParsedArguments, console: Console) -> int:
     """Show what is on record."""
+    follows = arguments.tree or arguments.uses or arguments.dot
+    if arguments.name is None and follows:
+        raise UsageError("--tree, --uses and --dot take a name: seamless-log --tree FILE")
     with closing(open_context(arguments, console.note)) as context:
         if arguments.name is None:
-            return _last_runs(context, arguments.number or _LAST, console)
-        return _made(context, arguments, console)
+            return _last_runs(context, arguments.number or _RUNS, console)
+        subject = subject_of(context, arguments.name, console)
+        if follows:
+            return _lineage(context, subject, arguments, console)
+        return _made(context, subject, arguments, console)
 
 
-def _made(context: Context, arguments: ParsedArguments, console: Console) -> int:
-    subject = subject_of(context, arguments.name, console)
-    found = makers(context, subject.checksum)
+def _made(context: Context, subject: Subject, arguments: ParsedArguments, console: Console) -> int:
+    number = arguments.number or _RUNS
+    found = makers(context, subject.checksum, number + 1)
     if not found:
-        how = "is still to be made, by job" if subject.is_job else "no run on record made it; it is"
-        raise CommandError(f"{subject.name}: {how} {subject.checksum}")
-    runs = histories(context, found)
-    shown = runs[: arguments.number or len(runs)]
-    facts = [facts_of(context.store, run, subject.checksum) for run in shown]
-    lines = [f"{one_line(subject.name)}  {subject.checksum}"]
+        raise _unknown(subject)
+    facts = [facts_of(context.store, run, subject.checksum) for run in histories(context, found[:number])]
+    lines = [one_line(f"{subject.name}  {subject.checksum}")]
     for one in facts:
-        lines += lines_of(one, "", whole_stderr=arguments.verbose > 0)
+        lines += lines_of(one, whole_stderr=arguments.verbose > 0)
         lines.append("")
-    if len(runs) > len(shown):
-        lines.append(f"… and {count_text(len(runs) - len(shown), 'more run')} that made it")
-    console.facts({"name": subject.name, "checksum": subject.checksum, "runs": facts}, lines)
+    if len(found) > number:
+        lines.append(f"… and more runs that made it; -n N shows N of them, not {number:,}")
+    found_facts = {"name": subject.name, "checksum": subject.checksum, "runs": facts}
+    console.facts(found_facts | {"complete": len(found) <= number}, lines)
+    return OK
+
+
+def _unknown(subject: Subject) -> CommandError:
+    if subject.is_job:
+        return CommandError(f"{subject.name} is still to be made, by job {subject.checksum}")
+    return CommandError(f"{subject.name}: no run on record made it ({subject.checksum})")
+
+
+def _lineage(context: Context, subject: Subject, arguments: ParsedArguments, console: Console) -> int:
+    from ..provenance import lineage_text
+    from ..provenance.lineage import downwards, upwards
+
+    limit, checksum = arguments.number or _STEPS, subject.checksum
+    complete = catch_up(context)
+    found = (downwards if arguments.uses else upwards)(context, checksum, limit)
+    if not found.steps and not arguments.uses:
+        raise _unknown(subject)
+    if arguments.dot and not console.json:
+        lines = lineage_text.dot(found, subject.name, checksum)
+    elif arguments.uses:
+        lines = lineage_text.lines_downwards(found, subject.name, checksum)
+    else:
+        lines = lineage_text.lines_upwards(found, subject.name, checksum)
+    runs = lineage_text.facts_of(found)
+    facts = {"name": subject.name, "checksum": checksum, "runs": runs, "complete": found.complete}
+    console.facts(facts, lines)
+    if not found.complete:
+        console.note(f"not all of it: this is {count_text(len(found.steps), 'run')}; -n N follows N")
+    if not complete:
+        console.note("not all results of an earlier version have been looked into: once more goes on with it")
     return OK
 
 

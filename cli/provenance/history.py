@@ -84,15 +84,16 @@ def _history(context: Context, tf: Checksum, document: Document | None) -> RunHi
     return RunHistory(tf, state, result, document, failures)
 
 
-def makers(context: Context, checksum: Checksum) -> list[Checksum]:
-    """Return the transformations that a checksum is the key of, or that gave it."""
+def makers(context: Context, checksum: Checksum, limit: int) -> list[Checksum]:
+    """Return the transformation that a checksum is the key of, or up to `limit` that gave it."""
     database = context.database
     found = database.lookup(checksum)
     if found is not None:
         return [found[0]]
     if database.failures(checksum) or database.irreproducible(checksum):
         return [checksum]
-    return database.producers(checksum) or [*documents(context.store, [checksum])]
+    found_many = database.producers_of([checksum], limit).get(checksum)
+    return found_many or [*documents(context.store, [checksum])]
 
 
 def whole_path(store: Store, history: RunHistory, checksum: Checksum) -> str | None:
@@ -167,7 +168,7 @@ def _named(value: Value | Deferred | None) -> Any:
     return {"of": value.of, "path": value.path}
 
 
-def lines_of(facts: Facts, name: str, whole_stderr: bool = False) -> list[str]:
+def lines_of(facts: Facts, whole_stderr: bool = False) -> list[str]:
     """Return the same for a person; nothing in it can move a terminal's cursor."""
     record = facts["record"]
     lines = [("made by" if facts["state"] == KNOWN else facts["state"], _command(facts))]
@@ -183,12 +184,8 @@ def lines_of(facts: Facts, name: str, whole_stderr: bool = False) -> list[str]:
     lines += [("when", told.when(record)), ("took", _cost(record)), ("where", str(record.get("host", "")))]
     lines += _environment(record)
     lines += [("failed before", _failure(one)) for one in facts["failures"]]
-    head = [one_line(name)] if name else []
-    return (
-        head
-        + [f"  {title:14}  {one_line(text)}" for title, text in lines if text]
-        + _stderr(facts["stderr"], whole_stderr)
-    )
+    told_lines = [f"  {title:14}  {one_line(text)}" for title, text in lines if text]
+    return told_lines + _stderr(facts["stderr"], whole_stderr)
 
 
 def _command(facts: Facts) -> str:

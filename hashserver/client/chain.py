@@ -86,12 +86,22 @@ class DatabaseChain(DatabaseClient):
             found |= {tf: _from(run, str(file.path)) for tf, run in theirs.items()}
         return found
 
-    def uses(self, checksum: Checksum, limit: int) -> list[Checksum]:
-        """Return transformations that were given a buffer."""
-        found = super().uses(checksum, limit)
+    def uses(self, checksums: Iterable[Checksum], limit: int) -> list[Checksum]:
+        """Return transformations that were given one of some buffers."""
+        asked = list(checksums)
+        found = super().uses(asked, limit)
         for file in self._files:
-            found += file.uses(checksum, limit)
+            found += file.uses(asked, limit)
         return list(dict.fromkeys(found))
+
+    def producers_of(self, checksums: Iterable[Checksum], limit: int) -> dict[Checksum, list[Checksum]]:
+        """Return the producers of each of some buffers."""
+        asked = list(checksums)
+        found = super().producers_of(asked, limit)
+        for file in self._files:
+            for checksum, tfs in file.producers_of(asked, limit).items():
+                found[checksum] = list(dict.fromkeys((*found.get(checksum, ()), *tfs)))[:limit]
+        return found
 
     def similar(self, code: Checksum, names: Sequence[str], limit: int) -> list[Checksum]:
         """Return transformations of the same code, and those that share a name."""

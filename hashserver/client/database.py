@@ -173,9 +173,24 @@ class DatabaseClient:
         """Return the last runs that were recorded, newest first, failed ones too."""
         return [_run(document) for document in self._ask("GET", f"{protocol.RUNS}?limit={limit}")]
 
-    def uses(self, checksum: Checksum, limit: int) -> list[Checksum]:
-        """Return transformations that were given a buffer or a result that it lies in, newest first."""
-        return self._transformations("GET", f"{protocol.USES}{checksum}?limit={limit}")
+    def uses(self, checksums: Iterable[Checksum], limit: int) -> list[Checksum]:
+        """Return transformations that were given one of some buffers or a result it lies in, newest first."""
+        asked = list(checksums)
+        found: dict[Checksum, None] = {}
+        for start in range(0, len(asked), _ASKED_AT_ONCE):
+            part = asked[start : start + _ASKED_AT_ONCE]
+            found |= dict.fromkeys(self._transformations("POST", f"{protocol.USES}?limit={limit}", part))
+        return list(found)[:limit]
+
+    def producers_of(self, checksums: Iterable[Checksum], limit: int) -> dict[Checksum, list[Checksum]]:
+        """Return up to `limit` producers of each of some buffers that have any, newest first."""
+        asked = list(dict.fromkeys(checksums))
+        found: dict[Checksum, list[Checksum]] = {}
+        for start in range(0, len(asked), _ASKED_AT_ONCE):
+            part = asked[start : start + _ASKED_AT_ONCE]
+            answer = self._ask("POST", f"{protocol.PRODUCERS_OF}?limit={limit}", part)
+            found |= {Checksum(one): [Checksum(tf) for tf in tfs] for one, tfs in answer.items()}
+        return found
 
     def similar(self, code: Checksum, names: Sequence[str], limit: int) -> list[Checksum]:
         """Return transformations of the same code, then those that share a name; up to `limit` of each."""

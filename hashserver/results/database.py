@@ -200,11 +200,27 @@ class Database:
 
         return self._own.read(lambda c: known_runs.recent(c, limit))
 
-    def uses(self, checksum: Checksum, limit: int) -> list[Checksum]:
-        """Return transformations that were given a buffer or a result that it lies in, newest first."""
+    def uses(self, checksums: Iterable[Checksum], limit: int) -> list[Checksum]:
+        """Return transformations that were given one of some buffers or a result it lies in, newest first."""
         from hashserver.results import known_runs
 
-        return self._from_all(partial(known_runs.uses, checksum=checksum.digest, limit=limit))
+        digests = [checksum.digest for checksum in checksums]
+        return self._from_all(partial(known_runs.uses, checksums=digests, limit=limit))
+
+    def producers_of(self, checksums: Iterable[Checksum], limit: int) -> dict[Checksum, list[Checksum]]:
+        """Return up to `limit` producers of each of some buffers that have any, newest first."""
+        from hashserver.results import known_runs
+
+        digests = list(dict.fromkeys(checksum.digest for checksum in checksums))
+        found = self._own.read(lambda c: known_runs.producers_of(c, digests, limit, self.path))
+        for source in self._others:
+            ask = partial(known_runs.producers_of, checksums=digests, limit=limit, path=source.path)
+            for digest, tfs in (self._ask(source, ask) or {}).items():
+                found[digest] = list(dict.fromkeys((*found.get(digest, ()), *tfs)))[:limit]
+        return {
+            Checksum.from_digest(digest): [Checksum.from_digest(tf) for tf in tfs]
+            for digest, tfs in found.items()
+        }
 
     def similar(self, code: Checksum, names: Sequence[str], limit: int) -> list[Checksum]:
         """Return transformations of the same code, then those that share a name; up to `limit` of each."""

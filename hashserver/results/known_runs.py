@@ -47,11 +47,26 @@ def recent(connection: sqlite3.Connection, limit: int) -> list[Run]:
     return sorted([*done, *failed], key=_begun, reverse=True)[:limit]
 
 
-def uses(connection: sqlite3.Connection, path: str, checksum: bytes, limit: int) -> list[bytes]:
-    """Return the runs that were given a buffer."""
-    found = runs.uses(connection, checksum, limit) if schema.has_runs(connection) else []
+def uses(connection: sqlite3.Connection, path: str, checksums: Sequence[bytes], limit: int) -> list[bytes]:
+    """Return the runs that were given one of some buffers."""
+    found = runs.uses(connection, checksums, limit) if schema.has_runs(connection) else []
     check_digests(found, path)
     return found
+
+
+def producers_of(
+    connection: sqlite3.Connection, checksums: Sequence[bytes], limit: int, path: str
+) -> dict[bytes, list[bytes]]:
+    """Return the runs that gave each of some buffers, as far as there are any."""
+    in_time = schema.has_runs(connection)
+    found = {
+        checksum: runs.producers(connection, checksum, limit)
+        if in_time
+        else queries.producers(connection, checksum)[:limit]
+        for checksum in checksums
+    }
+    check_digests((tf for many in found.values() for tf in many), path)
+    return {checksum: many for checksum, many in found.items() if many}
 
 
 def similar(

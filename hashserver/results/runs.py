@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
+MOST_LOOKED_AT = 10_000
+"""Runs among which the newest are looked for: of the empty file there may be a million."""
+_CHUNK = 500
 MOST_NAMES = 50
 """Names by which a run is found: a glob of results may have thousands of paths."""
 _LONGEST_NAME = 200
@@ -133,16 +136,34 @@ def recent_failures(connection: sqlite3.Connection, limit: int) -> list[tuple[by
     return connection.execute(statement, (limit,)).fetchall()
 
 
-def uses(connection: sqlite3.Connection, checksum: bytes, limit: int) -> list[bytes]:
-    """Return the runs that were given a buffer, or a whole that it is a member of, or have it as code."""
-    found = connection.execute(
+def uses(connection: sqlite3.Connection, checksums: Sequence[bytes], limit: int) -> list[bytes]:
+    """Return the runs that were given one of some buffers, or a whole it is a member of; newest first."""
+    found: dict[bytes, tuple[int, int]] = {}
+    for start in range(0, len(checksums), _CHUNK):
+        part = checksums[start : start + _CHUNK]
+        rows = connection.execute(
+            "WITH RECURSIVE wholes(w) AS ("  # noqa: S608 - parameters only
+            f" VALUES {','.join(['(?)'] * len(part))}"
+            " UNION SELECT whole FROM members JOIN wholes ON member = w)"
+            " SELECT tf, time, id FROM (SELECT run FROM inputs JOIN wholes ON checksum = w"
+            " UNION SELECT id FROM runs JOIN wholes ON code = w LIMIT ?) JOIN runs ON id = run"
+            " ORDER BY time DESC, id DESC LIMIT ?",
+            (*part, MOST_LOOKED_AT, limit),
+        )
+        found |= {tf: (time or 0, id_) for tf, time, id_ in rows}
+    return sorted(found, key=lambda tf: found[tf], reverse=True)[:limit]
+
+
+def producers(connection: sqlite3.Connection, checksum: bytes, limit: int) -> list[bytes]:
+    """Return the runs that gave a buffer, or a whole it is a member of: current results, newest first."""
+    rows = connection.execute(
         "WITH RECURSIVE wholes(w) AS (SELECT ? UNION SELECT whole FROM members JOIN wholes ON member = w)"
-        " SELECT tf FROM (SELECT run FROM inputs JOIN wholes ON checksum = w"
-        " UNION SELECT id FROM runs JOIN wholes ON code = w) JOIN runs ON id = run"
-        " ORDER BY time DESC, id DESC LIMIT ?",
-        (checksum, limit),
+        " SELECT tf FROM (SELECT tf, 0 AS place FROM results JOIN wholes ON checksum = w"
+        " UNION ALL SELECT tf, 1 FROM irreproducible JOIN wholes ON checksum = w LIMIT ?)"
+        " LEFT JOIN runs USING (tf) GROUP BY tf ORDER BY min(place), time DESC, id DESC LIMIT ?",
+        (checksum, MOST_LOOKED_AT, limit),
     )
-    return [tf for (tf,) in found]
+    return [tf for (tf,) in rows]
 
 
 def similar(connection: sqlite3.Connection, code: bytes, names: Sequence[str], limit: int) -> list[bytes]:

@@ -33,10 +33,19 @@ async def post_runs(service: Service, request: web.BaseRequest) -> Answer:
     return _answer(request, list((await service.recall(service.database.runs, tfs)).values()))
 
 
-async def get_uses(service: Service, request: web.BaseRequest, checksum: Checksum) -> Answer:
-    """Answer with the transformations that were given a buffer."""
+async def post_producers(service: Service, request: web.BaseRequest) -> Answer:
+    """Answer with the transformations that gave each of some buffers."""
+    checksums = await read_list(service, request)
+    return json_answer(
+        request, await service.recall(service.database.producers_of, checksums, _limit(request))
+    )
+
+
+async def post_uses(service: Service, request: web.BaseRequest) -> Answer:
+    """Answer with the transformations that were given one of some buffers."""
+    checksums = await read_list(service, request)
     complete = await _catch_up(service)
-    found = await service.recall(service.database.uses, checksum, _limit(request))
+    found = await service.recall(service.database.uses, checksums, _limit(request))
     return json_answer(request, {"transformations": found, "complete": complete})
 
 

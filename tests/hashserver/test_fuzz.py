@@ -243,7 +243,8 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", f"/irreproducible/{KEY}", {}),
     ("GET", "/runs?limit=10", {}),
     ("POST", "/runs", [KEY]),
-    ("GET", f"/uses/{SUM}?limit=10", {}),
+    ("POST", "/uses?limit=10", [SUM]),
+    ("POST", "/producers?limit=10", [SUM]),
     ("POST", "/similar?limit=10", {"code": SUM, "names": ["sort"]}),
     ("GET", f"/failure/{KEY}", {}),
 ]

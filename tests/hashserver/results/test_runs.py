@@ -58,8 +58,8 @@ def test_a_result_is_found_by_its_inputs_its_code_and_its_names(tmp_path: Path) 
         origin = Origin(c("code"), [c("a"), c("b")], [c("set")], ["sort", "out.csv"])
         database.put(c("tf"), "file", c("r"), origin=origin)
         for given in ("a", "b", "set", "code"):
-            assert database.uses(c(given), 10) == [c("tf")]
-        assert database.uses(c("r"), 10) == []
+            assert database.uses([c(given)], 10) == [c("tf")]
+        assert database.uses([c("r")], 10) == []
         assert database.similar(c("code"), [], 10) == [c("tf")]
         assert database.similar(c("other"), ["out.csv"], 10) == [c("tf")]
         assert database.similar(c("other"), ["sor"], 10) == []
@@ -69,14 +69,14 @@ def test_what_lies_in_a_result_is_used_with_it(tmp_path: Path) -> None:
     with Database(tmp_path / "seamless.db") as database:
         database.put(c("maker"), "directory", c("set"), members=[c("a")])
         database.put(c("user"), "file", c("r"), origin=Origin(c("code"), [], [c("set")]))
-        assert database.uses(c("a"), 10) == [c("user")]
+        assert database.uses([c("a")], 10) == [c("user")]
 
 
 def test_recording_again_enters_nothing_twice(tmp_path: Path) -> None:
     with Database(tmp_path / "seamless.db") as database:
         for _ in range(3):
             database.put(c("tf"), "file", c("r"), {"started": "now"}, origin=Origin(c("code"), [c("a")]))
-        assert database.uses(c("a"), 10) == [c("tf")]
+        assert database.uses([c("a")], 10) == [c("tf")]
         assert [run.tf for run in database.recent(10)] == [c("tf")]
 
 
@@ -85,7 +85,7 @@ def test_another_result_of_it_is_entered_all_the_same(tmp_path: Path) -> None:
         database.put(c("tf"), "file", c("r"))
         with pytest.raises(Irreproducible):
             database.put(c("tf"), "file", c("other"), origin=Origin(c("code"), [c("a")]))
-        assert database.uses(c("a"), 10) == [c("tf")]
+        assert database.uses([c("a")], 10) == [c("tf")]
 
 
 def test_the_last_runs_are_told_newest_first_and_failed_ones_too(tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_a_file_of_an_earlier_version_is_read_from_documents(tmp_path: Path, sto
     record = {"label": "sort", "started": "2026-01-01T00:00:00Z", "wall": 60.0}
     earlier_version(path, Put(store.put(data), "file", c("r"), record), Put(c("gone"), "file", c("q")))
     with Database(path) as database:
-        assert database.uses(c("a"), 10) == []
+        assert database.uses([c("a")], 10) == []
         assert database.get(hash_bytes(data)) is not None
         assert database.catch_up(store, 60)
-        assert database.uses(c("a"), 10) == [hash_bytes(data)]
+        assert database.uses([c("a")], 10) == [hash_bytes(data)]
         assert database.similar(c("other"), ["sort"], 10) == [hash_bytes(data)]
         assert database.runs([hash_bytes(data)])[hash_bytes(data)].time == 1767225660
         assert {run.tf for run in database.recent(10)} == {hash_bytes(data), c("gone")}
@@ -125,7 +125,7 @@ def test_catching_up_goes_on_where_it_stopped(tmp_path: Path, store: Store) -> N
     with Database(path) as database:
         assert not database.catch_up(store, -1)
         assert database.catch_up(store, 60)
-        assert len(database.uses(c("a"), 5000)) == 1200
+        assert len(database.uses([c("a")], 5000)) == 1200
 
 
 def test_what_an_earlier_version_records_afterwards_is_read_too(tmp_path: Path, store: Store) -> None:
@@ -134,9 +134,9 @@ def test_what_an_earlier_version_records_afterwards_is_read_too(tmp_path: Path, 
         database.put(c("tf"), "file", c("r"), origin=Origin(c("code"), [c("a")]))
         tf = store.put(document("code", x="a"))
         put_as_earlier_version(path, Put(tf, "file", c("r")))
-        assert database.uses(c("a"), 10) == [c("tf")]
+        assert database.uses([c("a")], 10) == [c("tf")]
         assert database.catch_up(store, 60)
-        assert set(database.uses(c("a"), 10)) == {c("tf"), tf}
+        assert set(database.uses([c("a")], 10)) == {c("tf"), tf}
 
 
 def test_further_databases_are_asked_too_with_an_index_or_without(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_further_databases_are_asked_too_with_an_index_or_without(tmp_path: Path
     earlier_version(tmp_path / "older.db", Put(c("older"), "file", c("q")))
     further = [tmp_path / "other.db", tmp_path / "older.db"]
     with Database(tmp_path / "seamless.db", others=further) as database:
-        assert database.uses(c("a"), 10) == [c("theirs")]
+        assert database.uses([c("a")], 10) == [c("theirs")]
         assert database.similar(c("code"), ["sort"], 10) == [c("theirs")]
         found = database.runs([c("theirs"), c("older"), c("unknown")])
         assert {tf: run.result and run.result.source for tf, run in found.items()} == {

@@ -1,0 +1,125 @@
+"""A lineage as lines, as facts and as a graph in the language of Graphviz."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from hashserver.printable import one_line
+
+from . import told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hashserver.checksum import Checksum
+
+    from .lineage import Lineage, Step
+
+
+def facts_of(lineage: Lineage) -> list[dict[str, Any]]:
+    """Return the runs of a lineage, for a program."""
+    return [_facts(lineage, step) for step in lineage.steps.values()]
+
+
+def _facts(lineage: Lineage, step: Step) -> dict[str, Any]:
+    result = step.run and step.run.result
+    facts: dict[str, Any] = {
+        "transformation": step.tf,
+        "command": step.document and step.document.code,
+        "record": step.run and step.run.record,
+        "result": result and [result.format, result.checksum],
+        "inputs": {name: list(value) for name, value in step.inputs.items()},
+    }
+    if step.tf in lineage.users:
+        return facts | {"used_by": lineage.users[step.tf]}
+    return facts | {"made_by": dict(_made_by(lineage, step))}
+
+
+def _made_by(lineage: Lineage, step: Step) -> Iterator[tuple[str, Checksum]]:
+    """Yield the names of inputs, and of files in them, with the runs that made them."""
+    for name, value in step.inputs.items():
+        if value.checksum in lineage.makers:
+            yield name, lineage.makers[value.checksum]
+        for path, member in lineage.members.get(value.checksum, {}).items():
+            yield f"{name}/{path}", lineage.makers[member]
+
+
+def lines_upwards(lineage: Lineage, name: str, checksum: Checksum) -> list[str]:
+    """Return a tree with the sources as its leaves; what stands in it already is not told again."""
+    lines: list[str] = []
+    shown: set[Checksum] = set()
+    stack: list[tuple[int, str, Checksum]] = [(0, name, checksum)]
+    while stack:
+        depth, shown_name, one = stack.pop()
+        maker = lineage.makers.get(one)
+        lines.append(_line(depth, f"{shown_name}  {one[:8]}"))
+        inner = [(depth + 1, path, member) for path, member in lineage.members.get(one, {}).items()]
+        if maker is not None:
+            step = lineage.steps.get(maker)
+            lines.append(_line(depth, f"  {_run(step, maker)}{', told above' if maker in shown else ''}"))
+            if step is not None and maker not in shown:
+                inner = [(depth + 2, path, value.checksum) for path, value in sorted(step.inputs.items())]
+            shown.add(maker)
+        stack += reversed(inner)
+    return lines
+
+
+def lines_downwards(lineage: Lineage, name: str, checksum: Checksum) -> list[str]:
+    """Return a tree of the runs that used a thing, or what was made from it."""
+    lines = [_line(0, f"{name}  {checksum[:8]}")]
+    shown: set[Checksum] = set()
+    stack = [(1, tf) for tf in reversed(lineage.users.get(checksum, []))]
+    while stack:
+        depth, tf = stack.pop()
+        step = lineage.steps.get(tf)
+        lines.append(_line(depth, f"{_run(step, tf)}{', told above' if tf in shown else ''}"))
+        if tf not in shown:
+            stack += [(depth + 1, user) for user in reversed(lineage.users.get(tf, []))]
+        shown.add(tf)
+    return lines
+
+
+def _line(depth: int, text: str) -> str:
+    return "  " * depth + one_line(text)
+
+
+def _run(step: Step | None, tf: Checksum) -> str:
+    if step is None:
+        return f"… ({tf[:8]})"
+    record = step.run.record if step.run else None
+    result = step.run and step.run.result
+    source = f", from {result.source}" if result and result.source else ""
+    return f"{told.command(step.document, record)}  ({tf[:8]}, {told.when(record)}{source})"
+
+
+def dot(lineage: Lineage, name: str, checksum: Checksum) -> list[str]:
+    """Return a graph: runs are boxes, files ellipses, arrows lead from what was used to what was made."""
+    lines = ["digraph provenance {", "  rankdir=LR;"]
+    names = {checksum: name}
+    arrows: dict[tuple[str, str], None] = {}
+    for step in lineage.steps.values():
+        record = step.run.record if step.run else None
+        lines.append(
+            f"  {_quoted(step.tf)} [shape=box, label={_quoted(told.command(step.document, record))}];"
+        )
+        for path, value in step.inputs.items():
+            names.setdefault(value.checksum, path)
+            arrows[value.checksum, step.tf] = None
+            for member, one in lineage.members.get(value.checksum, {}).items():
+                names.setdefault(one, f"{path}/{member}")
+                arrows[one, value.checksum] = None
+    for one, maker in lineage.makers.items():
+        if maker in lineage.steps:
+            names.setdefault(one, one[:8])
+            arrows[maker, one] = None
+    for parent, users in lineage.users.items():
+        if parent in lineage.steps:
+            arrows |= {(parent, user): None for user in users if user in lineage.steps}
+    lines += [f"  {_quoted(one)} [label={_quoted(text)}];" for one, text in names.items()]
+    lines += [f"  {_quoted(tail)} -> {_quoted(head)};" for tail, head in arrows]
+    return [*lines, "}"]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(one_line(text), ensure_ascii=False)
