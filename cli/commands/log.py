@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +92,14 @@ def _made(context: Context, subject: Subject, arguments: ParsedArguments, consol
     return OK
 
 
-def _unknown(subject: Subject) -> CommandError:
+def _unknown(subject: Subject, follows: bool = False) -> CommandError:
     if subject.is_job:
         return CommandError(f"{subject.name} is still to be made, by job {subject.checksum}")
-    return CommandError(f"{subject.name}: no run on record made it ({subject.checksum})")
+    inside = f"; seamless-log --tree {subject.name} says what made the files in it"
+    return CommandError(
+        f"{subject.name}: no run on record made it ({subject.checksum})"
+        + (inside if os.path.isdir(subject.name) and not follows else "")
+    )
 
 
 def _lineage(context: Context, subject: Subject, arguments: ParsedArguments, console: Console) -> int:
@@ -104,8 +109,12 @@ def _lineage(context: Context, subject: Subject, arguments: ParsedArguments, con
     limit, checksum = arguments.number or _STEPS, subject.checksum
     complete = catch_up(context)
     found = (downwards if arguments.uses else upwards)(context, checksum, limit)
-    if not found.steps and not arguments.uses:
-        raise _unknown(subject)
+    if not found.steps:
+        raise (
+            CommandError(f"{subject.name}: no run on record used it ({checksum})")
+            if arguments.uses
+            else _unknown(subject, True)
+        )
     if arguments.dot and not console.json:
         lines = lineage_text.dot(found, subject.name, checksum)
     elif arguments.uses:

@@ -54,9 +54,10 @@ class RunHistory(NamedTuple):
     @property
     def record(self) -> Record:
         """How its result was made, or how it failed last."""
-        if self.result is not None:
-            return self.result.record or {}
-        return self.failures[-1] if self.failures else {}
+        if self.result is None:
+            return self.failures[-1] if self.failures else {}
+        record = self.result.record
+        return record if isinstance(record, dict) else {}  # somebody else's may be anything
 
     @property
     def begun(self) -> str:
@@ -158,7 +159,7 @@ def facts_of(store: Store, history: RunHistory, checksum: Checksum) -> Facts:
             facts["results"] = {name: list(value) for name, value in named_results(store, result).items()}
         facts |= {"within": path} if (path := whole_path(store, history, checksum)) else {}
         facts |= {"source": result.source} if result.source else {}
-    facts["stderr"] = record.pop("stderr", None) or ""
+    facts["stderr"] = str(record.pop("stderr", None) or "")
     return facts | {"record": record, "failures": history.failures}
 
 
@@ -244,9 +245,7 @@ def _programs(found: object) -> list[str]:
 
 
 def _failure(record: Record) -> str:
-    error = record.get("error")
-    message = error.get("message", "") if isinstance(error, dict) else ""
-    return f"{told.when(record)} on {record.get('host', 'an unknown host')}: {message}"
+    return f"{told.when(record)} on {record.get('host', 'an unknown host')}: {told.failure(record)}"
 
 
 def _stderr(text: str, whole: bool) -> list[str]:

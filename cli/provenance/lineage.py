@@ -29,7 +29,7 @@ _USERS = 1000
 """Runs that are told of one buffer."""
 
 
-class Step(NamedTuple):
+class LineageStep(NamedTuple):
     """A run in a lineage.
 
     Attributes
@@ -67,7 +67,7 @@ class Lineage(NamedTuple):
         Whether that is all.
     """
 
-    steps: dict[Checksum, Step]
+    steps: dict[Checksum, LineageStep]
     makers: dict[Checksum, Checksum]
     members: dict[Checksum, dict[str, Checksum]]
     users: dict[Checksum, list[Checksum]]
@@ -76,7 +76,7 @@ class Lineage(NamedTuple):
 
 def upwards(context: Context, checksum: Checksum, limit: int) -> Lineage:
     """Return what a buffer, or the result of a transformation, was made from, up to the sources."""
-    steps: dict[Checksum, Step] = {}
+    steps: dict[Checksum, LineageStep] = {}
     makers: dict[Checksum, Checksum] = {}
     members: dict[Checksum, dict[str, Checksum]] = {}
     known = context.database.lookup(checksum)
@@ -100,7 +100,7 @@ def upwards(context: Context, checksum: Checksum, limit: int) -> Lineage:
 
 def downwards(context: Context, checksum: Checksum, limit: int) -> Lineage:
     """Return what was made from a buffer, or from the result of a transformation, down to the last."""
-    steps: dict[Checksum, Step] = {}
+    steps: dict[Checksum, LineageStep] = {}
     users: dict[Checksum, list[Checksum]] = {}
     known = context.database.lookup(checksum)
     first = [checksum] if known is None else [known[1].checksum, *parts(context.store, known[1]).values()]
@@ -117,7 +117,7 @@ def downwards(context: Context, checksum: Checksum, limit: int) -> Lineage:
     return Lineage(steps, {}, {}, users, complete)
 
 
-def _given_on(context: Context, step: Step) -> Sequence[Checksum]:
+def _given_on(context: Context, step: LineageStep) -> Sequence[Checksum]:
     result = step.run and step.run.result
     return [result.checksum, *parts(context.store, result).values()] if result else []
 
@@ -138,9 +138,9 @@ def _made_members(context: Context, whole: Checksum, makers: dict[Checksum, Chec
     return {path: one for path, one in index.items() if one in makers}
 
 
-def _steps(context: Context, tfs: Sequence[Checksum]) -> dict[Checksum, Step]:
+def _steps(context: Context, tfs: Sequence[Checksum]) -> dict[Checksum, LineageStep]:
     runs, known = context.database.runs(tfs), documents(context.store, tfs)
-    return {tf: Step(tf, runs.get(tf), known.get(tf), _inputs(known.get(tf))) for tf in tfs}
+    return {tf: LineageStep(tf, runs.get(tf), known.get(tf), _inputs(known.get(tf))) for tf in tfs}
 
 
 def _inputs(document: Document | None) -> dict[str, Value]:

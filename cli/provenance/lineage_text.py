@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hashserver.checksum import Checksum
 
-    from .lineage import Lineage, Step
+    from .lineage import Lineage, LineageStep
 
 
 def facts_of(lineage: Lineage) -> list[dict[str, Any]]:
@@ -22,7 +22,7 @@ def facts_of(lineage: Lineage) -> list[dict[str, Any]]:
     return [_facts(lineage, step) for step in lineage.steps.values()]
 
 
-def _facts(lineage: Lineage, step: Step) -> dict[str, Any]:
+def _facts(lineage: Lineage, step: LineageStep) -> dict[str, Any]:
     result = step.run and step.run.result
     facts: dict[str, Any] = {
         "transformation": step.tf,
@@ -36,7 +36,7 @@ def _facts(lineage: Lineage, step: Step) -> dict[str, Any]:
     return facts | {"made_by": dict(_made_by(lineage, step))}
 
 
-def _made_by(lineage: Lineage, step: Step) -> Iterator[tuple[str, Checksum]]:
+def _made_by(lineage: Lineage, step: LineageStep) -> Iterator[tuple[str, Checksum]]:
     """Yield the names of inputs, and of files in them, with the runs that made them."""
     for name, value in step.inputs.items():
         if value.checksum in lineage.makers:
@@ -84,7 +84,7 @@ def _line(depth: int, text: str) -> str:
     return "  " * depth + one_line(text)
 
 
-def _run(step: Step | None, tf: Checksum) -> str:
+def _run(step: LineageStep | None, tf: Checksum) -> str:
     if step is None:
         return f"… ({tf[:8]})"
     record = step.run.record if step.run else None

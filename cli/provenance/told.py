@@ -43,6 +43,12 @@ def memory(record: Mapping[str, Any]) -> str:
     return size_text(found) if isinstance(found, int) and found > 0 else ""
 
 
+def failure(record: Mapping[str, Any]) -> str:
+    """Return what the record of a failed run says went wrong."""
+    found = record.get("error")
+    return str(found.get("message", "")) if isinstance(found, dict) else ""
+
+
 def command(document: Document | None, record: Mapping[str, Any] | None = None) -> str:
     """Return what was run, in one line: a command as it was typed, a function by its name."""
     label = str((record or {}).get("label") or "")

@@ -46,6 +46,9 @@ def explain(
     names = [label_of(job.text), *job.transformation.result.paths, *job.transformation.result.globs]
     near = nearest(context, job.key, document, names, job.indices)
     facts["nearest"] = nearest_facts(near)
+    if near is not None:
+        named = options_of(arguments, job, context.config.isolation).environment()
+        facts["nearest"]["environment"] = environment_text(near.run.record, named)
     console.facts(facts, _unknown_lines(facts))
     if not complete:
         console.note("not all results of an earlier version have been looked into: once more goes on with it")
@@ -79,7 +82,7 @@ def _known_facts(context: Context, known: Known, job: CommandJob, arguments: Par
 
 
 def _known_lines(known: Facts) -> list[str]:
-    record: Record = known["record"] or {}
+    record: Record = known["record"] if isinstance(known["record"], dict) else {}
     took = told.seconds(record.get("wall"))
     where = f" on {record['host']}" if record.get("host") else ""
     text = f"known since {told.when(record)}: ran {took}{where}" if took else "known"
@@ -107,6 +110,23 @@ def nearest_facts(near: NearestRun | None) -> Facts | None:
     }
 
 
+def environment_text(record: Record | None, named: dict[str, Any]) -> str | None:
+    """Return in what the environment that is named differs from that of a run; None if it does not."""
+    from seamless_dask.model.records import environment_of
+
+    was = environment_of(record)
+    changed = [
+        f"{name} is {_shown(named.get(name))}, it was {_shown(was.get(name))}"
+        for name in sorted(was.keys() | named)
+        if named.get(name) != was.get(name)
+    ]
+    return f"the environment, which does not count: {'; '.join(changed)}" if changed else None
+
+
+def _shown(value: Any) -> str:
+    return "not named" if not value else value if isinstance(value, str) else ", ".join(map(str, value))
+
+
 def _unknown_lines(facts: Facts) -> list[str]:
     lines = []
     if facts["contested"]:
@@ -114,8 +134,7 @@ def _unknown_lines(facts: Facts) -> list[str]:
         lines.append(f"not known: its result of {when} was withdrawn (--undo) or did not come back the same")
     if facts["failures"]:
         last = facts["failures"][-1]
-        message = (last.get("error") or {}).get("message", "")
-        lines.append(f"not known: it failed when it ran, {told.when(last)}: {message}")
+        lines.append(f"not known: it failed when it ran, {told.when(last)}: {told.failure(last)}")
     if facts["nearest"] is None:
         return list(map(one_line, lines or ["not known, and nothing on record is like it: it would run"]))
     return list(map(one_line, lines)) + nearest_lines(facts["nearest"])
@@ -125,10 +144,11 @@ def nearest_lines(near: Facts) -> list[str]:
     """Return the same for a person."""
     when = told.when(near["record"])
     run = f"as the run of {when}" + (f" in {near['source']}" if near["source"] else "")
+    environment = near.get("environment")
     found = near["differences"]
     if found is None:
         return [one_line(f"{run}, whose document is in no store: what differs cannot be said")]
-    texts = [one["text"] for one in found]
+    texts = [one["text"] for one in found] + ([environment] if environment else [])
     if len(texts) == 1:
         return [one_line(f"{run}, but {texts[0]}")]
     if not texts:

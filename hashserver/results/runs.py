@@ -56,17 +56,26 @@ def origin_of(document: bytes, label: str | None) -> Origin | None:
 
 def enter(connection: sqlite3.Connection, tf: bytes, origin: Origin | None) -> None:
     """Enter a run that is recorded now; without its origin, the document will be read when there is time."""
-    ((run, code),) = connection.execute(
-        "INSERT INTO runs (tf, time) VALUES (?, ?)"
-        " ON CONFLICT (tf) DO UPDATE SET time = excluded.time RETURNING id, code",
-        (tf, int(time.time())),
-    ).fetchall()
-    if origin is not None and not code:
-        _enter_origin(connection, run, origin)
+    code, now = None if origin is None else origin.code.digest, int(time.time())
+    statement = "INSERT OR IGNORE INTO runs (tf, code, time) VALUES (?, ?, ?)"
+    entered = connection.execute(statement, (tf, code, now))
+    if entered.rowcount:
+        if origin is not None:
+            _enter_rest(connection, entered.lastrowid, origin)
+        return
+    connection.execute("UPDATE runs SET time = ? WHERE tf = ?", (now, tf))
+    if origin is not None:
+        run, known = connection.execute("SELECT id, code FROM runs WHERE tf = ?", (tf,)).fetchone()
+        if not known:
+            _enter_origin(connection, run, origin)
 
 
 def _enter_origin(connection: sqlite3.Connection, run: int, origin: Origin) -> None:
     connection.execute("UPDATE runs SET code = ? WHERE id = ?", (origin.code.digest, run))
+    _enter_rest(connection, run, origin)
+
+
+def _enter_rest(connection: sqlite3.Connection, run: int | None, origin: Origin) -> None:
     whole = dict.fromkeys(origin.inputs, 0) | dict.fromkeys(origin.wholes, 1)
     connection.executemany(
         "INSERT OR IGNORE INTO inputs VALUES (?, ?, ?)",

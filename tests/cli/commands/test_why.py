@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+
+from hashserver.checksum import hash_bytes
+from hashserver.workspace.sidecar import Future, write_future
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,9 +98,32 @@ def test_without_a_line_the_last_run_is_explained(run: Cli, work: Path) -> None:
     assert shown[1].endswith(", but set/y.csv differs")
 
 
-def test_through_a_hashserver(cli: Cli, work: Path) -> None:
+def test_a_job_that_makes_an_input_is_not_waited_for(run: Cli, work: Path) -> None:
+    write_future(work / "a.txt", Future(hash_bytes(b"job"), None, None, os.uname().nodename, 1))
+    assert differences(run, *LINE) == ["a.txt is still to be made by a job"]
+    (work / "set" / "y.csv").unlink()
+    (work / "a.txt.FUTURE").rename(work / "set" / "y.csv.FUTURE")
+    assert "set/y.csv is still to be made" in run("seamless-why", *LINE, status=1).error
+
+
+def test_an_environment_that_differs_is_told(run: Cli, work: Path) -> None:
+    assert "the known result was computed with" in run("seamless-why", "--prologue", "A=1", *LINE).text
+    assert "it would run" in run("seamless-why", "--same-environment", "--prologue", "A=1", *LINE).text
+    (work / "a.txt").write_text("other")
+    shown = run("seamless-why", "--prologue", "A=1", *LINE).text.splitlines()
+    assert shown[1:] == [
+        "  a.txt differs",
+        "  the environment, which does not count: prologue is A=1, it was not named",
+    ]
+
+
+def test_through_a_hashserver_and_with_further_databases(cli: Cli, work: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.db"
+    cli("seamless-run", "echo theirs > c.txt", SEAMLESS_DATABASE=str(theirs))
     cli("seamless-init")
     try:
+        shown = cli("seamless-log", "c.txt", SEAMLESS_DATABASES=str(theirs)).text
+        assert f"known from      {theirs}" in shown
         (work / "a.txt").write_text("1")
         cli("seamless-run", "cat a.txt > b.txt")
         (work / "a.txt").write_text("2")
