@@ -386,7 +386,7 @@ def _difference(path: str, tree: Tree, data: bytes | None) -> str:
     if not gone:
         return changed_text(path)
     changed = any(index.get(member, checksum) != checksum for member, checksum in tree.index.items())
-    text = f"{path} is only partly there, {told(gone)} that its sidecar names not: seamless-download"
+    text = f"{path} is only partly there: {told(gone)} that its sidecar names missing: seamless-download"
     if changed:  # then the download of all would be refused
         first = os.path.join(path, gone[0])
         return (

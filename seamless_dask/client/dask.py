@@ -41,7 +41,7 @@ _is_heard = False
 def is_as_assumed() -> bool:
     """Whether Dask's client is one that ours can look up results for; where it is not, a warning says so."""
     for name, parameters in _ASSUMED.items():
-        method = getattr(distributed.Client, name, None)
+        method = getattr(PlainClient, name, None)
         if method is None or tuple(inspect.signature(method).parameters)[: len(parameters)] != parameters:
             log.warning("results are looked up by the scheduler only: Dask's Client.%s is another", name)
             return False

@@ -195,8 +195,9 @@ class Autoscaler:
             if member.has_been("lost", self._lost_limit):
                 self.pool.end(member)
             elif self.launcher.kind == "local" and _is_over(member.process):
-                text = f"worker {member.name} ended before it could be used: seamless-daskserver logs"
-                self.pool.trouble(member.shape).again(text)
+                if member.state == "waiting":  # else it has run: a client has retired it, say
+                    text = f"worker {member.name} ended before it could be used: seamless-daskserver logs"
+                    self.pool.trouble(member.shape).again(text)
                 self.pool.end(member)
 
     def _judge(self, job: str, member: WorkerRecord, state: batch.JobState | None) -> None:

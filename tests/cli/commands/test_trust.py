@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from seamless_cli import table
+
 from ..conftest import BIN, Cli, project
 
 NAME = "a" * 64
@@ -28,11 +30,21 @@ COMMANDS: list[tuple[str, ...]] = [
     ("seamless-checksum", "a.txt"),
     ("seamless-checksum-index", "set"),
     ("seamless-cancel", NAME),
+    ("seamless", "log", "a.txt"),
+    ("seamless", "why", "cat a.txt"),
     ("seamless-status",),
     ("seamless-init",),
     ("seamless-queue",),
     ("seamless-queue-finish",),
 ]
+
+
+NEED_NO_PLACE = {"trust", "completion", "daskserver"}  # daskserver: see `test_a_daskserver_of_a_clone`
+
+
+def test_no_command_is_left_out() -> None:
+    tried = {words[1] if words[0] == "seamless" else words[0].partition("-")[2] for words in COMMANDS}
+    assert tried | NEED_NO_PLACE == set(table.COMMANDS)
 
 
 @pytest.fixture
@@ -58,7 +70,7 @@ def test_a_scheduler_that_a_clone_names_is_not_even_asked(
 
 @pytest.mark.parametrize(
     ("command", "hostile"),
-    [*((command, True) for command in COMMANDS[:12]), (COMMANDS[0], False), (COMMANDS[5], False)],
+    [*((command, True) for command in COMMANDS[:14]), (COMMANDS[0], False), (COMMANDS[5], False)],
     indirect=["hostile"],
     ids=str,
 )
@@ -83,10 +95,13 @@ def test_a_daskserver_of_a_clone(cli: Cli, work: Path, hostile: Any, action: str
 
 
 @pytest.mark.parametrize("hostile", [True], indirect=True)
-def test_python_asks_no_scheduler_of_a_clone(cli: Cli, work: Path, hostile: Any) -> None:
-    (work / "seamless.toml").write_text(f'daskserver = "{hostile.address}"\n')
-    program = "from seamless_dask import bash\nbash('echo x').compute()\n"
-    done = cli("python", "-c", program, status=1)
+@pytest.mark.parametrize(
+    "program",
+    ["bash('echo x').compute()", "connect()", "put(3)", "direct(len)([])", "File('a.txt').checksum"],
+)
+def test_python_asks_no_scheduler_of_a_clone(cli: Cli, files: Path, hostile: Any, program: str) -> None:
+    (files / "seamless.toml").write_text(f'daskserver = "{hostile.address}"\n')
+    done = cli("python", "-c", f"from seamless_dask import *\n{program}\n", status=1)
     assert done.stderr.splitlines()[-1].startswith("seamless_dask.errors.Untrusted: ")
     assert not hostile.asked
 

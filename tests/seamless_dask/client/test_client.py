@@ -7,6 +7,7 @@ import itertools
 import pickle
 from typing import Any
 
+import distributed
 import numpy as np
 import pytest
 from dask import annotate, delayed
@@ -14,6 +15,7 @@ from distributed import Future, LocalCluster, Variable, as_completed, fire_and_f
 from distributed.diagnostics.progressbar import TextProgressBar
 
 from seamless_dask import Client, bash, direct
+from seamless_dask.client.dask import is_as_assumed
 from seamless_dask.errors import NotAValue, UsageError
 from seamless_dask.graph.names import key_in
 from seamless_dask.scheduler import SeamlessScheduler
@@ -38,6 +40,11 @@ def fails(x: int) -> int:
 
 def plus(x: int) -> int:
     return x + 1
+
+
+def test_who_puts_it_in_the_place_of_dasks_client_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "Client", Client)
+    assert is_as_assumed()
 
 
 def test_what_is_known_is_found_by_one_request_and_nothing_is_sent(

@@ -13,6 +13,7 @@ from typing import Any
 import dask
 import pytest
 from distributed import Client, Scheduler
+from distributed.core import Status
 
 from seamless_dask.services.cluster import worker_pool
 from seamless_dask.services.cluster.jobscript import Files
@@ -165,6 +166,25 @@ def test_a_local_worker_that_dies_unseen_is_replaced(tmp_path: Path, monkeypatch
             assert await client.submit(os.getppid) == os.getpid()
             await scaler.adapt()
             assert scaler.notes() == []
+
+    with dask.config.set({"distributed.adaptive.interval": "1 hour"}):
+        asyncio.run(test())
+
+
+def test_a_local_worker_that_a_client_retires_is_replaced_without_a_word(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with scaler_of(tmp_path, Workers(minimum=1, maximum=1)) as (scaler, client):
+            await client.wait_for_workers(1)
+            await scaler.adapt()
+            ((first, member),) = scaler.members.items()
+            assert member.state == "running"
+            await client.retire_workers(names=[first])
+            await until(lambda: member.process.status is Status.closed)
+            await scaler.adapt()
+            assert scaler.notes() == []
+            await until(lambda: first not in scaler.members)
+            await scaler.adapt()
+            assert await client.submit(os.getppid) == os.getpid()
 
     with dask.config.set({"distributed.adaptive.interval": "1 hour"}):
         asyncio.run(test())
