@@ -9,7 +9,7 @@
     │   ├── InvalidPack            a pack that is cut short or malformed
     │   ├── SidecarError           a sidecar that is empty, not hex, or at odds with another
     │   ├── TreeError              a directory that has no identity
-    │   │   └── MemberPending      as yet: jobs are making some of its members
+    │   │   └── MemberPending      as yet: jobs are making it, or some of its members
     │   ├── LinkRefused            --hardlink is not possible for this file
     │   └── TooLarge               over the server's size limit
     ├── BufferFailure                one buffer
@@ -71,10 +71,11 @@ class TreeError(InvalidRequest):
 
 
 class MemberPending(TreeError):
-    """A directory has no identity yet, because jobs are still making what lies at `paths`."""
+    """A file or directory has no identity yet, because jobs are still making what lies at `paths`."""
 
     def __init__(self, paths: list[str]) -> None:
-        super().__init__(f"{paths[0]} is still being made by a job: run again when it is done")
+        path = paths[0]
+        super().__init__(f"{path} is still being made by a job: seamless-download {path} waits for it")
         self.paths = paths
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -41,7 +41,15 @@ class LocalInput:
         self._lock = threading.Lock()
 
     def identify(self, context: Context) -> Checksum:
-        """Return the checksum; raises `UsageError` where there is nothing of that kind."""
+        """Return the checksum.
+
+        Raises
+        ------
+        UsageError
+            There is nothing of that kind.
+        MemberPending
+            A job of `seamless-run` is making it.
+        """
         with self._lock:
             return self._identified(context).checksum
 
@@ -76,8 +84,12 @@ class LocalInput:
 
     def _identified(self, context: Context) -> Identity:
         if self._identity is None:
+            from hashserver.errors import MemberPending
+            from hashserver.workspace.pending import read_future
             from hashserver.workspace.tree import identify
 
+            if read_future(self.path) is not None:  # what lies there is of the last time
+                raise MemberPending([self.path])
             found = identify(self.path, context.stat_cache, context.store.get)
             if found is None:
                 raise UsageError(f"{self.path}: no such file or directory, and no sidecar beside it")

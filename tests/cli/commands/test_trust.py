@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,14 +40,6 @@ COMMANDS: list[tuple[str, ...]] = [
 ]
 
 
-NEED_NO_PLACE = {"trust", "completion", "daskserver"}  # daskserver: see `test_a_daskserver_of_a_clone`
-
-
-def test_no_command_is_left_out() -> None:
-    tried = {words[1] if words[0] == "seamless" else words[0].partition("-")[2] for words in COMMANDS}
-    assert tried | NEED_NO_PLACE == set(table.COMMANDS)
-
-
 @pytest.fixture
 def files(work: Path) -> Path:
     (work / "a.txt").write_text("a\n")
@@ -66,6 +59,16 @@ def test_a_scheduler_that_a_clone_names_is_not_even_asked(
     assert f"seamless trust {files} if you want that" in error
     assert not hostile.asked
     assert not (home / "cache").exists()  # nothing was done in the embedded store either
+
+
+@pytest.mark.parametrize("hostile", [True], indirect=True)
+def test_nor_by_a_command_that_is_not_among_these(files: Path, hostile: Any, home: Path) -> None:
+    (files / "seamless.toml").write_text(f'daskserver = "{hostile.address}"\n')
+    tried = {words[1] if words[0] == "seamless" else words[0].partition("-")[2] for words in COMMANDS}
+    for name in sorted(set(table.COMMANDS) - tried):
+        words = [BIN / "seamless", name, "a.txt"]
+        subprocess.run(words, cwd=files, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        assert not hostile.asked, name
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from hashserver.checksum import hash_bytes
-from hashserver.errors import BufferMissing, SidecarError, TreeError
+from hashserver.errors import BufferMissing, MemberPending, SidecarError, TreeError
 from hashserver.workspace.index import index_bytes
+from hashserver.workspace.pending import Future, write_future
 from hashserver.workspace.sidecar import write_file_sidecar
 from seamless_dask import Directory, File
 from seamless_dask.errors import UsageError
@@ -103,6 +104,17 @@ def test_a_local_file_is_stored_when_it_travels(lab: Any, tmp_path: Path) -> Non
 def test_a_sidecar_stands_for_a_file_that_is_not_here(lab: Any, tmp_path: Path) -> None:
     write_file_sidecar(tmp_path / "x", lab.file(b"remote").checksum)
     assert File(tmp_path / "x").read_bytes() == b"remote"
+
+
+def test_what_a_job_is_making_is_not_taken_as_it_was(lab: Any, tmp_path: Path) -> None:
+    """The result of a line of `seamless-run` that has not ended, over the one of the last time."""
+    (tmp_path / "out").write_text("of the last time\n")
+    (tmp_path / "d").mkdir()
+    for path in (tmp_path / "out", tmp_path / "d", tmp_path / "gone"):
+        write_future(path, Future(key=hash_bytes(b"x"), result="out", server=None, host="h", process=1))
+    for make, name in ((File, "out"), (Directory, "d"), (File, "gone")):
+        with pytest.raises(MemberPending, match=f"{name} is still being made by a job: .*seamless-download"):
+            make(tmp_path / name).checksum  # noqa: B018 - looked for when it is looked at
 
 
 def test_a_file_that_differs_from_its_sidecar_is_refused(lab: Any, tmp_path: Path) -> None:
