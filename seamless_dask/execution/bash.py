@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hashserver.checksum import hash_bytes
 from hashserver.errors import HashserverError, NoSpace, ServiceUnavailable
 from hashserver.system_text import to_system
 from seamless_dask.errors import (
@@ -218,6 +219,7 @@ class Attempt:
         self._placement = self._new_placement(copies=False)
         self.stderr = ""
         self.record: dict[str, Any] = {}
+        self._value: tuple[str, bytes] | None = None
 
     def said(self) -> str:
         """Return the end of what the command said: many a program complains on its standard output."""
@@ -252,7 +254,7 @@ class Attempt:
         gateway = supervisor.gateway(self._outer.control, self._inner.control)
         began = time.time()
         ended = self._process(gateway, supervisor)
-        self._directory.is_deserted = ended.alone
+        self._directory.is_deserted, self._value = ended.alone, ended.value
         said = ended.stderr + self._exception_text()
         self.stderr = said[-process.TAIL :].decode("utf-8", "replace")
         if not ended.started:
@@ -318,6 +320,9 @@ class Attempt:
         """Store the results; `scratch` says that nobody else wants their bytes."""
         mounted = {target: checksum for target, (_, checksum) in self._placement.mounted.items()}
         keep = not (self._options.scratch and scratch)
+        if self._value is not None:
+            kind, data = self._value
+            return Outcome(Value(kind, hash_bytes(data)), self.record, [], [data] if keep else [])
         if self._program.format and not os.path.lexists(self._outer.path(self._program.format)):
             raise ResultMissing(f"the {self._program.what} ended its process before it returned: os._exit()?")
         capture = Capture(self._context.store, self._outer, self._inner, mounted, keep)

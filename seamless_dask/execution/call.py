@@ -31,10 +31,11 @@ def main() -> None:
         from seamless_dask.execution.forkserver import serve
 
         serve(told, _prepare, _end)
+    from seamless_dask.execution.call_files import CallFiles
     from seamless_dask.execution.calling import call
 
     _prepare()
-    _end(call("..", told))
+    _end(call(CallFiles(".."), told))
 
 
 def _prepare() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from .layout import ROOM
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import BinaryIO
@@ -101,6 +103,51 @@ class FilesInMemory(CallFiles):
             write(sink)
         if sink.file is None:
             self.written[name] = b"".join(sink.parts)
+
+
+class SentFiles(CallFiles):
+    """The files of a call in a fork: what was sent to it is none, nor is a small result, which is sent back.
+
+    Parameters
+    ----------
+    root : str
+        The directory of all others.
+    carried : dict
+        What was sent, by name, each byte a character.
+    give : callable
+        Sends a result back, of a format; false: it cannot any more.
+    """
+
+    def __init__(self, root: str, carried: Mapping[str, str], give: Callable[[str, bytes], bool]) -> None:
+        super().__init__(root)
+        self._carried, self._give = carried, give
+        self._value: bytes | None = None
+
+    def text(self, name: str) -> str:
+        """Return what a file says; `FileNotFoundError` if there is none."""
+        carried = self._carried.get(name)
+        return super().text(name) if carried is None else carried.encode("latin-1").decode()
+
+    def source(self, name: str) -> str | bytes:
+        """Return where an input is, or its bytes."""
+        carried = self._carried.get(name)
+        return super().source(name) if carried is None else carried.encode("latin-1")
+
+    def write(self, name: str, write: Write) -> None:
+        """Have something written; the format of a result comes after it, and takes it along."""
+        if name == "value":
+            with _Sink(ROOM, lambda: f"{self._root}/{name}") as sink:
+                write(sink)
+            self._value = b"".join(sink.parts) if sink.file is None else None
+            return
+        value, self._value = self._value, None
+        if name == "format" and value is not None:
+            with _Sink(ROOM, lambda: f"{self._root}/{name}") as sink:
+                write(sink)
+            if self._give(b"".join(sink.parts).decode("ascii"), value):
+                return
+            super().write("value", lambda put: put(value))
+        super().write(name, write)
 
 
 class _Sink:

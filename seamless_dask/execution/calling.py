@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seamless_dask.code.loading import load_namespace
 from seamless_dask.code.markers import DECORATORS, FUNCTION
@@ -20,7 +20,8 @@ from seamless_dask.values.loading import load
 from seamless_dask.values.names import Definitions, definitions_within, set_definitions
 from seamless_dask.values.writing import Encoded, encode, to_bytes
 
-from .call_files import CallFiles
+if TYPE_CHECKING:
+    from .call_files import CallFiles
 
 _NOT_BESIDE = ("context", "ignore", "keep_inputs", "run", "version")
 PLAIN = ("file", "directory")
@@ -62,19 +63,18 @@ class _DefinitionsWhenNeeded:
         return self._by_code().find(text)
 
 
-def call(root: str, told: Mapping[str, Any]) -> int:
+def call(files: CallFiles, told: Mapping[str, Any]) -> int:
     """Load a function and its arguments, call it, write what it returns; the exit status.
 
     Parameters
     ----------
-    root
-        Where ``code`` and the inputs are, and ``value`` and ``format`` are written.
+    files
+        ``code`` and the inputs; ``value`` and ``format`` are written.
     told
-        ``arguments``: the inputs by their names, each with format and path below `root`. ``foreign``: those
+        ``arguments``: the inputs by their names, each with format and path among `files`. ``foreign``: those
         of them whose checksums somebody else's database has named. ``format``: in which the result is to be
         kept; None: in that which it has.
     """
-    files = CallFiles(root)
     set_definitions(_DefinitionsWhenNeeded())
     if isinstance(sys.stdout, TextIOWrapper):  # whoever waits sees each line at once
         sys.stdout.reconfigure(line_buffering=True)
@@ -101,9 +101,7 @@ def attempt(files: CallFiles, told: Mapping[str, Any], here: bool = False) -> tu
 
     Parameters
     ----------
-    files
-        What `call` has below its root.
-    told
+    files, told
         As of `call`.
     here
         In a process that has other things to do: what it has of its own stays as it is.

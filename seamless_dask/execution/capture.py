@@ -16,6 +16,8 @@ from seamless_dask.errors import ComputationFailed, ResultMissing, ResultNotStor
 from seamless_dask.model.transformation import ResultSpec, Value
 from seamless_dask.model.values import RESULTS, NamedValues
 
+from .layout import ROOM
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import TypeVar
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-ROOM = 64 << 10
-"""Bytes of a value that may travel with its record; what is larger is stored before."""
 PAUSES, ATTEMPTS = (0.25, 32.0), 9
 """Seconds before it is tried again to store a result, which come to a minute, and how often it is tried."""
 

@@ -24,8 +24,9 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from seamless_dask.execution.call_files import SentFiles
 from seamless_dask.execution.calling import call
-from seamless_dask.execution.layout import remove
+from seamless_dask.execution.layout import ROOM, remove
 from seamless_dask.execution.resources import children
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 _FORKS = "pyarrow"
 """A library whose threads may be there: a fork begins its own anew (ARROW-2963, ARROW-17975)."""
 _WORD = (1 << 64) - 1
+_MODULES_AT = ROOM + (1 << 10)
 _LONGEST = 1 << 20  # of what is told of the modules that a call has imported
 
 
@@ -131,7 +133,7 @@ class _Server:
 
     def _run(self, asked: Mapping[str, Any], stderr: int) -> dict[str, Any]:
         os.set_inheritable(stderr, False)
-        told = os.memfd_create("modules", os.MFD_CLOEXEC)
+        told = os.memfd_create("told", os.MFD_CLOEXEC)
         known = len(sys.modules)
         try:
             process = os.fork()
@@ -146,7 +148,9 @@ class _Server:
                 os._exit(1)
         os.close(stderr)
         done = self._await(process)
-        words = os.pread(told, _LONGEST, 0).decode("utf-8", "replace").split("\0")
+        if done["status"] == 0:
+            done |= _answer_in(told)
+        words = os.pread(told, _LONGEST, _MODULES_AT).decode("utf-8", "replace").split("\0")
         os.close(told)
         self._told = list(zip(words[::2], words[1::2], strict=False))
         return done
@@ -162,12 +166,13 @@ class _Server:
             os.environ.setdefault(name, value)  # what the user has set goes first
         if (module := sys.modules.get("numpy.random")) is not None:
             module.seed()  # the state that all forks have in common; Python sees to its own
+        answer = _Answer(told)
         self._prepare()
-        status = call("..", asked)
+        status = call(SentFiles("..", asked.get("carried", {}), answer.give), asked)
         if self._unfit is not None:
-            with suppress(Exception):  # the function may have closed it
+            with suppress(Exception):
                 if words := [word for pair in _imported(known) for word in pair]:
-                    os.write(told, "\0".join(words).encode())
+                    answer.tell("\0".join(words).encode(), _MODULES_AT)
         self._end(status)
 
     def _await(self, process: int) -> dict[str, Any]:
@@ -249,6 +254,41 @@ class _Server:
             # what is there when it is imported for one call, and removed after the next
             [os.listdir(place) for place in self._directories if os.path.isdir(place)],
         )  # fmt: skip
+
+
+class _Answer:
+    """What a call gives besides its end: its result where that is small, and the modules it has imported.
+
+    Parameters
+    ----------
+    told
+        A descriptor, which the function may close, and open another file in its place.
+    """
+
+    def __init__(self, told: int) -> None:
+        self._told, self._state = told, os.fstat(told)
+
+    def give(self, kind: str, data: bytes) -> bool:
+        """Take a result in its format; false: it cannot any more."""
+        return self.tell(b"%s %d\n%s" % (kind.encode(), len(data), data), 0)
+
+    def tell(self, data: bytes, place: int) -> bool:
+        """Write something down; false: there is no place for it any more."""
+        try:
+            is_ours = os.path.samestat(os.fstat(self._told), self._state)
+            return is_ours and os.pwrite(self._told, data, place) == len(data)
+        except OSError:
+            return False
+
+
+def _answer_in(told: int) -> dict[str, str]:
+    """Return the result that a call has given by a descriptor, with its format, if it has."""
+    head, _, data = os.pread(told, _MODULES_AT, 0).partition(b"\n")
+    try:
+        kind, length = head.decode("ascii").split(" ")
+        return {"format": kind, "value": data[: int(length)].decode("latin-1")}
+    except ValueError:
+        return {}
 
 
 class _Litter:

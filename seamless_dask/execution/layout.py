@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 GATEWAY = "daskserver"
 """What a command has in its control directory to ask for computations; its maker looks after it."""
+ROOM = 64 << 10
+"""Bytes of inputs that a call may be given without a file, and of a value that may travel with its record."""
 
 
 class Layout(NamedTuple):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hashserver.storage.cache import Pin
+    from hashserver.storage.store import Store
     from seamless_dask.context import Context
     from seamless_dask.model.transformation import Description
 
@@ -134,7 +135,7 @@ class Placement:
         # a mount would show the mode of the stored file
         members = self._members(transformation, (*writable, *executables))
         unique = list(dict.fromkeys(member.checksum for member in members))
-        lengths = self._lengths(unique)
+        lengths = lengths_of(self._context.store, unique)
         missing = [checksum for checksum in unique if lengths[checksum] < 0]
         if missing:
             self._context.store.local_path(missing[0])  # may know better: an original that has changed
@@ -155,13 +156,6 @@ class Placement:
         for target in placed.intersection(map(self._layout.path, executables)):
             mode = os.stat(target).st_mode
             os.chmod(target, mode | (mode & 0o444) >> 2)  # for those who may read it
-
-    def _lengths(self, checksums: Sequence[Checksum]) -> dict[Checksum, int]:
-        """Return the lengths of buffers, -1 for those that are missing; few are asked for."""
-        store = self._context.store
-        lengths = {checksum: store.at_hand(checksum) for checksum in checksums}
-        rest = [checksum for checksum, length in lengths.items() if length < 0]
-        return lengths | dict(zip(rest, store.has(rest) if rest else (), strict=True))
 
     def make_parents(self, names: Iterable[str]) -> None:
         """Make the directories that results are to be written to."""
@@ -305,6 +299,13 @@ class Placement:
     def _count(self, way: str, number: int = 1) -> None:
         if number:
             self.counts[way] = self.counts.get(way, 0) + number
+
+
+def lengths_of(store: Store, checksums: Sequence[Checksum]) -> dict[Checksum, int]:
+    """Return the lengths of buffers, -1 for those that are missing; few are asked for."""
+    lengths = {checksum: store.at_hand(checksum) for checksum in checksums}
+    rest = [checksum for checksum, length in lengths.items() if length < 0]
+    return lengths | dict(zip(rest, store.has(rest) if rest else (), strict=True))
 
 
 def _related(name: str, other: str) -> bool:

@@ -37,7 +37,8 @@ class Ended(NamedTuple):
 
     ``status`` is what a shell would report (128 + number for a signal), ``started`` whether the command ran
     at all (a sandbox may not have come about), ``stop`` why it was killed, ``alone`` whether surely none
-    of its processes is left. Times in seconds, memory in bytes; 0 if it ended before it was looked at.
+    of its processes is left, ``value`` format and bytes of what it has given without a file. Times in
+    seconds, memory in bytes; 0 if it ended before it was looked at.
     """
 
     status: int
@@ -48,6 +49,7 @@ class Ended(NamedTuple):
     cpu: float
     max_rss: int
     alone: bool = False
+    value: tuple[str, bytes] | None = None
 
 
 class CommandProcess(NamedTuple):

@@ -21,7 +21,8 @@ from seamless_dask.model.transformation import Description, ResultSpec, Value
 
 from . import runners
 from .bash import Program, run_program
-from .placement import TooLate
+from .layout import ROOM
+from .placement import TooLate, lengths_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,8 @@ exec {python} -I -B {call} 3<<'END' >&2
 {told}
 END
 """
+_SHOWN = ("file", "directory")
+"""Formats of inputs that a function sees as files."""
 _CALL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "call.py")
 _PACKAGES = [
     os.path.dirname(os.path.abspath(str(hashserver.checksum.__file__))),
@@ -65,8 +68,9 @@ def run_python(
         runners.lent(command, context, options, supervisor, start) as runner,
     ):
         if runner is not None:
-            called, directory = partial(runner.call, told), runner.directory
-            warm = Program(command, b"", "function", (), "format", "exception", called, directory)
+            rest, carried = _carried(command, arguments, context)
+            called, directory = partial(runner.call, told | {"carried": carried}), runner.directory
+            warm = Program(rest, b"", "function", (), "format", "exception", called, directory)
             return run_program(warm, context, options, supervisor)
     return run_program(start(told), context, options, supervisor)
 
@@ -94,6 +98,34 @@ def as_command(
         variables=transformation.variables,
     )
     return command, arguments
+
+
+def _carried(
+    command: Description, arguments: Mapping[str, tuple[str, str]], context: Context
+) -> tuple[Description, dict[str, str]]:
+    """Take from a command those inputs that need not be files, for they are small, and only loaded.
+
+    Returns
+    -------
+    What is left of the command, and the bytes of those inputs by their paths, each byte a character.
+    """
+    shown = {path for kind, path in arguments.values() if kind in _SHOWN}
+    loaded = {
+        name: value.checksum
+        for name, value in command.inputs.items()
+        if isinstance(value, Value) and name not in shown
+    }
+    lengths = lengths_of(context.store, list(dict.fromkeys(loaded.values())))
+    small: dict[str, Checksum] = {}
+    room = ROOM
+    for name, checksum in loaded.items():
+        if 0 <= lengths[checksum] <= room:  # of what is missing those tell who place the others
+            room -= lengths[checksum]
+            small[name] = checksum
+    data = dict(context.store.get_many(list(dict.fromkeys(small.values()))))
+    inputs = {name: value for name, value in command.inputs.items() if name not in small}
+    carried = {name: data[checksum].decode("latin-1") for name, checksum in small.items()}
+    return command._replace(inputs=inputs), carried
 
 
 def _is_there(context: Context, checksum: Checksum) -> bool:

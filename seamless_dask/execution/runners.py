@@ -376,7 +376,9 @@ class Runner:
         if stop is not None or done is None:
             return Ended(137, True, stop, stderr, wall, 0.0, most, self.key.sandbox is not None)
         self._spent = False
-        return Ended(done["status"], True, None, stderr, wall, done["cpu"], max(done["rss"], most), True)
+        value = (done["format"], done["value"].encode("latin-1")) if "value" in done else None
+        most = max(done["rss"], most)
+        return Ended(done["status"], True, None, stderr, wall, done["cpu"], most, True, value)
 
     def _follow(
         self, stderr: int, tail: Tail, supervisor: Supervisor, began: float

@@ -16,10 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from seamless_dask.decorators import direct
 from seamless_dask.errors import ComputationFailed, LimitExceeded
+from seamless_dask.execution.layout import ROOM
 
 from ..conftest import is_alive, wait_until
 from .conftest import Lab, needs_bubblewrap, needs_kept_sandbox
@@ -203,6 +205,54 @@ def test_what_a_call_does_to_its_way_to_ask_the_next_one_does_not_see(lab: Lab, 
     found = [outer(number, how) for number, how in enumerate(hows)]
     assert len({token for token, _ in found}) == len(hows)
     assert [given for _, given in found if given] == [4, 7, 9]
+
+
+def test_small_arguments_and_results_are_no_files(lab: Lab, isolation: str) -> None:
+    @direct(context=lab.context, isolation=isolation)
+    def beside(data: bytes) -> list[str]:
+        import os
+
+        return sorted(os.listdir(".."))
+
+    assert beside(b"little") == ["work"]
+    assert beside(bytes(ROOM + 1)) == ["inputs", "work"]
+    assert beside(b"little again") == ["work"]
+
+
+def test_results_of_all_sizes_come_back(lab: Lab) -> None:
+    @direct(context=lab.context, isolation="none")
+    def numbers(size: int) -> bytes:
+        return bytes(number % 251 for number in range(size))
+
+    for size in (0, 1, ROOM - 1, ROOM, ROOM + 1, 3 * ROOM):
+        assert numbers(size) == bytes(number % 251 for number in range(size))
+
+
+def test_a_small_array_can_be_changed_by_the_function(lab: Lab) -> None:
+    @direct(context=lab.context, isolation="none")
+    def doubled(array: Any, way: str) -> Any:
+        array *= 2
+        return array
+
+    array = numpy.arange(5)
+    assert doubled(array, "in place").tolist() == [0, 2, 4, 6, 8]
+    assert array.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_result_is_not_written_to_a_file_of_the_function(lab: Lab) -> None:
+    @direct(context=lab.context, isolation="none")
+    def opened(kept: str) -> str:
+        import atexit
+        import os
+
+        os.closerange(3, 1000)
+        files = [open(f"{kept}-{number}", "w+") for number in range(20)]  # noqa: SIM115
+        atexit.register(lambda: [file.close() for file in files])
+        return "returned"
+
+    kept = str(lab.temporary.parent / "kept")
+    assert opened(kept) == "returned"
+    assert [os.stat(f"{kept}-{number}").st_size for number in range(20)] == [0] * 20
 
 
 @needs_bubblewrap
