@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 def birth(process: int) -> int:
     """Return when a process began, in ticks since the system did; 0 if there is none, or only its remains."""
     try:
-        with open(f"/proc/{process}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fd = os.open(f"/proc/{process}/stat", os.O_RDONLY | os.O_CLOEXEC)  # who waits asks often
     except OSError:
         return 0
+    try:
+        fields = os.read(fd, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
 
 

@@ -2,7 +2,8 @@
 
 Descriptor 3 gives, as JSON, where our two packages lie, and what the inputs are called, or where calls are
 asked for, each of which is run in a fork. In the directory lie ``code`` and ``inputs``; ``value`` and
-``format`` are written there. The function works below it.
+``format`` are written there: unless they are small, and come and go with what is told to a fork. The function
+works below it.
 """
 
 import atexit

@@ -38,6 +38,8 @@ _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 _FORKS = "pyarrow"
 """A library whose threads may be there: a fork begins its own anew (ARROW-2963, ARROW-17975)."""
 _WORD = (1 << 64) - 1
+_PYTHON = os.path.join(os.path.dirname(os.__file__), "")
+_PACKAGES = tuple(f"{_PYTHON}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _MODULES_AT = ROOM + (1 << 10)
 _LONGEST = 1 << 20  # of what is told of the modules that a call has imported
 
@@ -209,7 +211,7 @@ class _Server:
         # a module that is installed later may be one that another has looked for in vain
         self._places = _FileVersions(path for path in sys.path if os.path.isdir(path))
         files = (getattr(module, "__file__", None) for module in modules[self._seen :])
-        self._modules.append(_FileVersions(path for path in files if isinstance(path, str)))
+        self._modules.append(_FileVersions(map(_watched, (path for path in files if isinstance(path, str)))))
         self._seen = len(modules)
 
     def _import(self) -> None:
@@ -336,6 +338,14 @@ class _FileVersions:
             status = os.stat(path)
             found.extend((status.st_ino, status.st_size, status.st_mtime_ns & _WORD))
         return found.tobytes()
+
+
+def _watched(path: str) -> str:
+    """Return what of a module's file is looked at before each call.
+
+    Python itself is installed, not edited: that changes the directories of its modules, which are few.
+    """
+    return os.path.dirname(path) if path.startswith(_PYTHON) and not path.startswith(_PACKAGES) else path
 
 
 def _entries(place: str, device: int) -> Iterator[tuple[str, int, int]]:

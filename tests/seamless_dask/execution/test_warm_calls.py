@@ -24,7 +24,7 @@ from seamless_dask.model.transformation import Description, ResultSpec
 from ..conftest import is_alive
 from .conftest import Lab, needs_kept_sandbox
 
-IN_SERVER = "not os.path.exists('../code')"
+IN_SERVER = "'SEAMLESS_FUNCTION' not in os.environ"
 """Whether a module is imported beforehand, and not by a call."""
 
 
@@ -116,6 +116,7 @@ def test_a_call_for_which_there_is_no_fork_has_an_interpreter_of_its_own(calls: 
 def test_large_inputs_are_copied_into_a_sandbox_that_is_there_unless_they_are_too_large(
     calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(python, "ROOM", 1 << 9)
     monkeypatch.setattr(placement, "LARGE", 1 << 10)
     monkeypatch.setattr(placement, "MAX_LATE", 1 << 12)
     monkeypatch.setattr(placement.Placement, "_reflink", lambda *_: False)
