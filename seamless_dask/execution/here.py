@@ -25,7 +25,8 @@ from .bash import (
     run_program,
     told_by,
 )
-from .capture import ROOM, Capture
+from .capture import Capture
+from .layout import ROOM
 from .process import Ended
 from .python import as_command
 from .workdir import RunDirectory, usable_temporary_directory
