@@ -149,13 +149,24 @@ class DefinitionsByCode:
             return False
 
     def _definitions(self) -> Iterator[Any]:
-        yield from self._candidates.owners()
+        for each in self._candidates.owners():
+            yield from _with_inner(each)
         namespaces = [self._namespace]
         if self._namespace is None:
             found = list(sys.modules.items())
             namespaces = [vars(module) for name, module in found if name.startswith(LOADED)]
         for namespace in namespaces:
-            yield from [each for each in list((namespace or {}).values()) if isinstance(each, type)]
+            for each in list((namespace or {}).values()):
+                if isinstance(each, type):
+                    yield from _with_inner(each)
+
+
+def _with_inner(definition: Any) -> Iterator[Any]:
+    """Yield a class and those that stand in it."""
+    yield definition
+    for each in list(vars(definition).values()) if isinstance(definition, type) else ():
+        if isinstance(each, type) and each.__qualname__.startswith(f"{definition.__qualname__}."):
+            yield from _with_inner(each)
 
 
 def _with_inputs(code: Code) -> str:

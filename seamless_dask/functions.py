@@ -251,6 +251,17 @@ class Function(Generic[P, T]):
         """Return a call as a transformation; nothing runs."""
         return self._made(self._described(self._place(), args, kwargs))
 
+    def _as_raised(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
+        """Return an error as a call is to raise it: without frames of ours, unless it is a fault of ours."""
+        if isinstance(error, TypeError):
+            try:
+                signature_of(self.function).bind(*self._instance, *args, **kwargs)
+            except TypeError as wrong:
+                told = TypeError(f"{_name_of(self.function) or 'the function'}: {wrong}")
+                told.__suppress_context__ = True
+                return told
+        return trimmed(error)
+
     def _place(self) -> Context:
         """Return where results are looked up."""
         if self._context is None:
@@ -433,7 +444,7 @@ class Direct(Function[P, T]):
         except Exception as error:
             if is_inside and isinstance(error, NotAValue | NoIdentity):  # nobody else could be told of it
                 return self.plain(*args, **kwargs)
-            raise trimmed(error)  # noqa: B904 - it is the same
+            raise self._as_raised(error, args, kwargs)  # noqa: B904 - it is the same
 
     def _found_or_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         context = self._place()
@@ -473,7 +484,11 @@ class Delayed(Function[P, T]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Transformation:
         """Return the call as a transformation; nothing runs."""
-        return self.transformation(*args, **kwargs)
+        __tracebackhide__ = True
+        try:
+            return self.transformation(*args, **kwargs)
+        except Exception as error:
+            raise self._as_raised(error, args, kwargs)  # noqa: B904 - it is the same
 
     @overload
     # a function for an instance: mypy takes what a property returns for a descriptor, too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seamless_dask.code.loading import load_namespace
-from seamless_dask.code.markers import DECORATORS, FUNCTION
+from seamless_dask.code.markers import DECORATORS, FUNCTION, LOADED
 from seamless_dask.code.signatures import signature_of
 from seamless_dask.errors import UntrustedValue, UsageError
 from seamless_dask.values.loading import load
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .call_files import CallFiles
 
 _NOT_BESIDE = ("context", "ignore", "keep_inputs", "run", "version")
+_PATH = re.compile(rb'Path",("(?:[^"\\]|\\.)*")')
+"""A path in a tree."""
 PLAIN = ("file", "directory")
 """Formats of what a function gets as a path, and may return as a handle."""
 
@@ -273,14 +276,28 @@ def _write(result: Any, files: CallFiles, wanted: str | None, name: str) -> None
     if kind is not None:
         _take(path, files.root())
     else:
-        if isinstance(result, os.PathLike) and files.is_within(os.fsdecode(result)):
-            raise UsageError(
-                "the result is a path in the directory of the run, which is over: return File(path)"
-            )
         encoded = _encoded(result, wanted, name)
         kind = encoded.format
-        files.write("value", encoded.write)
+        files.write("value", _looked_at(encoded.write, files) if kind == "json/1" else encoded.write)
     files.write("format", _writer(kind.encode("ascii")))
+
+
+def _looked_at(write: Callable[[Any], object], files: CallFiles) -> Callable[[Any], object]:
+    """Write a tree in which no path (a text may) lies in the directory of the run."""
+
+    def written(sink: Callable[[Any], object]) -> None:
+        def look(part: Any) -> None:
+            for found in _PATH.finditer(part):
+                if files.is_within(json.loads(found[1])):
+                    raise UsageError(
+                        "the result is, or has, a path in the directory of the run, which is over:"
+                        " return File(path) in its place"
+                    )
+            sink(part)
+
+        write(look)
+
+    return written
 
 
 def _encoded(result: Any, wanted: str | None, name: str) -> Encoded:
@@ -336,10 +353,9 @@ def _told(error: BaseException) -> str:
     """Return a traceback without the frames that called the function."""
     import traceback
 
-    ours = tuple(
-        os.path.dirname(os.path.abspath(file)) for file in (__file__, load_namespace.__code__.co_filename)
-    )
+    ours = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(ours):
         frame = frame.tb_next
-    return "".join(traceback.format_exception(type(error), error, frame))
+    text = "".join(traceback.format_exception(type(error), error, frame))
+    return re.sub(rf"\b{LOADED}[0-9a-f]{{16}}\.", "", text)  # their module is none that anybody knows

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import TracebackType
 
-_HEADER = "Traceback (most recent call last):\n"
+_HEADER = re.compile(r"^(  \+ Exception Group )?Traceback \(most recent call last\):$", re.MULTILINE)
+_OF_GROUP = "  | "
+"""What lines of the traceback of a group begin with."""
 _FRAME = re.compile(r'  File "(.+)", line (\d+), in (.+)')
 MOST = 100
 """Frames that are shown of a deep recursion: the first ones."""
@@ -21,9 +23,12 @@ MOST = 100
 
 def traceback_of(text: str) -> TracebackType | None:
     """Return a traceback with the frames that the last one of a text names."""
-    _, _, text = text.rpartition(_HEADER)
-    places = []
-    for line in text.splitlines():
+    places: list[tuple[str, int, str]] = []
+    headers = list(_HEADER.finditer(text))
+    if not headers:
+        return None
+    for line in text[headers[-1].end() + 1 :].splitlines():
+        line = line.removeprefix(_OF_GROUP) if headers[-1][1] else line
         if not line.startswith("  "):
             break  # the message, in which anything may stand
         if found := _FRAME.fullmatch(line):

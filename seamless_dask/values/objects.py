@@ -290,7 +290,24 @@ def _read_call(reader: ValueReader, make: Any, arguments: list[Any], *rest: Any)
     plain = all(type(one) in _GIVEN for one in given)
     if not plain or not any(found is known for known in _COLLECTIONS):
         reader.trust(found)
-    return _completed(reader, found(*given), *rest)
+    return _completed(reader, _called(found, given), *rest)
+
+
+def _called(make: Any, given: list[Any]) -> Any:
+    """Call what makes an object.
+
+    An exception tells as its arguments those of the built-in class that it comes from; its own ``__init__``
+    may take others, or make a message of what is one already.
+    """
+    if not isinstance(make, type) or not issubclass(make, BaseException):
+        return make(*given)
+    teller = next(kind for kind in make.__mro__ if "__reduce__" in vars(kind))
+    if teller.__module__ != "builtins":
+        return make(*given)
+    built_in: Any = next(kind for kind in make.__mro__ if kind.__module__ == "builtins")
+    made = make.__new__(make, *given)
+    built_in.__init__(made, *given)
+    return made
 
 
 def _completed(

@@ -128,10 +128,11 @@ def test_a_file_elsewhere_that_is_returned_stays_where_it_is(plain: Decorate, tm
 
 def test_a_path_that_is_gone_with_the_run_is_no_result(run: Decorate, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("x")
-    with pytest.raises(
-        UsageError, match=r"a path in the directory of the run, which is over: return File\(path\)"
-    ):
-        run(identity)(File(tmp_path / "data"))
+    for argument in (File(tmp_path / "data"), [{"in": (File(tmp_path / "data"), "beside")}]):
+        with pytest.raises(
+            UsageError, match=r"a path in the directory of the run, which is over: return File\(path\)"
+        ):
+            run(identity)(argument)
     assert run(identity)([Path("/etc/hosts"), Path("out")]) == [Path("/etc/hosts"), Path("out")]
     assert run(identity)(Path("out")) == Path("out")
 

@@ -72,6 +72,54 @@ def test_a_bad_argument_does_not_show_our_ways_either(lab: Any) -> None:
     assert shown(caught.value) == ["__call__"]
 
 
+def test_neither_does_a_wrong_call(lab: Any) -> None:
+    for made in (lab.direct(failing), lab.delayed(failing)):
+        with pytest.raises(TypeError, match=r"^failing: missing a required argument: 'x'$") as caught:
+            made()
+        assert shown(caught.value) == ["__call__"]
+        assert caught.value.__suppress_context__
+
+
+def test_a_result_that_is_no_value_shows_none_of_ours_either(lab: Any) -> None:
+    with pytest.raises(NotAValue, match="the result is a module") as caught:
+        lab.direct(lambda: sys)()
+    assert shown(caught.value) == ["__call__"]
+    assert "values" not in caught.value.__notes__[0]
+
+
+class Refused(Exception):
+    """One that is made from other arguments than it has."""
+
+    class Twice(ValueError):
+        pass
+
+    def __init__(self, what: str, *, code: int) -> None:
+        super().__init__(f"{what} was refused")
+        self.code = code
+
+
+def test_exceptions_that_are_made_otherwise_arrive_as_themselves(lab: Any) -> None:
+    def refusing() -> None:
+        raise Refused("it", code=3)
+
+    def twice() -> None:
+        raise Refused.Twice("again")
+
+    def both() -> None:
+        raise ExceptionGroup("both", [Refused("it", code=4), Refused.Twice("again")])
+
+    with pytest.raises(Refused, match=r"^it was refused") as caught:
+        lab.direct(refusing)()
+    assert (caught.value.args, caught.value.code) == (("it was refused",), 3)
+    assert "seamless_text" not in caught.value.__notes__[0]
+    with pytest.raises(Refused.Twice):
+        lab.direct(twice)()
+    with pytest.raises(ExceptionGroup) as group:
+        lab.direct(both)()
+    assert [type(each) for each in group.value.exceptions] == [Refused, Refused.Twice]
+    assert shown(group.value) == ["__call__", "both"]
+
+
 def test_an_error_of_our_own_making_shows_where_it_is(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seamless_dask.api.made", None)
     with pytest.raises(TypeError) as caught:
@@ -135,5 +183,8 @@ def test_frames_are_those_of_the_last_traceback() -> None:
         "<lambda>",
     ]
     assert traceback_of("killed") is None
+    group = f"  + Exception Group {header}" + "".join(f"  | {each}\n" for each in FRAMES.splitlines())
+    inner = f'  | E: 1 of them\n  +-+---- 1 ----\n    | {header}    |   File "no.py", line 2, in no\n'
+    assert frame_names(f"{header}{FRAMES}{group}{inner}") == ["f", "<lambda>"]
     deep = "".join(f'  File "a.py", line {number}, in f\n' for number in range(1, 900))
     assert len(frame_names(header + deep)) == MOST
