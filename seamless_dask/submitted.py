@@ -8,7 +8,9 @@ code though no store was ever given it.
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import Checksum, Hasher, hash_bytes
@@ -27,7 +29,7 @@ from .model.transformation import ARGUMENT, Deferred, Value, parse
 from .values.writing import encode, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from hashserver.checksum import Bytes
 
@@ -199,6 +201,67 @@ class SubmittedFunction:
                 del bound.arguments[name]
 
 
+class PickledArgument:
+    """An argument as its pickle, which is read where its call runs.
+
+    Dask unpickles arguments with the message that brings them: a worker that cannot read one, because its
+    pandas is another, would lose its connection to the scheduler, and all that it holds.
+
+    Parameters
+    ----------
+    data
+        The pickle.
+    buffers
+        What is beside it; not copied on its way.
+    """
+
+    __slots__ = ("_buffers", "_data")
+
+    def __init__(self, data: bytes, buffers: Sequence[Any]) -> None:
+        self._data, self._buffers = data, buffers
+
+    @classmethod
+    def of(cls, value: Any) -> PickledArgument:
+        """Return an argument as its pickle."""
+        from distributed.protocol import pickle
+
+        buffers: list[Any] = []
+        return cls(pickle.dumps(value, buffer_callback=buffers.append), buffers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PickledArgument, (self._data, list(self._buffers))
+
+    def load(self) -> Any:
+        """Return the argument.
+
+        Raises
+        ------
+        UsageError
+            This process has not what it consists of.
+        """
+        from distributed.protocol import pickle
+
+        try:
+            return pickle.loads(self._data, buffers=self._buffers)
+        except Exception as error:  # whatever unpickling comes to
+            raise UsageError(
+                one_line(
+                    f"{sys.executable} on {os.uname().nodename} cannot read an argument"
+                    f" ({type(error).__name__}: {error}): install there what the client has, or pass"
+                    " put(value) in its place"
+                )
+            ) from None
+
+
+def _read(item: Any) -> Any:
+    """Return an argument, or a collection of such, as its call is to have it."""
+    if isinstance(item, PickledArgument):
+        return item.load()
+    if type(item) in (list, tuple, set):
+        return type(item)([_read(each) for each in item])
+    return {key: _read(each) for key, each in item.items()} if type(item) is dict else item
+
+
 def _unpickled(protocol: int, facts: tuple[Any, ...]) -> SubmittedFunction:
     """Return what was pickled, by a client of this version."""
     from .graph.task import check_protocol
@@ -227,7 +290,7 @@ def run_call(
 
     check_protocol(protocol)
     context = handles.contexts_of_process()[0]
-    found = function.transformation(context, args, kwargs, fresh=fresh)
+    found = function.transformation(context, _read(args), _read(kwargs), fresh=fresh)
     check_name(function, named, found.key)
     return _run(found)
 

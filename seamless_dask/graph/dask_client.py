@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -18,6 +19,7 @@ from hashserver.checksum import Checksum
 from hashserver.errors import HashserverError
 
 from ..errors import ComputationFailed, SeamlessError, UsageError
+from ..protocol import discovery
 from .handles import Handle, Object, deliver_by
 from .names import key_in
 from .objects import FailedLoad, loaded, loaded_many, raised
@@ -65,6 +67,24 @@ def hand_over_objects() -> None:
                 return
         _wrap(distributed.Client, distributed.Future)
         _leave_out_own_frames()
+
+
+def see_to_readers() -> None:
+    """Have a program get objects that only reads what others have computed.
+
+    It is for a process with a client that unpickles a handle, and has done nothing by which
+    `hand_over_objects` would have been called. What it gathers is under way already, and becomes an object
+    where it is unpickled. Schedulers and workers keep handles.
+    """
+    import distributed
+
+    if _is_installed or any(
+        getattr(kind, "_instances", ()) for kind in (distributed.Scheduler, distributed.Worker)
+    ):
+        return
+    with suppress(ValueError):  # there is no client
+        discovery.ask_in_its_loop(distributed.Client.current())
+        deliver_by(_delivered)
 
 
 def _leave_out_own_frames() -> None:

@@ -400,7 +400,13 @@ def deliver_by(function: Callable[[Object], Any]) -> None:
 def _unpickled(format: str, checksum: str, key: str) -> Any:  # noqa: A002 - the field's word
     """Return the result of a transformation."""
     found = of(format, checksum, key)
-    return _delivers(found) if _delivers is not None and isinstance(found, Object) else found
+    if not isinstance(found, Object):
+        return found
+    if _delivers is None and "distributed" in sys.modules:
+        from .dask_client import see_to_readers
+
+        see_to_readers()
+    return found if _delivers is None else _delivers(found)
 
 
 def use(context: Context) -> None:

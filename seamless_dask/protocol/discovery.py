@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -139,6 +139,20 @@ async def ask_once(client: Any) -> None:
     """Ask the scheduler of a client now, in the client's event loop; one that does not tell has nothing."""
     with suppress(Exception):  # a plain scheduler of any version may say so in any way
         _told[client] = time.monotonic(), await client.scheduler.seamless_places()
+
+
+def ask_in_its_loop(client: Any) -> None:
+    """Ask the scheduler of a client now, where its event loop must wait: over a connection of its own."""
+    from .scheduler import Scheduler
+
+    if client in _told:
+        return
+    scheduler = Scheduler(client.scheduler.address, client.security)
+    with suppress(ServiceUnavailable), closing(scheduler):
+        told = scheduler.call(PLACES)
+        if told.get("of_client") is True:
+            _carried[client] = CarriedCredentials.from_message(scheduler.call(CREDENTIALS))
+        _told[client] = time.monotonic(), told
 
 
 def client_of_process() -> Any:

@@ -61,10 +61,13 @@ class Scheduler:
     ----------
     address : str
         Of the scheduler.
+    security : Security, optional
+        That opens it; by default that of Dask's configuration.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, security: Any = None) -> None:
         self.url = address
+        self._security = security
         self._idle: list[Wire] = []
         self._closed = False
 
@@ -121,7 +124,7 @@ class Scheduler:
 
     def _connect(self) -> Wire:
         """Connect; a scheduler that is being started again is waited for."""
-        security: Any = Security()
+        security: Any = self._security or Security()
         found = security.get_connection_args("client")
         scheme, place = parse_address(self.url)
         host, port = parse_host_port(place, PORT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dask._task_spec import Alias, DataNode, GraphNode, List, Set, Task, TaskRef, Tuple, parse_input
+from dask._task_spec import Alias, DataNode, Dict, GraphNode, List, Set, Task, TaskRef, Tuple, parse_input
 from distributed.utils import offload
 
 from hashserver.errors import HashserverError
@@ -22,7 +22,7 @@ from ..graph.handles import Handle
 from ..graph.local_inputs import keep_all
 from ..graph.names import key_in
 from ..model.transformation import Deferred
-from ..submitted import SubmittedFunction, check_name, run_call, says_fresh
+from ..submitted import PickledArgument, SubmittedFunction, check_name, run_call, says_fresh
 from .dask import graphs
 from .retries import adopt, can_be_known, checksum_of, disown
 
@@ -197,7 +197,8 @@ class Submissions:
             except (CannotTell, TypeError, HashserverError, SeamlessError):
                 # the worker has the objects, or says what is wrong with them
                 told = (task.PROTOCOL, node.func, named, fresh)
-                graph[name] = Task(name, run_call, *told, *node.args, **node.kwargs)
+                kwargs: dict[str, Any] = {word: _pickled(item) for word, item in node.kwargs.items()}
+                graph[name] = Task(name, run_call, *told, *map(_pickled, node.args), **kwargs)
                 names[name] = None
             else:
                 check_name(node.func, named, call.key)
@@ -311,6 +312,24 @@ def _referring(item: Any, names: Collection[str]) -> Any:
     if type(item) in _NODES:
         return type(item)(*[parse_input(_referring(each, names)) for each in item.args])
     return {key: _referring(each, names) for key, each in item.items()} if type(item) is dict else item
+
+
+def _pickled(item: Any) -> Any:
+    """Return an argument with what not every worker may be able to read as its pickle."""
+    if type(item) in _ATOMS or isinstance(item, Handle | Transformation | TaskRef):
+        return item
+    if isinstance(item, DataNode):
+        return _pickled(item.value)
+    if type(item) in _NODES:
+        return type(item)(*map(_pickled, item.args))
+    if type(item) is Dict:
+        return Dict([_pickled(part) if place % 2 else part for place, part in enumerate(item.args)])
+    if isinstance(item, GraphNode):
+        return item
+    try:
+        return PickledArgument.of(item)
+    except Exception:  # Dask tells of it
+        return item
 
 
 def _check(item: Any) -> None:

@@ -37,6 +37,15 @@ def late(x: int) -> int:
     return x * 2
 
 
+@direct(gpus=1)
+def on_a_card(x: int) -> int:
+    return x + 50
+
+
+def wants_a_card(x: int) -> int:
+    return on_a_card(x)
+
+
 @direct
 def noted(x: int, path: str) -> int:
     with open(path, "a") as file:
@@ -187,8 +196,8 @@ class Place:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One worker with one thread."""
-    made = Cluster(tmp_path_factory.mktemp("cluster"), n_workers=1)
+    """One worker with one thread and one graphics card."""
+    made = Cluster(tmp_path_factory.mktemp("cluster"), n_workers=1, resources={"GPU": 1})
     yield made
     made.close()
 
@@ -279,6 +288,20 @@ def test_one_that_waits_for_itself_is_refused_at_once(place: Place, function: An
     with pytest.raises(UsageError, match="cannot wait for itself") as caught:
         place.call(function, 1)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("by_dask", [False, True])
+def test_one_for_the_card_that_the_outer_one_holds_is_refused_at_once(
+    cluster: Cluster, by_dask: bool
+) -> None:
+    client, later = cluster.client, partial(delayed, context=cluster.context)
+    if by_dask:
+        future = client.submit(later(wants_a_card), 1, resources={"GPU": 1})
+    else:
+        future = client.compute(later(gpus=1)(wants_a_card)(2))
+    with pytest.raises(UsageError, match=r"asks for .*GPU.* hold themselves: let them ask for less"):
+        future.result(60)
+    assert client.compute(later(wants_a_card)(3)).result(60) == 53
 
 
 def test_what_a_function_calls_of_itself_is_the_plain_one(place: Place) -> None:

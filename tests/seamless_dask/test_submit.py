@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, LocalCluster, as_completed, get_task_stream, span
 
 from seamless_dask import File, checksum_of, put
 from seamless_dask.context import Context
@@ -423,10 +423,14 @@ def test_a_plugin_of_another_version_says_so(quiet: Desk) -> None:
         quiet.client.submit(Other(quiet.function(fit)), 1).result(60)
 
 
-def test_the_future_of_another_cluster_is_lost_as_that_of_any_task(desk: Desk, quiet: Desk) -> None:
-    stock = desk.client.submit(abs, -next(_numbers))
-    with pytest.raises(CancelledError):
-        quiet.client.submit(quiet.function(fit), stock).result(60)
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_the_future_of_another_cluster_is_lost_as_that_of_any_task(
+    desk: Desk, quiet: Desk, is_ours: bool
+) -> None:
+    theirs = desk.client.submit(desk.function(fit) if is_ours else abs, -next(_numbers))
+    for function in (quiet.function(fit), abs):
+        with pytest.raises(CancelledError):
+            quiet.client.submit(function, theirs).result(60)
 
 
 def test_known_ones_are_found_after_a_restart(lab: Any, desk: Desk, quiet: Desk) -> None:
@@ -445,6 +449,18 @@ def test_a_scheduler_that_goes_ends_the_waiting(desk: Desk, quiet: Desk) -> None
     quiet.cluster.close()
     with pytest.raises(CancelledError):
         future.result(60)
+
+
+def test_story_stream_and_spans_show_calls_as_any_task(desk: Desk) -> None:
+    function, number = desk.function(fit), next(_numbers)
+    with desk.client.as_current(), span(f"scan {number}"), get_task_stream(desk.client) as stream:
+        future = desk.client.submit(function, number)
+        assert future.result(60) == number * 0.5 + OFFSET
+    assert "memory" in [event[3] for event in desk.client.story(future.key)]
+    assert future.key in [record["key"] for record in stream.data]
+    extension = desk.cluster.scheduler.extensions["spans"]
+    [found] = extension.spans_search_by_name[f"scan {number}",]
+    assert [(group.name, len(group)) for group in found.groups] == [("fit", 1)]
 
 
 def test_nothing_is_left_of_names_that_are_forgotten(desk: Desk) -> None:

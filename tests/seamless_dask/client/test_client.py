@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import pickle
+import subprocess
+import sys
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import distributed
 import numpy as np
 import pytest
 from dask import annotate, delayed
-from distributed import Future, LocalCluster, Variable, as_completed, fire_and_forget, wait
+from distributed import (
+    Future,
+    LocalCluster,
+    Variable,
+    as_completed,
+    fire_and_forget,
+    get_task_stream,
+    span,
+    wait,
+)
 from distributed.diagnostics.progressbar import TextProgressBar
 
 from seamless_dask import Client, bash, direct
 from seamless_dask.client.dask import is_as_assumed
 from seamless_dask.errors import NotAValue, UsageError
+from seamless_dask.graph.handles import Object
 from seamless_dask.graph.names import key_in
 from seamless_dask.scheduler import SeamlessScheduler
 
@@ -394,6 +410,52 @@ async def _asynchronous(address: str, add: Any) -> None:
         assert await ours.submit(sum, ours.map(add, range(3))) == 6
 
 
+def test_story_stream_and_spans_show_calls_as_any_task(client: Client, cluster: Any) -> None:
+    add = adder()
+    name = f"scan {next(_salt)}"
+    with span(name), get_task_stream(client) as stream:
+        future = client.submit(add, 1)
+        assert future.result(60) == 2
+    assert "memory" in [event[3] for event in client.story(future.key)]
+    assert future.key in [record["key"] for record in stream.data]
+    [found] = cluster.scheduler.extensions["spans"].spans_search_by_name[name,]
+    assert [(group.name, len(group)) for group in found.groups] == [("add-tf", 1)]
+
+
+def test_a_scheduler_without_the_plugin(lab: Any, tmp_path: Any) -> None:
+    """What is known is found by the client, the rest is run by workers, which look it up, too."""
+    add = adder()
+    options: Any = {"processes": False, "protocol": "inproc://", "dashboard_address": ":0"}
+    with LocalCluster(n_workers=1, **options) as cluster, Client(cluster) as ours:
+        futures = ours.map(add, range(3))
+        assert ours.gather(futures) == [1, 2, 3]
+        assert ours.submit(add, futures[2]).result(60) == 4
+        del futures
+        ours.sync(_nothing)
+        found = ours.map(add, range(3))
+        assert {each.key for each in found} == ours._only_here
+        assert ours.gather(found) == [1, 2, 3]
+        assert ours.submit(add, 10, y=found[2]).result(60) == 13
+
+
+class Unreadable:
+    """Can be pickled, and unpickled by nobody: a class that others lack."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _missing, ()
+
+
+def _missing() -> None:
+    raise ModuleNotFoundError("No module named 'mine'")
+
+
+def test_nothing_of_the_users_is_unpickled_by_a_scheduler(client: Client) -> None:
+    failing = client.submit(direct(counted, format="json/1"), [Unreadable()], 1)
+    with pytest.raises(Exception, match="No module named 'mine'") as caught:
+        failing.result(60)  # where the function runs
+    assert "scheduler" not in str(caught.value)
+
+
 def test_restart(lab: Any) -> None:
     add = adder()
     assert [add(1), add(2)] == [2, 3]
@@ -411,3 +473,49 @@ def test_restart(lab: Any) -> None:
         assert second.result() == 3
         Variable("there", client=ours).set(second)
         assert cluster.scheduler.tasks[second.key].state == "memory"
+
+
+@pytest.mark.parametrize("kind", [distributed.Client, Client])
+def test_a_scheduler_that_is_killed_under_a_gather(
+    kind: Any, tmp_path: Path, lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for what is on its way is told; what needs no scheduler any more arrives."""
+    facts = tmp_path / "scheduler.json"
+    words = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--scheduler-file",
+        str(facts),
+        "--dashboard-address",
+        ":0",
+    ]
+    function, loading, goes_on = direct(np.ones), threading.Event(), threading.Event()
+    known = function(20_000)
+    load = Object.load
+
+    def slow(self: Object, **options: Any) -> Any:
+        loading.set()
+        assert goes_on.wait(60)
+        return load(self, **options)
+
+    words = ["-m", "dask", "scheduler", "--preload", "seamless_dask.scheduler", *words]
+    with subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL) as scheduler:
+        try:
+            lab.wait_until(lambda: facts.exists() and facts.read_text().endswith("}"))
+            with kind(json.loads(facts.read_text())["address"], set_as_default=False) as client:
+                future, other = client.submit(function, 20_000), client.submit(abs, -1)
+                client.sync(future._state.wait)
+                monkeypatch.setattr(Object, "load", slow)
+                with ThreadPoolExecutor(1) as pool:
+                    asked = pool.submit(client.gather, [future])
+                    assert loading.wait(60)
+                    scheduler.kill()
+                    lab.wait_until(lambda: other.status == "cancelled")
+                    goes_on.set()
+                    assert (asked.result(60)[0] == known).all()
+                with pytest.raises((CancelledError, OSError)):
+                    other.result(60)
+        finally:
+            scheduler.kill()

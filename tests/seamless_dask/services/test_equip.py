@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -101,6 +102,21 @@ def test_without_tls_off_loopback_it_refuses_and_says_what_to_write(cache: Path)
         seamless_dask.equip(client, insecure=True)
         assert len(list((cache / "clusters").iterdir())) == 1
     eventually(lambda: not list((cache / "clusters").iterdir()))
+
+
+def test_another_version_is_told_with_both(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "look", look_of_another_version)
+    told = f"has seamless-dask 9.9, .*{seamless_dask.__version__}.*install"
+    with (
+        local(processes=False, n_workers=0, protocol="inproc") as cluster,
+        Client(cluster) as client,
+        pytest.raises(UsageError, match=told),
+    ):
+        seamless_dask.equip(client)
+
+
+async def look_of_another_version(dask_scheduler: Any) -> tuple[Any, ...]:
+    return "host", "9.9", (dask_scheduler.address,), False, False
 
 
 # ------------------------------------------------------------------------ with a worker on another host
@@ -378,12 +394,24 @@ def test_who_waits_is_told_that_the_only_worker_lacks_the_package(cache: Path) -
     ):
         client.wait_for_workers(1, timeout=60)
         seamless_dask.equip(client)
-        future = client.compute(seamless_dask.bash("echo out"))
-        [(_, event), *_] = eventually(lambda: client.get_events("warn"))
+        futures = [
+            client.compute(seamless_dask.bash("echo out")),
+            client.submit(seamless_dask.direct(len), [1]),
+        ]
         [address] = client.scheduler_info()["workers"]
-        assert f"{address}: it has no usable seamless-dask" in str(event["message"])
+        for future in futures:
+            told = eventually(partial(warnings_of, client, future))
+            assert f"{address}: it has no usable seamless-dask" in told
         cluster.scale(1)
-        assert future.result(60).read_text() == "out\n"
+        assert futures[0].result(60).read_text() == "out\n"
+        assert futures[1].result(60) == 1
+
+
+def warnings_of(client: Client, future: Any) -> str:
+    """What has been said to whoever waits for one future."""
+    return "".join(
+        str(event["message"]) for _, event in client.get_events("warn") if future.key in str(event)
+    )
 
 
 # ------------------------------------------------------------------------ parts
