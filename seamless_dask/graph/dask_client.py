@@ -20,6 +20,7 @@ from hashserver.errors import HashserverError
 
 from ..errors import ComputationFailed, SeamlessError, UsageError
 from ..protocol import discovery
+from . import handles
 from .handles import Handle, Object, deliver_by
 from .names import key_in
 from .objects import FailedLoad, loaded, loaded_many, raised
@@ -35,6 +36,7 @@ log = logging.getLogger("distributed.client.seamless")
 _ASSUMED = {
     ("Client", "_gather"): ("self", "futures", "errors", "direct", "local_worker"),
     ("Client", "_gather_remote"): ("self", "direct", "local_worker"),
+    ("Future", "_exception"): ("self",),
     ("Future", "_result"): ("self", "raiseit"),
 }
 """Coroutine functions that are called on the class, and their parameters."""
@@ -69,24 +71,6 @@ def hand_over_objects() -> None:
         _leave_out_own_frames()
 
 
-def see_to_readers() -> None:
-    """Have a program get objects that only reads what others have computed.
-
-    It is for a process with a client that unpickles a handle, and has done nothing by which
-    `hand_over_objects` would have been called. What it gathers is under way already, and becomes an object
-    where it is unpickled. Schedulers and workers keep handles.
-    """
-    import distributed
-
-    if _is_installed or any(
-        getattr(kind, "_instances", ()) for kind in (distributed.Scheduler, distributed.Worker)
-    ):
-        return
-    with suppress(ValueError):  # there is no client
-        discovery.ask_in_its_loop(distributed.Client.current())
-        deliver_by(_delivered)
-
-
 def _leave_out_own_frames() -> None:
     """Have Dask leave out our frames where it leaves out its own: in tracebacks, and in what asked."""
     import dask
@@ -111,11 +95,8 @@ def _is_as_assumed(function: Any, parameters: tuple[str, ...]) -> bool:
 
 
 def _wrap(client_class: Any, future_class: Any) -> None:
-    gather, gather_remote, result = (
-        client_class._gather,
-        client_class._gather_remote,
-        future_class._result,
-    )
+    gather, gather_remote = client_class._gather, client_class._gather_remote
+    exception, result = future_class._exception, future_class._result
 
     async def _gather_remote(self: Any, direct: bool, local_worker: Any) -> dict[str, Any]:
         """Gather what several have asked for, and load what is ours.
@@ -133,7 +114,7 @@ def _wrap(client_class: Any, future_class: Any) -> None:
         try:
             found = await gather(self, futures, errors=errors, direct=direct, local_worker=local_worker)
         except ComputationFailed as failure:
-            raise await _exception(self, failure) from None
+            raise await _raised(self, failure) from None
         if errors == "raise" and (failed := _failed.get(self)):
             from distributed.utils_comm import unpack_remotedata
 
@@ -143,13 +124,22 @@ def _wrap(client_class: Any, future_class: Any) -> None:
         return found
 
     async def _result(self: Any, raiseit: bool = True) -> Any:
+        """Return the result, or what Dask knows of a failure, in which the exception is the second."""
         try:
-            return await result(self, raiseit)
+            found = await result(self, raiseit)
         except ComputationFailed as failure:
-            raise await _exception(self.client, failure) from None
+            raise await _raised(self.client, failure) from None
+        if self.status == "error" and isinstance(found, tuple) and isinstance(found[1], ComputationFailed):
+            error = await _raised(self.client, found[1])
+            return type(error), error, error.__traceback__
+        return found
+
+    async def _exception(self: Any) -> Any:
+        found = await exception(self)
+        return await _raised(self.client, found) if isinstance(found, ComputationFailed) else found
 
     client_class._gather, client_class._gather_remote = _gather, _gather_remote
-    future_class._result = _result
+    future_class._exception, future_class._result = _exception, _result
     if not hasattr(future_class, "checksum"):
         future_class.checksum = property(_checksum)
 
@@ -191,7 +181,7 @@ def _delivered(found: Object) -> Any:
         return found
 
 
-async def _exception(client: Client, failure: ComputationFailed) -> Exception:
+async def _raised(client: Client, failure: ComputationFailed) -> Exception:
     if client in _with_handles or failure.exception is None:
         return failure
     return await asyncio.to_thread(raised, failure)
@@ -219,3 +209,32 @@ async def _load(client: Client, data: dict[Any, Any]) -> None:
 
     parts = [found[start::THREADS] for start in range(min(THREADS, len(found)))]
     await asyncio.gather(*(asyncio.to_thread(load, part) for part in parts))
+
+
+# ------------------------------------------------------------------------ programs that only read
+
+
+def _unpickled(format: str, checksum: str, key: str) -> Any:  # noqa: A002 - the field's word
+    """Return the result of a transformation that a worker or a scheduler has sent."""
+    if not (_is_installed or handles.is_delivered()):
+        _see_to_reader()
+    return handles._unpickled(format, checksum, key)
+
+
+handles.arrive_by(_unpickled)
+
+
+def _see_to_reader() -> None:
+    """Have a program get objects that has done nothing by which `hand_over_objects` would have been called.
+
+    It only reads what others have computed. What it gathers is under way already, and becomes an object where
+    it is unpickled. Schedulers and workers keep handles.
+    """
+    import distributed
+
+    kinds: tuple[Any, ...] = distributed.Scheduler, distributed.Worker
+    if any(getattr(kind, "_instances", ()) for kind in kinds):
+        return
+    with suppress(ValueError):  # there is no client
+        discovery.ask_in_its_loop(distributed.Client.current())
+        deliver_by(_delivered)

@@ -293,7 +293,7 @@ class Object(Handle):
     def __reduce__(self) -> tuple[Any, ...]:
         if self.key is None:
             return super().__reduce__()
-        return _unpickled, (self.format, str(self.checksum), str(self.key))
+        return _arrives, (self.format, str(self.checksum), str(self.key))
 
     def load(self, *, trusted: bool = False, data: bytes | None = None) -> Any:
         """Return the object.
@@ -391,6 +391,11 @@ def of(format: str, checksum: str, key: str | None = None) -> Handle:  # noqa: A
 _delivers: Callable[[Object], Any] | None = None
 
 
+def is_delivered() -> bool:
+    """Whether results become objects where they are unpickled in this process."""
+    return _delivers is not None
+
+
 def deliver_by(function: Callable[[Object], Any]) -> None:
     """Have results become objects where they are unpickled in this process: nothing else makes them so."""
     global _delivers
@@ -400,13 +405,16 @@ def deliver_by(function: Callable[[Object], Any]) -> None:
 def _unpickled(format: str, checksum: str, key: str) -> Any:  # noqa: A002 - the field's word
     """Return the result of a transformation."""
     found = of(format, checksum, key)
-    if not isinstance(found, Object):
-        return found
-    if _delivers is None and "distributed" in sys.modules:
-        from .dask_client import see_to_readers
+    return _delivers(found) if _delivers is not None and isinstance(found, Object) else found
 
-        see_to_readers()
-    return found if _delivers is None else _delivers(found)
+
+_arrives: Callable[[str, str, str], Any] = _unpickled
+
+
+def arrive_by(function: Callable[[str, str, str], Any]) -> None:
+    """Have results that this process sends be unpickled by another function than `_unpickled`."""
+    global _arrives
+    _arrives = function
 
 
 def use(context: Context) -> None:

@@ -46,7 +46,7 @@ def with_places(config: Config) -> Config:
     Raises
     ------
     UsageError
-        When the scheduler has none that can be reached from here.
+        When the scheduler has none that can be reached from here, or with what this process has.
     ServiceUnavailable
         When it cannot be reached.
     """
@@ -58,7 +58,13 @@ def with_places(config: Config) -> Config:
     if told is None:
         told = ask_places(server)
         remember(config, server, told)
-    return placed(config, server, told)
+    found = placed(config, server, told)
+    if told["server"] is not None and found.hashserver == told["server"] and found.token_file is None:
+        raise UsageError(
+            f"the cluster at {server} was equipped from {told['host']}, and commands are not given the token"
+            " of its hashserver: use seamless_dask.Client in Python, or name a hashserver that both reach"
+        )
+    return found
 
 
 def ask_places(address: str) -> dict[str, Any]:

@@ -314,9 +314,16 @@ def test_an_asynchronous_client_hands_over_objects(lab: Any, client: Client) -> 
 def test_a_client_raises_what_the_function_raised(lab: Any, client: Client) -> None:
     client.cluster.scale(1)
     future = client.compute(lab.delayed(failing)(2))
-    for ask in (lambda: future.result(60), lambda: client.gather([future])):
+    for ask in (
+        lambda: future.result(60),
+        lambda: client.gather([future]),
+        lambda: list(as_completed([future], with_results=True)),
+    ):
         with pytest.raises(LookupError, match="no 2"):
             ask()
+    assert repr(future.exception()) == "LookupError('no 2')"
+    [(_, (kind, error, _))] = as_completed([future], with_results=True, raise_errors=False)
+    assert (kind, str(error)) == (LookupError, "no 2")
 
 
 def test_what_cannot_be_loaded_fails_for_those_only_who_asked_for_it(

@@ -97,6 +97,20 @@ def test_a_program_that_does_not_import_it_gets_objects(address: str) -> None:
     assert read(ONLY_DASK, address) == ["[0, 0] [[0, 0], [1, 1]]", "[[0, 0], [1, 1]]"]
 
 
+def test_a_task_that_asks_a_client_of_its_worker_gets_objects(address: str) -> None:
+    client = Client.current()
+    found = client.get_dataset("published")
+    names = [future.key for future in found]
+
+    def asks(names: list[str]) -> Any:
+        from distributed import Future, get_client, secede
+
+        secede()
+        return get_client().gather([Future(name, get_client()) for name in names])
+
+    assert client.submit(asks, names).result(60) == [[0, 0], [1, 1]]
+
+
 def test_a_program_that_has_the_cluster_gets_objects_of_others(tmp_path: Path) -> None:
     (tmp_path / "publisher.py").write_text(PUBLISHER)
     assert read(WITH_A_CLUSTER, str(tmp_path / "publisher.py")) == ["[3, 3]"]

@@ -152,11 +152,11 @@ class Elsewhere:
         self.client, self._directory = client, directory
         names = {"ca-file": "tls_ca_file", "cert": "tls_worker_cert", "key": "tls_worker_key"}
         words = ["-m", "dask", "worker", client.scheduler.address, "--no-dashboard", "--nthreads", "1"]
-        self._files, self.tls = list[str](), list[str]()
+        self.files, self.tls = list[str](), list[str]()
         for option, name in names.items():
             path = directory / name
             path.write_text(getattr(security, name))
-            self._files.append(str(path))
+            self.files.append(str(path))
             self.tls += [f"--tls-{option}", str(path)]
         # as a batch system does, which passes on what the submitter's host has
         strange = {"SEAMLESS_CACHE": str(directory / "submitters"), "SEAMLESS_PROFILE": "submitters"}
@@ -167,7 +167,7 @@ class Elsewhere:
 
     def as_client(self, action: str) -> str:
         """Do something in a client's process on a third host, which ends then."""
-        words = ["-c", CLIENT, self.client.scheduler.address, action, *self._files]
+        words = ["-c", CLIENT, self.client.scheduler.address, action, *self.files]
         environment = os.environ | {"SEAMLESS_CACHE": str(self._directory / action)}
         done = subprocess.run(
             as_host("third", *words), env=environment, capture_output=True, text=True, timeout=60
@@ -229,6 +229,24 @@ def test_a_host_that_shares_nothing_reaches_store_and_database(elsewhere: Elsewh
 def test_so_does_a_client_on_another_host(elsewhere: Elsewhere) -> None:
     known = run(elsewhere.client, "hostname")
     assert elsewhere.as_client("ask") == known
+
+
+@OFF_LOOPBACK
+@OTHER_HOST
+def test_a_command_that_knows_its_address_only_is_told_what_it_lacks(
+    elsewhere: Elsewhere, cache: Path
+) -> None:
+    names = ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY")
+    tls = dict(zip((f"DASK_DISTRIBUTED__COMM__TLS__{name}" for name in names), elsewhere.files, strict=True))
+    address = elsewhere.client.scheduler.address
+    program = str(Path(sys.executable).parent / "seamless-run")
+    words = as_host("third", program, "--daskserver", address, "-c", "echo asked")
+    done = subprocess.run(words, env=os.environ | tls, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert f"the cluster at {address} was equipped from" in done.stderr
+    assert "seamless_dask.Client" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
 
 
 @OFF_LOOPBACK
