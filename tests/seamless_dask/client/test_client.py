@@ -411,7 +411,7 @@ async def _asynchronous(address: str, add: Any) -> None:
 
 
 def test_story_stream_and_spans_show_calls_as_any_task(client: Client, cluster: Any) -> None:
-    add = adder()
+    add = adder("scanned")
     name = f"scan {next(_salt)}"
     with span(name), get_task_stream(client) as stream:
         future = client.submit(add, 1)
@@ -419,7 +419,7 @@ def test_story_stream_and_spans_show_calls_as_any_task(client: Client, cluster: 
     assert "memory" in [event[3] for event in client.story(future.key)]
     assert future.key in [record["key"] for record in stream.data]
     [found] = cluster.scheduler.extensions["spans"].spans_search_by_name[name,]
-    assert [(group.name, len(group)) for group in found.groups] == [("add-tf", 1)]
+    assert [(group.name, len(group)) for group in found.groups] == [("scanned-tf", 1)]
 
 
 def test_a_scheduler_without_the_plugin(lab: Any, tmp_path: Any) -> None:
