@@ -82,6 +82,17 @@ def test_submitted_calls_print_the_same_on_a_scheduler_without_workers(run: Call
         assert run("python", "sweep.py", cluster.scheduler_address) == printed
 
 
+def test_a_scan_lists_failures_draws_and_is_browsed_by_another_process(
+    run: Callable[..., str], here: Path
+) -> None:
+    printed = run("python", "scan.py")
+    failures = r"85 failed\n(  a = .*, b = .*: it escapes in step \d+\n){3}"
+    known = r"915 known\n  least .*\n  most .*\n"
+    assert re.fullmatch(failures + known, printed)
+    assert (here / "scan.png").read_bytes().startswith(b"\x89PNG")
+    assert printed.endswith(run("python", "scan.py", "--browse"))
+
+
 def test_a_notebook_is_found_again_by_another_kernel(run: Callable[..., str], here: Path, home: Path) -> None:
     execute = ("jupyter", "execute", "--inplace", "penguins.ipynb")
     run(*execute)
