@@ -157,7 +157,7 @@ def ask_in_its_loop(client: Any) -> None:
     with suppress(ServiceUnavailable), closing(scheduler):
         told = scheduler.call(PLACES)
         if told.get("of_client") is True:
-            _carried[client] = CarriedCredentials.from_message(scheduler.call(CREDENTIALS))
+            _credentials[client] = ClusterCredentials.from_message(scheduler.call(CREDENTIALS))
         _told[client] = time.monotonic(), told
 
 

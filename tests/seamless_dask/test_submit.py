@@ -183,11 +183,12 @@ def test_a_large_argument_of_all_calls_arrives(desk: Desk) -> None:
 def test_stock_tasks_are_given_objects(desk: Desk, is_known: bool) -> None:
     function, client = desk.function(ones, delayed), desk.client
     if is_known:
-        client.submit(function, 3).result(60)
-    assert client.submit(told, client.submit(function, 3)).result(60) == ("ndarray", 3.0)
-    assert client.submit(told, function(3)).result(60) == ("ndarray", 3.0)
-    assert client.submit(told, [function(3), client.submit(function, 3)]).result(60) == ("list", 6.0)
-    assert client.submit(np.sum, client.submit(function, 3)).result(60) == 3.0
+        client.gather(client.map(function, range(5)))
+    assert client.submit(told, client.submit(function, 0)).result(60) == ("ndarray", 0.0)
+    assert client.submit(told, function(1)).result(60) == ("ndarray", 1.0)
+    assert client.submit(told, [function(2), client.submit(function, 2)]).result(60) == ("list", 4.0)
+    assert client.gather(client.map(told, [function(3)])) == [("ndarray", 3.0)]
+    assert client.submit(np.sum, client.submit(function, 4)).result(60) == 4.0
     assert client.submit(lambda call: call(2), desk.function(fit)).result(60) == 2.0
 
 
