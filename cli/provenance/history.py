@@ -236,12 +236,15 @@ def _environment(record: Record) -> list[tuple[str, str]]:
 
 def _programs(found: object) -> list[str]:
     """Return the programs that a record names; what other versions of it say is passed over."""
+    if isinstance(found, list):
+        return [_joined(about) for about in found]
     if not isinstance(found, dict):
         return []
-    return [
-        f"{name}  {' '.join(str(item) for item in about.values()) if isinstance(about, dict) else about}"
-        for name, about in found.items()
-    ]
+    return [f"{name}  {_joined(about)}" for name, about in found.items()]
+
+
+def _joined(about: object) -> str:
+    return "  ".join(map(str, about.values())) if isinstance(about, dict) else str(about)
 
 
 def _failure(record: Record) -> str:

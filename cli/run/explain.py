@@ -89,7 +89,7 @@ def _known_lines(known: Facts) -> list[str]:
     text += f", says {known['source']}" if known["source"] else ""
     lines = [f"{text} ({known['transformation']})"]
     if not known["present"]:
-        lines.append("but its bytes are in no store: who needs them has it run again")
+        lines.append("but its bytes are in no store: what needs them makes it run again")
     if known["runs_again"]:
         lines.append(f"but it would run, with --same-environment: {known['environment']}")
     elif known["environment"]:

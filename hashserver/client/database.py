@@ -165,13 +165,13 @@ class DatabaseClient:
         order = list(tfs)
         found: dict[Checksum, Run] = {}
         for start in range(0, len(order), protocol.MOST_RUNS):
-            answers = self._ask("POST", protocol.RUNS, order[start : start + protocol.MOST_RUNS])
+            answers = self._ask_of_runs("POST", protocol.RUNS, order[start : start + protocol.MOST_RUNS])
             found |= {run.tf: run for run in map(_run, answers)}
         return found
 
     def recent(self, limit: int) -> list[Run]:
         """Return the last runs that were recorded, newest first, failed ones too."""
-        return [_run(document) for document in self._ask("GET", f"{protocol.RUNS}?limit={limit}")]
+        return [_run(document) for document in self._ask_of_runs("GET", f"{protocol.RUNS}?limit={limit}")]
 
     def uses(self, checksums: Iterable[Checksum], limit: int) -> list[Checksum]:
         """Return transformations that were given one of some buffers or a result it lies in, newest first."""
@@ -188,7 +188,7 @@ class DatabaseClient:
         found: dict[Checksum, list[Checksum]] = {}
         for start in range(0, len(asked), _ASKED_AT_ONCE):
             part = asked[start : start + _ASKED_AT_ONCE]
-            answer = self._ask("POST", f"{protocol.PRODUCERS_OF}?limit={limit}", part)
+            answer = self._ask_of_runs("POST", f"{protocol.PRODUCERS_OF}?limit={limit}", part)
             found |= {Checksum(one): [Checksum(tf) for tf in tfs] for one, tfs in answer.items()}
         return found
 
@@ -201,8 +201,16 @@ class DatabaseClient:
         """Say whether the server had entered all that it has when it was asked last; it does so itself."""
         return self._has_caught_up
 
+    def _ask_of_runs(self, method: str, path: str, body: object = None) -> Any:
+        try:
+            return self._ask(method, path, body)
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                f"the hashserver at {self.url} cannot say what was made from what: upgrade it ({error})"
+            ) from error
+
     def _transformations(self, method: str, path: str, body: object = None) -> list[Checksum]:
-        answer = self._ask(method, path, body)
+        answer = self._ask_of_runs(method, path, body)
         self._has_caught_up = bool(answer["complete"])
         return [Checksum(tf) for tf in answer["transformations"]]
 

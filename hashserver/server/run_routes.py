@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
-from hashserver.errors import InvalidRequest
+from hashserver.errors import InvalidRequest, ReadOnly, ServiceUnavailable
 from hashserver.protocol import MOST_RUNS
 from hashserver.results.runs import MOST_NAMES
 from hashserver.server.answers import Answer, json_answer
@@ -65,7 +65,12 @@ async def _catch_up(service: Service) -> bool:
     """Read on in the documents of what was recorded without them, a little at each request."""
     if service.read_only:
         return True
-    return await service.run(service.database.catch_up, service.store, _CATCHING_UP_SECONDS)
+    try:
+        return await service.run(service.database.catch_up, service.store, _CATCHING_UP_SECONDS)
+    except ReadOnly:
+        return True
+    except ServiceUnavailable:  # the store: what has been entered can be told all the same
+        return False
 
 
 def _answer(request: web.BaseRequest, runs: list[Run]) -> Answer:

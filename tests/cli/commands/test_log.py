@@ -10,6 +10,7 @@ import pytest
 
 from hashserver.checksum import hash_bytes
 from hashserver.results.database import Database
+from hashserver.workspace.sidecar import Future, write_future
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,14 @@ def test_members_of_directories_and_of_several_results_are_found(cli: Cli, work:
     assert runs_of(cli, "out/a.txt")[0]["within"] == "out/a.txt"
     assert runs_of(cli, "out")[0]["within"] == "out"
     assert runs_of(cli, "b.txt")[0]["within"] == "standard output"
+
+
+def test_what_a_job_is_still_to_make(cli: Cli, work: Path) -> None:
+    write_future(work / "a.txt", Future(hash_bytes(b"job"), None, None, os.uname().nodename, 1))
+    for name in ("a.txt", "a.txt.FUTURE"):
+        assert (
+            f"is still to be made, by job {hash_bytes(b'job')}" in cli("seamless-log", name, status=1).error
+        )
 
 
 def test_what_no_run_made_is_an_error(cli: Cli, work: Path) -> None:

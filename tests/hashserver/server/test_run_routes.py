@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from hashserver import protocol
 from hashserver.checksum import Checksum, hash_bytes
+from hashserver.errors import InvalidRequest
 from hashserver.results.database import Origin
 
 from .conftest import Running
@@ -61,3 +63,20 @@ def test_an_origin_that_is_none_is_refused(server: Running, origin: object) -> N
     body = {"format": "file", "checksum": c("r"), "origin": origin}
     assert server.ask("PUT", f"/result/{c('refused')}", json.dumps(body).encode()).status == 400
     assert server.ask("GET", f"/result/{c('refused')}").status == 404
+
+
+def test_a_server_of_an_earlier_version_is_to_be_upgraded(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RUNS", "USES", "SIMILAR", "PRODUCERS_OF"):
+        monkeypatch.setattr(protocol, name, "/not-known")  # as those paths are not to such a server
+    database = server.database()
+    for ask in (
+        lambda: database.recent(1),
+        lambda: database.runs([c("tf")]),
+        lambda: database.uses([c("a")], 1),
+        lambda: database.similar(c("code"), [], 1),
+        lambda: database.producers_of([c("a")], 1),
+    ):
+        with pytest.raises(InvalidRequest, match="upgrade it"):
+            ask()
