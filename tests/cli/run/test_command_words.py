@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from seamless_dask import File, bash
+from seamless_dask.errors import ComputationFailed
+
 from ..conftest import Cli
 
 LARGE = "# padding\n" * 500_000
@@ -28,6 +31,14 @@ def test_a_program_without_a_first_line(cli: Cli, script: Path, isolation: str, 
     script.write_text(script.read_text() + more)
     line = ("seamless-run", "./n.sh", isolation)
     assert cli(*line, SEAMLESS_ISOLATION=isolation).text == f"ran {isolation}\n"
+
+
+def test_in_python_it_is_said(script: Path) -> None:
+    inputs = {"n.sh": File(script)}
+    said = bash("./n.sh said", inputs, executables=["n.sh"])
+    assert said.compute().read_text() == "ran said\n"
+    with pytest.raises(ComputationFailed):
+        bash("./n.sh not said", inputs).compute()
 
 
 def test_that_it_can_be_executed_is_no_part_of_the_identity(cli: Cli, script: Path) -> None:
