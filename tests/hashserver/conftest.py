@@ -26,6 +26,7 @@ import pytest
 
 from hashserver.errors import ServiceUnavailable
 from hashserver.opening import open_store
+from hashserver.storage.directory import PREFIX_MARKER
 from hashserver.storage.store import Store
 
 SSHD = "/usr/sbin/sshd"
@@ -315,15 +316,16 @@ def webdav_backend(webdav: WebdavServer) -> Backend:
 # ---------------------------------------------------------------------- HTTP
 
 
-@pytest.fixture
-def http_backend(tmp_path: Path) -> Iterator[Backend]:
+@pytest.fixture(scope="session")
+def http_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     if find_spec("hashserver.__main__") is None:
         pytest.skip("there is no server yet")
     from hashserver.auth import create_token_file
 
-    folder, ready, token_file = tmp_path / "store", tmp_path / "ready.json", tmp_path / "token"
+    directory = tmp_path_factory.mktemp("http")
+    folder, ready, token_file = directory / "store", directory / "ready.json", directory / "token"
     create_token_file(token_file)
-    options = ["--store", str(folder), "--database", str(tmp_path / "seamless.db"), "--port", "0"]
+    options = ["--store", str(folder), "--database", str(directory / "seamless.db"), "--port", "0"]
     options += ["--token-file", str(token_file), "--ready-file", str(ready)]
     process = subprocess.Popen([sys.executable, "-m", "hashserver", *options])
     try:
@@ -332,6 +334,18 @@ def http_backend(tmp_path: Path) -> Iterator[Backend]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def http_backend(http_server: Backend) -> Backend:
+    """A server that other tests have used, and whose store is empty again."""
+    if http_server.folder.exists():
+        for path in http_server.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != PREFIX_MARKER:
+                path.unlink()
+    return http_server
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], ready: Path) -> str:
