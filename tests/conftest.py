@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -107,6 +110,33 @@ def http_server(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class StartedHashserver(NamedTuple):
+    """A running hashserver: where it is, and what opens it."""
+
+    url: str
+    token_file: str
+
+
+@contextmanager
+def started_hashserver(directory: Path) -> Iterator[StartedHashserver]:
+    """Have a hashserver over ``store`` in a directory."""
+    token, ready = directory / "token", directory / "ready"
+    token.touch(mode=0o600)
+    token.write_text("read-write secret-of-this-test-0123456789\n")
+    words = [sys.executable, "-m", "hashserver", "--store", str(directory / "store")]
+    words += ["--database", str(directory / "server.db"), "--port", "0", "--token-file", str(token)]
+    server = subprocess.Popen([*words, "--ready-file", str(ready)], stderr=subprocess.DEVNULL)
+    try:
+        while not ready.exists():
+            assert server.poll() is None
+            with pytest.raises(subprocess.TimeoutExpired):
+                server.wait(0.05)
+        yield StartedHashserver(json.loads(ready.read_text())["url"], str(token))
+    finally:
+        server.terminate()
+        server.wait()
 
 
 class Bomb:

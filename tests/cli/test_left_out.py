@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ..conftest import started_hashserver
 from .conftest import contents
 
 if TYPE_CHECKING:
@@ -199,22 +200,8 @@ def test_the_library_is_imported_only_for_rules(cli: Cli, tool: Path) -> None:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a shell that uses a hashserver."""
-    token, ready = tmp_path / "token", tmp_path / "ready"
-    token.touch(mode=0o600)
-    token.write_text("read-write secret-of-this-test-0123456789\n")
-    words = [sys.executable, "-m", "hashserver", "--store", str(tmp_path / "remote")]
-    words += ["--database", str(tmp_path / "server.db"), "--port", "0", "--token-file", str(token)]
-    process = subprocess.Popen([*words, "--ready-file", str(ready)], stderr=subprocess.DEVNULL)
-    try:
-        while not ready.exists():
-            assert process.poll() is None
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(0.05)
-        url = json.loads(ready.read_text())["url"]
-        yield {"SEAMLESS_HASHSERVER": url, "SEAMLESS_TOKEN_FILE": str(token)}
-    finally:
-        process.terminate()
-        process.wait()
+    with started_hashserver(tmp_path) as server:
+        yield {"SEAMLESS_HASHSERVER": server.url, "SEAMLESS_TOKEN_FILE": server.token_file}
 
 
 def test_it_is_the_same_with_a_hashserver(cli: Cli, tool: Path, server: dict[str, str]) -> None:

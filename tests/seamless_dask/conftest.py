@@ -27,6 +27,8 @@ from seamless_dask.jobs.request import JobRequest
 from seamless_dask.model.options import Options
 from seamless_dask.model.transformation import Description, ResultSpec, Value
 
+from ..conftest import started_hashserver
+
 ASKER = """
 import json, sys
 from hashserver.checksum import Checksum
@@ -232,18 +234,5 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 @pytest.fixture
 def hashserver(tmp_path: Path) -> Iterator[dict[str, object]]:
     """A running hashserver, as options of `seamless_dask.config.load`."""
-    token, ready = tmp_path / "token", tmp_path / "ready"
-    token.touch(mode=0o600)
-    token.write_text("read-write secret-of-this-test-0123456789\n")
-    words = [sys.executable, "-m", "hashserver", "--store", str(tmp_path / "store")]
-    words += ["--database", str(tmp_path / "server.db"), "--port", "0", "--token-file", str(token)]
-    server = subprocess.Popen([*words, "--ready-file", str(ready)], stderr=subprocess.DEVNULL)
-    try:
-        while not ready.exists():
-            assert server.poll() is None
-            with pytest.raises(subprocess.TimeoutExpired):
-                server.wait(0.05)
-        yield {"hashserver": json.loads(ready.read_text())["url"], "token_file": str(token)}
-    finally:
-        server.terminate()
-        server.wait()
+    with started_hashserver(tmp_path) as server:
+        yield {"hashserver": server.url, "token_file": server.token_file}

@@ -77,17 +77,17 @@ def emptied(path: Path) -> Path:
 
 
 def test_a_command_keeps_little_of_a_large_file(bucket: str, tmp_path: Path) -> None:
-    path = make(tmp_path / "d", 160 * MIB)
+    path = make(tmp_path / "d", 128 * MIB)
     assert command("seamless-upload", path, SEAMLESS_STORE=bucket) <= MOST
     assert command("seamless-download", emptied(path), SEAMLESS_STORE=bucket) <= MOST
-    assert path.stat().st_size == 160 * MIB
+    assert path.stat().st_size == 128 * MIB
 
 
 def test_a_hashserver_keeps_little_of_four_large_files(bucket: str, tmp_path: Path) -> None:
     (tmp_path / "server").mkdir()
     server = Running(tmp_path / "server", "--store", bucket)
     access = {"SEAMLESS_HASHSERVER": server.url, "SEAMLESS_TOKEN_FILE": server.token_file}
-    paths = [make(tmp_path / str(number), 64 * MIB) for number in range(4)]
+    paths = [make(tmp_path / str(number), 48 * MIB) for number in range(4)]
     try:
         with ThreadPoolExecutor(4) as pool:
             used = list(pool.map(lambda path: command("seamless-upload", path, **access), paths))

@@ -65,10 +65,10 @@ def test_of_much_that_is_printed_the_end_is_kept(lab: Lab, isolation: str) -> No
             print(f"{number:099d}")
         return lines
 
-    made = printing(1_000_000)
-    assert made.compute() == 1_000_000
+    made = printing(100_000)
+    assert made.compute() == 100_000
     assert made.record is not None
-    assert made.record["stderr"].endswith("0999999\n")
+    assert made.record["stderr"].endswith("099999\n")
     assert len(made.record["stderr"]) <= 64 << 10
 
 
