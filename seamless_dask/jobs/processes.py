@@ -62,7 +62,9 @@ class KeptProcess:
         if self.poll() is None:
             with suppress(ConnectionError):
                 message = json.dumps([job.cache, job.key]).encode() + b"\n"
-                # in one piece: what is sent with a descriptor is not divided
+                # In one piece: what is sent with a descriptor is not divided. Should it end before it has
+                # read that, the lock goes with the socket: who asks sees that nobody runs the job, and has
+                # it run anew.
                 return socket.send_fds(self.control, [message], [lock]) == len(message)
         return False
 

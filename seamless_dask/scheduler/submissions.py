@@ -154,7 +154,8 @@ class Submissions:
         nodes = found.graph.values()
         if not any(is_call(node) or (isinstance(node, Task) and _takes_collection(node)) for node in nodes):
             return Adopted(found, {}, {}, {})
-        # arguments may be many and long, and the loop has other clients
+        # Arguments may be many and long, and the loop has other clients: what these have forgotten meanwhile,
+        # though it was read here as an input, Dask misses when it takes the graph, and says so.
         adopted = await offload(self._adopted, found)
         self.note(adopted)
         return adopted

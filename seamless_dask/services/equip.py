@@ -124,6 +124,8 @@ async def _register(
         renew = getattr(client.scheduler, RENEWAL)
         await renew(places=places.to_json(), credentials=carried.to_message())
         return
+    # Two who equip it at once both found that it was not: the second one's plugin is not installed, and the
+    # places of the first hold for both.
     await client.register_plugin(SeamlessScheduler(config, places, credentials=carried))
 
 

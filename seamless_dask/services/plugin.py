@@ -102,6 +102,9 @@ class SeamlessScheduler(SchedulerPlugin):
         scheduler.handlers[RENEWAL] = self._renew
         opening.offer(scheduler, self)
         self._show()
+        # Dask adds a plugin once this has returned, and looks for its name before: a second one that came
+        # while we wait for workers would take over as well, and one of the two would hear of nothing.
+        scheduler.add_plugin(self, idempotent=True, name=self.name)
         await self._equip_workers()
         # workers may have answered already, and nobody hears before this has returned
         asyncio.get_running_loop().call_soon(self.recovery.catch_up)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -78,6 +79,28 @@ def test_adding_it_twice_is_adding_it_once(cluster: LocalCluster) -> None:
         first = cluster.scheduler.plugins["seamless"]
         client.register_plugin(SeamlessScheduler())
         assert cluster.scheduler.plugins["seamless"] is first
+
+
+def test_of_two_that_are_added_at_once_one_takes_part(
+    lab: Any, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.scale(1)
+    lab.wait_until(lambda: cluster.scheduler.workers)  # whose answer a plugin waits for while it starts
+    took_part: list[SeamlessScheduler] = []
+    take_part = SeamlessScheduler._take_part
+
+    def noted(plugin: SeamlessScheduler) -> None:
+        took_part.append(plugin)
+        take_part(plugin)
+
+    monkeypatch.setattr(SeamlessScheduler, "_take_part", noted)
+    register = cluster.scheduler.register_scheduler_plugin
+
+    async def both() -> None:
+        await asyncio.gather(*[register(SeamlessScheduler(), idempotent=True) for _ in range(2)])
+
+    cluster.sync(both)
+    assert took_part == [cluster.scheduler.plugins["seamless"]]
 
 
 def test_it_takes_its_configuration_along(lab: Any, cluster: LocalCluster, tmp_path: Path) -> None:
