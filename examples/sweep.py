@@ -2,7 +2,8 @@
 
 Usage: python3 sweep.py [SCHEDULER]
 
-The scheduler has the plugin: see "Existing client code" in docs/python.md. Without one, one is started here.
+The scheduler is one that `seamless_dask.equip` has seen to (docs/own-cluster.md), or a daskserver's. Without
+one, one is started here.
 """
 
 import random
@@ -11,7 +12,7 @@ from statistics import linear_regression
 
 from dask.distributed import Client, LocalCluster
 
-from seamless_dask import direct
+from seamless_dask import direct, equip
 
 
 @direct
@@ -35,8 +36,6 @@ if __name__ == "__main__":
         with Client(sys.argv[1]) as client:
             main(client)
     else:
-        from seamless_dask.scheduler import SeamlessScheduler
-
         with LocalCluster(n_workers=2, threads_per_worker=1) as cluster, Client(cluster) as client:
-            client.register_plugin(SeamlessScheduler())
+            equip(client)
             main(client)

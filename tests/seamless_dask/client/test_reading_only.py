@@ -82,9 +82,9 @@ def read(program: str, *arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize(
-    ("first", "second"), [("seamless_dask", "distributed"), ("distributed", "seamless_dask")]
+    ("first", "second", "early"),
+    [("seamless_dask", "distributed", False), ("distributed", "seamless_dask", True)],
 )
 def test_in_either_order_of_imports_the_hook_is_set_once(
     first: str, second: str, early: bool, address: str
