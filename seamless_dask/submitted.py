@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 import sys
+from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashserver.checksum import Checksum, Hasher, hash_bytes
@@ -229,7 +230,7 @@ class PickledArgument:
         return cls(pickle.dumps(value, buffer_callback=buffers.append), buffers)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PickledArgument, (self._data, list(self._buffers))
+        return PickledArgument, (self._data, [PickleBuffer(buffer) for buffer in self._buffers])
 
     def load(self) -> Any:
         """Return the argument.

@@ -25,7 +25,7 @@ from seamless_dask.graph.handles import Object
 from seamless_dask.graph.task import PROTOCOL
 from seamless_dask.model.requirements import MEMORY
 from seamless_dask.scheduler import SeamlessScheduler
-from seamless_dask.submitted import _unpickled
+from seamless_dask.submitted import PickledArgument, _unpickled
 
 _numbers = itertools.count(1)
 OFFSET = 1
@@ -267,6 +267,16 @@ def test_a_function_is_text_on_its_way_and_its_calls_keep_their_identity(
     assert (found.key, found.options) == (given.key, given.options)
     assert travelled.plain_key(args, kwargs) in (None, given.key)
     assert imported(data) <= {"seamless_dask.submitted", "inspect"}
+
+
+def test_an_argument_as_its_pickle_is_passed_on_without_a_copy_any_number_of_times() -> None:
+    array = np.arange(1000)
+    buffers: list[pickle.PickleBuffer] = []
+    data = pickle.dumps(PickledArgument.of([array]), 5, buffer_callback=buffers.append)
+    assert len(data) < 1000
+    arrived = pickle.loads(data, buffers=[memoryview(bytes(buffer)) for buffer in buffers])
+    for found in (arrived, pickle.loads(pickle.dumps(arrived, 5))):
+        assert found.load()[0].tolist() == array.tolist()
 
 
 def imported(data: bytes) -> set[str]:
