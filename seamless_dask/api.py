@@ -185,12 +185,22 @@ class Transformation:
     What `compute` hands over is a `File`, a `Directory`, or `seamless_dask.graph.handles.Results` where
     several results are declared; of a function the object that it returns. Made by `bash`, and by calling
     what `delayed` has made of a function.
+
+    Attributes
+    ----------
+    description : Description
+        What identifies it.
+    options : Options
+        How it is run.
     """
+
+    description: Description
+    options: Options
 
     def __init__(
         self, description: Description, options: Options, context: Context | None, parts: Parts
     ) -> None:
-        self.description, self.options = description, options
+        vars(self).update(description=description, options=options)
         self._context, self._parts = context, parts
         self._kept: list[Context] = []
         self._document = description.canonical()
@@ -204,6 +214,11 @@ class Transformation:
         # thread may be importing Dask at this moment: then nobody has annotated anything yet.
         get_annotations = getattr(sys.modules.get("dask"), "get_annotations", dict)
         self._annotated: dict[str, Any] = dict(get_annotations())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(f"{name} cannot be set: a transformation does not change, make another one")
+        super().__setattr__(name, value)
 
     @property
     def context(self) -> Context:

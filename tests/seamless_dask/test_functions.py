@@ -288,6 +288,14 @@ def test_an_option_that_functions_have_not(option: str) -> None:
         direct(**{option: True})(scaled)
 
 
+@pytest.mark.parametrize("name", ["options", "key", "label"])
+def test_a_transformation_does_not_change(lab: Any, name: str) -> None:
+    made = lab.delayed(scaled)(1)
+    with pytest.raises(AttributeError, match=f"^{name} cannot be set: .* make another one$"):
+        setattr(made, name, None)
+    assert made.compute() == 3
+
+
 def test_each_form_has_the_other_and_the_plain_function(lab: Any) -> None:
     made = lab.direct(scaled)
     assert made.function is scaled

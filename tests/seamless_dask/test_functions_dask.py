@@ -120,6 +120,16 @@ def test_arrays_and_bags_are_made_of_them(lab: Any) -> None:
     assert (array + 1).sum().compute(scheduler="sync") == 10.0
 
 
+def test_dask_draws_it(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("dask.base.visualize_dsk", lambda dsk, **_: drawn.append(dict(dsk)))
+    first = lab.delayed(numbers)(3)
+    last = lab.delayed(total)(first)
+    last.visualize()
+    dask.visualize(last)
+    assert [{first.name, last.name} <= graph.keys() for graph in drawn] == [True, True]
+
+
 def test_a_notebook_shows_label_arguments_and_state(lab: Any) -> None:
     first = lab.delayed(numbers)(3)
     last = lab.delayed(label="all of them")(total)(first)
