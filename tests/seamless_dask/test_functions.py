@@ -441,7 +441,7 @@ def test_where_a_function_runs_little_else_is_imported(lab: Any) -> None:
 
     assert [name for name in imported() if name.startswith("seamless_dask.execution.")] == [
         f"seamless_dask.execution.{name}"
-        for name in ("calling", "forkserver", "layout", "resources", "supervisor")
+        for name in ("call_files", "calling", "forkserver", "layout", "resources", "supervisor")
     ]
     assert [name for name in imported() if name.startswith("seamless_dask.code.")] == [
         "seamless_dask.code.loading",
