@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hashserver.printable import one_line
 
+from ..text import count_text
 from . import told
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from .lineage import Lineage, LineageStep
+
+
+_DEEPEST = 30
 
 
 def facts_of(lineage: Lineage) -> list[dict[str, Any]]:
@@ -57,7 +61,8 @@ def lines_upwards(lineage: Lineage, name: str, checksum: Checksum) -> list[str]:
         inner = [(depth + 1, path, member) for path, member in lineage.members.get(one, {}).items()]
         if maker is not None:
             step = lineage.steps.get(maker)
-            lines.append(_line(depth, f"  {_run(step, maker)}{', told above' if maker in shown else ''}"))
+            above = ", told above" if maker in shown and step is not None else ""
+            lines.append(_line(depth + 1, _run(step, maker) + above))
             if step is not None and maker not in shown:
                 inner = [(depth + 2, path, value.checksum) for path, value in sorted(step.inputs.items())]
             shown.add(maker)
@@ -69,19 +74,30 @@ def lines_downwards(lineage: Lineage, name: str, checksum: Checksum) -> list[str
     """Return a tree of the runs that used a thing, or what was made from it."""
     lines = [_line(0, f"{name}  {checksum[:8]}")]
     shown: set[Checksum] = set()
-    stack = [(1, tf) for tf in reversed(lineage.users.get(checksum, []))]
+    stack: list[tuple[int, LineageStep | int]] = _users(lineage, checksum, 1)
     while stack:
-        depth, tf = stack.pop()
-        step = lineage.steps.get(tf)
-        lines.append(_line(depth, f"{_run(step, tf)}{', told above' if tf in shown else ''}"))
-        if tf not in shown:
-            stack += [(depth + 1, user) for user in reversed(lineage.users.get(tf, []))]
-        shown.add(tf)
+        depth, step = stack.pop()
+        if isinstance(step, int):
+            lines.append(_line(depth, f"… and {count_text(step, 'more run')}"))
+            continue
+        above = ", told above" if step.tf in shown else ""
+        lines.append(_line(depth, _run(step, step.tf) + above))
+        stack += [] if above else _users(lineage, step.tf, depth + 1)
+        shown.add(step.tf)
     return lines
 
 
+def _users(lineage: Lineage, parent: Checksum, depth: int) -> list[tuple[int, LineageStep | int]]:
+    """Return the runs that used a thing, the last one first, and before them how many were left out."""
+    users = lineage.users.get(parent, [])
+    known = [lineage.steps[tf] for tf in users if tf in lineage.steps]
+    left_out = [(depth, len(users) - len(known))] if len(known) < len(users) else []
+    return [*left_out, *((depth, step) for step in reversed(known))]
+
+
 def _line(depth: int, text: str) -> str:
-    return "  " * depth + one_line(text)
+    """Return an indented line; how deep it stands is a number where that would fill the screen."""
+    return f"{'  ' * min(depth, _DEEPEST)}{f'[{depth}] ' if depth > _DEEPEST else ''}{one_line(text)}"
 
 
 def _run(step: LineageStep | None, tf: Checksum) -> str:

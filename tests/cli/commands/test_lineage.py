@@ -129,6 +129,12 @@ def test_a_huge_tree_is_cut_and_that_is_told(cli: Cli, home: Path, shape: str) -
     assert len(found["runs"]) == len(steps)
 
 
+def test_users_that_are_left_out_are_counted(cli: Cli, home: Path) -> None:
+    record(home, [(f"step {n}", f"r {n}", {"in": b"x"}) for n in range(5)])
+    lines = shown(cli, "--uses", "-n", "2", checksum("x"))
+    assert lines[1:] == ["  step 4", "  step 3", "  … and 3 more runs"]
+
+
 def test_a_graph_quotes_what_it_names(cli: Cli, home: Path) -> None:
     record(home, [('say "x\\N"\x1b[2J', "r", {'a"];b': b"x"})])
     shown_graph = cli("seamless-log", "--dot", checksum("r")).text
