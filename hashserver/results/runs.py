@@ -44,11 +44,13 @@ def origin_of(document: bytes, label: str | None) -> Origin | None:
         values = [value for value in values if isinstance(value, list)]
         result = found["result"]
         names = [*([label] if label else []), *result.get("paths", ()), *result.get("globs", ())]
+        names = [str(name)[:_LONGEST_NAME] for name in names[:MOST_NAMES]]
+        "".join(names).encode()  # SQLite has no halves of characters
         return Origin(
             Checksum(found["code"]),
             [Checksum(checksum) for kind, checksum in values if kind not in _WHOLES],
             [Checksum(checksum) for kind, checksum in values if kind in _WHOLES],
-            [str(name)[:_LONGEST_NAME] for name in names[:MOST_NAMES]],
+            names,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidChecksum):
         return None

@@ -171,3 +171,12 @@ def test_further_databases_are_asked_too_with_an_index_or_without(tmp_path: Path
 )
 def test_what_is_no_document_has_no_origin(data: bytes) -> None:
     assert origin_of(data, "label") is None
+
+
+def test_a_document_with_half_a_character_stops_nobody(tmp_path: Path, store: Store) -> None:
+    strange = {"code": c("code"), "result": {"paths": ["\ud800"]}}
+    tf, good = store.put(json.dumps(strange).encode()), store.put(document("code", x="a"))
+    with Database(tmp_path / "seamless.db") as database:
+        database.put_many([Put(tf, "file", c("r")), Put(good, "file", c("r"))])
+        assert database.catch_up(store, 60)
+        assert database.uses([c("a")], 10) == [good]
