@@ -6,6 +6,7 @@ import os
 import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.worker.recorder import NewResult, Recorder
 
-from .conftest import wait_until
+from .conftest import Cluster, wait_until
 
 
 def new_result(number: int, **record: Any) -> NewResult:
@@ -101,18 +102,22 @@ def test_all_are_told_when_there_is_no_server(hashserver: dict[str, object], tmp
 
 
 def hold_back(cluster: Any, opened: Path) -> None:
-    """Have workers record nothing until a file is there."""
+    """Have workers record nothing until a file is there, or they close."""
     path = str(opened)
 
     def hold() -> None:
         import os
         import time
 
+        from distributed import Worker
+
         from hashserver.client.database import DatabaseClient
+
+        (worker,) = Worker._instances
 
         def held_back(record: Any) -> Any:
             def held(*arguments: Any) -> Any:
-                while not os.path.exists(path):
+                while not os.path.exists(path) and worker.status.name != "closing":
                     time.sleep(0.01)
                 return record(*arguments)
 
@@ -124,26 +129,63 @@ def hold_back(cluster: Any, opened: Path) -> None:
     cluster.client.run(hold)
 
 
+class Log:
+    """Commands that note that they run, and by which worker."""
+
+    def __init__(self, cluster: Any, path: Path) -> None:
+        self.cluster, self.path = cluster, path
+
+    def commands(self, numbers: range) -> list[Any]:
+        return [self.cluster.bash(f"echo {each} $PPID >> {self.path}; echo {each}") for each in numbers]
+
+    def lines(self) -> list[list[str]]:
+        return [line.split() for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def times(self) -> Counter[str]:
+        return Counter(number for number, _ in self.lines())
+
+
 def test_tasks_that_wait_to_be_recorded_hold_no_thread_and_run_again_when_their_worker_is_killed(
     own_cluster: Any, tmp_path: Path
 ) -> None:
-    opened, log = tmp_path / "opened", tmp_path / "log"
+    opened, log = tmp_path / "opened", Log(own_cluster, tmp_path / "log")
     hold_back(own_cluster, opened)
-    made = [own_cluster.bash(f"echo {number} $PPID >> {log}; echo {number}") for number in range(8)]
+    made = log.commands(range(8))
     futures = own_cluster.client.compute(made)
-
-    def ran() -> list[list[str]]:
-        return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
-
-    wait_until(lambda: len(ran()) == len(made))  # by two threads, of which none has got an answer
+    wait_until(lambda: len(log.lines()) == len(made))  # by two threads, of which none has got an answer
     assert not any(future.done() for future in futures)
-    victim = ran()[0][1]
-    lost = {number for number, worker in ran() if worker == victim}
+    victim = log.lines()[0][1]
+    lost = {number for number, worker in log.lines() if worker == victim}
     os.kill(int(victim), signal.SIGKILL)
     opened.touch()
     found = own_cluster.client.gather(futures)
     assert [own_cluster.text(handle.value) for handle in found] == [f"{number}\n" for number in range(8)]
-    assert Counter(number for number, _ in ran()) == {
-        str(number): 1 + (str(number) in lost) for number in range(8)
-    }
+    assert log.times() == {str(number): 1 + (str(number) in lost) for number in range(8)}
     assert len(own_cluster.context.database.lookup_many([tf.key for tf in made])) == len(made)
+
+
+def test_what_waits_is_recorded_when_the_server_is_back_and_before_a_worker_closes(tmp_path: Path) -> None:
+    directory = tmp_path / "cluster"
+    directory.mkdir()
+    with closing(Cluster(directory, n_workers=1)) as cluster:
+        opened, log = tmp_path / "opened", Log(cluster, tmp_path / "log")
+        hold_back(cluster, opened)
+        futures = cluster.client.compute(log.commands(range(4)))
+        wait_until(lambda: len(log.lines()) == 4)
+        cluster.hashserver.kill()
+        opened.touch()
+        cluster.hashserver.start()
+        assert [cluster.text(handle.value) for handle in cluster.client.gather(futures)] == [
+            f"{number}\n" for number in range(4)
+        ]
+
+        opened.unlink()
+        made = log.commands(range(4, 8))
+        futures = cluster.client.compute(made)
+        wait_until(lambda: len(log.lines()) == 8)
+        (worker,) = cluster.client.nthreads()
+        cluster.client.retire_workers([worker], close_workers=True)
+        wait_until(lambda: len(cluster.context.database.lookup_many([tf.key for tf in made])) == 4)
+        assert log.times() == dict.fromkeys(map(str, range(8)), 1)
+        for future in futures:
+            future.cancel()
