@@ -35,6 +35,7 @@ from .workdir import RunDirectory, temporary_directory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from hashserver.checksum import Checksum
     from seamless_dask.context import Context
     from seamless_dask.execution.supervisor import Stop, Supervisor
     from seamless_dask.model.options import Options
@@ -56,6 +57,8 @@ _employing = threading.Lock()
 _runners: dict[threading.Thread, dict[_Key, Runner]] = {}
 _without: dict[_Key, float] = {}
 """Until when no runner is started for something, because none came about."""
+_MOST_READINESS = 1000
+_readiness: dict[Checksum, bool] = {}
 _unfit: set[str] = set()
 """Modules that do more when they are imported than to be there; or take long, or end the process."""
 
@@ -140,11 +143,22 @@ class _Key(NamedTuple):
 
 def _key(command: Description, context: Context, options: Options) -> _Key:
     variables = (*options.metavars.items(), *(command.variables or {}).items())
-    ready = _BEFORE_IMPORTS.search(context.store.get(command.code)) is None
     return _Key(
         tuple(os.environ.items()), variables, options.cpus, options.gpus, options.conda, options.modules,
-        options.prologue, sandbox_program(options), context.cache, temporary_directory(), ready,
+        options.prologue, sandbox_program(options), context.cache, temporary_directory(),
+        _is_ready(command.code, context),
     )  # fmt: skip
+
+
+def _is_ready(code: Checksum, context: Context) -> bool:
+    """Say whether a code text may find modules there that it has not imported."""
+    ready = _readiness.get(code)  # most often that of the call before
+    if ready is None:
+        ready = _BEFORE_IMPORTS.search(context.store.get(code)) is None
+        if len(_readiness) >= _MOST_READINESS:
+            _readiness.clear()
+        _readiness[code] = ready
+    return ready
 
 
 class _Wanted(NamedTuple):

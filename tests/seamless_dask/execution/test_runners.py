@@ -21,6 +21,7 @@ import pytest
 
 from seamless_dask.decorators import direct
 from seamless_dask.errors import ComputationFailed, LimitExceeded
+from seamless_dask.execution import forkserver
 from seamless_dask.execution.layout import ROOM
 
 from ..conftest import is_alive, wait_until
@@ -570,6 +571,11 @@ def test_a_server_whose_modules_have_changed_is_not_fresh(tmp_path: Path) -> Non
         assert server.ask() == {"fresh": True}
         module.write_text("VALUE = 1000\n")
         assert server.ask() == {"fresh": False}
+
+
+def test_of_libraries_files_are_watched_and_of_python_directories() -> None:
+    assert forkserver._watched(json.__file__) == os.path.dirname(json.__file__)
+    assert forkserver._watched(pytest.__file__) == pytest.__file__
 
 
 def test_a_module_that_starts_threads_is_told_and_ends_the_server(tmp_path: Path) -> None:
