@@ -399,7 +399,7 @@ class Client(PlainClient):  # type: ignore[misc]
             return await super()._gather(futures, errors, direct, local_worker)
         rest = [one for one in wanted if one.key not in found]
         if rest and errors != "raise":
-            self._hand_over(found)
+            await self._known_there({"keys": list(found)})
             return await super()._gather(futures, errors, direct, local_worker)
         objects = await asyncio.to_thread(load_all, found)
         if errors == "raise":

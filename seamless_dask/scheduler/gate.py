@@ -220,7 +220,7 @@ class Gate:
         annotations = adopted.annotations(arguments.get("annotations"))
         self._complete_late(plan.hits)
         rest, pins = self._rest(set(arguments["keys"]), plan)
-        scheduler.client_desires_keys(keys=pins, client=PIN)
+        clients.pin(scheduler, pins, PIN)
         try:
             self._rerun_failed(rest)
             with holder.knowing(plan.hits):
@@ -243,7 +243,7 @@ class Gate:
         if late:
             # pinned: one that is completed lets go of what only it was waiting for, which may be the next one
             # of these, and Dask would have forgotten that before its turn came
-            scheduler.client_desires_keys(keys=late, client=PIN)
+            clients.pin(scheduler, late, PIN)
             self._plugin.holder.complete(late)
             self._statistics.late_hits += len(late)
             scheduler.client_releases_keys(keys=list(late), client=PIN)

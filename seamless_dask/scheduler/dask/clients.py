@@ -8,6 +8,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from distributed.protocol.pickle import dumps
+from distributed.scheduler import ClientState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,23 @@ def report_error(scheduler: Scheduler, client: str, keys: Iterable[Any], error: 
         }
         # not by `report`, which tells all who want the key
         scheduler.client_comms[client].send(message)
+
+
+def pin(scheduler: Scheduler, keys: Iterable[Any], name: str) -> None:
+    """Keep tasks as those that a client of some name wants are kept.
+
+    `Scheduler.client_desires_keys` tells everybody who wants a task that it has failed, also those who have
+    just asked for it to be tried again: they would wake up, and find it waiting.
+    """
+    client = scheduler.clients.get(name)
+    if client is None:
+        client = scheduler.clients[name] = ClientState(name)
+    for key in keys:
+        ts = scheduler.tasks[key]
+        if ts.who_wants is None:
+            ts.who_wants = set()
+        ts.who_wants.add(client)
+        client.wants_what.add(ts)
 
 
 def retry(scheduler: Scheduler, keys: Iterable[Any], may: Callable[[Any], bool]) -> None:

@@ -244,6 +244,22 @@ def test_what_has_failed_is_tried_again(client: Client, tmp_path: Any) -> None:
     assert client.submit(size, path).result(60) == 3
 
 
+def test_what_fails_again_is_waited_for_again(client: Client) -> None:
+    failing = direct(fails)
+    first = client.submit(failing, 5)
+    assert str(first.exception(60)) == "no 5"
+    for _ in range(8):
+        assert str(client.submit(failing, 5).exception(60)) == "no 5"
+
+
+def test_the_scheduler_knows_what_is_gathered_from_it(
+    client: Client, found: list[Future], caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = client.submit(direct(fails), 6)
+    assert client.gather([failing, *found], errors="skip") == [1, 2, 3, 4]
+    assert "Couldn't gather" not in caplog.text
+
+
 def test_not_pure_runs_again(client: Client, tmp_path: Any) -> None:
     @direct
     def run(name: str) -> None:
