@@ -48,7 +48,7 @@ class Submitted(Transformation):
     """One that a client has been given already, as an input of another."""
 
     def __init__(self, future: Future[Any], key: Checksum, context: Context) -> None:
-        self.options = Options()
+        vars(self).update(options=Options())
         self._key, self._name, self._arrived = key, str(future.key), False
         self._context, self._kept, self._parts = context, [context], Parts(context, b"")
         found = found_in(future._state)
