@@ -118,6 +118,11 @@ def _own() -> dict[_Key, Runner]:
     return _runners.setdefault(threading.current_thread(), {})
 
 
+def is_kept() -> bool:
+    """Say whether this thread has a runner, which would end with it."""
+    return bool(_runners.get(threading.current_thread()))
+
+
 def _end_those_of_dead_threads() -> None:
     for thread in [each for each in _runners if not each.is_alive()]:
         for runner in _runners.pop(thread, {}).values():

@@ -4,10 +4,10 @@ A result is recorded before Dask hears of it, with its bytes, so that whoever re
 a worker that is killed has its tasks run again. That takes a wait for the disk, which is as long for many as
 for one: what comes while a request is under way goes together in the next one. Nothing waits for company.
 
-A task that waits for it gives its thread to the next one, if there is one. It is `long-running` to Dask
-meanwhile, so it counts as assigned to this worker and not as finished: the worker's end, whatever its cause,
-leads to another run of it, which finds the result if it came to be recorded. A worker that closes waits for
-such tasks as for those that run (`DaskWorker.close`).
+A task that waits for it gives its thread to the next one, if there is one, and if the thread keeps no runner,
+which would end with it. It is `long-running` to Dask meanwhile, so it counts as assigned to this worker and
+not as finished: the worker's end, whatever its cause, leads to another run of it, which finds the result
+if it came to be recorded. A worker that closes waits for them as for those that run (`DaskWorker.close`).
 """
 
 from __future__ import annotations

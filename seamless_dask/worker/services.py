@@ -17,6 +17,7 @@ from distributed import Reschedule
 from hashserver.results.result import Put
 from hashserver.retry import pauses
 from seamless_dask.errors import Cancelled, ComputationFailed, LimitExceeded
+from seamless_dask.execution import runners
 from seamless_dask.graph import task
 from seamless_dask.graph.current_worker import is_about
 from seamless_dask.model.options import Options
@@ -135,6 +136,7 @@ class DaskWorker:
         (kind, found), record, members, buffers = outcome
         # a task of somebody else's goes on when a function of ours that it has called returns
         last = last and internals.called(self._worker) in (task.run, run_call)
+        last = last and not runners.is_kept()  # a thread that leaves does not come back
         put = Put(checksum, kind, found, record, members, origin)
         self._recorder.record(NewResult(put, buffers), last)
 

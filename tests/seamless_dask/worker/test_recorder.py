@@ -13,6 +13,7 @@ from typing import Any
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import InvalidRequest, Irreproducible, ServiceUnavailable
 from hashserver.results.result import Origin, Put
+from seamless_dask import delayed
 from seamless_dask.config import load
 from seamless_dask.context import Context
 from seamless_dask.worker.recorder import NewResult, Recorder
@@ -143,6 +144,19 @@ class Log:
 
     def times(self) -> Counter[str]:
         return Counter(number for number, _ in self.lines())
+
+
+def parent(number: int) -> list[int]:
+    import os
+
+    return [number, os.getppid()]
+
+
+def test_a_thread_that_has_a_runner_keeps_it(own_cluster: Any) -> None:
+    call = delayed(context=own_cluster.context)(parent)
+    found = own_cluster.client.gather(own_cluster.client.compute(list(map(call, range(8)))))
+    assert [number for number, _ in found] == list(range(8))
+    assert len({runner for _, runner in found}) <= 2
 
 
 def test_tasks_that_wait_to_be_recorded_hold_no_thread_and_run_again_when_their_worker_is_killed(
