@@ -70,6 +70,16 @@ class DatabaseChain(DatabaseClient):
         missing = [key for key in asked if key not in found]
         return found | {key: pair for key in missing if (pair := self._elsewhere(key))}
 
+    def values_of(
+        self, keys: Iterable[Checksum], limit: int
+    ) -> tuple[dict[Checksum, tuple[str, Checksum]], dict[Checksum, bytes]]:
+        """Return the values of many keys, and small bytes of those that the server knows."""
+        asked = list(keys)
+        values, buffers = super().values_of(asked, limit)
+        missing = [key for key in asked if key not in values]
+        others = ((key, pair[1]) for key in missing if (pair := self._elsewhere(key)))
+        return values | {key: (known.format, known.checksum) for key, known in others}, buffers
+
     def producers(self, checksum: Checksum) -> list[Checksum]:
         """Return the transformations that gave a buffer."""
         found = super().producers(checksum)

@@ -124,6 +124,18 @@ class DatabaseClient:
             for key, tf, kind, found, present in self._many(keys)
         }
 
+    def values_of(
+        self, keys: Iterable[Checksum], limit: int
+    ) -> tuple[dict[Checksum, tuple[str, Checksum]], dict[Checksum, bytes]]:
+        """Return format and checksum of the results of many keys, and the bytes of small ones by checksum.
+
+        These are of objects, not of files and what consists of such, have at most `limit` bytes, and lie in a
+        directory of the server.
+        """
+        buffers: dict[Checksum, bytes] = {}
+        values = {key: (kind, found) for key, _, kind, found, _ in self._many(keys, limit, buffers)}
+        return values, buffers
+
     def lookup_with_documents(
         self, keys: Sequence[Checksum], limit: int
     ) -> tuple[set[Checksum], dict[Checksum, bytes]]:
@@ -133,17 +145,23 @@ class DatabaseClient:
         bytes.
         """
         answer = self._ask("POST", f"{protocol.RESULTS}?documents={limit}", keys)
-        from binascii import a2b_base64
+        return set(map(Checksum, answer["results"])), _intact(answer["buffers"])
 
-        buffers = {Checksum(name): a2b_base64(text) for name, text in answer["buffers"].items()}
-        intact = {checksum: data for checksum, data in buffers.items() if hash_bytes(data) == checksum}
-        return set(map(Checksum, answer["results"])), intact
+    def _many(
+        self, keys: Iterable[Checksum], limit: int = 0, buffers: dict[Checksum, bytes] | None = None
+    ) -> Iterator[tuple[Checksum, Checksum, str, Checksum, bool]]:
+        """Yield key, transformation, format and checksum of what is known, and whether its bytes are there.
 
-    def _many(self, keys: Iterable[Checksum]) -> Iterator[tuple[Checksum, Checksum, str, Checksum, bool]]:
+        `buffers` is given the bytes of objects of at most `limit`.
+        """
         asked = {key: key for key in keys}  # answers come as plain text: this finds the key again
         order = list(asked)
+        path = f"{protocol.RESULTS}?objects={limit}" if limit else protocol.RESULTS
         for start in range(0, len(order), _ASKED_AT_ONCE):
-            answers = self._ask("POST", protocol.RESULTS, order[start : start + _ASKED_AT_ONCE])
+            answers = self._ask("POST", path, order[start : start + _ASKED_AT_ONCE])
+            if buffers is not None and "results" in answers:  # an older server knows of no objects
+                buffers.update(_intact(answers["buffers"]))
+                answers = answers["results"]
             for text, (kind, found, present, *other) in answers.items():
                 key = asked[text]
                 yield key, Checksum(other[0]) if other else key, kind, Checksum(found), present
@@ -327,6 +345,14 @@ class DatabaseClient:
                 return absent
             raise_for(response, "", self.url)
             return json_of(response, self.url)
+
+
+def _intact(buffers: dict[str, str]) -> dict[Checksum, bytes]:
+    """Return the bytes that came along in base64, and are what they are called."""
+    from binascii import a2b_base64
+
+    read = ((name, a2b_base64(text)) for name, text in buffers.items())
+    return {checksum: data for name, data in read if (checksum := hash_bytes(data)) == name}
 
 
 def connect_database(

@@ -108,7 +108,7 @@ def _packed(store: Store, checksums: list[Checksum]) -> Iterator[bytes]:
     local = store if isinstance(store, LocalStore) else None
     for checksum in checksums:
         try:
-            if local is not None and (data := _small(local, checksum)) is not None:
+            if local is not None and (data := small(local, checksum, BLOCK - 1)) is not None:
                 writer.add(checksum, data)
                 if writer.size >= BLOCK:
                     yield writer.take()
@@ -127,11 +127,11 @@ def _packed(store: Store, checksums: list[Checksum]) -> Iterator[bytes]:
     yield writer.take()
 
 
-def _small(store: LocalStore, checksum: Checksum) -> bytes | None:
-    """Return a small buffer; a file object would cost more than its bytes."""
+def small(store: LocalStore, checksum: Checksum, most: int) -> bytes | None:
+    """Return a buffer of so many bytes at most; a file object would cost more than these."""
     fd, state = store.descriptor(checksum)
     try:
-        data = os.read(fd, state.st_size + 1) if state.st_size < BLOCK else None
+        data = os.read(fd, state.st_size + 1) if state.st_size <= most else None
     finally:
         os.close(fd)
     return data if data is None or len(data) == state.st_size else None

@@ -9,7 +9,7 @@ from hashserver.checksum import Checksum
 from hashserver.errors import HashserverError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from hashserver.storage.store import Store
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     """Format, checksum."""
 
 
-def present(store: Store, values: Sequence[Value]) -> list[bool]:
+def present(store: Store, values: Sequence[Value], read: Collection[Checksum] = ()) -> list[bool]:
     """Tell of each value whether all its bytes can be read, those of its members included.
 
     Parameters
@@ -26,24 +26,28 @@ def present(store: Store, values: Sequence[Value]) -> list[bool]:
         Where the bytes should be.
     values
         Any number of values; their buffers are asked for together, level by level.
+    read
+        Buffers that have just been read.
     """
     members: dict[Value, list[Value]] = {}
-    asked = list({checksum for _, checksum in values})
-    known = {checksum: length >= 0 for checksum, length in zip(asked, store.has(asked), strict=True)}
-    if not any(kind in _WHOLES for kind, _ in values):  # by far the most: ten thousand in one go
+    asked = list({checksum for _, checksum in values}.difference(read))
+    known = dict.fromkeys(read, True)
+    known.update((one, length >= 0) for one, length in zip(asked, store.has(asked), strict=True))
+    if not any(kind in WHOLES for kind, _ in values):  # by far the most: ten thousand in one go
         return [known[checksum] for _, checksum in values]
     level = list(dict.fromkeys(values))
     while level:
         wanted = list({checksum for _, checksum in level} - known.keys())
         known.update(zip(wanted, (length >= 0 for length in store.has(wanted)), strict=True))
-        found = {value: _members(store, value) for value in level if value[0] in _WHOLES and known[value[1]]}
+        found = {value: _members(store, value) for value in level if value[0] in WHOLES and known[value[1]]}
         members.update(found)
         level = list({part for parts in found.values() for part in parts} - members.keys())
-        level = [value for value in level if value[1] not in known or value[0] in _WHOLES]
+        level = [value for value in level if value[1] not in known or value[0] in WHOLES]
     return [_complete(value, known, members) for value in values]
 
 
-_WHOLES = ("directory", "results")
+WHOLES = ("directory", "results")
+"""Formats of values that consist of others."""
 
 
 def _complete(value: Value, known: dict[Checksum, bool], members: dict[Value, list[Value]]) -> bool:

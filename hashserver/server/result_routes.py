@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from base64 import b64decode, b64encode
+from binascii import b2a_base64
 from contextlib import suppress
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ from hashserver.errors import (
 from hashserver.protocol import BYTES_TYPE, MAX_INLINE
 from hashserver.results.result import Origin, Put
 from hashserver.server.answers import Answer, FileAnswer, content_type, error_answer, json_answer
-from hashserver.server.pack_routes import off_loop, parse_json, read_list
-from hashserver.server.presence import present
+from hashserver.server.pack_routes import off_loop, parse_json, read_list, small
+from hashserver.server.presence import WHOLES, present
 from hashserver.server.uploads import read_body
 from hashserver.storage.directory import LocalStore
 
@@ -74,21 +75,29 @@ def _described(service: Service, found: tuple[Checksum, Result] | None, limit: i
 
 
 async def post_results(service: Service, request: web.BaseRequest) -> Answer:
-    """Answer with the results of many keys; on request also with what it takes to run those without one."""
+    """Answer with the results of many keys; on request also with small buffers.
+
+    These are what it takes to run those without a result, or the objects that are results.
+    """
     keys = await read_list(service, request)
-    limit = min(read_number(request, "documents"), MAX_INLINE)
+    documents, objects = (min(read_number(request, name), MAX_INLINE) for name in ("documents", "objects"))
     found = await service.recall(service.database.lookup_many, keys)
-    body = await service.run(_described_many, service, keys, found, limit)
+    body = await service.run(_described_many, service, keys, found, documents, objects)
     service.metrics.hits += len(found)
     service.metrics.misses += len(keys) - len(found)
     return json_answer(request, body)
 
 
 def _described_many(
-    service: Service, keys: list[Checksum], found: dict[Checksum, tuple[Checksum, Result]], limit: int
+    service: Service,
+    keys: list[Checksum],
+    found: dict[Checksum, tuple[Checksum, Result]],
+    documents: int,
+    objects: int,
 ) -> bytes:
     values = [(result.format, result.checksum) for _, result in found.values()]
-    complete = present(service.store, values)
+    buffers = _small_objects(service.store, values, objects) if objects else {}
+    complete = present(service.store, values, buffers)
     names = {kind: json.dumps(kind) for kind in {kind for kind, _ in values}}
     # checksums need no quoting: written by hand this takes a third of what json.dumps does
     lines = [
@@ -97,14 +106,29 @@ def _described_many(
         for (key, (tf, _)), (kind, checksum), there in zip(found.items(), values, complete, strict=True)
     ]
     body = f"{{{','.join(lines)}}}"
-    if limit:
+    if documents:
         unknown = [key for key in keys if key not in found]
-        body = f'{{"results":{body},"buffers":{json.dumps(_documents(service.store, unknown, limit))}}}'
+        buffers |= _documents(service.store, unknown, documents)
+    if documents or objects:
+        lines = [f'"{name}":"{b2a_base64(data, newline=False).decode()}"' for name, data in buffers.items()]
+        body = f'{{"results":{body},"buffers":{{{",".join(lines)}}}}}'
     return body.encode()
 
 
-def _documents(store: Store, keys: Iterable[Checksum], limit: int) -> dict[str, str]:
-    """Return in base64 the documents under some keys, and the code that they name, where these are small."""
+def _small_objects(store: Store, values: Iterable[tuple[str, Checksum]], limit: int) -> dict[Checksum, bytes]:
+    """Return the bytes of small values that are no files and not made of such, where they lie here."""
+    if not isinstance(store, LocalStore):
+        return {}  # each would be a request
+    found: dict[Checksum, bytes] = {}
+    for checksum in {checksum for kind, checksum in values if kind not in ("file", *WHOLES)}:
+        with suppress(HashserverError):
+            if (data := small(store, checksum, limit)) is not None:
+                found[checksum] = data
+    return found
+
+
+def _documents(store: Store, keys: Iterable[Checksum], limit: int) -> dict[Checksum, bytes]:
+    """Return the documents under some keys, and the code that they name, where these are small."""
     found: dict[Checksum, bytes] = {}
 
     def add(checksum: Checksum) -> bytes:
@@ -116,7 +140,7 @@ def _documents(store: Store, keys: Iterable[Checksum], limit: int) -> dict[str, 
         # what is not there, or no document, is left to whoever needs it
         with suppress(HashserverError, ValueError, TypeError, KeyError, RecursionError):
             add(Checksum(json.loads(add(key))["code"]))
-    return {checksum: b64encode(data).decode() for checksum, data in found.items()}
+    return found
 
 
 async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -> Answer:

@@ -29,14 +29,13 @@ from ..graph.objects import FailedLoad
 from ..protocol import discovery
 from .calls import AT_ONCE, Calls, ForeignFuture, graph_of, resolved
 from .dask import PlainClient, Procedures, get_annotations, hear_of_uses, is_as_assumed, names_in, referred_to
-from .found import FoundCall, FoundState, found_in, load_all, raise_first
+from .found import SMALL, FoundCall, FoundState, found_in, load_all, raise_first
 
 if TYPE_CHECKING:
     from hashserver.checksum import Checksum
 
     from ..context import Context
     from ..model.options import Options
-    from ..model.transformation import Value
     from .calls import Arguments
 
 NO_SECURITY = (
@@ -208,7 +207,7 @@ class Client(PlainClient):  # type: ignore[misc]
         parts: list[dict[Any, Checksum]] = []
         options = ours.function._options
         # nothing of all that is garbage, and to look for some takes as long as all else
-        with disable_gc(), lazy_graph.LookUps(ours.context) as lookups:
+        with disable_gc(), lazy_graph.LookUps(ours.context, SMALL) as lookups:
             for start in range(0, len(calls), LOOKED_UP_AT_ONCE):
                 stop = start + LOOKED_UP_AT_ONCE
                 keys = ours.keys(calls[start:stop])
@@ -220,7 +219,7 @@ class Client(PlainClient):  # type: ignore[misc]
                 lookups.ask(list(dict.fromkeys(key for name, key in parts[-1].items() if name not in held)))
             for part in parts:
                 wanted = ((name, key, options) for name, key in part.items())
-                futures |= self._found(wanted, lookups.answer(), ours.context)
+                futures |= self._found(wanted, lookups, ours.context)
         return names, futures
 
     def _held(self, names: Iterable[Any]) -> dict[Any, Future[Any]]:
@@ -233,19 +232,20 @@ class Client(PlainClient):  # type: ignore[misc]
         return held
 
     def _found(
-        self,
-        wanted: Iterable[tuple[Any, Checksum, Options]],
-        known: Mapping[Checksum, Value],
-        context: Context,
+        self, wanted: Iterable[tuple[Any, Checksum, Options]], lookups: lazy_graph.LookUps, context: Context
     ) -> dict[Any, Future[Any]]:
-        """Return futures of what is known, by their names."""
+        """Return futures of what the next answer says is known, by their names."""
         futures: dict[Any, Future[Any]] = {}
+        known = lookups.answer()
+        objects = lookups.objects
         with self._refcount_lock:
             for name, key, options in wanted:
                 if (value := known.get(key)) is None:
                     continue
                 if (state := self.futures.get(name)) is None:
-                    self.futures[name] = FoundState(name, FoundCall(key, options, value, context))
+                    self.futures[name] = FoundState(
+                        name, FoundCall(key, options, value, context, objects.get(value.checksum))
+                    )
                     self._only_here.add(name)
                 elif state.status not in ("pending", "finished"):
                     continue  # it has failed, and is asked for anew
@@ -263,13 +263,13 @@ class Client(PlainClient):  # type: ignore[misc]
             if name not in futures:
                 places.setdefault(contexts[name], []).append(one)
         for context, wanted in places.items():
-            with disable_gc(), lazy_graph.LookUps(context) as lookups:
+            with disable_gc(), lazy_graph.LookUps(context, SMALL) as lookups:
                 parts = [wanted[n : n + LOOKED_UP_AT_ONCE] for n in range(0, len(wanted), LOOKED_UP_AT_ONCE)]
                 for part in parts:
                     lookups.ask([one.key for one in part])
                 for part in parts:
                     named = ((one.name, one.key, one.options) for one in part)
-                    futures |= self._found(named, lookups.answer(), context)
+                    futures |= self._found(named, lookups, context)
         return futures
 
     def _missed(

@@ -25,13 +25,18 @@ AT_ONCE = 1000
 """How many of these are in memory before they are objects."""
 
 
+SMALL = 256
+"""Bytes of an object that are kept with its future until somebody asks for it."""
+
+
 class FoundCall(NamedTuple):
-    """What is known of a call."""
+    """What is known of a call; ``data`` are the bytes, verified, of an object that is small."""
 
     key: Checksum
     options: Options
     value: Value
     context: Context
+    data: bytes | None = None
 
     def task(self, name: str) -> Any:
         """Return what stands for it in a graph."""
@@ -117,7 +122,9 @@ def _load_in(context: Context, wanted: Mapping[str, FoundCall]) -> dict[str, Any
     rest: dict[Checksum, list[str]] = {}
     for name, one in wanted.items():
         constant = handles.constants.get(one.value, handles.UNSEEN)
-        if constant is handles.UNSEEN:
+        if constant is handles.UNSEEN and one.data is not None:
+            objects[name] = _object(one, one.data)
+        elif constant is handles.UNSEEN:
             rest.setdefault(one.value.checksum, []).append(name)
         else:
             objects[name] = constant
@@ -132,16 +139,16 @@ def _load_in(context: Context, wanted: Mapping[str, FoundCall]) -> dict[str, Any
 
 
 def _object(found: FoundCall, data: bytes | None) -> Any:
-    handle = handles.of(*found.value)
-    handle._context = found.context
-    if not isinstance(handle, handles.Object):
-        return handle
     try:
-        if data is not None:
+        if data is not None and handles.is_object(found.value.format):
             try:
-                return load(handle.format, bytearray(data))
+                return load(found.value.format, bytearray(data))
             except UntrustedValue:
                 pass  # the database is asked whether it has named that itself
+        handle = handles.of(*found.value)
+        handle._context = found.context
+        if not isinstance(handle, handles.Object):
+            return handle
         return loaded(handle, found.key, found.context)
     except Exception as error:  # whatever it is, those who ask for this one are to see it
         return FailedLoad(error)

@@ -388,6 +388,11 @@ def of(format: str, checksum: str, key: str | None = None) -> Handle:  # noqa: A
     return Object(format, checksum, key)
 
 
+def is_object(format: str) -> bool:  # noqa: A002 - the field's word
+    """Whether the handle of a value of this format is an `Object`."""
+    return format not in ("directory", "results", "file")
+
+
 _delivers: Callable[[Object], Any] | None = None
 
 

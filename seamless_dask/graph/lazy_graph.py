@@ -250,16 +250,36 @@ def _ask(context: Context, keys: list[Checksum]) -> dict[Checksum, Value]:
         return lookups.answer()
 
 
+class _LookUpAnswer(NamedTuple):
+    """What a database has answered, and the bytes that came with it."""
+
+    values: dict[Checksum, Value]
+    objects: dict[Checksum, bytes]
+
+
 class LookUps:
     """Look-ups in a database, one after the other, while whoever asks goes on.
 
     That the database does not answer is told once; from then on nothing counts as known.
+
+    Parameters
+    ----------
+    context
+        Whose database is asked.
+    small
+        Bytes of an object up to which they come with the answer, where a server keeps both.
+
+    Attributes
+    ----------
+    objects : dict
+        What came with the last answer, verified, by checksums.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, small: int = 0) -> None:
+        self._context, self._small = context, small
+        self.objects: Mapping[Checksum, bytes] = {}
         self._questions: queue.SimpleQueue[list[Checksum] | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[dict[Checksum, Value] | str] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[_LookUpAnswer | str] = queue.SimpleQueue()
         self._asked: deque[int] = deque()
         self._is_silent = time.monotonic() < _silent_until.get(context, 0.0)
         self._thread: threading.Thread | None = None
@@ -293,7 +313,8 @@ class LookUps:
             found = f"no answer within {longest:g} s"
         if not isinstance(found, str):
             _silent_until.pop(self._context, None)
-            return found
+            self.objects = found.objects
+            return found.values
         if self._context not in _silent_until:
             warnings.warn(
                 f"results are not looked up before tasks are submitted, but by whoever runs them: {found}",
@@ -306,12 +327,19 @@ class LookUps:
     def _work(self) -> None:
         while (keys := self._questions.get()) is not None:
             try:
-                found = self._context.database.lookup_many(keys)
-                self._answers.put(
-                    {key: Value(each.format, each.checksum) for key, (_, each) in found.items()}
-                )
+                self._answers.put(self._look_up(keys))
             except Exception as error:  # whatever it is, the graph can go out as it is
                 self._answers.put(str(error) or repr(error))
+
+    def _look_up(self, keys: list[Checksum]) -> _LookUpAnswer:
+        server = self._context.server if self._small else None
+        if server is None:
+            found = self._context.database.lookup_many(keys)
+            return _LookUpAnswer(
+                {key: Value(each.format, each.checksum) for key, (_, each) in found.items()}, {}
+            )
+        values, objects = server.values_of(keys, self._small)
+        return _LookUpAnswer({key: Value(*value) for key, value in values.items()}, objects)
 
 
 class _QuicklyCulled(Layer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hashserver.printable import one_line
@@ -13,7 +12,7 @@ from hashserver.printable import one_line
 from ..errors import InvalidValue, SeamlessError, UntrustedValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 _FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, OSError)
 
@@ -68,29 +67,30 @@ class ValueReader:
         UntrustedValue
             When it names what is to be imported or run.
         """
-        with self._faults_told():
+        try:
             text = data.decode()
             tree = _DECODER.decode(text)
             return self.value(tree) if '"@"' in text else tree
+        except Exception as error:
+            self._tell(error)
+            raise
 
     def read_tree(self, tree: Any) -> Any:
         """Return the object that a whole tree stands for; raises as `read` does."""
-        with self._faults_told():
-            return self.value(tree)
-
-    @contextmanager
-    def _faults_told(self) -> Iterator[None]:
-        """Make the errors of those who are called ours."""
         try:
-            yield
-        except SeamlessError:
-            raise
-        except ImportError as error:
-            raise InvalidValue(one_line(f"the value needs what is not installed here: {error}")) from error
+            return self.value(tree)
         except Exception as error:
-            # With those who are not trusted nothing but their bytes can be at fault, whatever a library says.
-            if self.trusted and not isinstance(error, _FAULTS):
-                raise
+            self._tell(error)
+            raise
+
+    def _tell(self, error: Exception) -> None:
+        """Make the errors of those who are called ours."""
+        if isinstance(error, SeamlessError):
+            return
+        if isinstance(error, ImportError):
+            raise InvalidValue(one_line(f"the value needs what is not installed here: {error}")) from error
+        # With those who are not trusted nothing but their bytes can be at fault, whatever a library says.
+        if not self.trusted or isinstance(error, _FAULTS):
             message = f"the value cannot be read: {type(error).__name__}: {error!s:.200}"
             raise InvalidValue(one_line(message)) from error
 

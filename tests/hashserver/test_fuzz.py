@@ -230,7 +230,7 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/pack", [SUM]),
     ("PUT", "/pack", [SUM]),
     ("POST", "/results", [KEY]),
-    ("POST", "/results?documents=100", [KEY]),
+    ("POST", "/results?documents=100&objects=100", [KEY]),
     ("PUT", f"/result/{KEY}", RESULT),
     ("GET", f"/result/{KEY}?inline=100", {}),
     ("POST", f"/result/{KEY}/contest", {}),

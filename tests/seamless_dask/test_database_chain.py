@@ -36,6 +36,7 @@ def test_what_the_server_does_not_know_is_looked_up_there(context: Context, tmp_
         database.get_inline(TF, 10).result,
     ):
         assert (found.format, found.checksum, found.source) == ("file", A, str(tmp_path / "theirs.db"))
+    assert database.values_of([TF, OTHER], 10) == ({TF: ("file", A)}, {})
     assert database.producers(A) == [TF]
     assert database.get(OTHER) is None
     assert database.lookup_many([OTHER]) == {}

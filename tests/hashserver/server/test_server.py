@@ -435,6 +435,31 @@ def test_with_look_ups_in_vain_come_the_documents_that_running_takes(server: Run
     assert server.ask("POST", "/results?documents=x", b"[]").status == 400
 
 
+def test_with_many_results_come_objects_that_are_small(server: Running) -> None:
+    database = server.database()
+    small, large, file = (os.urandom(size) for size in (100, 101, 90))
+    keys = [hash_bytes(os.urandom(8)) for _ in range(5)]
+    for key, kind, data in zip(
+        keys, ("bytes", "bytes", "file", "text"), (small, large, file, small), strict=False
+    ):
+        database.put(key, kind, server.put(data))
+    database.put(keys[4], "bytes", UNKNOWN)
+    values, objects = database.values_of([*keys, UNKNOWN], 100)
+    assert values == {key: value[1][:2] for key, value in database.lookup_many(keys).items()}
+    assert objects == {hash_bytes(small): small}
+    assert [one.present for one in database.find_many(keys).values()].count(False) == 1
+
+
+def test_objects_that_come_with_results_are_verified(server: Running) -> None:
+    database = server.database()
+    tf, data = hash_bytes(os.urandom(8)), os.urandom(50)
+    database.put(tf, "bytes", checksum := server.put(data))
+    path = server.directory / "store" / checksum[:2] / checksum
+    path.chmod(0o600)
+    path.write_bytes(bytes(50))
+    assert database.values_of([tf], 100) == ({tf: ("bytes", checksum)}, {})
+
+
 def test_deferred_keys_are_followed(server: Running) -> None:
     key, tf, up, result, found = (hash_bytes(os.urandom(8)) for _ in range(5))
     database = server.database()

@@ -29,8 +29,11 @@ from distributed import (
 )
 from distributed.diagnostics.progressbar import TextProgressBar
 
+from hashserver.checksum import Checksum
 from seamless_dask import Client, bash, direct
 from seamless_dask.client.dask import is_as_assumed
+from seamless_dask.config import load
+from seamless_dask.context import Context
 from seamless_dask.errors import NotAValue, UsageError
 from seamless_dask.graph.handles import Object
 from seamless_dask.graph.names import key_in
@@ -94,6 +97,25 @@ def test_transformations_that_are_known_are_found_by_compute(
     assert client.compute(known[0]).result(30).read_text() == handles[0].read_text()
     assert client.compute(known, sync=True) == handles
     assert (asked, sent) == ([3], [])
+
+
+def test_small_objects_come_with_the_answer_of_a_server(
+    cluster: LocalCluster, hashserver: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Context(load(hashserver)) as places:
+        double = direct(lambda x: 2 * x)
+        results = places.store.put_many([b'"%s"' % text for text in (b"aa", b"b" * 300)])
+        for name, result in zip(double.keys(["a", "b" * 150]), results, strict=True):
+            places.database.put(Checksum(name[-64:]), "json/1", result)
+        asked: list[Any] = []
+        has = places.store.has
+        monkeypatch.setattr(places.store, "has", lambda names: asked.append(names) or has(names))
+        monkeypatch.setattr(places.store, "get", lambda name: asked.append(name) or b'"%s"' % (b"b" * 300))
+        with Client(cluster, places=places, set_as_default=False) as ours:
+            assert ours.submit(double, "a").result() == "aa"
+            assert asked == []
+            assert ours.submit(double, "b" * 150).result() == "b" * 300
+            assert asked == [results[1]]
 
 
 def test_compute_keeps_the_order_of_what_is_known_and_what_is_not(client: Client) -> None:
