@@ -148,7 +148,7 @@ async def put_result(service: Service, request: web.BaseRequest, tf: Checksum) -
     service.demand_writable()
     document = await read_document(service, request)
     put = _put(tf, document)
-    await service.run(_store_buffers, service, document)
+    await _store_buffers(service, document)
     try:
         await service.recall(service.database.put, *put)
     except Irreproducible as error:
@@ -165,7 +165,7 @@ async def put_results(service: Service, request: web.BaseRequest) -> Answer:
     if not isinstance(named, list) or not all(isinstance(each, dict) for each in named):
         raise InvalidRequest("results must be a list of JSON objects")
     puts = [_put(Checksum(read_text(each, "transformation")), each) for each in named]
-    await service.run(_store_buffers, service, document)  # first: no record may name bytes that are not there
+    await _store_buffers(service, document)  # first: no record may name bytes that are not there
     conflicts = await service.recall(service.database.put_many, puts)
     return json_answer(request, [(error.transformation, error.known, error.found) for error in conflicts])
 
@@ -183,11 +183,15 @@ def _put(tf: Checksum, document: dict[str, Any]) -> Put:
     return Put(tf, read_text(document, "format"), checksum, record, list(map(Checksum, members)), origin)
 
 
-def _store_buffers(service: Service, document: dict[str, Any]) -> None:
-    """Store what came with results."""
+async def _store_buffers(service: Service, document: dict[str, Any]) -> None:
+    """Store what came with results; without any, nobody waits where a silent store has others wait."""
+    if document.get("buffers"):
+        await service.run(_store_all, service, document)
+
+
+def _store_all(service: Service, document: dict[str, Any]) -> None:
     buffers = _buffers(service, document)
-    if buffers:
-        service.store.put_many(buffers)
+    service.store.put_many(buffers)
     service.metrics.received += sum(map(len, buffers))
 
 

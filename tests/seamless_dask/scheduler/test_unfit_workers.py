@@ -112,8 +112,8 @@ def test_not_by_a_task_that_may_go_nowhere_else(own_farm: Any) -> None:
 # ------------------------------------------------------------------------ workers that cannot
 
 
-def unequip(dask_worker: Any) -> None:
-    dask_worker.extensions.pop("seamless")
+async def unequip(dask_worker: Any) -> None:
+    await dask_worker.plugins["seamless"].teardown(dask_worker)
     event = {"action": "unequipped", "worker": dask_worker.address, "message": "nothing is installed"}
     dask_worker.log_event("seamless", event)
 

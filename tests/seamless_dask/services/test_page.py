@@ -26,9 +26,11 @@ EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.tit
 
 
 def eventually(condition: Callable[[], Any]) -> Any:
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.wait import WebDriverWait
 
-    return WebDriverWait(None, 60, 0.05).until(lambda _: condition())
+    # what was found may be gone before its text is read: the page renews itself
+    return WebDriverWait(None, 60, 0.05, [StaleElementReferenceException]).until(lambda _: condition())
 
 
 class Busy:
