@@ -71,6 +71,23 @@ def hand_over_objects() -> None:
         _leave_out_own_frames()
 
 
+def hand_over_in_tasks() -> None:
+    """Have clients of tasks in this worker's process do so.
+
+    Where the scheduler is in this process, too, its first graph of ours sees to that: until then all clients
+    of the process stay as Dask made them, to the frames of tracebacks.
+    """
+    import distributed
+
+    if not _has_any(distributed.Scheduler):
+        hand_over_objects()
+
+
+def _has_any(kind: Any) -> bool:
+    """Whether there are schedulers, or workers, in this process."""
+    return bool(getattr(kind, "_instances", ()))
+
+
 def _leave_out_own_frames() -> None:
     """Have Dask leave out our frames where it leaves out its own: in tracebacks, and in what asked."""
     import dask
@@ -232,8 +249,7 @@ def _see_to_reader() -> None:
     """
     import distributed
 
-    kinds: tuple[Any, ...] = distributed.Scheduler, distributed.Worker
-    if any(getattr(kind, "_instances", ()) for kind in kinds):
+    if _has_any(distributed.Scheduler) or _has_any(distributed.Worker):
         return
     with suppress(ValueError):  # there is no client
         discovery.ask_in_its_loop(distributed.Client.current())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import SeamlessError, UsageError
 from ..graph import handles
+from ..graph.dask_client import hand_over_objects
 from .dask import clients, graphs
 from .message_queue import Message, MessageQueue
 from .retries import can_be_known, checksum_of, is_ours
@@ -96,6 +97,7 @@ class Gate:
             graph = adopted.found.graph
             if not any(map(is_ours, graph)) and not any(map(is_ours, keys)):
                 return None
+            hand_over_objects()  # to clients in this process, of what others have computed, too
             refusal = self._plugin.recovery.refusal(graph.values())
             if refusal is not None:
                 return refusal

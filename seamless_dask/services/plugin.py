@@ -68,7 +68,6 @@ class SeamlessScheduler(SchedulerPlugin):
 
     async def start(self, scheduler: Scheduler) -> None:
         """Take up work; what cannot be relied on is left to the workers."""
-        from ..graph.dask_client import hand_over_objects
         from ..scheduler.cutoff import Cutoff
         from ..scheduler.dask import assumptions, self_test
         from ..scheduler.gate import Gate
@@ -78,7 +77,6 @@ class SeamlessScheduler(SchedulerPlugin):
         from ..scheduler.statistics import Statistics
         from .jobserver import opening
 
-        hand_over_objects()  # to clients in this process, of what others have computed, too
         self.scheduler = scheduler
         self.context = self._open()
         self.lookups = Lookups(lambda keys: self.context.database.lookup_many(keys), self._timeout)

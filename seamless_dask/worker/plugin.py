@@ -22,7 +22,7 @@ from seamless_dask.context import Context
 from seamless_dask.execution import runners
 from seamless_dask.execution.workdir import close_pool, open_pool, sweep, temporary_directory
 from seamless_dask.graph.current_worker import EXTENSION
-from seamless_dask.graph.dask_client import hand_over_objects
+from seamless_dask.graph.dask_client import hand_over_in_tasks
 from seamless_dask.graph.names import key_in
 from seamless_dask.graph.task import PROTOCOL
 from seamless_dask.model.requirements import CPUS, MEMORY, NODE, QUEUE
@@ -115,7 +115,7 @@ class Equipment(WorkerPlugin):
             await asyncio.to_thread(equipment.close)  # nobody takes it back: that has been done meanwhile
             return
         self._equipment = equipment
-        hand_over_objects()  # to tasks that ask a client of this worker for results
+        hand_over_in_tasks()  # which may ask a client of this worker for results
         open_pool()
         runners.employ()
         self._end = asyncio.create_task(internals.let_go_at_exit(worker))

@@ -44,6 +44,7 @@ from distributed import Client, LocalCluster
 options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0", "n_workers": 1}
 with LocalCluster(**options) as cluster, Client(cluster) as client:
     seamless_dask.equip(client)
+    print(client.submit(abs, -1).result(), Client._gather.__module__)
     subprocess.run([sys.executable, *sys.argv[1:], cluster.scheduler_address], check=True)
     print(client.get_dataset("published").result())
 """
@@ -111,6 +112,8 @@ def test_a_task_that_asks_a_client_of_its_worker_gets_objects(address: str) -> N
     assert client.submit(asks, names).result(60) == [[0, 0], [1, 1]]
 
 
-def test_a_program_that_has_the_cluster_gets_objects_of_others(tmp_path: Path) -> None:
+def test_a_program_that_has_the_cluster_gets_objects_of_others_and_dasks_client_until_then(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "publisher.py").write_text(PUBLISHER)
-    assert read(WITH_A_CLUSTER, str(tmp_path / "publisher.py")) == ["[3, 3]"]
+    assert read(WITH_A_CLUSTER, str(tmp_path / "publisher.py")) == ["1 distributed.client", "[3, 3]"]
