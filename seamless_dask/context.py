@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from hashserver.checksum import Checksum
     from hashserver.client.database import DatabaseClient
     from hashserver.client.transport import Patience
-    from hashserver.results.database import Database, Origin
+    from hashserver.errors import Irreproducible
+    from hashserver.results.database import Database, Origin, Put
     from hashserver.statcache import NullStatCache
     from hashserver.storage.cache import NodeCache
     from hashserver.storage.store import Store
@@ -166,6 +167,22 @@ class Context:
         if buffers:
             self.store.put_many(buffers)
         self.database.put(tf, *value, record, members, origin=origin)
+
+    def record_many(self, puts: Sequence[Put], buffers: Sequence[bytes]) -> list[Irreproducible]:
+        """Record many results, no two of one transformation; return an error for each that differs.
+
+        Parameters
+        ----------
+        puts
+            The results.
+        buffers
+            Those small ones of them that are not stored yet.
+        """
+        if (server := self.server) is not None:
+            return server.put_many(puts, buffers)
+        if buffers:
+            self.store.put_many(buffers)
+        return self.database.put_many(puts)
 
     @property
     def server(self) -> DatabaseClient | None:

@@ -12,10 +12,10 @@ from seamless_dask.errors import UsageError
 from ..console import OK, CommandError, Console
 from ..opening import open_context
 from ..provenance import told
+from ..provenance.catching_up import catch_up, note_rest
 from ..provenance.documents import documents
 from ..provenance.history import facts_of, histories, lines_of, makers
 from ..provenance.subject import subject_of
-from ..run.explain import catch_up
 from ..run.option_table import count
 from ..start import entry_point
 from ..table import PATH, USUAL, Argument, CommandTable, flag, group, value
@@ -127,7 +127,7 @@ def _lineage(context: Context, subject: Subject, arguments: ParsedArguments, con
     if not found.complete:
         console.note(f"not all of it: this is {count_text(len(found.steps), 'run')}; -n N follows N")
     if not complete:
-        console.note("not all results of an earlier version have been looked into: once more goes on with it")
+        note_rest(console)
     return OK
 
 

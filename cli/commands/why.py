@@ -10,10 +10,11 @@ from hashserver.printable import one_line
 from ..console import OK, Console
 from ..opening import open_context
 from ..provenance import told
+from ..provenance.catching_up import catch_up
 from ..provenance.documents import documents
 from ..provenance.nearest import nearest
 from ..run.command import execute as execute_run
-from ..run.explain import catch_up, nearest_facts, nearest_lines
+from ..run.explain import nearest_facts, nearest_lines
 from ..run.option_table import TABLE as RUN
 from ..run.options import read_optional
 from ..start import start

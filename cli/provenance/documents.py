@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hashserver.errors import BufferCorrupt, BufferMissing, HashserverError, OriginalChanged
+from hashserver.errors import HashserverError
 from hashserver.namedtuple import NamedTuple
+from hashserver.storage.store import get_present
+from hashserver.workspace.index import parse_index
 from seamless_dask.errors import InvalidTransformation
 from seamless_dask.model.transformation import parse
 
@@ -28,17 +30,14 @@ class Document(NamedTuple):
 
 def present(store: Store, checksums: Iterable[Checksum]) -> dict[Checksum, bytes]:
     """Return those of some buffers that are there and of a length to be looked at."""
-    asked = list(dict.fromkeys(checksums))
-    there = [one for one, size in zip(asked, store.has(asked), strict=True) if 0 <= size <= _LONGEST]
-    try:
-        return dict(store.get_many(there))
-    except (BufferMissing, BufferCorrupt, OriginalChanged):
-        return {one: data for one in there if (data := _get(store, one)) is not None}
+    return get_present(store, checksums, _LONGEST)
 
 
-def _get(store: Store, checksum: Checksum) -> bytes | None:
+def index_in(store: Store, checksum: Checksum) -> dict[str, Checksum] | None:
+    """Return the files of a directory; None where its index is gone, or is none."""
+    data = present(store, [checksum]).get(checksum)
     try:
-        return store.get(checksum)
+        return None if data is None else parse_index(data)
     except HashserverError:
         return None
 

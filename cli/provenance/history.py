@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 from hashserver.errors import HashserverError
 from hashserver.namedtuple import NamedTuple
 from hashserver.printable import one_line
-from hashserver.workspace.index import parse_index
 
 from ..console import STDERR_LINES
 from ..text import count_text
 from . import told
-from .documents import Document, documents, present
+from .documents import Document, documents, index_in, present
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -108,14 +107,15 @@ def whole_path(store: Store, history: RunHistory, checksum: Checksum) -> str | N
 def parts(store: Store, result: Result) -> dict[str, Checksum]:
     """Return what a result consists of, by path; nothing for a file, or where its bytes are gone."""
     if result.format == "directory":
-        return _members(store, result.checksum)
+        return index_in(store, result.checksum) or {}
     if result.format != "results":
         return {}
     found: dict[str, Checksum] = {}
     for name, value in named_results(store, result).items():
         found[name] = value.checksum
         if value.format == "directory":
-            found |= {f"{name}/{path}": one for path, one in _members(store, value.checksum).items()}
+            members = index_in(store, value.checksum) or {}
+            found |= {f"{name}/{path}": one for path, one in members.items()}
     return found
 
 
@@ -132,14 +132,6 @@ def named_results(store: Store, result: Result) -> dict[str, Value]:
         return {}
     own = {} if found.stdout is None else {"standard output": found.stdout}
     return own | found.paths | found.globs
-
-
-def _members(store: Store, checksum: Checksum) -> dict[str, Checksum]:
-    data = present(store, [checksum]).get(checksum)
-    try:
-        return {} if data is None else dict(parse_index(data))
-    except HashserverError:
-        return {}
 
 
 def facts_of(store: Store, history: RunHistory, checksum: Checksum) -> Facts:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hashserver.errors import HashserverError
 from hashserver.namedtuple import NamedTuple
-from hashserver.workspace.index import parse_index
 from seamless_dask.model.transformation import Value
 
-from .documents import documents, present
+from .documents import documents, index_in
 from .history import parts
 
 if TYPE_CHECKING:
@@ -129,11 +127,7 @@ def _makers(context: Context, checksums: Iterable[Checksum]) -> dict[Checksum, C
 
 def _made_members(context: Context, whole: Checksum, makers: dict[Checksum, Checksum]) -> dict[str, Checksum]:
     """Return those members of what may be a directory that a run made, which are added to `makers`."""
-    data = present(context.store, [whole]).get(whole, b"")
-    try:
-        index = parse_index(data) if data[:1] == b"{" else {}
-    except HashserverError:
-        return {}
+    index = index_in(context.store, whole) or {}
     makers |= _makers(context, {one for one in index.values() if one not in makers})
     return {path: one for path, one in index.items() if one in makers}
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum, hash_bytes
-from hashserver.errors import HashserverError
 from hashserver.namedtuple import NamedTuple
 from hashserver.workspace.index import parse_index
 
 from .differences import Difference, differences, distance
-from .documents import documents, present
+from .documents import documents, index_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -50,7 +49,7 @@ def nearest(
     if not runs:
         return None
     known = documents(context.store, runs)
-    newest_first = sorted(runs.values(), key=_begun, reverse=True)
+    newest_first = sorted(runs.values(), key=lambda run: run.begun, reverse=True)
     read = [run for run in newest_first if run.tf in known]
     if not read:
         return NearestRun(newest_first[0], None)
@@ -65,14 +64,7 @@ def _members(
     here = {hash_bytes(data): data for data in indices}
 
     def members(checksum: Checksum) -> Mapping[str, Checksum] | None:
-        data = here.get(checksum) or present(context.store, [checksum]).get(checksum)
-        try:
-            return None if data is None else parse_index(data)
-        except HashserverError:
-            return None
+        data = here.get(checksum)
+        return index_in(context.store, checksum) if data is None else parse_index(data)
 
     return members
-
-
-def _begun(run: Run) -> str:
-    return str((run.record or {}).get("started", ""))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hashserver.errors import ReadOnly
 from hashserver.printable import one_line
 from seamless_dask.model.values import missing
 
 from ..console import OK
 from ..provenance import told
+from ..provenance.catching_up import catch_up, note_rest
 from ..provenance.documents import Document
 from ..provenance.nearest import nearest
 from .job import label_of, names_environment, options_of
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from .results import Known
 
 Facts = dict[str, Any]
-CATCHING_UP_SECONDS = 1.0
-"""For which results that were recorded by an earlier version are looked into."""
 
 
 def explain(
@@ -51,16 +49,8 @@ def explain(
         facts["nearest"]["environment"] = environment_text(near.run.record, named)
     console.facts(facts, _unknown_lines(facts))
     if not complete:
-        console.note("not all results of an earlier version have been looked into: once more goes on with it")
+        note_rest(console)
     return OK
-
-
-def catch_up(context: Context) -> bool:
-    """See to it that older results are found, for a moment; say whether all are."""
-    try:
-        return context.database.catch_up(context.store, CATCHING_UP_SECONDS)
-    except ReadOnly:
-        return True
 
 
 def _known_facts(context: Context, known: Known, job: CommandJob, arguments: ParsedArguments) -> Facts:

@@ -11,12 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum
-from hashserver.errors import BufferCorrupt, BufferMissing, OriginalChanged
 from hashserver.results import runs, schema
+from hashserver.storage.store import get_present
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
 
     from hashserver.results.files import WritableDatabase
     from hashserver.storage.store import Store
@@ -32,8 +31,9 @@ def catch_up(file: WritableDatabase, store: Store, seconds: float) -> bool:
         if time.monotonic() > deadline:
             return False
         labels = dict(file.write(lambda connection: runs.unread(connection, _STEP)))
-        documents = _read(store, [Checksum.from_digest(tf) for tf in labels])
-        origins = [(tf, runs.origin_of(documents.get(tf, b""), label)) for tf, label in labels.items()]
+        names = {tf: Checksum.from_digest(tf) for tf in labels}
+        documents = get_present(store, names.values(), _LONGEST_DOCUMENT)
+        origins = [(tf, runs.origin_of(documents.get(names[tf], b""), label)) for tf, label in labels.items()]
         file.write(partial(runs.enter_read, origins=origins))
     return True
 
@@ -44,18 +44,3 @@ def _is_behind(connection: sqlite3.Connection) -> bool:
         return True
     statement = "SELECT EXISTS (SELECT 1 FROM runs WHERE code IS NULL) OR EXISTS (SELECT 1 FROM backlog)"
     return bool(connection.execute(statement).fetchone()[0])
-
-
-def _read(store: Store, tfs: Sequence[Checksum]) -> dict[bytes, bytes]:
-    there = [tf for tf, size in zip(tfs, store.has(tfs), strict=True) if 0 <= size <= _LONGEST_DOCUMENT]
-    try:
-        return {tf.digest: data for tf, data in store.get_many(there)}
-    except (BufferMissing, BufferCorrupt, OriginalChanged):
-        return {tf.digest: data for tf in there if (data := _get(store, tf)) is not None}
-
-
-def _get(store: Store, tf: Checksum) -> bytes | None:
-    try:
-        return store.get(tf)
-    except (BufferMissing, BufferCorrupt, OriginalChanged):
-        return None

@@ -175,13 +175,9 @@ class Database:
 
         Those of which it is the current result come first, then those that gave it once.
         """
-        digest = checksum.digest
-        found = self._own.read(lambda c: queries.producers(c, digest))
         from hashserver.results import foreign
 
-        for source in self._others:
-            found += self._ask(source, partial(foreign.producers, checksum=digest, path=source.path)) or []
-        return [Checksum.from_digest(tf) for tf in dict.fromkeys(found)]
+        return self._from_all(partial(foreign.producers, checksum=checksum.digest))
 
     def runs(self, tfs: Iterable[Checksum]) -> dict[Checksum, Run]:
         """Return what is known of the runs of those transformations that have a current result."""

@@ -44,7 +44,7 @@ def recent(connection: sqlite3.Connection, limit: int) -> list[Run]:
         for tf, record in runs.recent_failures(connection, limit)
     ]
     done = [known[tf] for tf in tfs if tf in known]
-    return sorted([*done, *failed], key=_begun, reverse=True)[:limit]
+    return sorted([*done, *failed], key=lambda run: run.begun, reverse=True)[:limit]
 
 
 def uses(connection: sqlite3.Connection, path: str, checksums: Sequence[bytes], limit: int) -> list[bytes]:
@@ -84,7 +84,3 @@ def _record(text: str | None, path: str | None) -> dict[str, Any] | None:
     except (ValueError, AttributeError) as error:
         raise DatabaseError(f"{path} holds a record that is not JSON: ask for another copy") from error
     return found
-
-
-def _begun(run: Run) -> str:
-    return str((run.record or {}).get("started", ""))

@@ -30,6 +30,10 @@ class Result(NamedTuple):
     source: str | None = None
 
 
+WHOLES = ("directory", "results")
+"""Formats of values that consist of others."""
+
+
 class Origin(NamedTuple):
     """What a result was made from, by which its run is found.
 
@@ -70,6 +74,11 @@ class Run(NamedTuple):
     result: Result | None
     record: Record | None
     time: int | None = None
+
+    @property
+    def begun(self) -> str:
+        """When it began, as its record says, for sorting."""
+        return str((self.record or {}).get("started", ""))
 
 
 class Put(NamedTuple):

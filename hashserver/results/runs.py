@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
-from hashserver.results.queries import among
-from hashserver.results.result import Origin
+from hashserver.results.queries import among, records
+from hashserver.results.result import WHOLES, Origin
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 MOST_LOOKED_AT = 10_000
 """Runs among which the newest are looked for: of the empty file there may be a million."""
@@ -25,34 +25,40 @@ _CHUNK = 500
 MOST_NAMES = 50
 """Names by which a run is found: a glob of results may have thousands of paths."""
 _LONGEST_NAME = 200
-_WHOLES = ("directory", "results")
 
 
-def origin_of(document: bytes, label: str | None) -> Origin | None:
+def origin_of(data: bytes, label: str | None) -> Origin | None:
+    """Return what a transformation's document, as it is stored, names; None if it is no such document."""
+    try:
+        return origin_of_document(json.loads(data), label)
+    except (ValueError, RecursionError):
+        return None
+
+
+def origin_of_document(document: Mapping[str, Any], label: str | None) -> Origin | None:
     """Return what a transformation's document names; None if it is no such document.
 
     Parameters
     ----------
     document
-        JSON with the members ``code``, ``inputs``, ``stdin`` and ``result`` of a canonical form.
+        With the members ``code``, ``inputs``, ``stdin`` and ``result`` of a canonical form.
     label
         What people call it.
     """
     try:
-        found = json.loads(document)
-        values = [*found.get("inputs", {}).values(), *([found["stdin"]] if "stdin" in found else [])]
+        values = [*document.get("inputs", {}).values(), *([document["stdin"]] if "stdin" in document else [])]
         values = [value for value in values if isinstance(value, list)]
-        result = found["result"]
+        result = document["result"]
         names = [*([label] if label else []), *result.get("paths", ()), *result.get("globs", ())]
         names = [str(name)[:_LONGEST_NAME] for name in names[:MOST_NAMES]]
         "".join(names).encode()  # SQLite has no halves of characters
         return Origin(
-            Checksum(found["code"]),
-            [Checksum(checksum) for kind, checksum in values if kind not in _WHOLES],
-            [Checksum(checksum) for kind, checksum in values if kind in _WHOLES],
+            Checksum(document["code"]),
+            [Checksum(checksum) for kind, checksum in values if kind not in WHOLES],
+            [Checksum(checksum) for kind, checksum in values if kind in WHOLES],
             names,
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidChecksum):
+    except (ValueError, TypeError, KeyError, AttributeError, InvalidChecksum):
         return None
 
 
@@ -98,8 +104,8 @@ def unread(connection: sqlite3.Connection, most: int) -> list[tuple[bytes, str |
     if not found:
         _take_from_backlog(connection, most)
         found = connection.execute(statement, (most,)).fetchall()
-    records = dict(_records(connection, [tf for (tf,) in found]))
-    return [(tf, _text(records.get(tf, {}), "label")) for (tf,) in found]
+    told = _records(connection, [tf for (tf,) in found])
+    return [(tf, _text(told.get(tf, {}), "label")) for (tf,) in found]
 
 
 def _take_from_backlog(connection: sqlite3.Connection, most: int) -> None:
@@ -108,7 +114,7 @@ def _take_from_backlog(connection: sqlite3.Connection, most: int) -> None:
         return
     statement = "SELECT tf FROM results WHERE tf > ? ORDER BY tf LIMIT ?"
     tfs = [tf for (tf,) in connection.execute(statement, (row[0], most))]
-    times = {tf: _ended(record) for tf, record in _records(connection, tfs)}
+    times = {tf: _ended(record) for tf, record in _records(connection, tfs).items()}
     connection.executemany(
         "INSERT OR IGNORE INTO runs (tf, time) VALUES (?, ?)", [(tf, times.get(tf)) for tf in tfs]
     )
@@ -193,9 +199,8 @@ def without_stderr(record: str | None) -> dict[str, Any] | None:
     return {name: value for name, value in found.items() if name != "stderr"} if found else found
 
 
-def _records(connection: sqlite3.Connection, tfs: Sequence[bytes]) -> Iterable[tuple[bytes, dict[str, Any]]]:
-    for tf, record in among(connection, "SELECT tf, record FROM records WHERE tf IN ({})", tfs):
-        yield tf, json.loads(record)
+def _records(connection: sqlite3.Connection, tfs: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+    return {tf: json.loads(record) for tf, record in records(connection, tfs).items()}
 
 
 def _text(record: dict[str, Any], name: str) -> str | None:

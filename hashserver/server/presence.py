@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hashserver.checksum import Checksum
 from hashserver.errors import HashserverError
+from hashserver.results.result import WHOLES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -44,10 +45,6 @@ def present(store: Store, values: Sequence[Value], read: Collection[Checksum] = 
         level = list({part for parts in found.values() for part in parts} - members.keys())
         level = [value for value in level if value[1] not in known or value[0] in WHOLES]
     return [_complete(value, known, members) for value in values]
-
-
-WHOLES = ("directory", "results")
-"""Formats of values that consist of others."""
 
 
 def _complete(value: Value, known: dict[Checksum, bool], members: dict[Value, list[Value]]) -> bool:

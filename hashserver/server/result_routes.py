@@ -22,10 +22,10 @@ from hashserver.errors import (
     TooLarge,
 )
 from hashserver.protocol import BYTES_TYPE, MAX_INLINE
-from hashserver.results.result import Origin, Put
+from hashserver.results.result import WHOLES, Origin, Put
 from hashserver.server.answers import Answer, FileAnswer, content_type, error_answer, json_answer
 from hashserver.server.pack_routes import off_loop, parse_json, read_list, small
-from hashserver.server.presence import WHOLES, present
+from hashserver.server.presence import present
 from hashserver.server.uploads import read_body
 from hashserver.storage.directory import LocalStore
 

@@ -17,6 +17,7 @@ from hashserver.errors import (
     InvalidRequest,
     LinkRefused,
     NoSpace,
+    OriginalChanged,
 )
 from hashserver.storage.files import Download, StreamHasher, write_error
 from hashserver.workspace.index import is_executable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 SMALL = 1 << 20
+_NOT_THERE = (BufferMissing, BufferCorrupt, OriginalChanged)
 
 
 class Store(ABC):
@@ -374,6 +376,23 @@ def receive(
             target.finish(is_executable(head) if executable is None else executable)
     except OSError as error:
         raise local_error(error, path) from error
+
+
+def get_present(store: Store, checksums: Iterable[Checksum], most: int) -> dict[Checksum, bytes]:
+    """Return those of some buffers that are there, intact, and have so many bytes at most."""
+    asked = list(dict.fromkeys(checksums))
+    there = [one for one, size in zip(asked, store.has(asked), strict=True) if 0 <= size <= most]
+    try:
+        return dict(store.get_many(there))
+    except _NOT_THERE:  # each by itself, for which the others are not to blame
+        return {one: data for one in there if (data := _get(store, one)) is not None}
+
+
+def _get(store: Store, checksum: Checksum) -> bytes | None:
+    try:
+        return store.get(checksum)
+    except _NOT_THERE:
+        return None
 
 
 def local_error(error: OSError, path: Path) -> Exception:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1000
 """How many of these are in memory before they are objects."""
-
-
 SMALL = 256
 """Bytes of an object that are kept with its future until somebody asks for it."""
 

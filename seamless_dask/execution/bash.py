@@ -259,17 +259,9 @@ class Attempt:
         self.stderr = said[-process.TAIL :].decode("utf-8", "replace")
         if not ended.started:
             raise self._why_not_started()
-        measured = {
-            "started": timestamp(began),
-            "wall": round(ended.wall, 6),
-            "cpu": round(ended.cpu, 6),
-            "max_rss": ended.max_rss or None,
-            "exit_status": ended.status,
-            "stderr": self.stderr,
-            "isolation": "bubblewrap" if self._bwrap else "image" if self._options.image else "none",
-            "placement": self._placement.counts,
-        }
-        if measured["isolation"] == "none" and _without_sandbox and self._options.isolation == "auto":
+        isolated = "bubblewrap" if self._bwrap else "image" if self._options.image else "none"
+        measured = measured_of(ended, began, self.stderr, isolated, self._placement.counts)
+        if isolated == "none" and _without_sandbox and self._options.isolation == "auto":
             measured["isolation_reason"] = _without_sandbox[0]
         self.record = complete(measured, self._options)
         return ended
@@ -310,11 +302,7 @@ class Attempt:
             return None
         kind = told_by(self._outer.path(f"{name}-format"), 64).decode("ascii", "replace")
         data = told_by(self._outer.path(name), LARGEST_EXCEPTION)
-        if not kind or len(data) == LARGEST_EXCEPTION:
-            return None
-        with suppress(HashserverError):  # its text has been kept
-            return kind, self._context.store.put(data)
-        return None
+        return keep_exception(self._context, kind, data)
 
     def outcome(self, scratch: bool) -> Outcome:
         """Store the results; `scratch` says that nobody else wants their bytes."""
@@ -466,6 +454,31 @@ def failure(
     """Return the error for something that ended with a status other than zero."""
     said = f"the {what} failed on {os.uname().nodename} with exit status {status}{_signal_name(status)}"
     return ComputationFailed(said, status, stderr, exception)
+
+
+def measured_of(
+    ended: process.Ended, began: float, stderr: str, isolation: str, placement: dict[str, int]
+) -> dict[str, Any]:
+    """Return what a record says of a run that was measured; `began` in seconds since 1970."""
+    return {
+        "started": timestamp(began),
+        "wall": round(ended.wall, 6),
+        "cpu": round(ended.cpu, 6),
+        "max_rss": ended.max_rss or None,
+        "exit_status": ended.status,
+        "stderr": stderr,
+        "isolation": isolation,
+        "placement": placement,
+    }
+
+
+def keep_exception(context: Context, kind: str, data: bytes) -> tuple[str, str] | None:
+    """Store the exception that a function has raised, if it is no large one; return format and checksum."""
+    if not kind or len(data) == LARGEST_EXCEPTION:
+        return None
+    with suppress(HashserverError):  # its text has been kept
+        return kind, context.store.put(data)
+    return None
 
 
 def blames_room(stderr: str) -> bool:

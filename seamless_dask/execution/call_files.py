@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     Write = Callable[[Callable[[Bytes], object]], object]
 
 
+PLAIN = ("file", "directory")
+"""Formats of what a function gets as a path, and may return as a handle."""
+
+
 class CallFiles:
     """The files of a call in the directory of its run.
 

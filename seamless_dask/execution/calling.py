@@ -21,14 +21,14 @@ from seamless_dask.values.loading import load
 from seamless_dask.values.names import Definitions, definitions_within, set_definitions
 from seamless_dask.values.writing import Encoded, encode, to_bytes
 
+from .call_files import PLAIN
+
 if TYPE_CHECKING:
     from .call_files import CallFiles
 
 _NOT_BESIDE = ("context", "ignore", "keep_inputs", "run", "version")
 _PATH = re.compile(rb'Path",("(?:[^"\\]|\\.)*")')
 """A path in a tree."""
-PLAIN = ("file", "directory")
-"""Formats of what a function gets as a path, and may return as a handle."""
 
 
 class _Input(NamedTuple):

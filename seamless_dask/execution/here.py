@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import resource
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from hashserver.checksum import hash_bytes
-from hashserver.errors import HashserverError
 from seamless_dask.errors import UsageError
 from seamless_dask.execution.supervisor import NoSupervisor
-from seamless_dask.model.records import Outcome, complete, timestamp
+from seamless_dask.model.records import Outcome, complete
 from seamless_dask.model.transformation import Value
 
 from . import process
@@ -21,10 +20,13 @@ from .bash import (
     blames_room,
     failure,
     faults_told,
+    keep_exception,
+    measured_of,
     no_space,
     run_program,
     told_by,
 )
+from .call_files import PLAIN, CallFiles, FilesInMemory
 from .capture import Capture
 from .layout import ROOM
 from .process import Ended
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from seamless_dask.model.options import Options
     from seamless_dask.model.transformation import Description
 
-    from .call_files import CallFiles, FilesInMemory
 
 _IMPOSSIBLE = ("conda", "image", "modules", "prologue", "metavars", "memory", "cpus", "gpus")
 """Options that mean a process of the function's own."""
@@ -82,8 +83,6 @@ def call_here(
 
     def called(root: str, variables: dict[str, str], supervisor: Supervisor) -> Ended:
         del variables, supervisor  # the environment is everybody's here, and nothing ends a thread
-        from .call_files import CallFiles
-
         return _called(CallFiles(root), told)
 
     program = Program(command, b"", "function", (), "format", "exception", called)
@@ -94,8 +93,6 @@ def _at_hand(
     command: Description, arguments: Mapping[str, tuple[str, str]], context: Context
 ) -> dict[str, bytes] | None:
     """Return the files that a call reads, where all of them are small and in memory already, and no paths."""
-    from .calling import PLAIN
-
     if any(kind in PLAIN for kind, _ in arguments.values()):
         return None
     checksums = {path: value.checksum for path, value in command.inputs.items() if isinstance(value, Value)}
@@ -129,23 +126,13 @@ class _CallInMemory:
 
     def outcome(self, given: dict[str, bytes], told: dict[str, Any], supervisor: Supervisor) -> Outcome:
         """Call the function, and return what it gives."""
-        from .call_files import FilesInMemory
-
         usable_temporary_directory()  # before it has worked for hours
         supervisor.begin()
         files = FilesInMemory(given, ROOM, self._make_directory)
-        started = timestamp()
+        began = time.time()
         ended = _called(files, told)
         stderr = ended.stderr[-process.TAIL :].decode("utf-8", "replace")
-        measured = {
-            "started": started,
-            "wall": round(ended.wall, 6),
-            "cpu": round(ended.cpu, 6),
-            "exit_status": ended.status,
-            "stderr": stderr,
-            "isolation": "none",
-            "placement": {"memory": len(given)},
-        }
+        measured = measured_of(ended, began, stderr, "none", {"memory": len(given)})
         record = complete(measured, self._options)
         if ended.status == 0:
             return self._captured(files, record, not (self._options.scratch and supervisor.scratch()))
@@ -175,11 +162,7 @@ class _CallInMemory:
         data = files.written.get("exception")
         if data is None and kind and self._directory is not None:
             data = told_by(self._directory.layout.path("exception"), LARGEST_EXCEPTION)
-        if not kind or data is None or len(data) == LARGEST_EXCEPTION:
-            return None
-        with suppress(HashserverError):  # its text has been kept
-            return kind, self._context.store.put(data)
-        return None
+        return None if data is None else keep_exception(self._context, kind, data)
 
 
 def _thread_time() -> float:

@@ -21,6 +21,7 @@ from seamless_dask.model.transformation import Description, ResultSpec, Value
 
 from . import runners
 from .bash import Program, run_program
+from .call_files import PLAIN
 from .layout import ROOM
 from .placement import TooLate, lengths_of
 
@@ -37,8 +38,6 @@ exec {python} -I -B {call} 3<<'END' >&2
 {told}
 END
 """
-_SHOWN = ("file", "directory")
-"""Formats of inputs that a function sees as files."""
 _CALL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "call.py")
 _PACKAGES = [
     os.path.dirname(os.path.abspath(str(hashserver.checksum.__file__))),
@@ -109,7 +108,7 @@ def _carried(
     -------
     What is left of the command, and the bytes of those inputs by their paths, each byte a character.
     """
-    shown = {path for kind, path in arguments.values() if kind in _SHOWN}
+    shown = {path for kind, path in arguments.values() if kind in PLAIN}
     loaded = {
         name: value.checksum
         for name, value in command.inputs.items()

@@ -27,7 +27,7 @@ from hashserver.errors import (
     ReadOnly,
     ServiceUnavailable,
 )
-from hashserver.results.runs import origin_of
+from hashserver.results.runs import origin_of_document
 from hashserver.retry import pauses
 
 from ..errors import ArgumentNotKept, ComputationFailed, NoRoomThere, WorkerLost
@@ -240,7 +240,7 @@ def execute(
             patiently(checksum, options.retries, lambda: context.database.put_failure(checksum, failure))
         raise
     record, value = records.complete(outcome.record, options), outcome.value
-    origin = origin_of(transformation.canonical(), options.label)
+    origin = origin_of_document(transformation.document(), options.label)
     patiently(
         checksum,
         max(options.retries, RECORDING),

@@ -109,8 +109,8 @@ class Description(NamedTuple):
     variables: dict[str, str] | None = None
     shell_flags: str | None = None
 
-    def canonical(self) -> bytes:
-        """Return the canonical form; raises `InvalidTransformation` when there is none."""
+    def document(self) -> dict[str, Any]:
+        """Return what its canonical form says."""
         document: dict[str, Any] = {
             "seamless": VERSION,
             "language": self.language,
@@ -125,6 +125,11 @@ class Description(NamedTuple):
             document["variables"] = self.variables
         if self.shell_flags is not None:
             document["shell_flags"] = self.shell_flags
+        return document
+
+    def canonical(self) -> bytes:
+        """Return the canonical form; raises `InvalidTransformation` when there is none."""
+        document = self.document()
         _check_rules(self)
         return _encode(document)
 

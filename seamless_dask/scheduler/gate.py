@@ -227,10 +227,9 @@ class Gate:
             self._rerun_failed(rest)
             with holder.knowing(plan.hits):
                 graph = graphs.graph_arguments(rest, annotations)
+                # there may be more tasks than the client put in order
                 if not rest.keys() <= (arguments.get("internal_priority") or rest).keys():
-                    graph.setdefault(
-                        "internal_priority", None
-                    )  # there are more tasks than the client put in order
+                    graph.setdefault("internal_priority", None)
                 await self._update_graph(client=client, **arguments | graph)
         finally:
             scheduler.client_releases_keys(keys=pins, client=PIN)

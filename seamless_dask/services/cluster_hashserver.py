@@ -117,7 +117,7 @@ class ClusterHashserver:
             self._started.set_exception(error)
             return
         try:
-            self._started.set_result((child.url, self._carried(child.url, own)))
+            self._started.set_result((child.url, self._credentials_of(child.url, own)))
             await self._over.wait()
         finally:
             await child.stop()
@@ -139,7 +139,7 @@ class ClusterHashserver:
         )
 
     @staticmethod
-    def _carried(url: str, own: credentials.Credentials) -> ClusterCredentials:
+    def _credentials_of(url: str, own: credentials.Credentials) -> ClusterCredentials:
         return ClusterCredentials.read([Credential(origin(url), own.token_file, own.ca_file)])
 
     async def _watch(self, scheduler: str, arguments: dict[str, Any], patience: float) -> None:

@@ -77,8 +77,8 @@ async def _equip(client: Client, insecure: bool) -> None:
     config = await asyncio.to_thread(_configuration)
     if not exposed:
         places = DataLocations.of_submitter(config, None, None)
-        carried = ClusterCredentials.of(config, _urls(config))
-        await _register(client, facts, config, places, carried)
+        credentials = ClusterCredentials.of(config, _urls(config))
+        await _register(client, facts, config, places, credentials)
         return
     _refuse_unserved(config)
     await _equip_hosts(client, facts, config, exposed[0])
@@ -88,21 +88,21 @@ async def _equip_hosts(client: Client, facts: SchedulerFacts, config: Config, ad
     """Equip a cluster of several hosts, with a hashserver if they reach the database by that only."""
     import dask.config
 
-    carried = ClusterCredentials.of(config, _urls(config))
+    credentials = ClusterCredentials.of(config, _urls(config))
     server, url, host = None, None, os.uname().nodename
     if "://" not in config.database and not _opens(config):
         url, message = await client.run_on_scheduler(serve, config.stores[0], config.database)
-        carried, host = carried.plus(ClusterCredentials.from_message(message)), facts.host
+        credentials, host = credentials.plus(ClusterCredentials.from_message(message)), facts.host
     elif "://" not in config.database:
         from .cluster_hashserver import ClusterHashserver
 
         server = ClusterHashserver(config, _own_address(address))
         url, own = await asyncio.to_thread(server.start)
-        carried = carried.plus(own)
+        credentials = credentials.plus(own)
     try:
         cache = dask.config.get("seamless.worker-cache", None)
         places = DataLocations.of_submitter(config, url, cache)._replace(host=host)
-        await _register(client, facts, config, places, carried)
+        await _register(client, facts, config, places, credentials)
     except BaseException:
         if server is not None:
             await asyncio.to_thread(server.stop)
@@ -114,7 +114,11 @@ async def _equip_hosts(client: Client, facts: SchedulerFacts, config: Config, ad
 
 
 async def _register(
-    client: Client, facts: SchedulerFacts, config: Config, places: DataLocations, carried: ClusterCredentials
+    client: Client,
+    facts: SchedulerFacts,
+    config: Config,
+    places: DataLocations,
+    credentials: ClusterCredentials,
 ) -> None:
     discovery.forget(client)
     if not places.is_here:
@@ -122,11 +126,11 @@ async def _register(
         forget_default()
     if facts.equipped:
         renew = getattr(client.scheduler, RENEWAL)
-        await renew(places=places.to_json(), credentials=carried.to_message())
+        await renew(places=places.to_json(), credentials=credentials.to_message())
         return
     # Two who equip it at once both found that it was not: the second one's plugin is not installed, and the
     # places of the first hold for both.
-    await client.register_plugin(SeamlessScheduler(config, places, credentials=carried))
+    await client.register_plugin(SeamlessScheduler(config, places, credentials=credentials))
 
 
 def _configuration() -> Config:

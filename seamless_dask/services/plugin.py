@@ -137,8 +137,8 @@ class SeamlessScheduler(SchedulerPlugin):
         from ..worker.data_locations import DataLocations
 
         self._places = DataLocations.from_json(places)
-        self._credentials = carried = ClusterCredentials.from_message(credentials)
-        config = carried.applied(await asyncio.to_thread(self._places.config))
+        self._credentials = given = ClusterCredentials.from_message(credentials)
+        config = given.applied(await asyncio.to_thread(self._places.config))
         self.context.close()
         self.context.config = config
         await self._equip_workers()

@@ -91,22 +91,14 @@ class Recorder:
     def _record_portion(self, portion: dict[int, NewResult]) -> dict[int, HashserverError | None]:
         if len(portion) > 1:
             try:
-                conflicts = self._conflicts(list(portion.values()))
+                buffers = [data for result in portion.values() for data in result.buffers]
+                conflicts = self._context.record_many([one.put for one in portion.values()], buffers)
             except InvalidRequest:
                 pass  # by one of them, for which the others are not to blame
             else:
                 told = {error.transformation: error for error in conflicts}
                 return {number: told.get(result.put.tf) for number, result in portion.items()}
         return {number: self._error_of(result) for number, result in portion.items()}
-
-    def _conflicts(self, results: Sequence[NewResult]) -> list[Irreproducible]:
-        puts = [result.put for result in results]
-        buffers = [data for result in results for data in result.buffers]
-        if (server := self._context.server) is not None:
-            return server.put_many(puts, buffers)
-        if buffers:
-            self._context.store.put_many(buffers)
-        return self._context.database.put_many(puts)
 
     def _error_of(self, result: NewResult) -> HashserverError | None:
         tf, kind, checksum, record, members, origin = result.put
