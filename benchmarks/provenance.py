@@ -40,16 +40,17 @@ def main(bench: Bench) -> None:
 
 def _result(number: int) -> Put:
     """Return a result like those of a day: two inputs of its own, a code that a thousand runs share."""
-    origin = Origin(_checksum(f"code {number % 1000}"), [_checksum(f"a {number}"), _checksum(f"b {number}")])
+    origin = Origin(
+        _checksum(f"code {number % 1000}"),
+        [_checksum(f"a {number}"), _checksum(f"b {number}")],
+        names=["sort", f"out-{number}.txt"],
+    )
     record = {
         "started": "2026-01-01T00:00:00Z", "host": "n1", "environment": {}, "version": "1.0", "label": "sort",
         "wall": 1.5, "cpu": 1.4, "max_rss": 3 << 20, "exit_status": 0, "stderr": "",
         "isolation": "bubblewrap",
     }  # fmt: skip
-    names = ["sort", f"out-{number}.txt"]
-    return Put(
-        _checksum(f"tf {number}"), "file", _checksum(f"r {number}"), record, (), origin._replace(names=names)
-    )
+    return Put(_checksum(f"tf {number}"), "file", _checksum(f"r {number}"), record, (), origin)
 
 
 def _checksum(text: str) -> Checksum:

@@ -75,16 +75,16 @@ def test_classes_of_arguments_are_those_of_the_text(lab: Any) -> None:
     assert (is_one, type(found), found.x) == (True, Point, 4)
 
 
+def written(path: str) -> Any:
+    from seamless_dask import File
+
+    with open(path, "w") as file:
+        file.write("said")
+    return File(path)
+
+
 def test_a_file_that_is_returned_stays_where_it_is(lab: Any, tmp_path: Path) -> None:
-    @lab.direct(run="here")
-    def written(path: str) -> Any:
-        from seamless_dask import File
-
-        with open(path, "w") as file:
-            file.write("said")
-        return File(path)
-
-    assert written(str(tmp_path / "out")).read_text() == "said"
+    assert lab.direct(run="here")(written)(str(tmp_path / "out")).read_text() == "said"
     assert (tmp_path / "out").read_text() == "said"
 
 
@@ -146,15 +146,7 @@ def test_a_call_that_has_its_inputs_at_hand_takes_no_directory(lab: Any, at_hand
 
 
 def test_it_may_return_a_file_all_the_same(lab: Any, at_hand: None, tmp_path: Path) -> None:
-    @lab.direct(run="here")
-    def written(path: str) -> Any:
-        from seamless_dask import File
-
-        with open(path, "w") as file:
-            file.write("said")
-        return File(path)
-
-    assert written(str(tmp_path / "out")).read_text() == "said"
+    assert lab.direct(run="here")(written)(str(tmp_path / "out")).read_text() == "said"
 
 
 @pytest.mark.parametrize("size", [1, 100_000])
