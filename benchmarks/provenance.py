@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from hashserver.checksum import Checksum
-from hashserver.results.database import Database, Origin, Put
+from hashserver.results.database import Database, Provenance, Put
 
 from .measure import BIN, Bench, run
 
@@ -40,7 +40,7 @@ def main(bench: Bench) -> None:
 
 def _result(number: int) -> Put:
     """Return a result like those of a day: two inputs of its own, a code that a thousand runs share."""
-    origin = Origin(
+    provenance = Provenance(
         _checksum(f"code {number % 1000}"),
         [_checksum(f"a {number}"), _checksum(f"b {number}")],
         names=["sort", f"out-{number}.txt"],
@@ -50,7 +50,7 @@ def _result(number: int) -> Put:
         "wall": 1.5, "cpu": 1.4, "max_rss": 3 << 20, "exit_status": 0, "stderr": "",
         "isolation": "bubblewrap",
     }  # fmt: skip
-    return Put(_checksum(f"tf {number}"), "file", _checksum(f"r {number}"), record, (), origin)
+    return Put(_checksum(f"tf {number}"), "file", _checksum(f"r {number}"), record, (), provenance)
 
 
 def _checksum(text: str) -> Checksum:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hashserver.client.database import DatabaseClient
     from hashserver.client.transport import Patience
     from hashserver.errors import Irreproducible
-    from hashserver.results.database import Database, Origin, Put
+    from hashserver.results.database import Database, Provenance, Put
     from hashserver.statcache import NullStatCache
     from hashserver.storage.cache import NodeCache
     from hashserver.storage.store import Store
@@ -143,7 +143,7 @@ class Context:
         record: Record,
         members: Sequence[Checksum] = (),
         buffers: Sequence[bytes] = (),
-        origin: Origin | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         """Record a result whose small buffers are not stored yet; in one request where one server keeps both.
 
@@ -153,7 +153,7 @@ class Context:
             The transformation.
         value, record, members, buffers
             As in `seamless_dask.model.records.Outcome`.
-        origin
+        provenance
             What it was made from.
 
         Raises
@@ -162,11 +162,11 @@ class Context:
             Another result is known. The buffers are stored all the same.
         """
         if (server := self.server) is not None:
-            server.put(tf, *value, record, members, buffers, origin)
+            server.put(tf, *value, record, members, buffers, provenance)
             return
         if buffers:
             self.store.put_many(buffers)
-        self.database.put(tf, *value, record, members, origin=origin)
+        self.database.put(tf, *value, record, members, provenance=provenance)
 
     def record_many(self, puts: Sequence[Put], buffers: Sequence[bytes]) -> list[Irreproducible]:
         """Record many results, no two of one transformation; return an error for each that differs.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from hashserver.client.transport import Patience
-    from hashserver.results.database import Origin, Put, Record
+    from hashserver.results.database import Provenance, Put, Record
 
 _ASKED_AT_ONCE = protocol.MOST_ASKED
 _JSON = {"Content-Type": protocol.JSON_TYPE}
@@ -258,13 +258,13 @@ class DatabaseClient:
         record: Record | None = None,
         members: Sequence[Checksum] = (),
         buffers: Sequence[bytes] = (),
-        origin: Origin | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         """Record a result.
 
         Parameters
         ----------
-        tf, format, checksum, record, members, origin
+        tf, format, checksum, record, members, provenance
             As of `hashserver.results.database.Database.put`.
         buffers
             Small buffers that the server stores first: a result and its bytes travel together.
@@ -274,7 +274,7 @@ class DatabaseClient:
         Irreproducible
             Another result is current; this one is kept beside it.
         """
-        body = _described(format, checksum, record, members, origin)
+        body = _described(format, checksum, record, members, provenance)
         if buffers:
             body["buffers"] = _in_base64(buffers)
         with self._send("PUT", protocol.RESULT + tf, body) as response:
@@ -371,13 +371,13 @@ def _described(
     checksum: Checksum,
     record: Record | None,
     members: Sequence[Checksum],
-    origin: Origin | None,
+    provenance: Provenance | None,
 ) -> dict[str, object]:
     """Return what says of a result all but its transformation."""
     body: dict[str, object] = {"format": format, "checksum": checksum, "record": record}
     body["members"] = list(members)
-    if origin is not None:
-        body["origin"] = origin._asdict()
+    if provenance is not None:
+        body["provenance"] = provenance._asdict()
     return body
 
 

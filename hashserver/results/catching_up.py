@@ -33,8 +33,10 @@ def catch_up(file: WritableDatabase, store: Store, seconds: float) -> bool:
         labels = dict(file.write(lambda connection: runs.unread(connection, _STEP)))
         names = {tf: Checksum.from_digest(tf) for tf in labels}
         documents = get_present(store, names.values(), _LONGEST_DOCUMENT)
-        origins = [(tf, runs.origin_of(documents.get(names[tf], b""), label)) for tf, label in labels.items()]
-        file.write(partial(runs.enter_read, origins=origins))
+        read = [
+            (tf, runs.provenance_of(documents.get(names[tf], b""), label)) for tf, label in labels.items()
+        ]
+        file.write(partial(runs.enter_read, read=read))
     return True
 
 

@@ -28,7 +28,7 @@ from hashserver.errors import DatabaseError, HashserverError, ReadOnly
 from hashserver.results import queries
 from hashserver.results import result as results
 from hashserver.results.files import WritableDatabase
-from hashserver.results.result import Origin, Put, Record, Result, Run
+from hashserver.results.result import Provenance, Put, Record, Result, Run
 from hashserver.results.sources import ReadOnlyDatabase
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Database", "Origin", "Put", "Record", "Result", "Run"]
+__all__ = ["Database", "Provenance", "Put", "Record", "Result", "Run"]
 
 
 class Database:
@@ -237,7 +237,7 @@ class Database:
         checksum: Checksum,
         record: Record | None = None,
         members: Sequence[Checksum] = (),
-        origin: Origin | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         """Record a result.
 
@@ -245,7 +245,7 @@ class Database:
         ----------
         members
             Checksums within the result (files of a directory, several results) by which `producers` finds it.
-        origin
+        provenance
             What it was made from, by which `uses` and `similar` find it; without it, `catch_up` reads that.
 
         Raises
@@ -253,7 +253,7 @@ class Database:
         Irreproducible
             Another result is current; this one is kept beside it.
         """
-        for error in self.put_many([Put(tf, format, checksum, record, members, origin)]):
+        for error in self.put_many([Put(tf, format, checksum, record, members, provenance)]):
             raise error
 
     def put_many(self, puts: Iterable[Put]) -> list[Irreproducible]:
@@ -266,7 +266,7 @@ class Database:
 
         def operation(connection: sqlite3.Connection) -> list[Irreproducible]:
             for put in listed:
-                runs.enter(connection, put.tf.digest, put.origin)
+                runs.enter(connection, put.tf.digest, put.provenance)
             known = [(entry, writes.put(connection, *entry, elsewhere)) for entry in entries]
             return [
                 results.irreproducible(entry[0], value, entry[1])

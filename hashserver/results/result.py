@@ -34,7 +34,7 @@ WHOLES = ("directory", "results")
 """Formats of values that consist of others."""
 
 
-class Origin(NamedTuple):
+class Provenance(NamedTuple):
     """What a result was made from, by which its run is found.
 
     Attributes
@@ -89,7 +89,7 @@ class Put(NamedTuple):
     checksum: Checksum
     record: Record | None = None
     members: Sequence[Checksum] = ()
-    origin: Origin | None = None
+    provenance: Provenance | None = None
 
 
 def dumps(record: Record) -> str:

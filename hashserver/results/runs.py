@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hashserver.checksum import Checksum
 from hashserver.errors import InvalidChecksum
 from hashserver.results.queries import among, records
-from hashserver.results.result import WHOLES, Origin
+from hashserver.results.result import WHOLES, Provenance
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,15 +27,15 @@ MOST_NAMES = 50
 _LONGEST_NAME = 200
 
 
-def origin_of(data: bytes, label: str | None) -> Origin | None:
+def provenance_of(data: bytes, label: str | None) -> Provenance | None:
     """Return what a transformation's document, as it is stored, names; None if it is no such document."""
     try:
-        return origin_of_document(json.loads(data), label)
+        return provenance_of_document(json.loads(data), label)
     except (ValueError, RecursionError):
         return None
 
 
-def origin_of_document(document: Mapping[str, Any], label: str | None) -> Origin | None:
+def provenance_of_document(document: Mapping[str, Any], label: str | None) -> Provenance | None:
     """Return what a transformation's document names; None if it is no such document.
 
     Parameters
@@ -52,7 +52,7 @@ def origin_of_document(document: Mapping[str, Any], label: str | None) -> Origin
         names = [*([label] if label else []), *result.get("paths", ()), *result.get("globs", ())]
         names = [str(name)[:_LONGEST_NAME] for name in names[:MOST_NAMES]]
         "".join(names).encode()  # SQLite has no halves of characters
-        return Origin(
+        return Provenance(
             Checksum(document["code"]),
             [Checksum(checksum) for kind, checksum in values if kind not in WHOLES],
             [Checksum(checksum) for kind, checksum in values if kind in WHOLES],
@@ -62,35 +62,35 @@ def origin_of_document(document: Mapping[str, Any], label: str | None) -> Origin
         return None
 
 
-def enter(connection: sqlite3.Connection, tf: bytes, origin: Origin | None) -> None:
-    """Enter a run that is recorded now; without its origin, the document will be read when there is time."""
-    code, now = None if origin is None else origin.code.digest, int(time.time())
+def enter(connection: sqlite3.Connection, tf: bytes, provenance: Provenance | None) -> None:
+    """Enter a run that is recorded now; without its provenance the document is read when there is time."""
+    code, now = None if provenance is None else provenance.code.digest, int(time.time())
     statement = "INSERT OR IGNORE INTO runs (tf, code, time) VALUES (?, ?, ?)"
     entered = connection.execute(statement, (tf, code, now))
     if entered.rowcount:
-        if origin is not None:
-            _enter_rest(connection, entered.lastrowid, origin)
+        if provenance is not None:
+            _enter_rest(connection, entered.lastrowid, provenance)
         return
     connection.execute("UPDATE runs SET time = ? WHERE tf = ?", (now, tf))
-    if origin is not None:
+    if provenance is not None:
         run, known = connection.execute("SELECT id, code FROM runs WHERE tf = ?", (tf,)).fetchone()
         if not known:
-            _enter_origin(connection, run, origin)
+            _enter_provenance(connection, run, provenance)
 
 
-def _enter_origin(connection: sqlite3.Connection, run: int, origin: Origin) -> None:
-    connection.execute("UPDATE runs SET code = ? WHERE id = ?", (origin.code.digest, run))
-    _enter_rest(connection, run, origin)
+def _enter_provenance(connection: sqlite3.Connection, run: int, provenance: Provenance) -> None:
+    connection.execute("UPDATE runs SET code = ? WHERE id = ?", (provenance.code.digest, run))
+    _enter_rest(connection, run, provenance)
 
 
-def _enter_rest(connection: sqlite3.Connection, run: int | None, origin: Origin) -> None:
-    whole = dict.fromkeys(origin.inputs, 0) | dict.fromkeys(origin.wholes, 1)
+def _enter_rest(connection: sqlite3.Connection, run: int | None, provenance: Provenance) -> None:
+    whole = dict.fromkeys(provenance.inputs, 0) | dict.fromkeys(provenance.wholes, 1)
     connection.executemany(
         "INSERT OR IGNORE INTO inputs VALUES (?, ?, ?)",
         [(run, checksum.digest, flag) for checksum, flag in sorted(whole.items())],
     )
     connection.executemany(
-        "INSERT OR IGNORE INTO names VALUES (?, ?)", [(name, run) for name in sorted(set(origin.names))]
+        "INSERT OR IGNORE INTO names VALUES (?, ?)", [(name, run) for name in sorted(set(provenance.names))]
     )
 
 
@@ -124,16 +124,16 @@ def _take_from_backlog(connection: sqlite3.Connection, most: int) -> None:
         connection.execute("UPDATE backlog SET after = ?", (tfs[-1],))
 
 
-def enter_read(connection: sqlite3.Connection, origins: Iterable[tuple[bytes, Origin | None]]) -> None:
+def enter_read(connection: sqlite3.Connection, read: Iterable[tuple[bytes, Provenance | None]]) -> None:
     """Enter what has been read; None stands for a document that is nowhere."""
-    for tf, origin in origins:
+    for tf, provenance in read:
         found = connection.execute("SELECT id FROM runs WHERE tf = ? AND code IS NULL", (tf,)).fetchone()
         if found is None:
             continue  # recorded again in the meantime
-        if origin is None:
+        if provenance is None:
             connection.execute("UPDATE runs SET code = x'' WHERE id = ?", found)
         else:
-            _enter_origin(connection, found[0], origin)
+            _enter_provenance(connection, found[0], provenance)
 
 
 def times(connection: sqlite3.Connection, tfs: Sequence[bytes]) -> dict[bytes, int]:

@@ -22,7 +22,7 @@ from hashserver.errors import (
     TooLarge,
 )
 from hashserver.protocol import BYTES_TYPE, MAX_INLINE
-from hashserver.results.result import WHOLES, Origin, Put
+from hashserver.results.result import WHOLES, Provenance, Put
 from hashserver.server.answers import Answer, FileAnswer, content_type, error_answer, json_answer
 from hashserver.server.pack_routes import off_loop, parse_json, read_list, small
 from hashserver.server.presence import present
@@ -179,8 +179,8 @@ def _put(tf: Checksum, document: dict[str, Any]) -> Put:
     if record is not None and not isinstance(record, dict):
         raise InvalidRequest("a record must be a JSON object")
     checksum = Checksum(read_text(document, "checksum"))
-    origin = _origin(document.get("origin"))
-    return Put(tf, read_text(document, "format"), checksum, record, list(map(Checksum, members)), origin)
+    provenance = _provenance(document.get("provenance"))
+    return Put(tf, read_text(document, "format"), checksum, record, list(map(Checksum, members)), provenance)
 
 
 async def _store_buffers(service: Service, document: dict[str, Any]) -> None:
@@ -195,7 +195,7 @@ def _store_all(service: Service, document: dict[str, Any]) -> None:
     service.metrics.received += sum(map(len, buffers))
 
 
-def _origin(document: object) -> Origin | None:
+def _provenance(document: object) -> Provenance | None:
     """Return what a result was made from, which older clients do not say."""
     if document is None:
         return None
@@ -203,10 +203,12 @@ def _origin(document: object) -> Origin | None:
         code, names = Checksum(document["code"]), document["names"]  # type: ignore[index]
         inputs, wholes = ([Checksum(one) for one in document[name]] for name in ("inputs", "wholes"))  # type: ignore[index]
         if all(isinstance(name, str) for name in names):
-            return Origin(code, inputs, wholes, names)
+            return Provenance(code, inputs, wholes, names)
     except (KeyError, TypeError):
         pass
-    raise InvalidRequest("origin must have a checksum under 'code', and lists: 'inputs', 'wholes', 'names'")
+    raise InvalidRequest(
+        "provenance must have a checksum under 'code', and lists: 'inputs', 'wholes', 'names'"
+    )
 
 
 def _buffers(service: Service, document: dict[str, Any]) -> list[bytes]:

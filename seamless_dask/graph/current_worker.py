@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hashserver.checksum import Checksum
-    from hashserver.results.result import Origin
+    from hashserver.results.result import Provenance
 
     from ..context import Context
     from ..errors import ComputationFailed
@@ -66,12 +66,14 @@ class Worker(Protocol):
         """Say whether it was looked up a moment ago, in vain."""
         ...
 
-    def record(self, checksum: Checksum, outcome: Outcome, origin: Origin | None, *, last: bool) -> None:
+    def record(
+        self, checksum: Checksum, outcome: Outcome, provenance: Provenance | None, *, last: bool
+    ) -> None:
         """Record what a transformation gave; returns when that survives a power cut.
 
         Parameters
         ----------
-        origin
+        provenance
             What it was made from.
         last
             Whether it is all that is left to do in this thread.
@@ -98,11 +100,13 @@ class UnscheduledWorker:
         del checksum
         return False
 
-    def record(self, checksum: Checksum, outcome: Outcome, origin: Origin | None, *, last: bool) -> None:
+    def record(
+        self, checksum: Checksum, outcome: Outcome, provenance: Provenance | None, *, last: bool
+    ) -> None:
         """Record it by itself."""
         del last
         value, record, members, buffers = outcome
-        self.context.record(checksum, value, record, members, buffers, origin)
+        self.context.record(checksum, value, record, members, buffers, provenance)
 
     def excuse(self, error: ComputationFailed) -> None:
         """Take a failure for what it is: nobody else may take this process for lost."""

@@ -27,7 +27,7 @@ from hashserver.errors import (
     ReadOnly,
     ServiceUnavailable,
 )
-from hashserver.results.runs import origin_of_document
+from hashserver.results.runs import provenance_of_document
 from hashserver.retry import pauses
 
 from ..errors import ArgumentNotKept, ComputationFailed, NoRoomThere, WorkerLost
@@ -240,11 +240,11 @@ def execute(
             patiently(checksum, options.retries, lambda: context.database.put_failure(checksum, failure))
         raise
     record, value = records.complete(outcome.record, options), outcome.value
-    origin = origin_of_document(transformation.document(), options.label)
+    provenance = provenance_of_document(transformation.document(), options.label)
     patiently(
         checksum,
         max(options.retries, RECORDING),
-        lambda: worker.record(checksum, outcome._replace(record=record), origin, last=last),
+        lambda: worker.record(checksum, outcome._replace(record=record), provenance, last=last),
     )
     return value
 

@@ -101,9 +101,9 @@ class Recorder:
         return {number: self._error_of(result) for number, result in portion.items()}
 
     def _error_of(self, result: NewResult) -> HashserverError | None:
-        tf, kind, checksum, record, members, origin = result.put
+        tf, kind, checksum, record, members, provenance = result.put
         try:
-            self._context.record(tf, Value(kind, checksum), record or {}, members, result.buffers, origin)
+            self._context.record(tf, Value(kind, checksum), record or {}, members, result.buffers, provenance)
         except (InvalidRequest, Irreproducible) as error:
             return error
         return None

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from hashserver.checksum import Checksum
-    from hashserver.results.result import Origin
+    from hashserver.results.result import Provenance
     from seamless_dask.context import Context
     from seamless_dask.execution.supervisor import Supervisor
     from seamless_dask.model.records import Outcome
@@ -131,13 +131,15 @@ class DaskWorker:
         """Say whether it was looked up a moment ago, in vain."""
         return self._prefetch.is_unknown(checksum)
 
-    def record(self, checksum: Checksum, outcome: Outcome, origin: Origin | None, *, last: bool) -> None:
+    def record(
+        self, checksum: Checksum, outcome: Outcome, provenance: Provenance | None, *, last: bool
+    ) -> None:
         """Record what a transformation gave, together with what others have to record."""
         (kind, found), record, members, buffers = outcome
         # a task of somebody else's goes on when a function of ours that it has called returns
         last = last and internals.called(self._worker) in (task.run, run_call)
         last = last and not runners.is_kept()  # a thread that leaves does not come back
-        put = Put(checksum, kind, found, record, members, origin)
+        put = Put(checksum, kind, found, record, members, provenance)
         self._recorder.record(NewResult(put, buffers), last)
 
     def excuse(self, error: ComputationFailed) -> None:

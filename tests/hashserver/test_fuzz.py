@@ -221,7 +221,7 @@ def test_any_stream_is_a_pack_or_is_refused(data: bytes, places: list[int]) -> N
 KEY = hash_bytes(b"transformation")
 RESULT = {
     "format": "text", "checksum": SUM, "record": {"a": 1}, "members": [OTHER], "buffers": {SUM: "ZGF0YQ=="},
-    "origin": {"code": SUM, "inputs": [OTHER], "wholes": [], "names": ["sort"]},
+    "provenance": {"code": SUM, "inputs": [OTHER], "wholes": [], "names": ["sort"]},
 }  # fmt: skip
 DEFERRED = {"transformation": KEY, "upstream": [[KEY, "text", SUM]]}
 ROUTES: list[tuple[str, str, Any]] = [

@@ -11,7 +11,7 @@ import pytest
 from hashserver.checksum import hash_bytes
 from hashserver.opening import open_store
 from hashserver.results.database import Database, Put
-from hashserver.results.runs import origin_of
+from hashserver.results.runs import provenance_of
 from seamless_dask.model.transformation import Description, ResultSpec, Value
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def record(home: Path, steps: Steps) -> None:
         buffers += [form, text.encode()]
         made = {"started": "2026-01-01T00:00:00Z"}
         puts.append(
-            Put(hash_bytes(form), "file", hash_bytes(given.encode()), made, (), origin_of(form, "make"))
+            Put(hash_bytes(form), "file", hash_bytes(given.encode()), made, (), provenance_of(form, "make"))
         )
     open_store(str(cache / "buffers")).put_many(buffers)
     with Database(cache / "seamless.db") as database:

@@ -12,8 +12,8 @@ from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import Irreproducible
 from hashserver.opening import open_store
 from hashserver.results import schema
-from hashserver.results.database import Database, Origin, Put
-from hashserver.results.runs import origin_of
+from hashserver.results.database import Database, Provenance, Put
+from hashserver.results.runs import provenance_of
 from hashserver.storage.store import Store
 
 
@@ -55,8 +55,8 @@ def put_as_earlier_version(path: Path, *puts: Put) -> None:
 
 def test_a_result_is_found_by_its_inputs_its_code_and_its_names(tmp_path: Path) -> None:
     with Database(tmp_path / "seamless.db") as database:
-        origin = Origin(c("code"), [c("a"), c("b")], [c("set")], ["sort", "out.csv"])
-        database.put(c("tf"), "file", c("r"), origin=origin)
+        provenance = Provenance(c("code"), [c("a"), c("b")], [c("set")], ["sort", "out.csv"])
+        database.put(c("tf"), "file", c("r"), provenance=provenance)
         for given in ("a", "b", "set", "code"):
             assert database.uses([c(given)], 10) == [c("tf")]
         assert database.uses([c("r")], 10) == []
@@ -68,14 +68,16 @@ def test_a_result_is_found_by_its_inputs_its_code_and_its_names(tmp_path: Path) 
 def test_what_lies_in_a_result_is_used_with_it(tmp_path: Path) -> None:
     with Database(tmp_path / "seamless.db") as database:
         database.put(c("maker"), "directory", c("set"), members=[c("a")])
-        database.put(c("user"), "file", c("r"), origin=Origin(c("code"), [], [c("set")]))
+        database.put(c("user"), "file", c("r"), provenance=Provenance(c("code"), [], [c("set")]))
         assert database.uses([c("a")], 10) == [c("user")]
 
 
 def test_recording_again_enters_nothing_twice(tmp_path: Path) -> None:
     with Database(tmp_path / "seamless.db") as database:
         for _ in range(3):
-            database.put(c("tf"), "file", c("r"), {"started": "now"}, origin=Origin(c("code"), [c("a")]))
+            database.put(
+                c("tf"), "file", c("r"), {"started": "now"}, provenance=Provenance(c("code"), [c("a")])
+            )
         assert database.uses([c("a")], 10) == [c("tf")]
         assert [run.tf for run in database.recent(10)] == [c("tf")]
 
@@ -84,7 +86,7 @@ def test_another_result_of_it_is_entered_all_the_same(tmp_path: Path) -> None:
     with Database(tmp_path / "seamless.db") as database:
         database.put(c("tf"), "file", c("r"))
         with pytest.raises(Irreproducible):
-            database.put(c("tf"), "file", c("other"), origin=Origin(c("code"), [c("a")]))
+            database.put(c("tf"), "file", c("other"), provenance=Provenance(c("code"), [c("a")]))
         assert database.uses([c("a")], 10) == [c("tf")]
 
 
@@ -131,7 +133,7 @@ def test_catching_up_goes_on_where_it_stopped(tmp_path: Path, store: Store) -> N
 def test_what_an_earlier_version_records_afterwards_is_read_too(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "seamless.db"
     with Database(path) as database:
-        database.put(c("tf"), "file", c("r"), origin=Origin(c("code"), [c("a")]))
+        database.put(c("tf"), "file", c("r"), provenance=Provenance(c("code"), [c("a")]))
         tf = store.put(document("code", x="a"))
         put_as_earlier_version(path, Put(tf, "file", c("r")))
         assert database.uses([c("a")], 10) == [c("tf")]
@@ -142,7 +144,11 @@ def test_what_an_earlier_version_records_afterwards_is_read_too(tmp_path: Path, 
 def test_further_databases_are_asked_too_with_an_index_or_without(tmp_path: Path) -> None:
     with Database(tmp_path / "other.db") as other:
         other.put(
-            c("theirs"), "file", c("r"), {"host": "n1"}, origin=Origin(c("code"), [c("a")], [], ["sort"])
+            c("theirs"),
+            "file",
+            c("r"),
+            {"host": "n1"},
+            provenance=Provenance(c("code"), [c("a")], [], ["sort"]),
         )
     earlier_version(tmp_path / "older.db", Put(c("older"), "file", c("q")))
     further = [tmp_path / "other.db", tmp_path / "older.db"]
@@ -170,7 +176,7 @@ def test_further_databases_are_asked_too_with_an_index_or_without(tmp_path: Path
     ],
 )
 def test_what_is_no_document_has_no_origin(data: bytes) -> None:
-    assert origin_of(data, "label") is None
+    assert provenance_of(data, "label") is None
 
 
 def test_a_document_with_half_a_character_stops_nobody(tmp_path: Path, store: Store) -> None:

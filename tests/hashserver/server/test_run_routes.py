@@ -9,7 +9,7 @@ import pytest
 from hashserver import protocol
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import InvalidRequest
-from hashserver.results.database import Origin
+from hashserver.results.database import Provenance
 
 from .conftest import Running
 
@@ -28,8 +28,8 @@ def c(text: str) -> Checksum:
 
 def test_what_was_recorded_with_its_origin_is_found(own: Running) -> None:
     with own.database() as database:
-        origin = Origin(c("code"), [c("a")], [c("set")], ["sort"])
-        database.put(c("tf"), "file", c("r"), {"host": "n1", "stderr": "much"}, origin=origin)
+        provenance = Provenance(c("code"), [c("a")], [c("set")], ["sort"])
+        database.put(c("tf"), "file", c("r"), {"host": "n1", "stderr": "much"}, provenance=provenance)
         assert database.uses([c("a"), c("unknown")], 10) == database.uses([c("set")], 10) == [c("tf")]
         assert database.similar(c("code"), [], 10) == database.similar(c("x"), ["sort"], 10) == [c("tf")]
         assert database.producers_of([c("r"), c("a")], 10) == {c("r"): [c("tf")]}
@@ -57,10 +57,11 @@ def test_a_token_that_reads_is_enough_and_none_is_not(
 
 
 @pytest.mark.parametrize(
-    "origin", [1, {}, {"code": "x", "inputs": [], "wholes": [], "names": []}, {"code": c("a"), "names": 1}]
+    "provenance",
+    [1, {}, {"code": "x", "inputs": [], "wholes": [], "names": []}, {"code": c("a"), "names": 1}],
 )
-def test_an_origin_that_is_none_is_refused(server: Running, origin: object) -> None:
-    body = {"format": "file", "checksum": c("r"), "origin": origin}
+def test_a_provenance_that_is_none_is_refused(server: Running, provenance: object) -> None:
+    body = {"format": "file", "checksum": c("r"), "provenance": provenance}
     assert server.ask("PUT", f"/result/{c('refused')}", json.dumps(body).encode()).status == 400
     assert server.ask("GET", f"/result/{c('refused')}").status == 404
 

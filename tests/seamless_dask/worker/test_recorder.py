@@ -12,7 +12,7 @@ from typing import Any
 
 from hashserver.checksum import Checksum, hash_bytes
 from hashserver.errors import InvalidRequest, Irreproducible, ServiceUnavailable
-from hashserver.results.result import Origin, Put
+from hashserver.results.result import Provenance, Put
 from seamless_dask import delayed
 from seamless_dask.config import load
 from seamless_dask.context import Context
@@ -23,8 +23,8 @@ from .conftest import Cluster, wait_until
 
 def new_result(number: int, **record: Any) -> NewResult:
     data = f"result {number}\n".encode()
-    origin = Origin(hash_bytes(b"the code"), names=[f"run {number}"])
-    put = Put(_name(number), "file", hash_bytes(data), {"wall": 1.0, **record}, (), origin)
+    provenance = Provenance(hash_bytes(b"the code"), names=[f"run {number}"])
+    put = Put(_name(number), "file", hash_bytes(data), {"wall": 1.0, **record}, (), provenance)
     return NewResult(put, [data])
 
 
