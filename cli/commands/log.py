@@ -11,7 +11,7 @@ from seamless_dask.errors import UsageError
 
 from ..console import OK, CommandError, Console
 from ..opening import open_context
-from ..provenance import told
+from ..provenance import wording
 from ..provenance.catching_up import catch_up, note_rest
 from ..provenance.documents import documents
 from ..provenance.history import facts_of, histories, lines_of, makers
@@ -149,9 +149,9 @@ def _last_runs(context: Context, number: int, console: Console) -> int:
                 "record": record,
             }
         )
-        cost = "failed" if failed else told.seconds(record.get("wall"))
-        parts = (told.when(record), f"{cost:>10}", str(record.get("host", "")), str(run.tf)[:8])
-        lines.append(one_line("  ".join((*parts, told.command(document, record)))))
+        cost = "failed" if failed else wording.seconds(record.get("wall"))
+        parts = (wording.when(record), f"{cost:>10}", str(record.get("host", "")), str(run.tf)[:8])
+        lines.append(one_line("  ".join((*parts, wording.command(document, record)))))
     console.facts(facts, lines or ["no run is on record"])
     return OK
 

@@ -9,7 +9,7 @@ from hashserver.printable import one_line
 
 from ..console import OK, Console
 from ..opening import open_context
-from ..provenance import told
+from ..provenance import wording
 from ..provenance.catching_up import catch_up
 from ..provenance.documents import documents
 from ..provenance.nearest import nearest
@@ -54,7 +54,7 @@ def execute(arguments: ParsedArguments, console: Console) -> int:
         result = document.description.result
         names = [str(record.get("label") or ""), *result.paths, *result.globs]
         near = nearest_facts(nearest(context, last.tf, document, names))
-        line = f"the last run, {told.when(record)}: {told.command(document, record)}"
+        line = f"the last run, {wording.when(record)}: {wording.command(document, record)}"
         like = ["nothing else on record is like it"] if near is None else nearest_lines(near)
         console.facts({"last": last.tf, "record": record, "nearest": near}, [one_line(line), *like])
     return OK

@@ -10,7 +10,7 @@ from hashserver.printable import one_line
 
 from ..console import STDERR_LINES
 from ..text import count_text
-from . import told
+from . import wording
 from .documents import Document, documents, index_in, present
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def lines_of(facts: Facts, whole_stderr: bool = False) -> list[str]:
     lines += [("from", f"{path}  {_shown(value)}") for path, value in inputs]
     lines += [("variable", f"{key}={text}") for key, text in sorted(facts.get("variables", {}).items())]
     lines += [("shell flags", facts["shell_flags"])] if "shell_flags" in facts else []
-    lines += [("when", told.when(record)), ("took", _cost(record)), ("where", str(record.get("host", "")))]
+    lines += [("when", wording.when(record)), ("took", _cost(record)), ("where", str(record.get("host", "")))]
     lines += _environment(record)
     lines += [("failed before", _failure(one)) for one in facts["failures"]]
     told_lines = [f"  {title:14}  {one_line(text)}" for title, text in lines if text]
@@ -206,9 +206,9 @@ def _shown(value: Sequence[str] | Mapping[str, str | None]) -> str:
 
 def _cost(record: Record) -> str:
     found = {
-        "": told.seconds(record.get("wall")),
-        "processor ": told.seconds(record.get("cpu")),
-        "peak memory ": told.memory(record),
+        "": wording.seconds(record.get("wall")),
+        "processor ": wording.seconds(record.get("cpu")),
+        "peak memory ": wording.memory(record),
     }
     return ", ".join(name + text for name, text in found.items() if text)
 
@@ -240,7 +240,7 @@ def _joined(about: object) -> str:
 
 
 def _failure(record: Record) -> str:
-    return f"{told.when(record)} on {record.get('host', 'an unknown host')}: {told.failure(record)}"
+    return f"{wording.when(record)} on {record.get('host', 'an unknown host')}: {wording.failure(record)}"
 
 
 def _stderr(text: str, whole: bool) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hashserver.printable import one_line
 
 from ..text import count_text
-from . import told
+from . import wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +106,7 @@ def _run(step: LineageStep | None, tf: Checksum) -> str:
     record = step.run.record if step.run else None
     result = step.run and step.run.result
     source = f", from {result.source}" if result and result.source else ""
-    return f"{told.command(step.document, record)}  ({tf[:8]}, {told.when(record)}{source})"
+    return f"{wording.command(step.document, record)}  ({tf[:8]}, {wording.when(record)}{source})"
 
 
 def dot(lineage: Lineage, name: str, checksum: Checksum) -> list[str]:
@@ -117,7 +117,7 @@ def dot(lineage: Lineage, name: str, checksum: Checksum) -> list[str]:
     for step in lineage.steps.values():
         record = step.run.record if step.run else None
         lines.append(
-            f"  {_quoted(step.tf)} [shape=box, label={_quoted(told.command(step.document, record))}];"
+            f"  {_quoted(step.tf)} [shape=box, label={_quoted(wording.command(step.document, record))}];"
         )
         for path, value in step.inputs.items():
             names.setdefault(value.checksum, path)

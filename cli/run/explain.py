@@ -8,7 +8,7 @@ from hashserver.printable import one_line
 from seamless_dask.model.values import missing
 
 from ..console import OK
-from ..provenance import told
+from ..provenance import wording
 from ..provenance.catching_up import catch_up, note_rest
 from ..provenance.documents import Document
 from ..provenance.nearest import nearest
@@ -73,9 +73,9 @@ def _known_facts(context: Context, known: Known, job: CommandJob, arguments: Par
 
 def _known_lines(known: Facts) -> list[str]:
     record: Record = known["record"] if isinstance(known["record"], dict) else {}
-    took = told.seconds(record.get("wall"))
+    took = wording.seconds(record.get("wall"))
     where = f" on {record['host']}" if record.get("host") else ""
-    text = f"known since {told.when(record)}: ran {took}{where}" if took else "known"
+    text = f"known since {wording.when(record)}: ran {took}{where}" if took else "known"
     text += f", says {known['source']}" if known["source"] else ""
     lines = [f"{text} ({known['transformation']})"]
     if not known["present"]:
@@ -120,11 +120,11 @@ def _shown(value: Any) -> str:
 def _unknown_lines(facts: Facts) -> list[str]:
     lines = []
     if facts["contested"]:
-        when = told.when(facts["contested"][-1])
+        when = wording.when(facts["contested"][-1])
         lines.append(f"not known: its result of {when} was withdrawn (--undo) or did not come back the same")
     if facts["failures"]:
         last = facts["failures"][-1]
-        lines.append(f"not known: it failed when it ran, {told.when(last)}: {told.failure(last)}")
+        lines.append(f"not known: it failed when it ran, {wording.when(last)}: {wording.failure(last)}")
     if facts["nearest"] is None:
         return list(map(one_line, lines or ["not known, and nothing on record is like it: it would run"]))
     return list(map(one_line, lines)) + nearest_lines(facts["nearest"])
@@ -132,7 +132,7 @@ def _unknown_lines(facts: Facts) -> list[str]:
 
 def nearest_lines(near: Facts) -> list[str]:
     """Return the same for a person."""
-    when = told.when(near["record"])
+    when = wording.when(near["record"])
     run = f"as the run of {when}" + (f" in {near['source']}" if near["source"] else "")
     environment = near.get("environment")
     found = near["differences"]
